@@ -1,0 +1,35 @@
+"""Writing files so that a full disk or a kill leaves the old one whole."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from pathlib import Path
+
+from fastscnn.errors import FastSCNNError
+
+
+def write(path: Path, data: bytes) -> None:
+    """Writes `data` to `path` in one piece: to a temporary file beside it, flushed to the disk, then renamed.
+
+    Raises:
+        FastSCNNError: the file cannot be written; what stood at `path` before is untouched.
+    """
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.parent / f".{path.name}.{secrets.token_hex(8)}.part"
+        with temporary.open("xb") as file:  # not tempfile: its files are private, ours are ordinary ones
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException as error:
+        if temporary is not None:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+        if isinstance(error, OSError):
+            reason = error.strerror or error
+            raise FastSCNNError(f"{path}: cannot be written ({reason}); the old file, if any, is kept.") from error
+        raise

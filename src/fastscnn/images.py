@@ -1,0 +1,217 @@
+"""Still images: reading with limits and stated policies, resizing, writing.
+
+Pillow reads, because it tells the mode of a file (palette, 16-bit, CMYK, alpha) and its size before decoding;
+OpenCV resizes and encodes, because mixing resizers changes accuracy. How each kind of file is taken:
+
+| file | becomes |
+| --- | --- |
+| grey, palette, bilevel | RGB of the same look |
+| alpha | dropped: the colour values count, however transparent |
+| CMYK | RGB by Pillow's conversion, without colour profiles |
+| 16 bits per channel | the high byte |
+| EXIF orientation | applied: the image stands as a viewer shows it |
+| several frames | the first |
+| over 40 megapixels, floats, 32-bit integers | refused |
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image, ImageFile, UnidentifiedImageError
+
+from fastscnn import files
+from fastscnn.arrays import UInt8Array
+from fastscnn.errors import FastSCNNError
+
+MAX_PIXELS = 40_000_000
+SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+_FORMATS = ("BMP", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # JPEG takes in MPO, what phones make; MPO has no opener of its own
+_ORIENTATION = 0x0112
+_ONE_BYTE = ("L", "P", "1")
+_SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N")
+
+
+def read(path: Path) -> UInt8Array:
+    """The image as RGB, uint8 [H, W, 3], upright by its EXIF orientation.
+
+    Raises:
+        FastSCNNError: missing, not an image, truncated, over 40 megapixels, or of a kind that is refused.
+    """
+    return read_oriented(path)[0]
+
+
+def read_oriented(path: Path) -> tuple[UInt8Array, int]:
+    """As `read`, and the EXIF orientation it was turned by: 1 (it was upright) to 8."""
+    with _opened(path) as image:
+        if image.mode in ("I", "F"):
+            raise FastSCNNError(f"{path}: has 32 bits per pixel; save it with 8 or 16 bits per channel.")
+        orientation = _orientation(image)
+        pixels = _rgb(image)
+        return (pixels if _turns_itself(image) else _turned(pixels, orientation)), orientation
+
+
+def read_ids(path: Path) -> UInt8Array:
+    """A label file as its stored values, uint8 [H, W]: grey values or palette indices, never colours.
+
+    Raises:
+        FastSCNNError: as `read`; also where the file holds colours, or values over 255.
+    """
+    with _opened(path) as image:
+        if image.mode in _ONE_BYTE:
+            stretch = {"L;2": 85, "L;4": 17}.get(_raw_mode(image), 1)  # Pillow spreads 2 and 4 bits of grey over 0 to 255
+            return np.array(image, np.uint8) // np.uint8(stretch)
+        if image.mode in (*_SIXTEEN_BIT, "I"):
+            values = np.array(image)
+            strange = values[(values < 0) | (values > 255)]
+            if strange.size:
+                raise FastSCNNError(f"{path}: holds the id {int(strange[0])}; class ids go from 0 to 255.")
+            return values.astype(np.uint8)
+        raise FastSCNNError(f"{path}: is a colour image ({image.mode}) where class ids were expected; "
+                            'say labels_are = "colours" in the dataset file if colours stand for classes.')
+
+
+def read_colours(path: Path) -> UInt8Array:
+    """A label file as its colours, uint8 [H, W, 3]; alpha is dropped, palettes are looked up.
+
+    Raises:
+        FastSCNNError: as `read`; also where the file has more than 8 bits per channel.
+    """
+    with _opened(path) as image:
+        mode = _raw_mode(image) if "16" in _raw_mode(image) else image.mode
+        if mode not in ("RGB", "RGBA", "P", "L", "LA"):
+            raise FastSCNNError(f"{path}: has the mode {mode}; labels stored as colours are 8-bit RGB or RGBA.")
+        return np.array(image.convert("RGBA").convert("RGB"), np.uint8)
+
+
+def size(path: Path) -> tuple[int, int]:
+    """Height and width in pixels as `read` would give them. Raises as `read` does.
+
+    From the header alone, except that a PNG is decoded, since its orientation may stand behind its pixels.
+    """
+    with _opened(path) as image:
+        width, height = image.size
+        swapped = _orientation(image) >= 5 and not _turns_itself(image)
+        return (width, height) if swapped else (height, width)
+
+
+def resize(image: UInt8Array, size: tuple[int, int]) -> UInt8Array:
+    """The image at (height, width): area averages where it shrinks, bilinear where it grows."""
+    height, width = size
+    if image.shape[:2] == size:
+        return image
+    shrinks = height * width < image.shape[0] * image.shape[1]
+    resized = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    return np.asarray(resized, np.uint8)
+
+
+def write(path: Path, image: UInt8Array, quality: int = 92) -> None:
+    """Writes uint8 [H, W] (grey) or [H, W, 3] (RGB) as the suffix says, in one piece. `quality` is for JPEG."""
+    suffix = path.suffix.lower()
+    if suffix not in (".png", ".jpg", ".jpeg"):
+        raise FastSCNNError(f"{path}: images are written as .png or .jpg.")
+    data = image if image.ndim == 2 else image[:, :, ::-1]
+    options = [] if suffix == ".png" else [cv2.IMWRITE_JPEG_QUALITY, quality]
+    _, encoded = cv2.imencode(suffix, np.ascontiguousarray(data), options)
+    files.write(path, encoded.tobytes())
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[ImageFile.ImageFile]:
+    """The file opened by Pillow, its header checked; errors of opening and decoding become one sentence."""
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise FastSCNNError(f"{path}: no such file.") from None
+    except IsADirectoryError:
+        raise FastSCNNError(f"{path}: is a folder, not an image.") from None
+    except OSError as error:
+        raise FastSCNNError(f"{path}: cannot be read ({error.strerror}).") from error
+    try:
+        # Pillow warns of large and odd files; what we refuse is said below
+        with _quiet, Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+            width, height = image.size
+            if width * height > MAX_PIXELS:
+                raise FastSCNNError(_too_large(path, f"{width}x{height} pixels"))
+            yield image
+    except UnidentifiedImageError:
+        known = ", ".join(sorted(SUFFIXES))
+        raise FastSCNNError(f"{path}: is not an image that can be read ({known}), or its header is broken.") from None
+    except Image.DecompressionBombError:
+        raise FastSCNNError(_too_large(path, "far more pixels")) from None
+    except (OSError, SyntaxError, ValueError, EOFError, struct.error) as error:  # what Pillow's decoders raise on broken data
+        raise FastSCNNError(f"{path}: is truncated or broken ({error}); copy it again from its source.") from error
+
+
+class _Quiet:
+    """Ignores warnings while any thread is inside.
+
+    `warnings.catch_warnings` alone swaps a list that all threads share: two that overlap would restore the wrong one.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inside = 0
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._inside:
+                self._caught = warnings.catch_warnings()
+                self._caught.__enter__()
+                warnings.simplefilter("ignore")
+            self._inside += 1
+
+    def __exit__(self, *error: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if not self._inside:
+                self._caught.__exit__(None, None, None)
+
+
+_quiet = _Quiet()
+
+
+def _too_large(path: Path, what: str) -> str:
+    return f"{path}: has {what}, over the limit of {MAX_PIXELS // 1_000_000} megapixels; make it smaller first."
+
+
+def _rgb(image: ImageFile.ImageFile) -> UInt8Array:
+    """The pixels as stored, RGB uint8 [H, W, 3]."""
+    if image.mode in _SIXTEEN_BIT:
+        grey = (np.array(image).astype(np.uint16) >> 8).astype(np.uint8)
+        return np.repeat(grey[:, :, None], 3, axis=2)
+    if image.mode == "P":  # through RGBA, so that a palette with transparency keeps its colours
+        return np.array(image.convert("RGBA").convert("RGB"), np.uint8)
+    return np.array(image.convert("RGB"), np.uint8)
+
+
+def _orientation(image: ImageFile.ImageFile) -> int:
+    """The EXIF orientation, 1 (upright) to 8; 1 where the file has none, or one that means nothing."""
+    value = image.getexif().get(_ORIENTATION, 1)
+    return int(value) if value in range(1, 9) else 1
+
+
+def _turns_itself(image: ImageFile.ImageFile) -> bool:
+    """Whether Pillow turns the pixels as it loads them, and says their turned size before."""
+    return image.format == "TIFF"
+
+
+def _turned(pixels: UInt8Array, orientation: int) -> UInt8Array:
+    """Stored pixels [H, W, 3] as a viewer shows them; our own, as Pillow's refuses images whose other EXIF tags are broken."""
+    if orientation >= 5:
+        pixels = pixels.swapaxes(0, 1)
+    rows, columns = ((1, 1), (1, -1), (-1, -1), (-1, 1))[(orientation - 1) % 4]
+    return np.ascontiguousarray(pixels[::rows, ::columns])
+
+
+def _raw_mode(image: ImageFile.ImageFile) -> str:
+    """How a PNG stores its pixels ("L;4", "RGB;16B"), which Pillow's mode does not tell; "" for other files."""
+    return str(image.tile[0][3]) if image.format == "PNG" and image.tile else ""

@@ -1,0 +1,95 @@
+"""files.write: whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fastscnn import files
+from fastscnn.errors import FastSCNNError
+
+
+@pytest.fixture
+def old(tmp_path: Path) -> Path:
+    """A file that holds b"old", alone in its folder."""
+    path = tmp_path / "card.json"
+    path.write_bytes(b"old")
+    return path
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_writes_new_files_and_over_old_ones(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "folders" / "a.bin"
+    for data in (b"first, and longer", b"second", b""):
+        files.write(path, data)
+        assert path.read_bytes() == data
+        assert names(path.parent) == ["a.bin"]
+
+
+@pytest.mark.parametrize("step", ["os.fsync", "pathlib.Path.replace"])
+@pytest.mark.parametrize(
+    ("error", "raised", "message"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), FastSCNNError, r"card\.json: cannot be written \(No space left"),
+        (OSError("odd"), FastSCNNError, "\\(odd\\); the old file"),
+        (KeyboardInterrupt(), KeyboardInterrupt, None),
+    ],
+)
+def test_failure_keeps_the_old_file_alone(
+    old: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    step: str,
+    error: BaseException,
+    raised: type[BaseException],
+    message: str | None,
+) -> None:
+    def fail(*_: object) -> None:
+        assert old.read_bytes() == b"old"
+        assert len(names(old.parent)) == 2, "the temporary file lies beside it"
+        raise error
+
+    monkeypatch.setattr(step, fail)
+    with pytest.raises(raised, match=message):
+        files.write(old, b"new" * 1000)
+    assert old.read_bytes() == b"old"
+    assert names(old.parent) == ["card.json"]
+
+
+def test_kill_during_the_write_keeps_the_old_file(old: Path) -> None:
+    code = (
+        "import os, signal, sys; from pathlib import Path; from fastscnn import files\n"
+        "os.fsync = lambda _: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "files.write(Path(sys.argv[1]), b'new' * 1000)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(old)], check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert old.read_bytes() == b"old"
+
+
+@pytest.mark.parametrize("place", ["folder", "file/inside"])
+def test_impossible_places(tmp_path: Path, place: str) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_bytes(b"old")
+    with pytest.raises(FastSCNNError, match="cannot be written"):
+        files.write(tmp_path / place, b"new")
+    assert names(tmp_path) == ["file", "folder"]
+    assert (tmp_path / "file").read_bytes() == b"old"
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o027, 0o640)])
+def test_permissions_are_ordinary(tmp_path: Path, umask: int, mode: int) -> None:
+    before = os.umask(umask)
+    try:
+        files.write(tmp_path / "a", b"x")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "a").stat().st_mode & 0o777 == mode

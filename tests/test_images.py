@@ -1,0 +1,334 @@
+"""images: the table of policies, one kind of file a row."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import struct
+import time
+import tracemalloc
+import warnings
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image, ImageOps
+
+from fastscnn import images
+from fastscnn.errors import FastSCNNError
+
+RGB = np.array([[[10, 20, 30], [200, 100, 50]], [[0, 0, 0], [255, 255, 255]], [[1, 2, 3], [90, 80, 70]]], np.uint8)  # 3x2
+GREY = np.array([[0, 60], [120, 255], [7, 200]], np.uint8)
+GREYS = np.repeat(GREY[:, :, None], 3, axis=2)
+ALPHA = np.array([[0, 255], [128, 1], [0, 7]], np.uint8)
+
+
+def chunk(name: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+
+def png(width: int, height: int, bits: int, kind: int, rows: bytes = b"") -> bytes:
+    """A PNG made by hand, for the kinds that Pillow and OpenCV do not write. `rows` are packed, without filter bytes."""
+    stride = len(rows) // height
+    lines = b"".join(b"\0" + rows[start : start + stride] for start in range(0, len(rows), stride or 1))
+    header = struct.pack(">IIBBBBB", width, height, bits, kind, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(lines)) + chunk(b"IEND", b"")
+
+
+def encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def palette(transparency: int | bytes | None = None) -> bytes:
+    image = Image.new("P", (2, 3))
+    image.putpalette([value for pixel in RGB.reshape(-1, 3) for value in pixel.tolist()])
+    image.putdata(list(range(6)))
+    return encoded(image, "PNG", **({} if transparency is None else {"transparency": transparency}))
+
+
+def opencv(pixels: np.ndarray[Any, Any], suffix: str = ".png") -> bytes:
+    return bytes(cv2.imencode(suffix, pixels)[1].tobytes())
+
+
+READ: dict[str, tuple[Callable[[], bytes], np.ndarray[Any, Any]]] = {
+    "rgb.png": (lambda: encoded(Image.fromarray(RGB), "PNG"), RGB),
+    "rgb.bmp": (lambda: encoded(Image.fromarray(RGB), "BMP"), RGB),
+    "rgb.ppm": (lambda: encoded(Image.fromarray(RGB), "PPM"), RGB),
+    "rgb.tif": (lambda: encoded(Image.fromarray(RGB), "TIFF"), RGB),
+    "rgb.webp": (lambda: encoded(Image.fromarray(RGB), "WEBP", lossless=True), RGB),
+    "rgb16.png": (lambda: opencv(RGB[:, :, ::-1].astype(np.uint16) * 256 + 99), RGB),
+    "grey.png": (lambda: encoded(Image.fromarray(GREY), "PNG"), GREYS),
+    "grey16.png": (lambda: opencv(GREY.astype(np.uint16) * 256 + 255), GREYS),
+    "grey16.tif": (lambda: encoded(Image.fromarray(GREY.astype(np.uint16) * 256 + 255), "TIFF"), GREYS),
+    "grey4.png": (lambda: png(2, 1, 4, 0, b"\x0f"), np.array([[[0] * 3, [255] * 3]])),
+    "bilevel.png": (lambda: png(2, 1, 1, 0, b"\x40"), np.array([[[0] * 3, [255] * 3]])),
+    "grey-alpha.png": (lambda: encoded(Image.fromarray(np.dstack([GREY, ALPHA])), "PNG"), GREYS),
+    "rgb-alpha.png": (lambda: encoded(Image.fromarray(np.dstack([RGB, ALPHA])), "PNG"), RGB),
+    "palette.png": (palette, RGB),
+    "palette-one-clear.png": (lambda: palette(3), RGB),
+    "palette-all-clear.png": (lambda: palette(b"\0\1\2\3\4\5"), RGB),
+    "1x1.png": (lambda: encoded(Image.fromarray(RGB[:1, :1]), "PNG"), RGB[:1, :1]),
+    "frames.webp": (
+        lambda: encoded(Image.fromarray(RGB), "WEBP", lossless=True, save_all=True, append_images=[Image.fromarray(255 - RGB)]),
+        RGB,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", READ)
+def test_read(tmp_path: Path, name: str) -> None:
+    make, expected = READ[name]
+    path = tmp_path / name
+    path.write_bytes(make())
+    image = images.read(path)
+    assert image.dtype == np.uint8
+    assert image.flags.c_contiguous
+    np.testing.assert_array_equal(image, expected)
+    assert images.size(path) == expected.shape[:2]
+
+
+@pytest.mark.parametrize(
+    ("mode", "colour", "expected"),
+    [("RGB", (200, 40, 90), (200, 40, 90)), ("L", 77, (77,) * 3), ("CMYK", (0, 255, 255, 0), (255, 0, 0))],
+)
+@pytest.mark.parametrize("kind", ["JPEG", "MPO"])
+def test_read_jpeg(tmp_path: Path, mode: str, colour: Any, expected: tuple[int, ...], kind: str) -> None:
+    path = tmp_path / "a.jpg"
+    frame = Image.new(mode, (16, 24), colour)
+    path.write_bytes(encoded(frame, kind, **({"save_all": True, "append_images": [frame]} if kind == "MPO" else {})))
+    image = images.read(path)
+    assert image.shape == (24, 16, 3)
+    np.testing.assert_allclose(image.astype(int), np.broadcast_to(expected, image.shape), atol=3)
+
+
+STORED = {  # how an upright 1 2 3 / 4 5 6 is stored under each EXIF orientation
+    1: [[1, 2, 3], [4, 5, 6]],
+    2: [[3, 2, 1], [6, 5, 4]],
+    3: [[6, 5, 4], [3, 2, 1]],
+    4: [[4, 5, 6], [1, 2, 3]],
+    5: [[1, 4], [2, 5], [3, 6]],
+    6: [[3, 6], [2, 5], [1, 4]],
+    7: [[6, 3], [5, 2], [4, 1]],
+    8: [[4, 1], [5, 2], [6, 3]],
+}
+
+
+def blocks(values: list[list[int]]) -> np.ndarray[Any, Any]:
+    return np.kron(np.array(values, np.uint8) * 40, np.ones((16, 16), np.uint8))
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "WEBP"])
+@pytest.mark.parametrize("orientation", STORED)
+def test_exif_orientation(tmp_path: Path, kind: str, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = tmp_path / "a"
+    path.write_bytes(encoded(Image.fromarray(blocks(STORED[orientation])).convert("RGB"), kind, exif=exif))
+    image, turned_by = images.read_oriented(path)
+    upright = blocks(STORED[1])
+    np.testing.assert_allclose(image[:, :, 1].astype(int), upright, atol=4)
+    assert turned_by == orientation
+    assert images.size(path) == upright.shape
+
+
+@pytest.mark.parametrize("value", [0, 9, 65535])
+def test_meaningless_orientation_is_upright(tmp_path: Path, value: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = value
+    path = tmp_path / "a.png"
+    path.write_bytes(encoded(Image.fromarray(RGB), "PNG", exif=exif))
+    image, orientation = images.read_oriented(path)
+    assert orientation == 1
+    np.testing.assert_array_equal(image, RGB)
+
+
+def test_broken_exif_beside_the_orientation_is_no_obstacle(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112], exif[0x0115] = 3, 1
+    data = encoded(Image.fromarray(blocks(STORED[3])), "JPEG", exif=exif)
+    whole, broken = b"\x01\x15\x00\x03\x00\x00\x00\x01", b"\x01\x15\x00\x0b\x00\x00\x00\x01"  # a float in place of an integer
+    assert data.count(whole) == 1
+    path = tmp_path / "a.jpg"
+    path.write_bytes(data.replace(whole, broken))
+    with Image.open(path) as image, pytest.raises(struct.error):
+        ImageOps.exif_transpose(image)  # why images turns the pixels itself
+    np.testing.assert_allclose(images.read(path)[:, :, 0].astype(int), blocks(STORED[1]), atol=4)
+
+
+def noise(kind: str) -> bytes:
+    pixels = np.random.default_rng(0).integers(0, 256, (64, 64), np.uint8)
+    return encoded(Image.fromarray(pixels), kind)
+
+
+BROKEN: dict[str, tuple[Callable[[], bytes], str]] = {
+    "cut.jpg": (lambda: noise("JPEG")[:-1000], "truncated or broken"),
+    "cut.png": (lambda: noise("PNG")[:-2000], "truncated or broken"),
+    "cut.webp": (lambda: noise("WEBP")[:-2000], "is not an image|truncated or broken"),
+    "cut.tif": (lambda: noise("TIFF")[:-2000], "truncated or broken"),
+    "header-only.png": (lambda: noise("PNG")[:40], "truncated or broken|is not an image"),
+    "text.jpg": (lambda: b"this is no picture", "is not an image that can be read"),
+    "empty.png": (lambda: b"", "is not an image that can be read"),
+    "drawing.gif": (lambda: encoded(Image.fromarray(RGB), "GIF"), "is not an image that can be read"),
+    "41-megapixels.png": (lambda: png(41_000, 1000, 8, 2), "41000x1000 pixels, over the limit of 40 megapixels"),
+    "100-megapixels.png": (lambda: png(10_000, 10_000, 8, 2), "10000x10000 pixels, over the limit"),
+    "gigapixels.png": (lambda: png(60_000, 60_000, 16, 6), "far more pixels, over the limit"),
+}
+
+
+@pytest.mark.parametrize("read", [images.read, images.read_ids, images.read_colours])
+@pytest.mark.parametrize("name", BROKEN)
+def test_refused(tmp_path: Path, name: str, read: Callable[[Path], object]) -> None:
+    make, message = BROKEN[name]
+    path = tmp_path / name
+    path.write_bytes(make())
+    with pytest.raises(FastSCNNError, match=message) as caught:
+        read(path)
+    assert name in str(caught.value)
+
+
+@pytest.mark.parametrize("dtype", [np.int32, np.float32])
+def test_32_bits_are_refused(tmp_path: Path, dtype: type) -> None:
+    path = tmp_path / "a.tif"
+    path.write_bytes(encoded(Image.fromarray(GREY.astype(dtype)), "TIFF"))
+    with pytest.raises(FastSCNNError, match=r"a\.tif: has 32 bits per pixel"):
+        images.read(path)
+
+
+@pytest.mark.parametrize("name", [name for name in BROKEN if "pixels" in name])
+def test_large_images_are_refused_by_their_header(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(BROKEN[name][0]())
+    tracemalloc.start()
+    start = time.perf_counter()
+    with pytest.raises(FastSCNNError):
+        images.read(path)
+    taken, peak = time.perf_counter() - start, tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert taken < 1  # a decoder would give up here too, but after making room for the pixels
+    assert peak < 1_000_000
+
+
+def test_missing_file_and_folder(tmp_path: Path) -> None:
+    with pytest.raises(FastSCNNError, match=r"a\.png: no such file"):
+        images.read(tmp_path / "a.png")
+    with pytest.raises(FastSCNNError, match="is a folder, not an image"):
+        images.read(tmp_path)
+
+
+IDS = np.array([[0, 1], [2, 3]], np.uint8)
+READ_IDS: dict[str, tuple[Callable[[], bytes], Any]] = {
+    "grey": (lambda: encoded(Image.fromarray(GREY), "PNG"), GREY),
+    "palette": (palette, np.arange(6).reshape(3, 2)),
+    "palette-clear": (lambda: palette(3), np.arange(6).reshape(3, 2)),
+    "16-bit": (lambda: opencv(GREY.astype(np.uint16)), GREY),
+    "32-bit": (lambda: encoded(Image.fromarray(GREY.astype(np.int32)), "TIFF"), GREY),
+    "1-bit": (lambda: png(2, 2, 1, 0, b"\x40\x80"), [[0, 1], [1, 0]]),
+    "2-bit": (lambda: png(2, 2, 2, 0, b"\x10\xb0"), IDS),
+    "4-bit": (lambda: png(2, 2, 4, 0, b"\x01\x23"), IDS),
+    "4-bit palette": (lambda: encoded(Image.fromarray(IDS).convert("P"), "PNG", bits=4), IDS),
+    "colours": (lambda: encoded(Image.fromarray(RGB), "PNG"), "is a colour image \\(RGB\\) where class ids"),
+    "grey-alpha": (lambda: encoded(Image.fromarray(np.dstack([GREY, ALPHA])), "PNG"), "colour image \\(LA\\)"),
+    "over 255": (lambda: opencv(GREY.astype(np.uint16) + 45), "holds the id 300"),
+    "negative": (lambda: encoded(Image.fromarray(np.array([[3, -7]], np.int32)), "TIFF"), "holds the id -7"),
+}
+
+
+@pytest.mark.parametrize("name", READ_IDS)
+def test_read_ids(tmp_path: Path, name: str) -> None:
+    make, expected = READ_IDS[name]
+    path = tmp_path / "labels"
+    path.write_bytes(make())
+    if isinstance(expected, str):
+        with pytest.raises(FastSCNNError, match=expected):
+            images.read_ids(path)
+    else:
+        ids = images.read_ids(path)
+        assert ids.dtype == np.uint8
+        np.testing.assert_array_equal(ids, expected)
+
+
+READ_COLOURS: dict[str, tuple[Callable[[], bytes], Any]] = {
+    "rgb": (lambda: encoded(Image.fromarray(RGB), "PNG"), RGB),
+    "rgba": (lambda: encoded(Image.fromarray(np.dstack([RGB, ALPHA])), "PNG"), RGB),
+    "palette": (palette, RGB),
+    "palette-clear": (lambda: palette(b"\0\1\2\3\4\5"), RGB),
+    "grey": (lambda: encoded(Image.fromarray(GREY), "PNG"), GREYS),
+    "grey16": (lambda: opencv(GREY.astype(np.uint16)), "8-bit RGB or RGBA"),
+    "rgb16": (lambda: opencv(RGB.astype(np.uint16)), "8-bit RGB or RGBA"),
+    "cmyk": (lambda: encoded(Image.fromarray(RGB).convert("CMYK"), "JPEG"), "has the mode CMYK"),
+}
+
+
+@pytest.mark.parametrize("name", READ_COLOURS)
+def test_read_colours(tmp_path: Path, name: str) -> None:
+    make, expected = READ_COLOURS[name]
+    path = tmp_path / "labels"
+    path.write_bytes(make())
+    if isinstance(expected, str):
+        with pytest.raises(FastSCNNError, match=expected):
+            images.read_colours(path)
+    else:
+        np.testing.assert_array_equal(images.read_colours(path), expected)
+
+
+def test_write_and_read_again(tmp_path: Path) -> None:
+    for pixels, expected in ((RGB, RGB), (GREY, GREYS)):
+        images.write(tmp_path / "a.png", pixels)
+        np.testing.assert_array_equal(images.read(tmp_path / "a.png"), expected)
+    smooth = np.dstack([np.full((32, 32), value, np.uint8) for value in (200, 40, 90)])
+    images.write(tmp_path / "a.jpg", smooth)
+    np.testing.assert_allclose(images.read(tmp_path / "a.jpg").astype(int), smooth, atol=3)
+    detail = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    images.write(tmp_path / "fine.jpg", detail, quality=95)
+    images.write(tmp_path / "coarse.jpg", detail, quality=30)
+    assert (tmp_path / "coarse.jpg").stat().st_size < 0.6 * (tmp_path / "fine.jpg").stat().st_size
+
+
+@pytest.mark.parametrize("name", ["a.xyz", "a", "a.gif.txt"])
+def test_write_refuses_other_suffixes(tmp_path: Path, name: str) -> None:
+    with pytest.raises(FastSCNNError, match=r"written as \.png or \.jpg"):
+        images.write(tmp_path / name, RGB)
+    assert not list(tmp_path.iterdir())
+
+
+def test_resize() -> None:
+    flat = np.array([[[0, 100, 200], [100, 200, 0]]], np.uint8)  # 1x2
+    assert images.resize(flat, (1, 2)) is flat
+    assert images.resize(np.array([[0, 100, 200, 40]], np.uint8), (1, 1)).tolist() == [[85]], "areas are averaged"
+    assert images.resize(flat, (1, 4))[0, :, 0].tolist() == [0, 25, 75, 100], "bilinear, half-pixel centres"
+    assert images.resize(GREY, (6, 5)).shape == (6, 5)
+
+
+@pytest.mark.parametrize("error", [OSError, SyntaxError, ValueError, EOFError, struct.error])
+def test_what_decoders_raise_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: type[Exception]) -> None:
+    def fail(*_: object) -> None:
+        raise error("bad code word")
+
+    images.write(tmp_path / "a.png", RGB)
+    monkeypatch.setattr(Image.Image, "convert", fail)
+    with pytest.raises(FastSCNNError, match=r"a\.png: is truncated or broken \(bad code word\)"):
+        images.read(tmp_path / "a.png")
+
+
+def test_overlapping_reads_leave_the_warning_filters_as_they_were(tmp_path: Path) -> None:
+    images.write(tmp_path / "a.png", RGB)
+    before = list(warnings.filters)
+    first, second = images._opened(tmp_path / "a.png"), images._opened(tmp_path / "a.png")
+    with contextlib.ExitStack() as stack:  # as two threads may interleave: first in, second in, first out, second out
+        first.__enter__()
+        stack.enter_context(second)
+        first.__exit__(None, None, None)
+        warnings.warn("the second still reads", stacklevel=1)
+    assert list(warnings.filters) == before
+
+
+def test_media(media_root: Path) -> None:
+    image = images.read(media_root / "arterial.png")
+    assert image.shape == (874, 1164, 3)
+    assert images.read(media_root / "highway-2.jpg").shape == (720, 1280, 3)
