@@ -1,0 +1,213 @@
+"""Datasets: finding pairs, reading labels, and every sentence about a wrong dataset.toml."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fastscnn import datasets, images
+from fastscnn.arrays import UInt8Array
+from fastscnn.datasets import DatasetSpec, Split, folder
+from fastscnn.errors import FastSCNNError
+from fastscnn.labels import LabelSet
+
+TRAIN = '[splits.train]\nimages = "images/*.jpg"\nlabels = "labels/{stem}.png"\n'
+BASE = 'name = "facade"\nclasses = ["building", "car"]\n'
+
+
+def toml(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "dataset.toml"
+    path.write_text(text, "utf-8")
+    return path
+
+
+def save(path: Path, pixels: object) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    images.write(path, np.asarray(pixels, np.uint8))
+    return path
+
+
+def test_smallest_toml(tmp_path: Path) -> None:
+    spec = folder.spec(toml(tmp_path, BASE + TRAIN))
+    assert (spec.name, spec.root, spec.labels_are, spec.terms) == ("facade", tmp_path, "ids", "not stated")
+    assert spec.label_set.names == ("building", "car")
+    assert spec.label_set.raw_ids == ()
+    assert spec.splits == {"train": Split("images/*.jpg", "labels/{stem}.png")}
+
+
+def test_whole_toml(tmp_path: Path) -> None:
+    keys = 'colours = [[128, 0, 0], [128, 0, 128]]\nignore = 9\nlabels_are = "colours"\nterms = "CC BY"\n'
+    path = toml(tmp_path, "\ufeff" + BASE + keys + TRAIN + TRAIN.replace("train", "val"))  # as Windows' editors write it
+    spec = folder.spec(path)
+    assert spec.label_set.colours == ((128, 0, 0), (128, 0, 128))
+    assert dict(spec.label_set.raw_ids) == {0: 0, 1: 1, 9: 255}
+    assert (spec.labels_are, spec.terms, list(spec.splits)) == ("colours", "CC BY", ["train", "val"])
+
+
+def split(images: str = "a/*.png", labels: str = "b/{stem}.png") -> str:
+    return f'[splits.train]\nimages = "{images}"\nlabels = "{labels}"\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (BASE + "x = ]", "is not TOML .*line 3"),
+        ('classes = ["a"]\n' + TRAIN, "name is missing"),
+        ('name = "a"\n' + TRAIN, "classes is missing"),
+        (BASE, "splits is missing"),
+        (BASE + "[splits]\n", r"splits is empty; add \[splits.train\]"),
+        (BASE + 'splits = "train"\n', "splits is empty"),
+        (BASE + "[splits]\ntrain = 3\n", "splits.train takes a table with the keys images and labels"),
+        (BASE + '[splits.train]\nimages = "*.png"\n', "splits.train.labels is missing"),
+        (BASE + '[splits.train]\nlabels = "{stem}.png"\n', "splits.train.images is missing"),
+        (BASE + TRAIN + 'label = "a"\n', "no key of splits.train 'label'. Did you mean 'labels'"),
+        (BASE + '[splits."a+b"]\n', r"cannot be called 'a\+b'"),
+        (BASE + split(labels="b/labels.png"), r"splits.train.labels is 'b/labels.png', one file .* write \{stem\}"),
+        (BASE + split(images=""), "splits.train.images is ''; it takes a pattern"),
+        (BASE + split(images="."), r"splits.train.images is '\.'; it takes a pattern"),
+        (BASE + split(images="/data/*.png"), "splits.train.images is '/data/.*', an absolute path; write it from the folder"),
+        (BASE + split(labels="/data/{stem}.png"), "splits.train.labels is '/data/.*', an absolute path"),
+        (BASE + split(images="a/**.png"), r"splits.train.images is 'a/\*\*.png'; `\*\*` stands alone"),
+        (BASE + '[splits.train]\nimages = 3\nlabels = "{stem}.png"\n', "splits.train.images is 3; it takes a pattern"),
+        (BASE + "colors = []\n" + TRAIN, "no key 'colors'. Did you mean 'colours'"),
+        (BASE + "terms = 3\n" + TRAIN, "terms is 3; it takes a text"),
+        ('name = ""\nclasses = ["a"]\n' + TRAIN, "name is ''; it takes a text"),
+        ('name = "a"\nclasses = "car"\n' + TRAIN, "classes takes a list of names"),
+        ('name = "a"\nclasses = ["car", 3]\n' + TRAIN, "classes takes a list of names"),
+        ('name = "a"\nclasses = []\n' + TRAIN, "1 to 255 classes, not 0"),
+        (f'name = "a"\nclasses = {[str(name) for name in range(256)]}\n' + TRAIN, "1 to 255 classes, not 256"),
+        ('name = "a"\nclasses = ["car", "car"]\n' + TRAIN, "'car' stands twice"),
+        (BASE + "ignore = 1\n" + TRAIN, "ignore is 1, the id of the class 'car'"),
+        (BASE + "ignore = 256\n" + TRAIN, "ignore is 256; it takes one id"),
+        (BASE + "ignore = true\n" + TRAIN, "ignore is True; it takes one id"),
+        (BASE + 'ignore = "255"\n' + TRAIN, "ignore is '255'; it takes one id"),
+        (BASE + "colours = [[1, 2, 3]]\n" + TRAIN, "2 classes but 1 colours"),
+        (BASE + "colours = [1, 2]\n" + TRAIN, r"colours takes a list of \[red, green, blue\]"),
+        (BASE + 'colours = "red"\n' + TRAIN, r"colours takes a list of \[red, green, blue\]"),
+        (BASE + "colours = [[1, 2, 3], [1, 2]]\n" + TRAIN, r"colours holds \[1, 2\]; a colour is three whole numbers"),
+        (BASE + "colours = [[1, 2, 3], [1, 2, 3.5]]\n" + TRAIN, r"colours holds \[1, 2, 3.5\]"),
+        (BASE + 'labels_are = "colors"\n' + TRAIN, "labels_are 'colors'. Did you mean 'colours'"),
+        (BASE + "labels_are = 3\n" + TRAIN, "labels_are is 3; it takes a text"),
+        (BASE + 'labels_are = "colours"\n' + TRAIN, 'colours is missing; labels_are = "colours" needs'),
+        (BASE + 'labels_are = "colours"\ncolours = [[1, 2, 3], [1, 2, 3]]\n' + TRAIN, "'building' and 'car' the same"),
+    ],
+)
+def test_wrong_toml(tmp_path: Path, text: str, message: str) -> None:
+    path = toml(tmp_path, text)
+    with pytest.raises(FastSCNNError, match=message) as caught:
+        folder.spec(path)
+    assert str(caught.value).startswith(f"{path}: ")
+    assert "\n" not in str(caught.value)
+
+
+def test_equal_colours_are_allowed_where_labels_are_ids(tmp_path: Path) -> None:
+    spec = folder.spec(toml(tmp_path, BASE + "colours = [[1, 2, 3], [1, 2, 3]]\n" + TRAIN))
+    assert spec.label_set.colours == ((1, 2, 3), (1, 2, 3))
+
+
+def test_unreadable_toml(tmp_path: Path) -> None:
+    with pytest.raises(FastSCNNError, match=r"dataset\.toml: no such file"):
+        folder.spec(tmp_path / "dataset.toml")
+    with pytest.raises(FastSCNNError, match="cannot be read"):
+        folder.spec(tmp_path)
+    (tmp_path / "dataset.toml").write_bytes(b'name = "\xff"')
+    with pytest.raises(FastSCNNError, match="is not TOML"):
+        folder.spec(tmp_path / "dataset.toml")
+
+
+def test_load(tmp_path: Path) -> None:
+    path = toml(tmp_path, BASE + TRAIN)
+    assert datasets.load(str(path)) == datasets.load(str(tmp_path)) == folder.spec(path)
+    spec = datasets.load(f"camvid:{tmp_path}")
+    assert (spec.name, spec.root, len(spec.label_set)) == ("camvid", tmp_path, 11)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("camvid", "names no dataset: say camvid:ROOT"),
+        ("camvit:.", "no dataset 'camvit'. Did you mean 'camvid'"),
+        ("camvid:/no/such/folder", "/no/such/folder: no such folder"),
+        ("/no/such/dataset.toml", r"/no/such/dataset\.toml: no such file"),
+    ],
+)
+def test_load_refuses(name: str, message: str) -> None:
+    with pytest.raises(FastSCNNError, match=message):
+        datasets.load(name)
+
+
+def two_splits(root: Path) -> DatasetSpec:
+    train, val = Split("img/train/**/*.*", "ids/{stem}_gt.png"), Split("../val/*.png", "../val/{stem}/{stem}.png")
+    return DatasetSpec("two", root / "data", LabelSet(("a", "b")), {"train": train, "val": val})
+
+
+def test_pairs(tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    for name in ("img/train/b.png", "img/train/sub/a.jpg", "ids/a_gt.png", "ids/b_gt.png", "../val/c.png", "../val/c/c.png"):
+        save(root / name, np.zeros((2, 2)))
+    (root / "img/train/notes.txt").write_text("no image")
+    spec = two_splits(tmp_path)
+    assert [(pair.image, pair.labels) for pair in spec.pairs("train+val")] == [
+        (root / "img/train/b.png", root / "ids/b_gt.png"),
+        (root / "img/train/sub/a.jpg", root / "ids/a_gt.png"),
+        (root / "../val/c.png", root / "../val/c/c.png"),
+    ]
+    (root / "ids/a_gt.png").unlink()
+    with pytest.raises(FastSCNNError, match=r"a\.jpg: its label file .*a_gt\.png is missing"):
+        spec.pairs("train")
+    assert len(spec.pairs("val")) == 1
+    with pytest.raises(FastSCNNError, match=r"no split of two 'vall'\. Did you mean 'val'"):
+        spec.pairs("val+vall")
+
+
+def test_pairs_of_an_empty_split(tmp_path: Path) -> None:
+    with pytest.raises(FastSCNNError, match=r"no images match '\.\./val/\*\.png' \(split 'val' of two\)"):
+        two_splits(tmp_path).pairs("val")
+
+
+def test_read_labels_maps_ids(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.png", [[7, 11], [0, 7]])
+    spec = DatasetSpec("d", tmp_path, LabelSet(("a", "b"), raw_ids=((7, 1), (11, 0), (0, 255))), {})
+    labels = spec.read_labels(path)
+    assert labels.dtype == np.uint8
+    assert labels.tolist() == [[1, 0], [255, 1]]
+    save(path, [[7, 12]])
+    with pytest.raises(FastSCNNError, match=r"a\.png: holds the id 12, which is no class of d"):
+        spec.read_labels(path)
+
+
+def test_read_labels_without_raw_ids(tmp_path: Path) -> None:
+    spec = DatasetSpec("d", tmp_path, LabelSet(("a", "b")), {})
+    assert spec.read_labels(save(tmp_path / "a.png", [[0, 1, 255]])).tolist() == [[0, 1, 255]]
+    with pytest.raises(FastSCNNError, match="holds the id 2"):
+        spec.read_labels(save(tmp_path / "a.png", [[0, 2, 255]]))
+
+
+@pytest.mark.parametrize("alpha", [False, True])
+def test_read_labels_decodes_colours(tmp_path: Path, alpha: bool) -> None:
+    colours = ((200, 0, 0), (0, 0, 200), (0, 200, 0), (0, 0, 0))  # in no order of their values
+    spec = DatasetSpec("d", tmp_path, LabelSet(("a", "b", "c", "d"), colours), {}, labels_are="colours")
+    random = np.random.default_rng(0)
+    known = random.integers(0, 4, (20, 30))
+    pixels: UInt8Array = np.array(colours, np.uint8)[known]
+    strange = random.random((20, 30)) < 0.2
+    pixels[strange] = random.integers(1, 199, (strange.sum(), 3))
+    path = tmp_path / "a.png"
+    if alpha:
+        Image.fromarray(np.dstack([pixels, random.integers(0, 256, (20, 30), np.uint8)])).save(path)
+    else:
+        save(path, pixels)
+    expected = np.where(strange, 255, known)
+    np.testing.assert_array_equal(spec.read_labels(path), expected)
+    raw, count = spec.read_raw(path)
+    np.testing.assert_array_equal(raw, expected)
+    assert count == strange.sum() > 0
+
+
+def test_colour_masks_are_no_ids(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.png", np.zeros((2, 2, 3)))
+    with pytest.raises(FastSCNNError, match='say labels_are = "colours"'):
+        DatasetSpec("d", tmp_path, LabelSet(("a",)), {}).read_labels(path)
