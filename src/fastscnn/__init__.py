@@ -1,0 +1,15 @@
+"""Fast-SCNN: the label of every pixel of a street scene, in real time.
+
+    import fastscnn
+    segmenter = fastscnn.Segmenter.load()
+    labels = segmenter.segment(image).labels    # uint8 [H, W, 3] RGB in, uint8 [H, W] out
+"""
+
+from fastscnn.card import Card
+from fastscnn.errors import FastSCNNError
+from fastscnn.labels import LabelSet
+from fastscnn.segmentation import Segmentation
+from fastscnn.segmenter import Segmenter
+from fastscnn.version import __version__
+
+__all__ = ["Card", "FastSCNNError", "LabelSet", "Segmentation", "Segmenter", "__version__"]

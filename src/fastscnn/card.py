@@ -1,0 +1,90 @@
+"""Card: what a weight file says of itself. It rides as JSON inside every file that holds weights."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fastscnn.errors import FastSCNNError
+from fastscnn.labels import LabelSet
+from fastscnn.version import __version__
+
+KEY = "fastscnn.card"  # the metadata key under which every file format carries the card
+
+
+@dataclass(frozen=True)
+class Data:
+    """What the weights were trained on.
+
+    Attributes:
+        name: name of the dataset.
+        splits: the splits trained on, joined by `+`.
+        images: how many images those hold.
+        terms: under which terms the data may be used, which may bind the weights too.
+        fingerprint: sha256 over the decoded images and labels.
+    """
+
+    name: str
+    splits: str
+    images: int
+    terms: str
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a weight file says of itself.
+
+    Attributes:
+        label_set: the classes, in the order of the logits.
+        size: (height, width) of the network's input that the weights were trained for.
+        variant: layout of the network, a name in `learn.model.VARIANTS`.
+        channels: channels of the image, 3 for RGB.
+        data: what the weights were trained on; None where that is not known.
+        recipe: every field of the recipe they were trained with.
+        metrics: split -> scores in percent, as measured at the end of the training.
+        parameters_sha256: hash of the tensors, the same in every format made of the same weights.
+        version: version of fastscnn that made the file.
+    """
+
+    label_set: LabelSet
+    size: tuple[int, int]
+    variant: str = "paper"
+    channels: int = 3
+    data: Data | None = None
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    parameters_sha256: str = ""
+    version: str = __version__
+
+    def to_json(self) -> str:
+        """The card as one JSON object."""
+        card = dataclasses.asdict(self)
+        labels = card.pop("label_set")
+        return json.dumps({"classes": labels["names"], "colours": labels["colours"], **card})
+
+    @classmethod
+    def from_json(cls, text: str, source: Path) -> Card:
+        """Reads what `to_json` wrote; `source` is the file to name in errors.
+
+        Raises:
+            FastSCNNError: not JSON, or a field that is missing, unknown or of the wrong form.
+        """
+        try:
+            card = json.loads(text)
+            label_set = LabelSet(tuple(card.pop("classes")), tuple(tuple(colour) for colour in card.pop("colours")))
+            height, width = card.pop("size")
+            data = card.pop("data")
+            return cls(label_set, (int(height), int(width)), data=Data(**data) if data else None, **card)
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise FastSCNNError(f"{source}: its card is broken ({error!r}); make the file anew with this fastscnn.") from error
+
+
+def missing(source: Path) -> FastSCNNError:
+    """The error for a weight file without a card."""
+    return FastSCNNError(f"{source}: carries no fastscnn card, so its classes and input size are unknown; "
+                         "use a file made by `fastscnn train` or `fastscnn export`.")

@@ -1,0 +1,87 @@
+"""evaluate: how good weights are, measured through the same Segmenter that a user runs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fastscnn.datasets import DatasetSpec, Pair
+from fastscnn.errors import FastSCNNError
+from fastscnn.metrics import Confusion
+from fastscnn.segmenter import Segmenter
+
+
+@dataclass(frozen=True)
+class Report:
+    """Scores in percent.
+
+    Attributes:
+        confusion: pixels by true and predicted class.
+        names: of the classes.
+        images: how many were evaluated.
+        runtime, precision: of the engine.
+        size: of the network's input, "native" or "HxW".
+        weights_sha256: of the weight file; empty for weights that are in no file.
+    """
+
+    confusion: Confusion
+    names: tuple[str, ...]
+    images: int
+    runtime: str
+    precision: str
+    size: str
+    weights_sha256: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report for JSON; scores in percent, `iou` by class name, `confusion` with a row for each true class."""
+        return {
+            "miou": self.confusion.miou(),
+            "pixel_accuracy": self.confusion.pixel_accuracy(),
+            "iou": dict(zip(self.names, self.confusion.iou(), strict=True)),
+            "images": self.images,
+            "runtime": self.runtime,
+            "precision": self.precision,
+            "size": self.size,
+            "weights_sha256": self.weights_sha256,
+            "confusion": self.confusion.matrix.tolist(),
+        }
+
+    def to_json(self) -> str:
+        """`to_dict` as text."""
+        return json.dumps(self.to_dict(), indent=1)
+
+
+def evaluate(
+    segmenter: Segmenter,
+    spec: DatasetSpec,
+    pairs: Sequence[Pair],
+    progress: Callable[[int, int], None] | None = None,
+) -> Report:
+    """Scores of a segmenter on labelled images, each at its label file's own size.
+
+    Args:
+        segmenter: what is measured.
+        spec: the dataset, with the same classes in the same order.
+        pairs: its images and labels.
+        progress: called with (done, all) after each image.
+
+    Raises:
+        FastSCNNError: other classes than the weights', a broken file, or an image and labels that differ in size.
+    """
+    names = segmenter.card.label_set.names
+    if names != spec.label_set.names:
+        raise FastSCNNError(f"The weights know {len(names)} classes ({', '.join(names)}) and {spec.name} has "
+                            f"{len(spec.label_set)} ({', '.join(spec.label_set.names)}); they must be the same.")
+    confusion = Confusion(len(names))
+    for done, pair in enumerate(pairs, start=1):
+        image, truth = spec.read(pair)
+        confusion.add(segmenter.segment(image).labels, truth)
+        if progress:
+            progress(done, len(pairs))
+    size = segmenter.size if isinstance(segmenter.size, str) else f"{segmenter.size[0]}x{segmenter.size[1]}"
+    digest = hashlib.sha256(segmenter.path.read_bytes()).hexdigest() if segmenter.path else ""
+    runtime = segmenter.runtime
+    return Report(confusion, names, len(pairs), runtime.name, runtime.precision, size, digest)

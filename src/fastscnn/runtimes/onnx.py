@@ -1,0 +1,54 @@
+"""ONNX Runtime on the CPU: what runs where nothing but fastscnn is installed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+
+from fastscnn import card
+from fastscnn.arrays import Float32Array, UInt8Array
+from fastscnn.errors import FastSCNNError
+
+_ERRORS_ONLY = 3
+
+
+class OnnxRuntime:
+    """An ONNX file made by `fastscnn export`, run in float32.
+
+    Args:
+        path: the file.
+        threads: to compute with.
+
+    Raises:
+        FastSCNNError: missing, truncated, not ONNX, or without a card.
+    """
+
+    name = "onnx"
+    precision = "float32"
+
+    def __init__(self, path: Path, threads: int) -> None:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = self.threads = threads
+        options.log_severity_level = _ERRORS_ONLY
+        try:
+            # From memory, so that a file can never make the engine open others beside it (external data).
+            self._session = onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
+        except OSError as error:
+            raise FastSCNNError(f"{path}: cannot be read ({error.strerror}).") from error
+        except Exception as error:  # onnxruntime's own errors share no public base class
+            raise FastSCNNError(f"{path}: is no ONNX model that can be run, or is truncated; export it again.") from error
+        metadata = self._session.get_modelmeta().custom_metadata_map
+        if card.KEY not in metadata:
+            raise card.missing(path)
+        self.card = card.Card.from_json(metadata[card.KEY], path)
+        classes = self._session.get_outputs()[0].shape[1]
+        if classes != len(self.card.label_set):
+            named = len(self.card.label_set)
+            raise FastSCNNError(f"{path}: gives {classes} classes but its card names {named}; export it again.")
+
+    def __call__(self, images: UInt8Array) -> Float32Array:
+        """See `Runtime`."""
+        (logits,) = self._session.run(None, {"images": np.ascontiguousarray(images)})
+        return np.asarray(logits, np.float32)
