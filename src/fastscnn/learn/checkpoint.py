@@ -1,0 +1,85 @@
+"""Weight files of the training side: safetensors with the card in their metadata. Nothing here is a pickle."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+
+import safetensors
+import safetensors.torch
+from torch import Tensor
+
+from fastscnn import card, files
+from fastscnn.card import Card
+from fastscnn.errors import FastSCNNError
+from fastscnn.learn.model import VARIANTS, FastSCNN
+
+Tensors = dict[str, Tensor]
+
+
+def save(path: Path, model: FastSCNN, description: Card) -> Card:
+    """Writes the network that runs (without auxiliary heads) and its card in one piece; returns the card with its hash."""
+    tensors = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith("auxiliary.")}
+    described = dataclasses.replace(description, parameters_sha256=digest(tensors))
+    save_tensors(path, tensors, {card.KEY: described.to_json()})
+    return described
+
+
+def load(path: Path) -> tuple[FastSCNN, Card]:
+    """The network of a weight file, in evaluation mode on the CPU, and its card.
+
+    Raises:
+        FastSCNNError: missing, not safetensors, truncated, without card, or tensors that do not fit the card.
+    """
+    tensors, metadata = load_tensors(path)
+    if card.KEY not in metadata:
+        raise card.missing(path)
+    described = Card.from_json(metadata[card.KEY], path)
+    if described.variant not in VARIANTS:
+        raise FastSCNNError(f"{path}: its network is of the unknown variant {described.variant!r}; upgrade fastscnn.")
+    model = FastSCNN(len(described.label_set), described.channels, described.variant)
+    try:
+        model.load_state_dict(tensors)
+    except RuntimeError as error:
+        reason = str(error).splitlines()[1].strip()
+        classes = len(described.label_set)
+        raise FastSCNNError(f"{path}: its tensors do not fit its card of {classes} classes ({reason})") from error
+    return model.eval(), described
+
+
+def digest(tensors: Mapping[str, Tensor]) -> str:
+    """sha256 over names, types, shapes and values, independent of order and file format."""
+    hash_ = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        hash_.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
+        hash_.update(tensor.numpy().tobytes())
+    return hash_.hexdigest()
+
+
+def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
+    """Writes tensors and metadata as safetensors, in one piece."""
+    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    files.write(path, safetensors.torch.save(contiguous, metadata))
+
+
+def load_tensors(path: Path) -> tuple[Tensors, dict[str, str]]:
+    """Tensors and metadata of a safetensors file.
+
+    Raises:
+        FastSCNNError: missing, truncated, or not safetensors; a pickle is refused as such.
+    """
+    try:
+        with path.open("rb") as file:
+            start = file.read(2)
+        if start in (b"PK", b"\x80\x02", b"\x80\x04"):
+            raise FastSCNNError(f"{path}: is a pickle, which can run code and is not read; save it as safetensors.")
+        with safetensors.safe_open(path, framework="pt") as opened:
+            return {name: opened.get_tensor(name) for name in opened.keys()}, opened.metadata() or {}  # noqa: SIM118
+    except safetensors.SafetensorError as error:
+        message = f"{path}: is no safetensors file or is truncated ({error}); copy it again from its source."
+        raise FastSCNNError(message) from error
+    except OSError as error:
+        raise FastSCNNError(f"{path}: cannot be read ({error.strerror or error}).") from error

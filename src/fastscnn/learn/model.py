@@ -1,0 +1,216 @@
+"""Fast-SCNN, the whole network in one file (Poudel, Liwicki, Cipolla 2019, arXiv 1902.04502, Tables 1 to 3).
+
+Shapes stand at the line ends for an image of H x W; `H/8` is rounded up, as every stride-2 convolution does.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+MIN_SIDE = 32  # the deepest stage runs at 1/32: a smaller image leaves it without a pixel
+_MEAN_RGB, _STD_RGB = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)  # ImageNet's, as mmsegmentation uses
+_MEAN_OTHER, _STD_OTHER = 127.5, 57.5  # further channels (thermal, depth): the middle of the range, the same spread
+
+
+@dataclass(frozen=True)
+class Variant:
+    """What differs between the paper's network and a peer's. Every difference is listed in docs/paper.md."""
+
+    ppm_kernel: int  # kernel of the convolution that closes the pyramid pooling
+    fusion_dilation: int  # dilation of the depthwise convolution in the feature fusion
+
+
+VARIANTS = {
+    "paper": Variant(ppm_kernel=1, fusion_dilation=4),  # Table 1 and Table 3
+    "mmseg": Variant(ppm_kernel=3, fusion_dilation=1),  # mmsegmentation 0.x and 1.x, configs/fastscnn
+}
+
+
+class TrainingLogits(NamedTuple):
+    """What the network gives in training: class logits of the main head and of both auxiliary heads."""
+
+    main: Tensor  # [N, classes, H/8, W/8]
+    global_features: Tensor  # [N, classes, H/32, W/32], after the global feature extractor
+    downsample: Tensor  # [N, classes, H/8, W/8], after learning to downsample
+
+
+class DepthwiseConv(nn.Conv2d):
+    """Convolution of each channel by itself, in float32 where a CPU trains it in bfloat16 with a stride or dilation.
+
+    oneDNN has no fast bfloat16 backward pass for those: measured at 360x480, float32 is three times faster.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        slow = x.device.type == "cpu" and self.training and (self.stride[0] > 1 or self.dilation[0] > 1)
+        if not slow or not torch.is_autocast_enabled("cpu"):
+            return super().forward(x)
+        with torch.autocast("cpu", enabled=False):
+            return super().forward(x.float()).to(x.dtype)
+
+
+def _conv(inputs: int, outputs: int, kernel: int = 1, *, stride: int = 1, relu: bool = True) -> nn.Sequential:
+    """Convolution and batch norm, then ReLU unless the layer is linear."""
+    conv = nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, bias=False)
+    return nn.Sequential(conv, nn.BatchNorm2d(outputs), *([nn.ReLU(inplace=True)] if relu else []))
+
+
+def _depthwise(channels: int, *, stride: int = 1, dilation: int = 1, relu: bool = True) -> nn.Sequential:
+    """3x3 convolution of each channel by itself and batch norm, then ReLU unless the layer is linear."""
+    conv = DepthwiseConv(channels, channels, 3, stride, dilation, dilation, groups=channels, bias=False)
+    return nn.Sequential(conv, nn.BatchNorm2d(channels), *([nn.ReLU(inplace=True)] if relu else []))
+
+
+def _dsconv(inputs: int, outputs: int, *, stride: int = 1) -> nn.Sequential:
+    """Depthwise separable convolution; no non-linearity between its two halves (section 3.2.1)."""
+    return nn.Sequential(_depthwise(inputs, stride=stride, relu=False), _conv(inputs, outputs))
+
+
+class Bottleneck(nn.Module):
+    """Inverted residual block of Table 2: expand by t, depthwise, project without non-linearity."""
+
+    def __init__(self, inputs: int, outputs: int, *, stride: int, expansion: int = 6) -> None:
+        super().__init__()
+        hidden = inputs * expansion
+        self.expand = _conv(inputs, hidden)
+        self.depthwise = _depthwise(hidden, stride=stride)
+        self.project = _conv(hidden, outputs, relu=False)
+        self.residual = stride == 1 and inputs == outputs
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.project(self.depthwise(self.expand(x)))
+        return x + y if self.residual else y
+
+
+def _averages(length: int, bins: int, like: Tensor) -> Tensor:
+    """Matrix [bins, length] whose product with a signal is its adaptive average pooling.
+
+    Plain arithmetic on `arange`, because `adaptive_avg_pool2d` cannot be exported for sizes unknown at export.
+    """
+    position = torch.arange(length, device=like.device)[None, :]
+    bin_ = torch.arange(bins, device=like.device)[:, None]
+    start = torch.div(bin_ * length, bins, rounding_mode="trunc")  # a plain Div in ONNX, unlike `//`
+    stop = torch.div((bin_ + 1) * length + bins - 1, bins, rounding_mode="trunc")
+    inside = (position >= start) & (position < stop)
+    return inside.to(like.dtype) / (stop - start).to(like.dtype)
+
+
+class PyramidPooling(nn.Module):
+    """PPM: averages over 1, 2, 3 and 6 bins a side beside the features themselves. Bins as everyone has them."""
+
+    BINS = (1, 2, 3, 6)
+
+    def __init__(self, channels: int, kernel: int) -> None:
+        super().__init__()
+        self.levels = nn.ModuleList(_conv(channels, channels // 4) for _ in self.BINS)
+        self.project = _conv(2 * channels, channels, kernel)
+
+    def forward(self, x: Tensor) -> Tensor:
+        height, width = x.shape[2:]
+        parts = [x]
+        for bins, level in zip(self.BINS, self.levels, strict=True):
+            pooled = _averages(height, bins, x) @ x @ _averages(width, bins, x).transpose(0, 1)  # [N, C, bins, bins]
+            parts.append(_resize(level(pooled), x))
+        y: Tensor = self.project(torch.cat(parts, dim=1))
+        return y
+
+
+class FeatureFusion(nn.Module):
+    """FFM of Table 3: deep features upsampled by 4 and refined, plus the skip connection's; ReLU after the sum."""
+
+    def __init__(self, skip: int, deep: int, outputs: int, dilation: int) -> None:
+        super().__init__()
+        self.depthwise = _depthwise(deep, dilation=dilation)
+        self.deep = _conv(deep, outputs, relu=False)
+        self.skip = _conv(skip, outputs, relu=False)
+
+    def forward(self, skip: Tensor, deep: Tensor) -> Tensor:
+        return F.relu(self.deep(self.depthwise(_resize(deep, skip))) + self.skip(skip))
+
+
+def _resize(x: Tensor, like: Tensor) -> Tensor:
+    return F.interpolate(x, size=like.shape[2:], mode="bilinear", align_corners=False)
+
+
+class FastSCNN(nn.Module):
+    """Images in, class logits at 1/8 of their size out; `upsample.labels` makes full-size labels of them.
+
+    Args:
+        classes: number of classes.
+        channels: channels of the image; the first three of three or more are RGB.
+        variant: a name in `VARIANTS`.
+        dropout: rate before the last layer (the paper states none; 0.1 is what everyone uses).
+        auxiliary: adds the two heads of the auxiliary losses; they only work in training mode.
+
+    The network normalises its input itself: mean and standard deviation are buffers and travel with the weights.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        classes: int,
+        channels: int = 3,
+        variant: str = "paper",
+        dropout: float = 0.1,
+        auxiliary: bool = False,
+    ) -> None:
+        super().__init__()
+        layout = VARIANTS[variant]
+        rgb = 3 if channels >= 3 else 0
+        self.register_buffer("mean", torch.tensor(_MEAN_RGB[:rgb] + (_MEAN_OTHER,) * (channels - rgb)))
+        self.register_buffer("std", torch.tensor(_STD_RGB[:rgb] + (_STD_OTHER,) * (channels - rgb)))
+
+        self.downsample = nn.Sequential(  # learning to downsample
+            _conv(channels, 32, 3, stride=2),  # [N, 32, H/2, W/2]
+            _dsconv(32, 48, stride=2),  # [N, 48, H/4, W/4]
+            _dsconv(48, 64, stride=2),  # [N, 64, H/8, W/8]
+        )
+        self.global_features = nn.Sequential(  # global feature extractor
+            *_stage(64, 64, blocks=3, stride=2),  # [N, 64, H/16, W/16]
+            *_stage(64, 96, blocks=3, stride=2),  # [N, 96, H/32, W/32]
+            *_stage(96, 128, blocks=3, stride=1),  # [N, 128, H/32, W/32]
+            PyramidPooling(128, layout.ppm_kernel),  # [N, 128, H/32, W/32]
+        )
+        self.fusion = FeatureFusion(64, 128, 128, layout.fusion_dilation)  # [N, 128, H/8, W/8]
+        self.classifier = nn.Sequential(
+            _dsconv(128, 128),
+            _dsconv(128, 128),
+            nn.Dropout(dropout),
+            nn.Conv2d(128, classes, 1),  # [N, classes, H/8, W/8]
+        )
+        self.auxiliary = nn.ModuleList(_auxiliary_head(inputs, classes) for inputs in (128, 64)) if auxiliary else None
+
+    def forward(self, images: Tensor) -> Tensor | TrainingLogits:
+        """Class logits.
+
+        Args:
+            images: [N, H, W, channels] uint8, or float with the same 0 to 255 range; H and W at least 32.
+
+        Returns:
+            [N, classes, H/8, W/8]; in training mode with auxiliary heads, a `TrainingLogits`.
+        """
+        x = images.permute(0, 3, 1, 2).to(self.mean.dtype)  # [N, channels, H, W], channels last in memory
+        x = (x - self.mean[:, None, None]) / self.std[:, None, None]
+        skip = self.downsample(x)  # [N, 64, H/8, W/8]
+        deep = self.global_features(skip)  # [N, 128, H/32, W/32]
+        logits: Tensor = self.classifier(self.fusion(skip, deep))  # [N, classes, H/8, W/8]
+        if self.auxiliary is None or not self.training:
+            return logits
+        return TrainingLogits(logits, self.auxiliary[0](deep), self.auxiliary[1](skip))
+
+
+def _stage(inputs: int, outputs: int, *, blocks: int, stride: int) -> list[Bottleneck]:
+    """One row of Table 1: `blocks` bottlenecks, the first with the stride and the change of channels."""
+    first = Bottleneck(inputs, outputs, stride=stride)
+    return [first, *(Bottleneck(outputs, outputs, stride=1) for _ in range(blocks - 1))]
+
+
+def _auxiliary_head(inputs: int, classes: int) -> nn.Sequential:
+    """The paper states only the weight of these losses; the head is mmsegmentation's FCNHead of 32 channels."""
+    return nn.Sequential(_conv(inputs, 32, 3), nn.Conv2d(32, classes, 1))

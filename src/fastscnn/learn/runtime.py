@@ -1,0 +1,38 @@
+"""PyTorch as a runtime: the same call as every other engine, for weights in training and as their reference."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from fastscnn.arrays import Float32Array, UInt8Array
+from fastscnn.card import Card
+from fastscnn.learn import checkpoint
+from fastscnn.learn.model import FastSCNN
+
+
+class TorchRuntime:
+    """A network in PyTorch, float32, on the device where its weights are."""
+
+    name = "torch"
+    precision = "float32"
+
+    def __init__(self, model: FastSCNN, card: Card) -> None:
+        self.card, self.threads = card, torch.get_num_threads()
+        self._model = model.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    @classmethod
+    def load(cls, path: Path, threads: int) -> TorchRuntime:
+        """The network of a .safetensors file; on the CUDA device where there is one. `threads` is PyTorch's, process-wide."""
+        torch.set_num_threads(threads)
+        model, card = checkpoint.load(path)
+        return cls(model.to("cuda" if torch.cuda.is_available() else "cpu"), card)
+
+    def __call__(self, images: UInt8Array) -> Float32Array:
+        """See `Runtime`."""
+        with torch.inference_mode():
+            logits = self._model(torch.from_numpy(images).to(self._model.mean.device))
+        result: Float32Array = logits.float().cpu().numpy()
+        return np.ascontiguousarray(result)
