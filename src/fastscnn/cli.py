@@ -1,0 +1,495 @@
+"""The command line: the verbs, their flags and what they print. What they do is imported where it is used."""
+
+from __future__ import annotations
+
+import importlib
+import json as json_
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean, median
+from time import perf_counter
+from types import ModuleType
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+from rich.columns import Columns
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from fastscnn import files
+from fastscnn.errors import FastSCNNError, unknown
+from fastscnn.recipes import Recipe, named, names
+from fastscnn.version import __version__
+
+if TYPE_CHECKING:
+    from fastscnn.arrays import Int64Array, UInt8Array
+    from fastscnn.inputs import Job
+    from fastscnn.learn.train import Progress as TrainingProgress
+    from fastscnn.segmentation import Segmentation
+    from fastscnn.segmenter import Segmenter, Size
+
+_out = Console()
+_err = Console(stderr=True)
+
+Paths = tyro.conf.Positional[tuple[Path, ...]]
+Spec = tyro.conf.Positional[str]
+
+
+def segment(
+    paths: Annotated[Paths, tyro.conf.arg(metavar="[PATH ...]")] = (),
+    *,
+    weights: Path | None = None,
+    runtime: str = "auto",
+    size: str | None = None,
+    threads: int | None = None,
+    out: Path = Path("segmented"),
+    json: bool = False,
+) -> int:
+    """Label every pixel of images: STEM.labels.png (class ids) and STEM.overlay.jpg of each, in --out.
+
+    Without a PATH, a street scene that the package draws is labelled and compared with its exact labels.
+
+    Args:
+        paths: Image files, and folders that are searched recursively.
+        weights: A .onnx or .safetensors file; the bundled weights where none is given.
+        runtime: onnx, torch or auto.
+        size: Of the network's input, HxW or native; the weights' own where none is given.
+        threads: To compute with; all where none is given.
+        out: Folder of the results.
+        json: Print one JSON line an image instead of tables.
+    """
+    from fastscnn import inputs
+
+    segmenter = _load(weights, runtime, size, threads)
+    if not paths:
+        return _segment_scene(segmenter, out, json)
+    jobs = inputs.find(paths, out)
+    times: list[dict[str, float]] = []
+    shares: list[dict[str, float]] = []
+    failed: list[str] = []
+    with _progress("segment", quiet=json or len(jobs) == 1) as advance:
+        for done, job in enumerate(jobs, start=1):
+            try:
+                line = _segment_file(segmenter, job)
+            except FastSCNNError as error:
+                message = str(error) if str(job.image) in str(error) else f"{job.image}: {error}"
+                failed.append(message)
+                line = {"image": str(job.image), "error": message}
+            else:
+                times.append(line["milliseconds"])
+                shares.append(line["share"])
+            if json:
+                print(json_.dumps(line), flush=True)
+            advance(done, len(jobs))
+    if not json and times:
+        _print_summary(segmenter, times, shares, out)
+    for message in failed:
+        _complain(message)
+    if failed and len(jobs) > 1:
+        _complain(f"{len(failed)} of {len(jobs)} images failed; the others are labelled.")
+    return 1 if failed else 0
+
+
+@dataclass(frozen=True)
+class _Training:
+    """Train Fast-SCNN by a recipe. Every field of the recipe is a flag."""
+
+    data: str
+    """The dataset: camvid:ROOT or the path of a dataset.toml."""
+    out: Path
+    """Folder of the run: weights, log and all that is needed to resume."""
+    recipe: tyro.conf.OmitArgPrefixes[Recipe]
+    """How to train."""
+    split: str = "train"
+    """What to train on; several splits joined by +."""
+    validation: str = "val"
+    """The split that chooses the best weights; none: the last are the best."""
+    resume: bool = False
+    """Go on where the run in --out stopped."""
+    pause_after: int | None = None
+    """Stop after this many steps with the state saved."""
+
+
+def train(run: _Training) -> int:
+    """Trains with a progress bar; see `_Training` for the flags."""
+    from fastscnn import datasets
+
+    training = _training("train")
+    dataset = datasets.load(run.data)
+    facts = TextColumn("{task.fields[facts]}")
+    with Progress("{task.description}", BarColumn(), MofNCompleteColumn(), facts, TimeRemainingColumn(), console=_err) as bar:
+        task = bar.add_task(run.recipe.name, total=None, facts="reading the data")
+
+        def observe(progress: TrainingProgress) -> None:
+            miou = "" if progress.miou is None else f"  mIoU {progress.miou:.2f}"
+            news = f"loss {progress.loss:.3f}{miou}  {progress.images_per_second:.1f} images/s"
+            bar.update(task, completed=progress.step, total=progress.steps, facts=news)
+
+        card = training.train(
+            run.recipe,
+            dataset,
+            run.out,
+            split=run.split,
+            validation=None if run.validation == "none" else run.validation,
+            resume=run.resume,
+            pause_after=run.pause_after,
+            observe=observe,
+        )
+    for name, scores in card.metrics.items():
+        _out.print(f"mIoU {scores['miou']:.2f} on {name} with the last weights")
+    best = run.out / "best.safetensors"
+    _out.print(f"Next: fastscnn export {best} --out {run.out / 'model.onnx'}", highlight=False, soft_wrap=True)
+    return 0
+
+
+def evaluate(
+    *,
+    data: str,
+    weights: Path | None = None,
+    split: str = "test",
+    runtime: str = "auto",
+    size: str | None = None,
+    threads: int | None = None,
+    json: Path | None = None,
+) -> int:
+    """Score weights on labelled images, through the same path that labels a user's.
+
+    Args:
+        data: The dataset: camvid:ROOT or the path of a dataset.toml.
+        weights: A .onnx or .safetensors file; the bundled weights where none is given.
+        split: What to evaluate on; several splits joined by +.
+        runtime: onnx, torch or auto.
+        size: Of the network's input, HxW or native; the weights' own where none is given.
+        threads: To compute with; all where none is given.
+        json: Also write the scores to this file.
+    """
+    from fastscnn import datasets
+    from fastscnn.evaluate import evaluate as score
+
+    segmenter = _load(weights, runtime, size, threads)
+    dataset = datasets.load(data)
+    with _progress("evaluate") as advance:
+        report = score(segmenter, dataset, dataset.pairs(split), advance)
+    scores = report.to_dict()
+    table = Table("class", "IoU %")
+    table.columns[1].justify = "right"
+    for name, iou in scores["iou"].items():
+        table.add_row(name, "absent" if iou is None else f"{iou:.2f}")
+    table.add_section()
+    table.add_row("mIoU", f"{scores['miou']:.2f}")
+    table.add_row("pixel accuracy", f"{scores['pixel_accuracy']:.2f}")
+    _out.print(table)
+    _out.print(_confusion_table(report.names, report.confusion.matrix))
+    _out.print(f"{report.images} images of {dataset.name} {split}, {report.runtime} {report.precision}, input {report.size}")
+    if json:
+        files.write(json, report.to_json().encode())
+    return 0
+
+
+def export(
+    weights: tyro.conf.Positional[Path],
+    *,
+    out: Path,
+    data: str | None = None,
+    split: str = "val",
+    gate: float | None = None,
+) -> int:
+    """Write weights as an ONNX file that runs at any size, compared with PyTorch before it is kept.
+
+    Args:
+        weights: A .safetensors file.
+        out: The .onnx file to write.
+        data: A dataset on which to compare the scores before and after.
+        split: Of that dataset.
+        gate: Fail where the IoU of a class, or the mIoU, falls by more than this many points.
+    """
+    exporting = _training("export")
+    if gate is not None and data is None:
+        raise FastSCNNError("gate: needs labelled images; give --data too.")
+    table = Table("batch", "size", "largest difference of a logit", "equal labels %", title="ONNX Runtime against PyTorch")
+    for agreement in exporting.export(weights, out):
+        size = f"{agreement.height}x{agreement.width}"
+        table.add_row(str(agreement.batch), size, f"{agreement.logits:.1e}", f"{agreement.labels:.3f}")
+    _out.print(table)
+    worst = _compare_scores(weights, out, data, split) if data else 0.0
+    _out.print(f"wrote {out} ({out.stat().st_size / 1e6:.1f} MB)", highlight=False)
+    if gate is not None and worst > gate:
+        raise FastSCNNError(f"{out}: loses {worst:.3f} points of IoU where the gate is {gate}.")
+    return 0
+
+
+def check(
+    spec: Annotated[Spec, tyro.conf.arg(metavar="SPEC")],
+    *,
+    splits: tuple[str, ...] = (),
+    json: bool = False,
+) -> int:
+    """Read every image and label file of a dataset and say what is wrong with it. Exit code 1 on any error.
+
+    Args:
+        spec: The dataset: camvid:ROOT or the path of a dataset.toml.
+        splits: Which ones; all where none is given.
+        json: Print the report as JSON.
+    """
+    from fastscnn import datasets
+    from fastscnn.datasets.check import check as read_all
+    from fastscnn.datasets.check import default_cache
+
+    dataset = datasets.load(spec)
+    with _progress("check", quiet=json) as advance:
+        report = read_all(dataset, splits or None, cache=default_cache(), progress=advance)
+    if json:
+        print(report.to_json())
+        return 0 if report.ok else 1
+    for finding in report.findings:
+        _out.print(f"{finding.severity}: {finding.message}", markup=False, soft_wrap=True)
+    table = Table("share of pixels in %", *report.counts, title=f"{dataset.name}: {sum(report.counts.values())} images")
+    for name in dataset.label_set.names:
+        table.add_row(name, *(f"{report.shares[split][name]:.2f}" for split in report.counts))
+    table.add_section()
+    table.add_row("ignored, of all", *(f"{report.ignored[split]:.2f}" for split in report.counts))
+    table.add_row("images", *(str(count) for count in report.counts.values()))
+    _out.print(table)
+    errors = sum(finding.severity == "error" for finding in report.findings)
+    _out.print(f"{errors} errors, {len(report.findings) - errors} warnings")
+    return 0 if report.ok else 1
+
+
+def benchmark(
+    *,
+    weights: Path | None = None,
+    size: str = "1024x2048",
+    runtime: str = "auto",
+    threads: int | None = None,
+    runs: int = 50,
+    warmup: int = 10,
+    json: Path | None = None,
+) -> int:
+    """Time whole frames, from a JPEG file to a PNG of labels, stage by stage.
+
+    Args:
+        weights: A .onnx or .safetensors file; the bundled weights where none is given.
+        size: Of the frame and of the network's input, HxW.
+        runtime: onnx, torch or auto.
+        threads: To compute with; all where none is given.
+        runs: Frames measured.
+        warmup: Frames before them.
+        json: Also write the report to this file.
+    """
+    from fastscnn.benchmark import benchmark as measure
+
+    frame = _size(size)
+    if not isinstance(frame, tuple):
+        raise FastSCNNError(f"size: of the frame is HxW, for example 1024x2048, not {size!r}.")
+    segmenter = _load(weights, runtime, size, threads)
+    with _progress("benchmark") as advance:
+        report = measure(segmenter, frame, runs, warmup, advance)
+    table = Table("stage", "p50 ms", "p95 ms", title=f"{size}, {report.runtime} {report.precision}, {report.threads} threads")
+    for name, stage in report.stages.items():
+        table.add_row(name, f"{stage.p50:.2f}", f"{stage.p95:.2f}")
+    _out.print(table)
+    rate = 1e3 / report.stages["frame"].p50
+    _out.print(f"{rate:.1f} frames per second from file to file, {report.runs} runs after {report.warmup}")
+    _out.print(f"cold start to first labels {report.cold_start_s:.2f} s, peak memory {report.peak_memory_mib:.0f} MiB, "
+               f"weights {report.weights_bytes / 1e6:.1f} MB")
+    _out.print(f"{report.machine}, {report.processors} processors, Python {report.python}, fastscnn {report.version}")
+    if json:
+        files.write(json, report.to_json().encode())
+    return 0
+
+
+_VERBS: dict[str, Callable[..., int]] = {
+    "segment": segment,
+    "train": train,
+    "evaluate": evaluate,
+    "export": export,
+    "check": check,
+    "benchmark": benchmark,
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command; returns its exit code: 0, 1 where the input was wrong, 2 where the call was, 130 on Ctrl-C."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        return _run(words)
+    except FastSCNNError as error:
+        _complain(str(error))
+        return 1
+    except KeyboardInterrupt:
+        _complain("interrupted; what was finished is kept.")
+        return 130
+
+
+def _run(words: list[str]) -> int:
+    if not words or words[0] in ("-h", "--help"):
+        _print_overview()
+        return 0 if words else 2
+    if words[0] == "--version":
+        print(f"fastscnn {__version__}")
+        return 0
+    verb, *rest = words
+    if verb not in _VERBS:
+        raise unknown("command", verb, _VERBS)
+    config = (tyro.conf.FlagCreatePairsOff,)
+    if verb != "train":
+        return tyro.cli(_VERBS[verb], prog=f"fastscnn {verb}", args=rest, config=config)
+    if not rest or rest[0].startswith("-"):
+        known = ", ".join(names())
+        raise FastSCNNError(f"Say the recipe first: fastscnn train RECIPE --data SPEC --out DIR, RECIPE one of {known}.")
+    default = _Training(data=tyro.MISSING, out=tyro.MISSING, recipe=named(rest[0]))
+    return train(tyro.cli(_Training, prog=f"fastscnn train {rest[0]}", args=rest[1:], default=default, config=config))
+
+
+def _print_overview() -> None:
+    print("usage: fastscnn COMMAND ...; `fastscnn COMMAND --help` tells its flags\n")
+    summaries = {verb: (function.__doc__ or "").split("\n")[0] for verb, function in _VERBS.items()}
+    summaries["train"] = (_Training.__doc__ or "").split("\n")[0]
+    for verb, summary in summaries.items():
+        print(f"  {verb:<10} {summary}")
+
+
+def _complain(message: str) -> None:
+    _err.print(f"fastscnn: {message}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _load(weights: Path | None, runtime: str, size: str | None, threads: int | None) -> Segmenter:
+    from fastscnn.segmenter import Segmenter
+
+    return Segmenter.load(weights, runtime, _size(size), threads)
+
+
+def _size(text: str | None) -> Size:
+    """HxW as (height, width); "native" and None as they are."""
+    if text is None:
+        return None
+    if text == "native":
+        return "native"
+    height, separator, width = text.lower().partition("x")
+    if not separator or not height.isdecimal() or not width.isdecimal():
+        raise FastSCNNError(f"size: is HxW, for example 360x480, or native, not {text!r}.")
+    return int(height), int(width)
+
+
+def _training(verb: str) -> ModuleType:
+    """The module of `fastscnn.learn` behind a verb; a clear error where PyTorch is not installed."""
+    try:
+        return importlib.import_module(f"fastscnn.learn.{verb}")
+    except ModuleNotFoundError as error:
+        message = f"{verb}: needs the training extra ({error.name} is missing); pip install 'fastscnn[train]'."
+        raise FastSCNNError(message) from error
+
+
+@contextmanager
+def _progress(what: str, quiet: bool = False) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar on the error stream, moved by calls of (done, all)."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=_err, transient=True, disable=quiet) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def _segment_file(segmenter: Segmenter, job: Job) -> dict[str, Any]:
+    """Labels one file and writes its results; returns what `--json` prints of it."""
+    from fastscnn import images
+
+    start = perf_counter()
+    image = images.read(job.image)
+    seconds = {"decode": perf_counter() - start}
+    segmentation = segmenter.segment(image)
+    return {"image": str(job.image), **_write_results(segmentation, image, job, seconds)}
+
+
+def _write_results(segmentation: Segmentation, image: UInt8Array, job: Job, seconds: dict[str, float]) -> dict[str, Any]:
+    from fastscnn import images
+
+    labels, overlay = job.beside(".labels.png"), job.beside(".overlay.jpg")
+    start = perf_counter()
+    drawn = segmentation.overlay(image)
+    after_overlay = perf_counter()
+    segmentation.save_labels(labels)
+    images.write(overlay, drawn)
+    seconds = {**seconds, **segmentation.seconds, "overlay": after_overlay - start, "write": perf_counter() - after_overlay}
+    return {
+        "labels": str(labels),
+        "overlay": str(overlay),
+        "size": list(segmentation.labels.shape),
+        "share": {name: round(share, 3) for name, share in segmentation.shares().items()},
+        "milliseconds": {stage: round(1e3 * value, 3) for stage, value in seconds.items()},
+    }
+
+
+def _segment_scene(segmenter: Segmenter, out: Path, json: bool) -> int:
+    """The first run: labels the drawn scene and says how right the labels are."""
+    from fastscnn import images, inputs, scene
+    from fastscnn.metrics import Confusion
+
+    drawn = scene.draw()
+    job = inputs.Job(out / "scene.png", out / "scene")
+    images.write(job.image, drawn.image)
+    segmentation = segmenter.segment(drawn.image)
+    line = {"image": str(job.image), **_write_results(segmentation, drawn.image, job, {})}
+    if segmenter.card.label_set.names == scene.CLASSES:
+        confusion = Confusion(len(scene.CLASSES))
+        confusion.add(segmentation.labels, drawn.labels)
+        line["miou"] = round(confusion.miou(), 2)
+        line["pixel_accuracy"] = round(confusion.pixel_accuracy(), 2)
+    if json:
+        print(json_.dumps(line))
+        return 0
+    _print_summary(segmenter, [line["milliseconds"]], [line["share"]], out)
+    if "miou" in line:
+        _out.print(f"The drawn scene's own labels: mIoU {line['miou']}, pixel accuracy {line['pixel_accuracy']} %")
+    _out.print(f"Look at {job.beside('.overlay.jpg')}", highlight=False, soft_wrap=True)
+    return 0
+
+
+def _print_summary(segmenter: Segmenter, times: list[dict[str, float]], shares: list[dict[str, float]], out: Path) -> None:
+    """Median time of each stage and mean share of each class over the images labelled."""
+    runtime = segmenter.runtime
+    table = Table("stage", "ms", title=f"{runtime.name} {runtime.precision}, {runtime.threads} threads")
+    for stage in times[0]:
+        table.add_row(stage, f"{median(frame[stage] for frame in times):.1f}")
+    classes = Table("class", "share %")
+    for name in sorted(shares[0], key=lambda name: -fmean(image[name] for image in shares)):
+        classes.add_row(name, f"{fmean(image[name] for image in shares):.2f}")
+    _out.print(Columns([table, classes]))
+    _out.print(f"{len(times)} labelled; results in {out}", highlight=False, soft_wrap=True)
+
+
+def _compare_scores(weights: Path, exported: Path, data: str, split: str) -> float:
+    """Prints the IoU of each class in PyTorch and in ONNX Runtime; returns the largest loss in points."""
+    from fastscnn import datasets
+    from fastscnn.evaluate import evaluate as score
+
+    dataset = datasets.load(data)
+    pairs = dataset.pairs(split)
+    reports = []
+    for file in (weights, exported):
+        with _progress(f"evaluate {file.name}") as advance:
+            reports.append(score(_load(file, "auto", None, None), dataset, pairs, advance).to_dict())
+    before, after = ({**report["iou"], "mIoU": report["miou"]} for report in reports)
+    table = Table("class", "before", "after", "change", title=f"IoU in % on {dataset.name} {split}, {len(pairs)} images")
+    losses = [0.0]
+    for name, old in before.items():
+        new = after[name]
+        if old is None or new is None:
+            table.add_row(name, "absent" if old is None else f"{old:.3f}", "absent" if new is None else f"{new:.3f}", "")
+            continue
+        table.add_row(name, f"{old:.3f}", f"{new:.3f}", f"{new - old:+.3f}")
+        losses.append(old - new)
+    _out.print(table)
+    return max(losses)
+
+
+def _confusion_table(class_names: Sequence[str], matrix: Int64Array) -> Table:
+    """Percent of each true class (rows) that was given each label (columns)."""
+    table = Table("truth \\ label", *(name[:6] for name in class_names), title="confusion in % of the true class")
+    for name, row in zip(class_names, matrix, strict=True):
+        total = int(row.sum())
+        table.add_row(name, *(f"{100 * int(count) / total:.0f}" if total and count else "" for count in row))
+    return table
