@@ -1,12 +1,36 @@
-"""What tests share: the real data beside the repository, where it is there."""
+"""What tests share: the real data beside the repository where it is there, and a network small enough to know by heart."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from fastscnn import card, images, scene
+from fastscnn.card import Card
+from fastscnn.labels import LabelSet
+from fastscnn.scene import Scene
+from fastscnn.segmenter import Segmenter
+
 _SHARED = Path(__file__).parents[2] / "shared"
+_COLOURS = ("red", "green", "blue")
+
+WriteOnnx = Callable[..., Path]
+
+if find_spec("torch") is None:  # the core is tested without the training extra, too
+    _LEARN = ("model", "loss", "checkpoint", "train", "train_cli", "export")
+    collect_ignore = [f"test_{name}.py" for name in _LEARN]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keeps what `check` remembers out of the home folder, in child processes too."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 def _or_skip(path: Path) -> Path:
@@ -25,3 +49,82 @@ def camvid_root() -> Path:
 def media_root() -> Path:
     """Street pictures and a video without labels; its test is skipped where they are missing."""
     return _or_skip(_SHARED / "media")
+
+
+def _write_onnx(
+    path: Path, classes: Sequence[str] = _COLOURS, metadata: Mapping[str, str] | None = None, external: str = ""
+) -> Path:
+    """A network of one 1x1 convolution at stride 8: the logits of class k are 1/16 of channel k mod 3 at every eighth pixel.
+
+    Args:
+        path: where to write it.
+        classes: their names; the card names them too.
+        metadata: instead of the card of input size 64x96.
+        external: name of a file beside it that holds the weights instead.
+    """
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    weight = np.zeros((len(classes), 3, 1, 1), np.float32)
+    weight[np.arange(len(classes)), np.arange(len(classes)) % 3] = 1 / 16
+    tensor = numpy_helper.from_array(weight, "weight")
+    if external:
+        (path.parent / external).write_bytes(tensor.raw_data)
+        tensor.ClearField("raw_data")
+        tensor.data_location = TensorProto.EXTERNAL
+        tensor.external_data.add(key="location", value=external)
+    nodes = [
+        helper.make_node("Cast", ["images"], ["float"], to=TensorProto.FLOAT),
+        helper.make_node("Transpose", ["float"], ["planes"], perm=[0, 3, 1, 2]),
+        helper.make_node("Conv", ["planes", "weight"], ["logits"], kernel_shape=[1, 1], strides=[8, 8]),
+    ]
+    images = helper.make_tensor_value_info("images", TensorProto.UINT8, ["batch", "height", "width", 3])
+    logits = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", len(classes), "rows", "columns"])
+    graph = helper.make_graph(nodes, "tiny", [images], [logits], [tensor])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    own = {card.KEY: Card(LabelSet(tuple(classes)), (64, 96)).to_json()}
+    helper.set_model_props(model, dict(own if metadata is None else metadata))
+    if not external:
+        onnx.checker.check_model(model)
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+@pytest.fixture(scope="session")
+def write_onnx() -> WriteOnnx:
+    """Writes such a file; see `_write_onnx`."""
+    return _write_onnx
+
+
+@pytest.fixture(scope="session")
+def tiny_onnx(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A weight file made without PyTorch: its classes are red, green and blue, and a pixel's is its largest channel."""
+    return _write_onnx(tmp_path_factory.mktemp("tiny") / "tiny.onnx")
+
+
+@pytest.fixture(scope="session")
+def tiny(tiny_onnx: Path) -> Segmenter:
+    """The segmenter of `tiny_onnx`, at its card's 64x96."""
+    return Segmenter.load(tiny_onnx, threads=1)
+
+
+@pytest.fixture(scope="session")
+def stripes() -> Scene:
+    """A picture of 128x192 in red, green and blue stripes of 64 columns, and the labels that `tiny` gives it."""
+    labels = np.repeat(np.array([[0, 1, 2]], np.uint8), 64, axis=1).repeat(128, axis=0)
+    return Scene(np.eye(3, dtype=np.uint8)[labels] * np.uint8(200), labels)
+
+
+@pytest.fixture(scope="session")
+def tiny_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The dataset.toml of drawn scenes of 96x128 with their exact labels: 6 to train, 3 to validate. Not to be changed."""
+    root = tmp_path_factory.mktemp("tiny_dataset")
+    for seed in range(9):
+        split, drawn = "train" if seed < 6 else "val", scene.draw(96, 128, seed)
+        images.write(root / f"images/{split}/{seed}.png", drawn.image)
+        images.write(root / f"labels/{split}/{seed}.png", drawn.labels)
+    splits = [f'[splits.{split}]\nimages = "images/{split}/*.png"\nlabels = "labels/{split}/{{stem}}.png"\n'
+              for split in ("train", "val")]
+    toml = root / "dataset.toml"
+    toml.write_text("\n".join(['name = "tiny"', f"classes = {list(scene.CLASSES)}", 'terms = "none"', *splits]))
+    return toml

@@ -147,7 +147,8 @@ def _cold_start(segmenter: Segmenter, frame: Path) -> tuple[float, float]:
     arguments = json.dumps([str(frame), str(segmenter.path), runtime.name, segmenter.size, runtime.threads])
     result = subprocess.run([sys.executable, "-c", _COLD, arguments], capture_output=True, text=True, check=False)
     if result.returncode:
-        raise FastSCNNError(f"The cold start failed: {result.stderr.strip().splitlines()[-1]}")
+        reason = (result.stderr.strip().splitlines() or [f"exit code {result.returncode}"])[-1]
+        raise FastSCNNError(f"The cold start failed: {reason}")
     seconds, peak = json.loads(result.stdout)
     return seconds, peak
 

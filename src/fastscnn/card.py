@@ -76,12 +76,18 @@ class Card:
         """
         try:
             card = json.loads(text)
-            label_set = LabelSet(tuple(card.pop("classes")), tuple(tuple(colour) for colour in card.pop("colours")))
+            classes = card.pop("classes")
+            if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
+                raise TypeError("classes is a list of names")
+            label_set = LabelSet(tuple(classes), tuple(tuple(colour) for colour in card.pop("colours")))
             height, width = card.pop("size")
             data = card.pop("data")
-            return cls(label_set, (int(height), int(width)), data=Data(**data) if data else None, **card)
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            made = cls(label_set, (int(height), int(width)), data=Data(**data) if data else None, **card)
+            if min(*made.size, made.channels) < 1:
+                raise ValueError("size and channels are at least 1")
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError, FastSCNNError) as error:
             raise FastSCNNError(f"{source}: its card is broken ({error!r}); make the file anew with this fastscnn.") from error
+        return made
 
 
 def missing(source: Path) -> FastSCNNError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json as json_
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 _out = Console()
 _err = Console(stderr=True)
+_PLAIN_SECONDS = 30.0  # between two lines of progress where there is no terminal
 
 Paths = tyro.conf.Positional[tuple[Path, ...]]
 Spec = tyro.conf.Positional[str]
@@ -124,10 +126,16 @@ def train(run: _Training) -> int:
     with Progress("{task.description}", BarColumn(), MofNCompleteColumn(), facts, TimeRemainingColumn(), console=_err) as bar:
         task = bar.add_task(run.recipe.name, total=None, facts="reading the data")
 
+        told = perf_counter()
+
         def observe(progress: TrainingProgress) -> None:
             miou = "" if progress.miou is None else f"  mIoU {progress.miou:.2f}"
             news = f"loss {progress.loss:.3f}{miou}  {progress.images_per_second:.1f} images/s"
             bar.update(task, completed=progress.step, total=progress.steps, facts=news)
+            nonlocal told
+            if not _err.is_terminal and (progress.step == progress.steps or perf_counter() - told > _PLAIN_SECONDS):
+                told = perf_counter()  # a log file gets lines in place of the bar
+                _err.print(f"{progress.step}/{progress.steps}  {news}", highlight=False)
 
         card = training.train(
             run.recipe,
@@ -323,6 +331,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         _complain("interrupted; what was finished is kept.")
         return 130
+    except BrokenPipeError:  # whoever read our output has seen enough, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes it once more at its end
+        return 1
 
 
 def _run(words: list[str]) -> int:

@@ -13,6 +13,7 @@ class FastSCNNError(Exception):
 def unknown(kind: str, word: str, known: Iterable[str]) -> FastSCNNError:
     """The error for a name that does not exist: shows the nearest one that does, and all of them."""
     names = sorted(known)
-    near = get_close_matches(word.lower(), names, n=1, cutoff=0.5)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
+    spelled = {name.lower(): name for name in names}
+    near = get_close_matches(word.lower(), spelled, n=1, cutoff=0.5)
+    hint = f" Did you mean {spelled[near[0]]!r}?" if near else ""
     return FastSCNNError(f"There is no {kind} {word!r}.{hint} Known: {', '.join(names)}.")

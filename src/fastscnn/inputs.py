@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,9 +33,12 @@ def find(paths: Sequence[Path], out: Path) -> list[Job]:
         FastSCNNError: a folder without images, or two images that would write the same file.
     """
     jobs: dict[Path, Path] = {}  # image -> result with the image's suffix
-    for path in paths:
+    for path in {path.resolve(): path for path in paths}.values():  # a path given twice counts once
         if path.is_dir():
-            found = [image for image in _images_below(path) if out.resolve() not in image.resolve().parents]
+            below = _images_below(path)
+            found = [image for image in below if out.resolve() not in image.resolve().parents]
+            if below and not found:
+                raise FastSCNNError(f"{path}: all its images lie in {out}, the folder for results; take another for those.")
             if not found:
                 raise FastSCNNError(f"{path}: holds no image ({', '.join(sorted(images.SUFFIXES))}).")
             jobs |= {image: out / image.relative_to(path) for image in found}
@@ -50,7 +53,7 @@ def find(paths: Sequence[Path], out: Path) -> list[Job]:
     return named
 
 
-def _images_below(folder: Path) -> Iterable[Path]:
+def _images_below(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.suffix.lower() in images.SUFFIXES and path.is_file())
 
 

@@ -43,7 +43,9 @@ class Confusion:
         self.matrix += inside
 
     def merge(self, other: Confusion) -> None:
-        """Adds the counts of another matrix of as many classes."""
+        """Adds the counts of another matrix. Raises FastSCNNError where it has another number of classes."""
+        if other.classes != self.classes:
+            raise FastSCNNError(f"A confusion of {other.classes} classes cannot be added to one of {self.classes}.")
         self.matrix += other.matrix
 
     def iou(self) -> list[float | None]:

@@ -30,10 +30,11 @@ class Segmenter:
     """
 
     def __init__(self, runtime: Runtime, size: Size = None, path: Path | None = None) -> None:
-        if isinstance(size, tuple) and min(size) < MIN_SIDE:
-            raise FastSCNNError(f"size: the network needs at least {MIN_SIDE}x{MIN_SIDE}, not {size[0]}x{size[1]}.")
         self.runtime, self.path = runtime, path
         self.size: tuple[int, int] | Literal["native"] = size or runtime.card.size
+        if self.size != "native" and min(self.size) < MIN_SIDE:
+            message = f"size: the network needs at least {MIN_SIDE}x{MIN_SIDE}, not {self.size[0]}x{self.size[1]}."
+            raise FastSCNNError(message)
 
     @classmethod
     def load(

@@ -112,7 +112,7 @@ def _argmax(logits: Float32Array) -> UInt8Array:
     for index, plane in enumerate(logits[1:], start=1):
         np.copyto(winner, np.uint8(index), where=plane > best)
         np.maximum(best, plane, out=best)  # keeps a NaN of either side
-    if not np.isfinite(best).all():
+    if not np.isfinite(best).all() or not np.isfinite(logits.min()):  # the second: -inf in a class that loses
         raise FastSCNNError("The logits hold NaN or infinity: the weights are broken, and no label would be right.")
     return winner
 

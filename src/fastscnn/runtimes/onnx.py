@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -32,8 +33,9 @@ class OnnxRuntime:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = self.threads = threads
         options.log_severity_level = _ERRORS_ONLY
+        # A file must not make the engine open others (external data): where it looks for them, there can be none.
+        options.add_session_config_entry("session.model_external_initializers_file_folder_path", os.devnull)
         try:
-            # From memory, so that a file can never make the engine open others beside it (external data).
             self._session = onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
         except OSError as error:
             raise FastSCNNError(f"{path}: cannot be read ({error.strerror}).") from error
@@ -43,7 +45,10 @@ class OnnxRuntime:
         if card.KEY not in metadata:
             raise card.missing(path)
         self.card = card.Card.from_json(metadata[card.KEY], path)
-        classes = self._session.get_outputs()[0].shape[1]
+        inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
+        if [image.name for image in inputs] != ["images"] or len(outputs) != 1 or len(outputs[0].shape) != 4:
+            raise FastSCNNError(f"{path}: does not take `images` and give logits; export it again by `fastscnn export`.")
+        classes = outputs[0].shape[1]
         if classes != len(self.card.label_set):
             named = len(self.card.label_set)
             raise FastSCNNError(f"{path}: gives {classes} classes but its card names {named}; export it again.")

@@ -1,0 +1,70 @@
+"""benchmark: what it measures, not how fast it is."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fastscnn import Segmenter
+from fastscnn.benchmark import benchmark
+from fastscnn.errors import FastSCNNError
+from fastscnn.version import __version__
+
+
+def test_report(tiny: Segmenter, tiny_onnx: Path) -> None:
+    calls: list[tuple[int, int]] = []
+    report = benchmark(tiny, (96, 128), runs=5, warmup=2, progress=lambda done, total: calls.append((done, total)))
+    assert calls == [(done, 7) for done in range(1, 8)]
+    facts = json.loads(report.to_json())
+    stages = facts.pop("stages")
+    assert list(stages) == ["decode", "resize", "network", "labels", "write", "frame"]
+    assert all(0 < stage["p50"] <= stage["p95"] for stage in stages.values())
+    parts = {name: stage for name, stage in stages.items() if name != "frame"}
+    assert sum(part["p50"] for part in parts.values()) < 1.5 * stages["frame"]["p50"]
+    assert sum(part["p95"] for part in parts.values()) > 0.5 * stages["frame"]["p50"]
+    assert 20 < facts.pop("peak_memory_mib") < 2000
+    assert 0.01 < facts.pop("cold_start_s") < 60
+    assert facts.pop("machine")
+    assert facts.pop("processors") >= 1
+    assert facts.pop("python").startswith("3.")
+    assert facts == {
+        "size": [96, 128],
+        "runs": 5,
+        "warmup": 2,
+        "runtime": "onnx",
+        "precision": "float32",
+        "threads": 1,
+        "weights_bytes": tiny_onnx.stat().st_size,
+        "version": __version__,
+    }
+
+
+def test_stages_of_every_frame_sum_to_the_frame(tiny: Segmenter) -> None:
+    stages = benchmark(tiny, (96, 128), runs=1, warmup=0).stages  # of one run, p50 is the run itself
+    parts = sum(stage.p50 for name, stage in stages.items() if name != "frame")
+    assert 0.5 * stages["frame"].p50 < parts <= stages["frame"].p50 + 1e-6
+
+
+@pytest.mark.parametrize(("runs", "warmup"), [(0, 1), (1, -1)])
+def test_wrong_counts(tiny: Segmenter, runs: int, warmup: int) -> None:
+    with pytest.raises(FastSCNNError, match=f"not {runs} and {warmup}"):
+        benchmark(tiny, (96, 128), runs, warmup)
+
+
+def test_weights_that_are_in_no_file(tiny: Segmenter) -> None:
+    with pytest.raises(FastSCNNError, match="Only weights from a file"):
+        benchmark(Segmenter(tiny.runtime), (96, 128))
+
+
+@pytest.mark.parametrize(("stderr", "message"), [("", "exit code -9"), ("Traceback\nMemoryError\n", "MemoryError")])
+def test_a_cold_start_that_fails(tiny: Segmenter, monkeypatch: pytest.MonkeyPatch, stderr: str, message: str) -> None:
+    def run(*arguments: Any, **_: Any) -> subprocess.CompletedProcess[str]:
+        return subprocess.CompletedProcess(arguments, -9, "", stderr)
+
+    monkeypatch.setattr("fastscnn.benchmark.subprocess.run", run)
+    with pytest.raises(FastSCNNError, match=f"The cold start failed: {message}"):
+        benchmark(tiny, (96, 128), runs=1, warmup=0)

@@ -1,0 +1,449 @@
+"""The command line in process: exit codes, files on disk, and what goes to which stream."""
+
+from __future__ import annotations
+
+import io
+import json
+import struct
+import subprocess
+import sys
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import WriteOnnx
+from PIL import Image
+
+from fastscnn import cli, images, scene
+from fastscnn.scene import Scene
+from fastscnn.version import __version__
+
+Run = Callable[..., tuple[int, str, str]]
+
+TOML = """
+name = "stripes"
+classes = ["red", "green", "blue"]
+[splits.test]
+images = "images/*.png"
+labels = "labels/{stem}.png"
+"""
+
+
+@pytest.fixture(autouse=True)
+def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / ".cache"))
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Run:
+    """Calls main with the words; returns exit code, stdout and stderr."""
+
+    def call(*words: object) -> tuple[int, str, str]:
+        capsys.readouterr()
+        try:
+            code = cli.main([str(word) for word in words])
+        except SystemExit as error:  # tyro's way
+            code = error.code if isinstance(error.code, int) else -1
+        streams = capsys.readouterr()
+        assert "Traceback" not in streams.err
+        return code, streams.out, streams.err
+
+    return call
+
+
+@pytest.fixture
+def picture(stripes: Scene) -> Path:
+    """The stripes as stripes.png in the working folder."""
+    images.write(Path("stripes.png"), stripes.image)
+    return Path("stripes.png")
+
+
+@pytest.fixture
+def data(stripes: Scene) -> Path:
+    """A dataset of two pairs: the stripes, and the stripes upside down with half of the red labels wrong."""
+    for name, labels in (("a", stripes.labels), ("b", np.where(np.arange(192) < 32, 1, stripes.labels).astype(np.uint8))):
+        images.write(Path("data/images") / f"{name}.png", stripes.image)
+        images.write(Path("data/labels") / f"{name}.png", labels)
+    Path("data/dataset.toml").write_text(TOML)
+    return Path("data")
+
+
+def lines(out: str) -> list[dict[str, Any]]:
+    """All of stdout, as one JSON object a line."""
+    return [json.loads(line) for line in out.splitlines()]
+
+
+def unfolded(out: str) -> str:
+    """What was printed, with the titles and sentences that were broken into lines put together again."""
+    return " ".join(out.split())
+
+
+def files_in(folder: str) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in Path(folder).rglob("*") if path.is_file())
+
+
+# segment
+
+
+def test_segment_writes_labels_and_overlay(run: Run, tiny_onnx: Path, picture: Path, stripes: Scene) -> None:
+    code, out, err = run("segment", picture, "--weights", tiny_onnx, "--threads", 1)
+    assert (code, err) == (0, "")
+    assert files_in("segmented") == ["stripes.labels.png", "stripes.overlay.jpg"]
+    np.testing.assert_array_equal(images.read_ids(Path("segmented/stripes.labels.png")), stripes.labels)
+    overlay = images.read(Path("segmented/stripes.overlay.jpg"))
+    assert overlay.shape[0] > 128
+    assert overlay.shape[1:] == (192, 3)
+    assert "onnx float32, 1" in out
+    assert "33.33" in out
+    assert "1 labelled; results in segmented" in out
+
+
+def test_segment_json(run: Run, tiny_onnx: Path, picture: Path) -> None:
+    code, out, err = run("segment", picture, "--weights", tiny_onnx, "--out", "new/seen", "--json")
+    assert (code, err) == (0, "")
+    (line,) = lines(out)
+    times = line.pop("milliseconds")
+    assert list(times) == ["decode", "resize", "network", "labels", "overlay", "write"]
+    assert all(time >= 0 for time in times.values())
+    assert line == {
+        "image": "stripes.png",
+        "labels": "new/seen/stripes.labels.png",
+        "overlay": "new/seen/stripes.overlay.jpg",
+        "size": [128, 192],
+        "share": {"red": 33.333, "green": 33.333, "blue": 33.333},
+    }
+
+
+def test_segment_the_drawn_scene(run: Run, tiny_onnx: Path, tmp_path: Path, write_onnx: WriteOnnx) -> None:
+    code, out, _ = run("segment", "--weights", tiny_onnx)
+    assert code == 0
+    assert files_in("segmented") == ["scene.labels.png", "scene.overlay.jpg", "scene.png"]
+    assert "Look at segmented/scene.overlay.jpg" in out
+    assert "mIoU" not in out, "other classes than the scene's"
+    np.testing.assert_array_equal(images.read(Path("segmented/scene.png")), scene.draw().image)
+
+    street = write_onnx(tmp_path / "street.onnx", classes=scene.CLASSES)
+    code, out, err = run("segment", "--weights", street, "--json")
+    assert (code, err) == (0, "")
+    (line,) = lines(out)
+    drawn = images.read_ids(Path(line["labels"]))
+    assert line["pixel_accuracy"] == round(100 * float(np.mean(drawn == scene.draw().labels)), 2)
+    assert 0 <= line["miou"] <= 100
+    code, out, _ = run("segment", "--weights", street)
+    assert f"mIoU {line['miou']}, pixel accuracy {line['pixel_accuracy']} %" in out
+
+
+def made_image(kind: str) -> bytes:
+    """An image of 40x48 (rows x columns) as a file; one that is turned lies on its side."""
+    red = np.full((40, 48, 3), (200, 10, 10), np.uint8)
+    pictures = {
+        "16-bit.png": lambda: Image.fromarray(np.full((40, 48), 60_000, np.uint16)),
+        "grey.png": lambda: Image.fromarray(red[:, :, 0]),
+        "cmyk.jpg": lambda: Image.fromarray(red).convert("CMYK"),
+        "rgba.png": lambda: Image.fromarray(np.dstack([red, np.zeros((40, 48), np.uint8)])),
+        "palette.png": lambda: Image.fromarray(red).convert("P", palette=Image.Palette.ADAPTIVE),
+        "turned.jpg": lambda: Image.fromarray(red.swapaxes(0, 1)),
+        "rgb.webp": lambda: Image.fromarray(red),
+        "tiny.png": lambda: Image.new("RGB", (1, 1)),
+        "thin.png": lambda: Image.new("RGB", (5000, 1)),
+    }
+    options: dict[str, Any] = {}
+    if kind == "turned.jpg":
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        options["exif"] = exif
+    buffer = io.BytesIO()
+    pictures[kind]().save(buffer, {"jpg": "JPEG", "png": "PNG", "webp": "WEBP"}[kind.rpartition(".")[2]], **options)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["16-bit.png", "grey.png", "cmyk.jpg", "rgba.png", "palette.png", "turned.jpg", "rgb.webp"])
+def test_segment_every_kind_of_image(run: Run, tiny_onnx: Path, kind: str) -> None:
+    Path(kind).write_bytes(made_image(kind))
+    code, out, err = run("segment", kind, "--weights", tiny_onnx, "--json")
+    assert (code, err) == (0, "")
+    (line,) = lines(out)
+    assert line["size"] == [40, 48]
+    assert images.read_ids(Path(line["labels"])).shape == (40, 48)
+    assert line["share"]["red"] == 100, "of grey images too, where all classes tie"
+
+
+def chunk(name: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+
+BAD: dict[str, tuple[Callable[[], bytes] | None, str]] = {
+    "tiny.png": (lambda: made_image("tiny.png"), "has 1x1 pixels; it needs at least 32 a side"),
+    "thin.png": (lambda: made_image("thin.png"), "has 5000x1 pixels; it needs at least 32 a side"),
+    "cut.jpg": (lambda: made_image("turned.jpg")[:-200], "truncated or broken"),
+    "text.png": (lambda: b"hello", "is not an image"),
+    "empty.png": (lambda: b"", "is not an image"),
+    "huge.png": (
+        lambda: b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", 8200, 5000, 8, 2, 0, 0, 0)) + chunk(b"IDAT", b""),
+        "has 8200x5000 pixels, over the limit of 40 megapixels",
+    ),
+    "gone.png": (None, "no such file"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_segment_one_bad_image(run: Run, tiny_onnx: Path, name: str) -> None:
+    write, message = BAD[name]
+    if write:
+        Path(name).write_bytes(write())
+    code, out, err = run("segment", name, "--weights", tiny_onnx)
+    assert (code, out) == (1, "")
+    assert err.startswith(f"fastscnn: {name}: ")
+    assert message in err
+    assert len(err.splitlines()) == 1
+    assert not Path("segmented").exists()
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_segment_goes_on_after_bad_images(run: Run, tiny_onnx: Path, picture: Path, as_json: bool) -> None:
+    bad = [name for name, (write, _) in BAD.items() if write]
+    Path("photos/sub").mkdir(parents=True)
+    for name in bad:
+        write = BAD[name][0]
+        assert write
+        Path("photos", name).write_bytes(write())
+    for name in ("aa.png", "sub/zz.png"):
+        Path("photos", name).write_bytes(picture.read_bytes())
+    code, out, err = run("segment", "photos", "--weights", tiny_onnx, *(["--json"] if as_json else []))
+    assert code == 1
+    assert files_in("segmented") == ["aa.labels.png", "aa.overlay.jpg", "sub/zz.labels.png", "sub/zz.overlay.jpg"]
+    complaints = [line for line in err.splitlines() if line.startswith("fastscnn: ")]
+    assert complaints[-1] == f"fastscnn: {len(bad)} of {len(bad) + 2} images failed; the others are labelled."
+    for name, complaint in zip(sorted(bad), complaints[:-1], strict=True):
+        assert complaint.startswith(f"fastscnn: photos/{name}: ")
+        assert BAD[name][1] in complaint
+    if as_json:
+        assert err.splitlines() == complaints, "no progress bar"
+        printed = {line["image"]: line for line in lines(out)}
+        assert len(printed) == len(bad) + 2
+        assert {Path(image).name for image, line in printed.items() if "error" in line} == set(bad)
+        assert all(set(line) == {"image", "error"} for line in printed.values() if "error" in line)
+        assert all(BAD[name][1] in printed[f"photos/{name}"]["error"] for name in bad)
+    else:
+        assert "2 labelled" in out
+
+
+def test_segment_a_folder_again_does_not_label_the_results(run: Run, tiny_onnx: Path, picture: Path) -> None:
+    for _ in range(2):
+        code, out, _ = run("segment", ".", "--weights", tiny_onnx, "--json")
+        assert code == 0
+        assert [line["image"] for line in lines(out)] == [str(picture)]
+
+
+@pytest.mark.parametrize(
+    ("size", "message"),
+    [
+        ("64x96", ""),
+        ("64X96", ""),
+        ("native", ""),
+        ("360", "size: is HxW, for example 360x480, or native, not '360'"),
+        ("x96", "size: is HxW"),
+        ("64x", "size: is HxW"),
+        ("64x96x3", "size: is HxW"),
+        ("-64x96", "size: is HxW"),
+        ("6.4x96", "size: is HxW"),
+        ("Native", "size: is HxW"),
+        ("", "size: is HxW"),
+        ("16x96", "size: the network needs at least 32x32, not 16x96"),
+        ("0x0", "at least 32x32"),
+    ],
+)
+def test_sizes(run: Run, tiny_onnx: Path, picture: Path, stripes: Scene, size: str, message: str) -> None:
+    code, _, err = run("segment", picture, "--weights", tiny_onnx, f"--size={size}", "--json")
+    assert code == (1 if message else 0)
+    assert message in err
+    if not message:
+        np.testing.assert_array_equal(images.read_ids(Path("segmented/stripes.labels.png")), stripes.labels)
+
+
+def test_segment_where_nothing_can_be_written(run: Run, tiny_onnx: Path, picture: Path) -> None:
+    Path("out").write_text("a file")
+    code, out, err = run("segment", picture, "--weights", tiny_onnx, "--out", "out")
+    assert (code, out) == (1, "")
+    assert err.startswith("fastscnn: stripes.png: out/stripes.labels.png: cannot be written (")
+    assert Path("out").read_text() == "a file"
+    code, _, err = run("segment", "--weights", tiny_onnx, "--out", "out")
+    assert code == 1
+    assert err.startswith("fastscnn: out/scene.png: cannot be written (")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--weights", "gone.onnx"], "gone.onnx: no such weight file"),
+        (["--weights", "weights.pth"], "weights.pth: weights are .onnx or .safetensors"),
+        (["--weights", "text.onnx"], "text.onnx: is no ONNX model"),
+        (["--runtime", "onx"], "There is no runtime 'onx'. Did you mean 'onnx'?"),
+        (["--runtime", "torch"], "is run by the runtime onnx, not by torch"),
+        (["--threads", "0"], "threads: must be at least 1, not 0"),
+    ],
+)
+def test_wrong_weights_and_runtimes(run: Run, tiny_onnx: Path, picture: Path, words: list[str], message: str) -> None:
+    for name in ("weights.pth", "text.onnx"):
+        Path(name).write_text("hello")
+    code, out, err = run("segment", picture, "--weights", tiny_onnx, *words)
+    assert (code, out) == (1, "")
+    assert err.startswith("fastscnn: ")
+    assert message in err
+
+
+def test_an_empty_folder(run: Run, tiny_onnx: Path) -> None:
+    Path("photos").mkdir()
+    code, out, err = run("segment", "photos", "--weights", tiny_onnx)
+    assert (code, out) == (1, "")
+    assert err.startswith("fastscnn: photos: holds no image")
+
+
+# evaluate, check, benchmark
+
+
+def test_evaluate(run: Run, tiny_onnx: Path, data: Path) -> None:
+    code, out, _ = run("evaluate", "--data", data, "--weights", tiny_onnx, "--json", "new/scores.json")
+    assert code == 0
+    scores = json.loads(Path("new/scores.json").read_text())
+    assert list(scores) == [
+        "miou", "pixel_accuracy", "iou", "images", "runtime", "precision", "size", "weights_sha256", "confusion"
+    ]
+    red, green, blue = 100 * 3 / 4, 100 * 4 / 5, 100.0  # a quarter of red is labelled green
+    assert scores["iou"] == pytest.approx({"red": red, "green": green, "blue": blue})
+    assert scores["miou"] == pytest.approx((red + green + blue) / 3)
+    assert scores["images"] == 2
+    for shown in ("75.00", "80.00", "100.00", f"{scores['miou']:.2f}", "91.67", "2 images of stripes test, onnx float32"):
+        assert shown in unfolded(out)
+
+
+def test_check(run: Run, data: Path) -> None:
+    code, out, _ = run("check", data, "--json")
+    assert code == 0
+    assert json.loads(out)
+    code, table, _ = run("check", data / "dataset.toml", "--splits", "test")
+    assert code == 0
+    assert "0 errors" in table
+
+    images.write(data / "labels" / "a.png", np.full((128, 192), 7, np.uint8))
+    code, out, _ = run("check", data, "--json")
+    assert code == 1
+    assert "labels/a.png" in json.dumps(json.loads(out))
+    code, table, _ = run("check", data)
+    assert code == 1
+    assert "labels/a.png" in table
+    assert "1 errors" in table
+
+
+@pytest.mark.parametrize("verb", ["check", "evaluate"])
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("data/none.toml", "data/none.toml: no such file"),
+        ("camvit:data", "There is no dataset 'camvit'. Did you mean 'camvid'?"),
+        ("camvid:gone", "gone: no such folder"),
+        ("gone", "'gone' names no dataset"),
+    ],
+)
+def test_wrong_datasets(run: Run, tiny_onnx: Path, data: Path, verb: str, spec: str, message: str) -> None:
+    words = [spec] if verb == "check" else ["--data", spec, "--weights", tiny_onnx]
+    code, out, err = run(verb, *words)
+    assert (code, out) == (1, "")
+    assert err.startswith("fastscnn: ")
+    assert message in err
+
+
+def test_a_split_spelled_wrongly(run: Run, tiny_onnx: Path, data: Path) -> None:
+    code, _, err = run("evaluate", "--data", data, "--weights", tiny_onnx, "--split", "tets")
+    assert code == 1
+    assert "Did you mean 'test'?" in err
+
+
+def test_benchmark(run: Run, tiny_onnx: Path) -> None:
+    words = ["--weights", tiny_onnx, "--size", "96x128", "--runs", 2, "--warmup", 0, "--threads", 1]
+    code, out, _ = run("benchmark", *words, "--json", "bench.json")
+    assert code == 0
+    assert "frames per second from file to file, 2 runs after 0" in out
+    assert "96x128, onnx float32, 1 threads" in unfolded(out)
+    assert json.loads(Path("bench.json").read_text())["runs"] == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--size", "native"], "size: of the frame is HxW, for example 1024x2048, not 'native'"),
+        (["--size", "40x40"], "A scene of 40x40 is too small"),
+        (["--size", "96x128", "--runs", "0"], "runs: must be at least 1"),
+    ],
+)
+def test_wrong_benchmarks(run: Run, tiny_onnx: Path, words: list[str], message: str) -> None:
+    code, out, err = run("benchmark", "--weights", tiny_onnx, *words)
+    assert (code, out) == (1, "")
+    assert message in err
+
+
+# the frame around the commands
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (["segmnt"], 1, "There is no command 'segmnt'. Did you mean 'segment'?"),
+        (["train"], 1, "Say the recipe first: fastscnn train RECIPE"),
+        (["train", "--data", "x"], 1, "Say the recipe first"),
+        (["train", "camvod"], 1, "There is no recipe 'camvod'. Did you mean 'camvid'?"),
+        (["train", "debug", "--out", "x"], 2, "--data"),
+        (["train", "debug", "--data", "x", "--out", "x", "--batch", "two"], 2, "batch"),
+        (["segment", "--thread", "2"], 2, "--threads"),
+        (["segment", "--threads", "two"], 2, "two"),
+        (["segment", "--no-json"], 2, "--json"),
+        (["evaluate"], 2, "--data"),
+        (["export", "a.safetensors"], 2, "--out"),
+        (["check"], 2, "SPEC"),
+        (["benchmark", "--runs"], 2, "--runs"),
+    ],
+)
+def test_wrong_calls(run: Run, words: list[str], code: int, message: str) -> None:
+    got, out, err = run(*words)
+    assert (got, out) == (code, "")
+    assert message in err
+
+
+@pytest.mark.parametrize(("words", "code"), [([], 2), (["-h"], 0), (["--help"], 0)])
+def test_overview(run: Run, words: list[str], code: int) -> None:
+    got, out, err = run(*words)
+    assert (got, err) == (code, "")
+    for verb in ("segment", "train", "evaluate", "export", "check", "benchmark"):
+        assert f"\n  {verb} " in out
+
+
+@pytest.mark.parametrize("verb", ["segment", "train debug", "evaluate", "export", "check", "benchmark"])
+def test_help(run: Run, verb: str) -> None:
+    code, out, err = run(*verb.split(), "--help")
+    assert (code, err) == (0, "")
+    assert f"fastscnn {verb}" in out
+    assert "--no-" not in out
+
+
+def test_version(run: Run) -> None:
+    assert run("--version") == (0, f"fastscnn {__version__}\n", "")
+
+
+def test_interrupt(run: Run, tiny_onnx: Path, picture: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(_: Path) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(images, "read", interrupted)
+    code, out, err = run("segment", picture, "--weights", tiny_onnx)
+    assert (code, out) == (130, "")
+    assert "interrupted" in err
+
+
+def test_python_m_fastscnn() -> None:
+    done = subprocess.run([sys.executable, "-m", "fastscnn", "segmnt"], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "Did you mean 'segment'?" in done.stderr

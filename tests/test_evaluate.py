@@ -1,0 +1,112 @@
+"""evaluate: the report, and that its scores are those of the Segmenter's own labels."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torchmetrics.classification import MulticlassAccuracy, MulticlassJaccardIndex
+
+from fastscnn import Segmenter, datasets, images
+from fastscnn.datasets import DatasetSpec
+from fastscnn.errors import FastSCNNError
+from fastscnn.evaluate import evaluate
+from fastscnn.scene import Scene
+from fastscnn.segmenter import Size
+
+TOML = '''
+name = "stripes"
+classes = [{classes}]
+[splits.test]
+images = "images/*.png"
+labels = "labels/{{stem}}.png"
+'''
+SIZES = ((128, 192), (64, 96), (100, 77))
+
+
+def dataset(root: Path, classes: str = '"red", "green", "blue"') -> DatasetSpec:
+    """Three pictures of coarse noise, whose labels are its largest channel where they are not ignored or wrong."""
+    rng = np.random.default_rng(0)
+    for index, (height, width) in enumerate(SIZES):
+        coarse = rng.integers(0, 256, (height // 16 + 1, width // 16 + 1, 3)).astype(np.uint8)
+        picture = coarse.repeat(16, axis=0).repeat(16, axis=1)[:height, :width]
+        labels = picture.argmax(axis=2).astype(np.uint8)
+        labels[:, : width // 5] = 0
+        labels[: height // 6] = 255
+        images.write(root / "images" / f"{index}.png", picture)
+        images.write(root / "labels" / f"{index}.png", labels)
+    (root / "dataset.toml").write_text(TOML.format(classes=classes))
+    return datasets.load(str(root))
+
+
+def test_all_right(tmp_path: Path, tiny: Segmenter, tiny_onnx: Path, stripes: Scene) -> None:
+    spec = dataset(tmp_path)
+    images.write(tmp_path / "images" / "0.png", stripes.image)
+    images.write(tmp_path / "labels" / "0.png", stripes.labels)
+    calls: list[tuple[int, int]] = []
+    report = evaluate(tiny, spec, spec.pairs("test")[:1], lambda done, total: calls.append((done, total)))
+    assert calls == [(1, 1)]
+    assert json.loads(report.to_json()) == report.to_dict() == {
+        "miou": 100.0,
+        "pixel_accuracy": 100.0,
+        "iou": {"red": 100.0, "green": 100.0, "blue": 100.0},
+        "images": 1,
+        "runtime": "onnx",
+        "precision": "float32",
+        "size": "64x96",
+        "weights_sha256": hashlib.sha256(tiny_onnx.read_bytes()).hexdigest(),
+        "confusion": [[8192, 0, 0], [0, 8192, 0], [0, 0, 8192]],
+    }
+
+
+@pytest.mark.parametrize("size", [None, "native", (80, 40)])
+def test_scores_as_torchmetrics(tmp_path: Path, tiny_onnx: Path, size: Size) -> None:
+    spec, segmenter = dataset(tmp_path), Segmenter.load(tiny_onnx, size=size, threads=1)
+    report = evaluate(segmenter, spec, spec.pairs("test")).to_dict()
+    jaccard = MulticlassJaccardIndex(3, average=None, ignore_index=255)
+    accuracy = MulticlassAccuracy(3, average="micro", ignore_index=255)
+    for index in range(len(SIZES)):
+        labels = segmenter.segment(images.read(tmp_path / "images" / f"{index}.png")).labels
+        truth = images.read_ids(tmp_path / "labels" / f"{index}.png")
+        for metric in (jaccard, accuracy):
+            metric.update(torch.from_numpy(labels.astype(np.int64)), torch.from_numpy(truth.astype(np.int64)))
+    assert 20 < report["miou"] < 95, "scores in percent, of labels that are neither all right nor all wrong"
+    assert list(report["iou"]) == ["red", "green", "blue"]
+    assert list(report["iou"].values()) == pytest.approx([100 * iou for iou in jaccard.compute().tolist()], abs=1e-4)
+    assert report["miou"] == pytest.approx(np.mean(list(report["iou"].values())))
+    assert report["pixel_accuracy"] == pytest.approx(100 * float(accuracy.compute()), abs=1e-4)
+    assert report["images"] == 3
+    assert report["size"] == {None: "64x96", "native": "native", (80, 40): "80x40"}[size]
+
+
+def test_absent_classes(tmp_path: Path, tiny: Segmenter) -> None:
+    spec = dataset(tmp_path)
+    images.write(tmp_path / "images" / "0.png", np.full((64, 96, 3), (0, 90, 0), np.uint8))
+    images.write(tmp_path / "labels" / "0.png", np.full((64, 96), 1, np.uint8))
+    report = evaluate(tiny, spec, spec.pairs("test")[:1]).to_dict()
+    assert report["iou"] == {"red": None, "green": 100, "blue": None}
+    assert report["miou"] == 100
+
+
+def test_weights_that_are_in_no_file(tmp_path: Path, tiny: Segmenter) -> None:
+    spec = dataset(tmp_path)
+    report = evaluate(Segmenter(tiny.runtime), spec, spec.pairs("test"))
+    assert report.weights_sha256 == ""
+
+
+@pytest.mark.parametrize("classes", ['"red", "green"', '"green", "red", "blue"', '"red", "green", "blue", "grey"'])
+def test_other_classes_are_refused(tmp_path: Path, tiny: Segmenter, classes: str) -> None:
+    spec = dataset(tmp_path, classes)
+    with pytest.raises(FastSCNNError, match=r"The weights know 3 classes \(red, green, blue\) and stripes has"):
+        evaluate(tiny, spec, spec.pairs("test"))
+
+
+def test_a_broken_file_ends_it(tmp_path: Path, tiny: Segmenter) -> None:
+    spec = dataset(tmp_path)
+    images.write(tmp_path / "labels" / "1.png", np.zeros((9, 9), np.uint8))
+    with pytest.raises(FastSCNNError, match=r"labels/1\.png: has 9x9 pixels but its image 96x64"):
+        evaluate(tiny, spec, spec.pairs("test"))

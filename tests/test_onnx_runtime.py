@@ -1,0 +1,150 @@
+"""Weight files and the runtime that runs them: what loads, and one sentence for all that does not."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import WriteOnnx
+
+from fastscnn import card, runtimes
+from fastscnn.card import Card
+from fastscnn.errors import FastSCNNError
+from fastscnn.labels import LabelSet
+from fastscnn.runtimes.onnx import OnnxRuntime
+
+
+def test_facts(tiny_onnx: Path) -> None:
+    runtime = runtimes.load(tiny_onnx, threads=2)
+    assert runtime.card == Card(LabelSet(("red", "green", "blue")), (64, 96))
+    assert (runtime.name, runtime.precision, runtime.threads) == ("onnx", "float32", 2)
+    assert runtimes.load(tiny_onnx).threads >= 1
+    assert isinstance(runtimes.load(tiny_onnx, "onnx"), OnnxRuntime)
+
+
+@pytest.mark.parametrize(("batch", "height", "width"), [(1, 32, 32), (2, 33, 47), (3, 40, 41)])
+def test_logits(tiny_onnx: Path, batch: int, height: int, width: int) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (batch, height, width, 3)).astype(np.uint8)
+    logits = runtimes.load(tiny_onnx, threads=1)(images)
+    assert logits.dtype == np.float32
+    assert logits.flags.c_contiguous
+    np.testing.assert_allclose(logits, images[:, ::8, ::8].transpose(0, 3, 1, 2) / 16, rtol=1e-6)
+    assert logits.shape == (batch, 3, -(-height // 8), -(-width // 8))
+
+
+def test_logits_of_images_in_any_memory_layout(tiny_onnx: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (1, 80, 64, 3)).astype(np.uint8)
+    flipped = images[:, ::-1, ::2]
+    runtime = runtimes.load(tiny_onnx, threads=1)
+    np.testing.assert_array_equal(runtime(flipped), runtime(flipped.copy()))
+
+
+def test_the_suffix_may_shout(tiny_onnx: Path, tmp_path: Path) -> None:
+    loud = tmp_path / "TINY.ONNX"
+    loud.write_bytes(tiny_onnx.read_bytes())
+    assert runtimes.load(loud).name == "onnx"
+
+
+@pytest.mark.parametrize("share", [0, 0.3, 0.9])
+def test_truncated(tiny_onnx: Path, tmp_path: Path, share: float) -> None:
+    data = tiny_onnx.read_bytes()
+    path = tmp_path / "cut.onnx"
+    path.write_bytes(data[: int(share * len(data))])
+    with pytest.raises(FastSCNNError, match=r"cut\.onnx: "):
+        runtimes.load(path)
+
+
+@pytest.mark.parametrize("data", [b"", b"hello", b"PK\3\4", b"\x89PNG\r\n\x1a\n", bytes(1000), pickle.dumps([1, 2])])
+def test_no_onnx(tmp_path: Path, data: bytes) -> None:
+    path = tmp_path / "no.onnx"
+    path.write_bytes(data)
+    with pytest.raises(FastSCNNError, match=r"no\.onnx: is no ONNX model"):
+        runtimes.load(path)
+
+
+@pytest.mark.parametrize(
+    ("metadata", "message"),
+    [
+        ({}, "carries no fastscnn card"),
+        ({"fastscnn": "{}"}, "carries no fastscnn card"),
+        ({card.KEY: ""}, "its card is broken"),
+        ({card.KEY: "{}"}, "its card is broken"),
+        ({card.KEY: Card(LabelSet(("a", "b")), (64, 96)).to_json()}, "gives 3 classes but its card names 2"),
+        ({card.KEY: Card(LabelSet(("a", "b", "c", "d")), (64, 96)).to_json()}, "gives 3 classes but its card names 4"),
+    ],
+)
+def test_cards_that_do_not_fit(tmp_path: Path, write_onnx: WriteOnnx, metadata: dict[str, str], message: str) -> None:
+    path = write_onnx(tmp_path / "odd.onnx", metadata=metadata)
+    with pytest.raises(FastSCNNError, match=rf"odd\.onnx: {message}"):
+        runtimes.load(path)
+
+
+@pytest.mark.parametrize("here", [False, True], ids=["beside the file", "in the working folder"])
+def test_weights_in_another_file_are_refused(
+    tmp_path: Path, write_onnx: WriteOnnx, monkeypatch: pytest.MonkeyPatch, here: bool
+) -> None:
+    path = write_onnx(tmp_path / "split.onnx", external="weights.bin")
+    if here:
+        monkeypatch.chdir(tmp_path)
+    with pytest.raises(FastSCNNError, match=r"split\.onnx: is no ONNX model that can be run"):
+        runtimes.load(path)
+
+
+@pytest.mark.parametrize("name", ["a.pth", "a.pt", "a.pkl", "a.bin", "a", "a.onnx.gz"])
+def test_other_files_are_not_opened(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(pickle.dumps(Trap()))
+    with pytest.raises(FastSCNNError, match=r"weights are \.onnx or \.safetensors.*pickles among them, are not read"):
+        runtimes.load(path)
+
+
+class Trap:
+    """Fails the test that unpickles it."""
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return pytest.fail, ("a pickle was read",)
+
+
+def test_missing_files(tmp_path: Path) -> None:
+    for path in (tmp_path / "none.onnx", tmp_path / "none.pth", tmp_path):
+        with pytest.raises(FastSCNNError, match="no such weight file"):
+            runtimes.load(path)
+    with pytest.raises(FastSCNNError, match=r"none\.onnx: cannot be read \(No such file"):
+        OnnxRuntime(tmp_path / "none.onnx", 1)
+
+
+@pytest.mark.parametrize(
+    ("runtime", "message"),
+    [
+        ("onx", "There is no runtime 'onx'. Did you mean 'onnx'"),
+        ("TORCH ", "Did you mean 'torch'"),
+        ("", "There is no runtime ''. Known: auto, onnx, torch"),
+        ("torch", r"tiny\.onnx: is run by the runtime onnx, not by torch"),
+    ],
+)
+def test_wrong_runtimes(tiny_onnx: Path, runtime: str, message: str) -> None:
+    with pytest.raises(FastSCNNError, match=message):
+        runtimes.load(tiny_onnx, runtime)
+
+
+def test_safetensors_is_not_for_onnx(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    path.write_bytes(b"")
+    with pytest.raises(FastSCNNError, match=r"is run by the runtime torch, not by onnx; `fastscnn export`"):
+        runtimes.load(path, "onnx")
+
+
+@pytest.mark.parametrize("threads", [0, -1])
+def test_wrong_threads(tiny_onnx: Path, threads: int) -> None:
+    with pytest.raises(FastSCNNError, match=f"threads: must be at least 1, not {threads}"):
+        runtimes.load(tiny_onnx, threads=threads)
+
+
+def test_without_pytorch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "fastscnn.learn.runtime", None)
+    path = tmp_path / "a.safetensors"
+    path.write_bytes(b"")
+    with pytest.raises(FastSCNNError, match=r"a\.safetensors: runs in PyTorch, .* pip install 'fastscnn\[train\]'"):
+        runtimes.load(path)
