@@ -1,0 +1,86 @@
+"""Times full-size labels by the lazy rule against interpolate-then-argmax in PyTorch, interleaved on the same threads.
+
+    python benchmarks/labels.py [IMAGE ...] [--out FILE.json]
+
+The logits are those of the bundled weights on each image at 1024x2048 (without images: on the drawn scene), once as they
+are (11 classes) and once with 19: eight classes are added, each a copy of one that is there, lowered by 0 to 2, because
+the weights that would give 19 real ones need Cityscapes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from fastscnn import Segmenter, images, scene, upsample
+from fastscnn.arrays import Float32Array, UInt8Array
+
+SIZE, RUNS, THREADS = (1024, 2048), 15, 2
+
+
+def by_torch(logits: Float32Array) -> UInt8Array:
+    """The reference: bilinear interpolation of every class to full size, then argmax."""
+    with torch.inference_mode():
+        full = F.interpolate(torch.from_numpy(logits)[None], size=SIZE, mode="bilinear", align_corners=False)
+        return np.asarray(full[0].argmax(0).to(torch.uint8).numpy(), np.uint8)
+
+
+def untied(logits: Float32Array) -> np.typing.NDArray[np.bool_]:
+    """Pixels [H, W] whose two best classes differ by more than rounding."""
+    full = F.interpolate(torch.from_numpy(logits)[None], size=SIZE, mode="bilinear", align_corners=False)[0]
+    best = full.topk(2, dim=0).values
+    return np.asarray((best[0] - best[1] > 1e-5 * full.abs().max()).numpy())
+
+
+def measure(logits: Float32Array) -> dict[str, float]:
+    """Median milliseconds of both, their ratio run by run, and how many labels differ."""
+    ours, theirs = [], []
+    for _ in range(RUNS + 2):
+        start = perf_counter()
+        lazy = upsample.labels(logits, SIZE)
+        middle = perf_counter()
+        reference = by_torch(logits)
+        ours.append(middle - start)
+        theirs.append(perf_counter() - middle)
+    differ = lazy != reference
+    return {
+        "classes": len(logits),
+        "lazy_ms": 1e3 * statistics.median(ours[2:]),
+        "torch_ms": 1e3 * statistics.median(theirs[2:]),
+        "ratio": statistics.median(b / a for a, b in zip(ours[2:], theirs[2:], strict=True)),
+        "labels_that_differ": int(differ.sum()),
+        "of_them_not_tied": int((differ & untied(logits)).sum()),
+    }
+
+
+def main() -> None:
+    """Prints a line for each image and number of classes; writes them all as JSON."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("images", nargs="*", type=Path, metavar="IMAGE")
+    parser.add_argument("--out", type=Path)
+    arguments = parser.parse_args()
+    torch.set_num_threads(THREADS)
+    segmenter = Segmenter.load(threads=THREADS)
+    frames = {path.name: images.resize(images.read(path), SIZE) for path in arguments.images}
+    frames = frames or {"drawn scene": scene.draw(*SIZE).image}
+    rows = []
+    for name, frame in frames.items():
+        logits = segmenter.runtime(frame[None])[0]
+        rng = np.random.default_rng(0)
+        more = logits[rng.choice(len(logits), 8, replace=False)] - rng.uniform(0, 2, (8, 1, 1)).astype(np.float32)
+        for values in (logits, np.concatenate([logits, more])):
+            rows.append({"image": name, "threads": THREADS, **measure(np.ascontiguousarray(values))})
+            print(json.dumps(rows[-1]))
+    if arguments.out:
+        arguments.out.write_text(json.dumps(rows, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
