@@ -57,6 +57,7 @@ FLOORS = [  # each module imports only from those above it
     "fastscnn.learn.augment",
     "fastscnn.learn.loader",
     "fastscnn.learn.loss",
+    "fastscnn.learn.run",
     "fastscnn.learn.train",
     "fastscnn.learn.export",
     "fastscnn.cli",

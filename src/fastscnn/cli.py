@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, median
+from tempfile import TemporaryDirectory
 from time import perf_counter
 from types import ModuleType
 from typing import TYPE_CHECKING, Annotated, Any
@@ -150,7 +151,8 @@ def train(run: _Training) -> int:
     for name, scores in card.metrics.items():
         _out.print(f"mIoU {scores['miou']:.2f} on {name} with the last weights")
     best = run.out / "best.safetensors"
-    _out.print(f"Next: fastscnn export {best} --out {run.out / 'model.onnx'}", highlight=False, soft_wrap=True)
+    if best.is_file():
+        _out.print(f"Next: fastscnn export {best} --out {run.out / 'model.onnx'}", highlight=False, soft_wrap=True)
     return 0
 
 
@@ -218,15 +220,18 @@ def export(
     exporting = _training("export")
     if gate is not None and data is None:
         raise FastSCNNError("gate: needs labelled images; give --data too.")
-    table = Table("batch", "size", "largest difference of a logit", "equal labels %", title="ONNX Runtime against PyTorch")
-    for agreement in exporting.export(weights, out):
-        size = f"{agreement.height}x{agreement.width}"
-        table.add_row(str(agreement.batch), size, f"{agreement.logits:.1e}", f"{agreement.labels:.3f}")
-    _out.print(table)
-    worst = _compare_scores(weights, out, data, split) if data else 0.0
-    _out.print(f"wrote {out} ({out.stat().st_size / 1e6:.1f} MB)", highlight=False)
-    if gate is not None and worst > gate:
-        raise FastSCNNError(f"{out}: loses {worst:.3f} points of IoU where the gate is {gate}.")
+    with TemporaryDirectory() as folder:  # so that a file past the gate never stands where a good one is looked for
+        candidate = Path(folder) / out.name
+        table = Table("batch", "size", "largest difference of a logit", "equal labels %", title="ONNX Runtime against PyTorch")
+        for agreement in exporting.export(weights, candidate):
+            size = f"{agreement.height}x{agreement.width}"
+            table.add_row(str(agreement.batch), size, f"{agreement.logits:.1e}", f"{agreement.labels:.3f}")
+        _out.print(table)
+        worst = _compare_scores(weights, candidate, data, split) if data else 0.0
+        if gate is not None and worst > gate:
+            raise FastSCNNError(f"{out}: not written, because it loses {worst:.3f} points of IoU where the gate is {gate}.")
+        files.write(out, candidate.read_bytes())
+    _out.print(f"wrote {out} ({out.stat().st_size / 1e6:.1f} MB)", highlight=False, soft_wrap=True)
     return 0
 
 

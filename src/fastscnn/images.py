@@ -40,7 +40,7 @@ _ONE_BYTE = ("L", "P", "1")
 _SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N")
 
 
-def read(path: Path) -> UInt8Array:
+def read(path: str | Path) -> UInt8Array:
     """The image as RGB, uint8 [H, W, 3], upright by its EXIF orientation.
 
     Raises:
@@ -49,7 +49,7 @@ def read(path: Path) -> UInt8Array:
     return read_oriented(path)[0]
 
 
-def read_oriented(path: Path) -> tuple[UInt8Array, int]:
+def read_oriented(path: str | Path) -> tuple[UInt8Array, int]:
     """As `read`, and the EXIF orientation it was turned by: 1 (it was upright) to 8."""
     with _opened(path) as image:
         if image.mode in ("I", "F"):
@@ -59,7 +59,7 @@ def read_oriented(path: Path) -> tuple[UInt8Array, int]:
         return (pixels if _turns_itself(image) else _turned(pixels, orientation)), orientation
 
 
-def read_ids(path: Path) -> UInt8Array:
+def read_ids(path: str | Path) -> UInt8Array:
     """A label file as its stored values, uint8 [H, W]: grey values or palette indices, never colours.
 
     Raises:
@@ -79,7 +79,7 @@ def read_ids(path: Path) -> UInt8Array:
                             'say labels_are = "colours" in the dataset file if colours stand for classes.')
 
 
-def read_colours(path: Path) -> UInt8Array:
+def read_colours(path: str | Path) -> UInt8Array:
     """A label file as its colours, uint8 [H, W, 3]; alpha is dropped, palettes are looked up.
 
     Raises:
@@ -92,7 +92,7 @@ def read_colours(path: Path) -> UInt8Array:
         return np.array(image.convert("RGBA").convert("RGB"), np.uint8)
 
 
-def size(path: Path) -> tuple[int, int]:
+def size(path: str | Path) -> tuple[int, int]:
     """Height and width in pixels as `read` would give them. Raises as `read` does.
 
     From the header alone, except that a PNG is decoded, since its orientation may stand behind its pixels.
@@ -113,8 +113,9 @@ def resize(image: UInt8Array, size: tuple[int, int]) -> UInt8Array:
     return np.asarray(resized, np.uint8)
 
 
-def write(path: Path, image: UInt8Array, quality: int = 92) -> None:
+def write(path: str | Path, image: UInt8Array, quality: int = 92) -> None:
     """Writes uint8 [H, W] (grey) or [H, W, 3] (RGB) as the suffix says, in one piece. `quality` is for JPEG."""
+    path = Path(path)
     suffix = path.suffix.lower()
     if suffix not in (".png", ".jpg", ".jpeg"):
         raise FastSCNNError(f"{path}: images are written as .png or .jpg.")
@@ -125,10 +126,10 @@ def write(path: Path, image: UInt8Array, quality: int = 92) -> None:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[ImageFile.ImageFile]:
+def _opened(path: str | Path) -> Iterator[ImageFile.ImageFile]:
     """The file opened by Pillow, its header checked; errors of opening and decoding become one sentence."""
     try:
-        data = path.read_bytes()
+        data = Path(path).read_bytes()
     except FileNotFoundError:
         raise FastSCNNError(f"{path}: no such file.") from None
     except IsADirectoryError:
@@ -179,7 +180,7 @@ class _Quiet:
 _quiet = _Quiet()
 
 
-def _too_large(path: Path, what: str) -> str:
+def _too_large(path: str | Path, what: str) -> str:
     return f"{path}: has {what}, over the limit of {MAX_PIXELS // 1_000_000} megapixels; make it smaller first."
 
 

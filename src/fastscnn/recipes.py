@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from math import inf
+from typing import Literal, get_args, get_type_hints
 
 from fastscnn.errors import FastSCNNError, unknown
+
+MIN_SIDE = 32  # of what the network sees, in pixels: its deepest stage runs at 1/32
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,7 @@ class Recipe:
     crop: tuple[int, int] = (1024, 2048)
     """(height, width) of the patches trained on."""
     scale: tuple[float, float] = (0.5, 2.0)
-    """Random resizing before the crop, uniform in this range."""
+    """Random resizing before the crop, uniform in this range; 1 is the size in use."""
     flip: float = 0.5
     """Chance of a horizontal flip."""
     brightness: float = 0.0
@@ -72,23 +75,29 @@ class Recipe:
     """Seed of initialisation, order and augmentation."""
 
     def __post_init__(self) -> None:
+        for field in ("variant", "class_weights", "precision"):
+            if getattr(self, field) not in (choices := get_args(get_type_hints(Recipe)[field])):
+                raise FastSCNNError(f"{field}: {unknown('choice', getattr(self, field), choices)}")
         if self.batch < 2:
             raise FastSCNNError("batch: must be at least 2, since pooling to one pixel leaves batch norm a single value at 1.")
-        if min(self.crop) < 32 or (self.size and min(self.size) < 32):
-            raise FastSCNNError(f"crop and size: the network needs at least 32x32, not {min(*self.crop, *(self.size or ()))}.")
-        for field in ("epochs", "iterations", "loss_stride", "auxiliary_stride", "validate_every"):
-            value = getattr(self, field)
-            if value is not None and value < 1:
-                raise FastSCNNError(f"{field}: must be at least 1, not {value}.")
-        if not 0 < self.scale[0] <= self.scale[1]:
+        if min(*self.crop, *(self.size or ())) < MIN_SIDE:
+            raise FastSCNNError(f"crop and size: must have at least {MIN_SIDE} pixels a side, not {self.crop}, {self.size}.")
+        if not (0 < self.scale[0] <= self.scale[1] < inf):
             raise FastSCNNError(f"scale: must be two growing factors over 0, not {self.scale}.")
-        for field in ("contrast", "gamma"):
-            if getattr(self, field) < 1:
-                raise FastSCNNError(f"{field}: is the largest factor and must be at least 1, not {getattr(self, field)}.")
-        for field in ("flip", "dropout", "ema", "channel_noise"):
-            if not 0 <= getattr(self, field) <= 1:
-                raise FastSCNNError(f"{field}: must lie between 0 and 1, not {getattr(self, field)}.")
+        for field, (low, high) in _BOUNDS.items():
+            value = getattr(self, field)
+            if value is not None and not (low <= value <= high and value < inf):
+                bounds = f"be at least {low}" if high == inf else f"lie between {low} and {high}"
+                raise FastSCNNError(f"{field}: must {bounds}, not {value}.")
 
+
+_BOUNDS = {
+    **dict.fromkeys(("epochs", "iterations", "loss_stride", "auxiliary_stride", "validate_every"), (1, inf)),
+    **dict.fromkeys(("lr", "power", "momentum", "weight_decay", "auxiliary", "brightness"), (0, inf)),
+    **dict.fromkeys(("contrast", "gamma"), (1, inf)),  # largest factors, whose inverses are the smallest
+    **dict.fromkeys(("flip", "dropout", "ema", "channel_noise"), (0, 1)),
+    "seed": (0, (1 << 31) - 1),
+}
 
 _RECIPES = (
     Recipe(
@@ -100,7 +109,7 @@ _RECIPES = (
     Recipe(
         name="camvid",
         source="the paper's optimiser; augmentation, averaging and class weights chosen on CamVid val",
-        epochs=150,
+        epochs=110,
         crop=(360, 480),
         scale=(0.6, 2.0),
         class_weights="log",

@@ -10,11 +10,10 @@ from fastscnn import images, runtimes, upsample
 from fastscnn.arrays import UInt8Array
 from fastscnn.card import Card
 from fastscnn.errors import FastSCNNError
+from fastscnn.recipes import MIN_SIDE
 from fastscnn.runtimes import Runtime
 from fastscnn.segmentation import Segmentation
 from fastscnn.weights import bundled
-
-MIN_SIDE = 32  # of the network's input and of the image: below, nothing is left at 1/32
 
 Size = tuple[int, int] | Literal["native"] | None
 

@@ -16,9 +16,9 @@ from fastscnn.arrays import Int64Array, UInt8Array
 from fastscnn.datasets.spec import DatasetSpec, Pair
 from fastscnn.errors import FastSCNNError
 from fastscnn.labels import IGNORE
+from fastscnn.recipes import MIN_SIDE
 from fastscnn.version import __version__
 
-SMALLEST = 32  # pixels: the network halves a side five times
 _SHOWN = 8  # ids or colours that one message names
 
 
@@ -78,8 +78,8 @@ def read(spec: DatasetSpec, pair: Pair) -> Facts:
 
 
 def _about_image(path: Path, image: UInt8Array, orientation: int) -> Iterator[Remark]:
-    if min(image.shape[:2]) < SMALLEST:
-        message = f"{path}: is {_size(image)}; the network needs {SMALLEST} pixels on each side, so enlarge it or take it out."
+    if min(image.shape[:2]) < MIN_SIDE:
+        message = f"{path}: is {_size(image)}; the network needs {MIN_SIDE} pixels on each side, so enlarge it or take it out."
         yield Remark("error", False, "too-small", message)
     if orientation != 1:
         message = f"{path}: is stored turned (EXIF orientation {orientation}) and read upright; its labels must be upright too."

@@ -9,7 +9,7 @@ from fastscnn.arrays import Float32Array, UInt8Array
 from fastscnn.labels import IGNORE
 from fastscnn.recipes import Recipe
 
-_OUTSIDE = (124, 116, 104)  # ImageNet's mean colour: becomes zero in the network, as its own padding does
+_OUTSIDE = (124, 116, 104)  # ImageNet's mean colour: about zero in the network, as its own padding is
 
 
 def augment(
@@ -34,12 +34,14 @@ def augment(
 
 def _warp(height: int, width: int, recipe: Recipe, rng: np.random.Generator) -> Float32Array:
     """Matrix [2, 3] from pixels of the patch to pixels of the image: random size, place and flip."""
+    used = recipe.size or (height, width)
     scale = rng.uniform(*recipe.scale)
+    tall, wide = scale * (used[0] / height), scale * (used[1] / width)
     # How much of the resized image lies beyond the patch; negative where the patch is larger and gets a border.
-    spare = np.array([width * scale - recipe.crop[1], height * scale - recipe.crop[0]])
+    spare = np.array([width * wide - recipe.crop[1], height * tall - recipe.crop[0]])
     left, top = rng.uniform(np.minimum(spare, 0), np.maximum(spare, 0))
     # The centre of pixel p is p + 0.5 in both images.
-    warp = np.array([[1 / scale, 0, (left + 0.5) / scale - 0.5], [0, 1 / scale, (top + 0.5) / scale - 0.5]])
+    warp = np.array([[1 / wide, 0, (left + 0.5) / wide - 0.5], [0, 1 / tall, (top + 0.5) / tall - 0.5]])
     if rng.random() < recipe.flip:
         warp[0] = -warp[0, 0], 0, width - 1 - warp[0, 2]
     return warp.astype(np.float32)

@@ -46,6 +46,8 @@ def load(path: Path) -> tuple[FastSCNN, Card]:
         reason = str(error).splitlines()[1].strip()
         classes = len(described.label_set)
         raise FastSCNNError(f"{path}: its tensors do not fit its card of {classes} classes ({reason})") from error
+    if described.parameters_sha256 != digest(tensors):
+        raise FastSCNNError(f"{path}: its tensors are not those that its card was written for; copy it again from its source.")
     return model.eval(), described
 
 
@@ -73,8 +75,9 @@ def load_tensors(path: Path) -> tuple[Tensors, dict[str, str]]:
     """
     try:
         with path.open("rb") as file:
-            start = file.read(2)
-        if start in (b"PK", b"\x80\x02", b"\x80\x04"):
+            start = file.read(9)
+        # A safetensors file starts with the length of its header, any eight bytes, and the header's brace.
+        if start[8:] != b"{" and start.startswith((b"PK", b"\x80")):
             raise FastSCNNError(f"{path}: is a pickle, which can run code and is not read; save it as safetensors.")
         with safetensors.safe_open(path, framework="pt") as opened:
             return {name: opened.get_tensor(name) for name in opened.keys()}, opened.metadata() or {}  # noqa: SIM118

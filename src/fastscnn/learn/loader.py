@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from threading import Lock
 
 import numpy as np
 
@@ -39,6 +40,7 @@ class Loader:
         self._spec, self._pairs, self._recipe, self._threads = spec, pairs, recipe, threads
         self._cache: dict[int, tuple[UInt8Array, UInt8Array]] = {}
         self._room = _CACHE_BYTES
+        self._lock = Lock()  # of the two above
 
     def __len__(self) -> int:
         """Steps an epoch, rounded up; an epoch may end within a batch."""
@@ -78,7 +80,8 @@ class Loader:
         if index in self._cache:
             return self._cache[index]
         image, labels = self._spec.read(self._pairs[index])
-        if image.nbytes + labels.nbytes <= self._room:
-            self._room -= image.nbytes + labels.nbytes
-            self._cache[index] = image, labels
+        with self._lock:
+            if index not in self._cache and image.nbytes + labels.nbytes <= self._room:
+                self._room -= image.nbytes + labels.nbytes
+                self._cache[index] = image, labels
         return image, labels

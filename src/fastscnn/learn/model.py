@@ -12,7 +12,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-MIN_SIDE = 32  # the deepest stage runs at 1/32: a smaller image leaves it without a pixel
 _MEAN_RGB, _STD_RGB = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)  # ImageNet's, as mmsegmentation uses
 _MEAN_OTHER, _STD_OTHER = 127.5, 57.5  # further channels (thermal, depth): the middle of the range, the same spread
 

@@ -33,6 +33,6 @@ class TorchRuntime:
     def __call__(self, images: UInt8Array) -> Float32Array:
         """See `Runtime`."""
         with torch.inference_mode():
-            logits = self._model(torch.from_numpy(images).to(self._model.mean.device))
+            logits = self._model(torch.from_numpy(np.array(images, order="C")).to(self._model.mean.device))
         result: Float32Array = logits.float().cpu().numpy()
         return np.ascontiguousarray(result)

@@ -1,0 +1,173 @@
+"""Run: the folder of a training: what it keeps, and how it goes on after a stop.
+
+`best.safetensors` and `last.safetensors` are weights that run, with their card; `resume.safetensors` holds all that is
+needed to go on; `log.jsonl` has a line for each validation, `run.json` says what ran.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from fastscnn import files
+from fastscnn.card import Card
+from fastscnn.errors import FastSCNNError
+from fastscnn.learn import checkpoint
+from fastscnn.learn.model import FastSCNN
+from fastscnn.version import __version__
+
+
+@dataclass
+class State:
+    """All that changes while a training runs.
+
+    Attributes:
+        model: the network that is trained.
+        average: exponential moving average of its weights: what is validated and saved.
+        optimiser: with its momenta.
+        step: steps done.
+        best: highest mIoU of a validation so far, in percent; -1 before the first.
+        losses: of the steps since the last validation.
+    """
+
+    model: FastSCNN
+    average: FastSCNN
+    optimiser: torch.optim.SGD
+    step: int = 0
+    best: float = -1.0
+    losses: list[float] = field(default_factory=list)
+
+
+class Run:
+    """The folder of a training.
+
+    Args:
+        folder: where it is.
+        identity: what decides the outcome (recipe, data, splits); a run is only resumed with the same.
+        state: of the training; filled from the folder where `resume` is set.
+        resume: go on with the run in the folder; otherwise a new one begins.
+
+    Raises:
+        FastSCNNError: nothing to resume, a run that began otherwise, or a folder that holds a run already.
+    """
+
+    def __init__(self, folder: Path, identity: dict[str, Any], state: State, resume: bool) -> None:
+        self.best, self.last = folder / "best.safetensors", folder / "last.safetensors"
+        self._resume, self._log = folder / "resume.safetensors", folder / "log.jsonl"
+        self._identity, self._state = identity, state
+        self._lines: list[dict[str, Any]] = []
+        if resume:
+            self._take_up(folder)
+        else:
+            self._begin(folder)
+
+    def save(self, card: Card, line: dict[str, Any], miou: float | None) -> Card:
+        """Adds a line to the log and writes last, best if it is, and then the state.
+
+        In that order, so that after a kill in between resuming redoes and overwrites what the state does not reach.
+        Returns the card with the hash of the weights.
+        """
+        self._lines.append(line)
+        files.write(self._log, "".join(json.dumps(entry) + "\n" for entry in self._lines).encode())
+        saved = checkpoint.save(self.last, self._state.average, card)
+        if miou is None or miou > self._state.best:
+            checkpoint.save(self.best, self._state.average, card)
+            self._state.best = self._state.best if miou is None else miou
+        self.save_state()
+        return saved
+
+    def save_state(self) -> None:
+        """Writes all that is needed to go on from here."""
+        state = self._state
+        tensors = {f"model.{name}": tensor for name, tensor in state.model.state_dict().items()}
+        tensors |= {f"average.{name}": tensor for name, tensor in state.average.state_dict().items()}
+        tensors |= {f"momentum.{name}": tensor for name, tensor in _momenta(state).items()}
+        numbers = {"step": state.step, "best": state.best, "losses": state.losses, "identity": self._identity}
+        checkpoint.save_tensors(self._resume, tensors, {name: json.dumps(number) for name, number in numbers.items()})
+
+    def _begin(self, folder: Path) -> None:
+        if self._resume.exists():
+            raise FastSCNNError(f"{folder}: holds a run already; go on with it by --resume, or use another --out.")
+        for path in (self.best, self.last):
+            if path.exists():
+                message = f"{folder}: holds {path.name} of a run that cannot be resumed; move it away, or use another --out."
+                raise FastSCNNError(message)
+        facts = {**self._identity, **_circumstances(self._state.model.mean.device)}
+        files.write(folder / "run.json", json.dumps(facts, indent=1).encode())
+
+    def _take_up(self, folder: Path) -> None:
+        if not self._resume.is_file():
+            message = f"{folder}: holds no run to resume ({self._resume.name} is missing); leave out --resume to begin one."
+            raise FastSCNNError(message)
+        tensors, metadata = checkpoint.load_tensors(self._resume)
+        numbers = {name: json.loads(text) for name, text in metadata.items()}
+        self._refuse_changes(numbers["identity"])
+        state = self._state
+        for prefix, module in (("model.", state.model), ("average.", state.average)):
+            module.load_state_dict({name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)})
+        for name, parameter in state.model.named_parameters():
+            momentum = tensors[f"momentum.{name}"].to(parameter.device)
+            state.optimiser.state[parameter]["momentum_buffer"] = momentum.to(memory_format=_format(parameter))
+        state.step, state.best, state.losses = numbers["step"], numbers["best"], numbers["losses"]
+        lines = [json.loads(line) for line in self._log.read_text().splitlines()] if self._log.is_file() else []
+        self._lines = [line for line in lines if line["step"] <= state.step]
+
+    def _refuse_changes(self, identity: dict[str, Any]) -> None:
+        before, now = _flat(identity), _flat(json.loads(json.dumps(self._identity)))
+        changed = [f"{key} was {before.get(key)} and is {now.get(key)}" for key in now if before.get(key) != now.get(key)]
+        if changed:
+            what = "; ".join(changed)
+            raise FastSCNNError(f"{self._resume}: began otherwise ({what}); resume as it began, or use another --out.")
+
+
+def _momenta(state: State) -> dict[str, Tensor]:
+    moving = state.optimiser.state
+    parameters = state.model.named_parameters()
+    return {name: moving[parameter]["momentum_buffer"] for name, parameter in parameters if parameter in moving}
+
+
+def _flat(identity: dict[str, Any]) -> dict[str, Any]:
+    return {**identity["recipe"], **{key: value for key, value in identity.items() if key != "recipe"}}
+
+
+def _format(parameter: nn.Parameter) -> torch.memory_format:
+    return torch.channels_last if parameter.dim() == 4 else torch.contiguous_format
+
+
+def _circumstances(device: torch.device) -> dict[str, Any]:
+    """What the outcome may depend on besides recipe and data."""
+    return {
+        "versions": {
+            "fastscnn": __version__,
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "numpy": np.__version__,
+        },
+        "git": _git_state(),
+        "machine": platform.platform(),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        "threads": torch.get_num_threads(),
+        "command": sys.argv,
+    }
+
+
+def _git_state() -> dict[str, str | bool] | None:
+    """Commit of the source tree that runs, and whether it was changed since; None outside a checkout."""
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(Path(__file__).parent), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        return {"commit": git("rev-parse", "HEAD"), "changed": bool(git("status", "--porcelain", "."))}
+    except (OSError, subprocess.CalledProcessError):
+        return None

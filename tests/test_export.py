@@ -1,0 +1,204 @@
+"""Export: an ONNX file that says and does what the weights do, at any size, or none at all."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from torch import nn
+
+from fastscnn import cli, evaluate, scene, upsample
+from fastscnn.arrays import UInt8Array
+from fastscnn.card import KEY, Card
+from fastscnn.errors import FastSCNNError
+from fastscnn.labels import LabelSet
+from fastscnn.learn import checkpoint
+from fastscnn.learn import export as module
+from fastscnn.learn.export import Agreement, export
+from fastscnn.learn.model import FastSCNN
+from fastscnn.learn.runtime import TorchRuntime
+from fastscnn.runtimes.onnx import OnnxRuntime
+from fastscnn.segmenter import Segmenter
+
+
+@dataclass(frozen=True)
+class Exported:
+    """Weights and the file made of them, alone in its folder."""
+
+    weights: Path
+    file: Path
+    agreements: list[Agreement]
+
+
+def lively(seed: int = 0) -> FastSCNN:
+    """A network of random weights whose batch norms have seen pictures, so that its labels vary over one."""
+    torch.manual_seed(seed)
+    model = FastSCNN(11).train()
+    for layer in model.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.momentum = 1.0
+            nn.init.uniform_(layer.weight, 0.8, 1.2)
+            nn.init.normal_(layer.bias, 0, 0.2)
+    with torch.no_grad():
+        model(torch.from_numpy(scenes(6, 96, 128)))
+    return model.eval()
+
+
+@pytest.fixture(scope="session")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    weights = tmp_path_factory.mktemp("weights") / "weights.safetensors"
+    checkpoint.save(weights, lively(), Card(LabelSet(scene.CLASSES), (96, 128), recipe={"lr": 0.1}))
+    file = tmp_path_factory.mktemp("export") / "model.onnx"
+    return Exported(weights, file, export(weights, file))
+
+
+@pytest.fixture
+def traced(exported: Exported, monkeypatch: pytest.MonkeyPatch) -> Exported:
+    """Tracing, which takes long, gives the bytes made before."""
+    data = exported.file.read_bytes()
+    monkeypatch.setattr(module, "_trace", lambda *_: data)
+    return exported
+
+
+def scenes(batch: int, height: int, width: int) -> UInt8Array:
+    drawn = [scene.draw(max(64, height), max(64, width), seed).image[:height, :width] for seed in range(batch)]
+    return np.stack(drawn)
+
+
+def test_one_file_and_no_sidecar(exported: Exported) -> None:
+    assert list(exported.file.parent.iterdir()) == [exported.file]
+    assert abs(exported.file.stat().st_size - exported.weights.stat().st_size) < 500_000
+
+
+def test_inputs_and_outputs(exported: Exported) -> None:
+    session = onnxruntime.InferenceSession(exported.file.read_bytes(), providers=["CPUExecutionProvider"])
+    (given,), (result,) = session.get_inputs(), session.get_outputs()
+    assert (given.name, given.type, given.shape) == ("images", "tensor(uint8)", ["batch", "height", "width", 3])
+    assert (result.name, result.type, result.shape[:2]) == ("logits", "tensor(float)", ["batch", 11])
+    assert all(isinstance(side, str) for side in result.shape[2:])
+    onnx.checker.check_model(onnx.load(exported.file))
+
+
+def test_it_was_compared_where_it_was_not_traced(exported: Exported) -> None:
+    assert len(exported.agreements) == 3
+    assert all(agreement.logits <= 1e-4 and agreement.labels >= 99.99 for agreement in exported.agreements)
+    assert len({agreement.batch for agreement in exported.agreements}) > 1
+
+
+@pytest.mark.parametrize(("batch", "height", "width"), [(1, 32, 32), (3, 65, 131), (1, 200, 333), (2, 96, 160), (5, 47, 64)])
+def test_agrees_with_torch(exported: Exported, batch: int, height: int, width: int) -> None:
+    model, card = checkpoint.load(exported.weights)
+    pictures = scenes(batch, height, width)
+    expected, got = TorchRuntime(model, card)(pictures), OnnxRuntime(exported.file, 1)(pictures)
+    assert got.shape == expected.shape == (batch, 11, -(-height // 8), -(-width // 8))
+    assert np.abs(got - expected).max() <= 1e-4
+    assert expected.std() > 0.1  # 1e-4 does mean something
+    pairs = zip(got, expected, strict=True)
+    labels = [[upsample.labels(logits, (height, width)) for logits in pair] for pair in pairs]
+    assert np.mean([one == other for one, other in labels]) >= 0.9999
+    if height > 64:
+        assert len(np.unique(labels)) > 1
+
+
+def test_the_card_is_the_same(exported: Exported) -> None:
+    assert OnnxRuntime(exported.file, 1).card == checkpoint.load(exported.weights)[1]
+    inside = {prop.key: prop.value for prop in onnx.load(exported.file).metadata_props}
+    assert inside == {KEY: checkpoint.load(exported.weights)[1].to_json()}
+
+
+def test_nothing_of_this_machine_is_inside(exported: Exported) -> None:
+    data = exported.file.read_bytes()
+    for path in (Path.cwd(), Path.home(), Path(__file__).parents[1], Path(sys.prefix), Path(torch.__file__).parent,
+                 exported.weights.parent):
+        assert str(path) == "/" or str(path).encode() not in data
+    assert b"site-packages" not in data
+    model = onnx.load(exported.file)
+    for weight in model.graph.initializer:
+        weight.ClearField("raw_data")
+    assert b".py" not in model.SerializeToString()  # in raw weights those three bytes may stand by chance
+
+
+@pytest.mark.parametrize("name", ["model", "model.pb", "model.safetensors"])
+def test_another_suffix_is_refused(exported: Exported, tmp_path: Path, name: str) -> None:
+    with pytest.raises(FastSCNNError, match=r"give --out a name that ends in \.onnx"):
+        export(exported.weights, tmp_path / name)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_disagrees_is_not_written(traced: Exported, tmp_path: Path) -> None:
+    """The trace is of other weights than those to export."""
+    checkpoint.save(tmp_path / "other.safetensors", lively(1), Card(LabelSet(scene.CLASSES), (96, 128)))
+    (tmp_path / "model.onnx").write_bytes(b"before")
+    with pytest.raises(FastSCNNError, match=r"model\.onnx: not written, because ONNX Runtime and PyTorch disagree"):
+        export(tmp_path / "other.safetensors", tmp_path / "model.onnx")
+    assert (tmp_path / "model.onnx").read_bytes() == b"before"
+
+
+@pytest.mark.parametrize(("logits", "labels", "good"), [(9e-5, 99.995, True), (2e-4, 100.0, False), (0.0, 99.9, False),
+                                                        (float("nan"), 100.0, False)])
+def test_the_limits(
+    traced: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, logits: float, labels: float, good: bool
+) -> None:
+    agreements = [Agreement(1, 64, 64, 0.0, 100.0), Agreement(1, 65, 64, logits, labels)]
+    monkeypatch.setattr(module, "_compare", lambda *_: agreements)
+    if good:
+        assert export(traced.weights, tmp_path / "model.onnx") == agreements
+    else:
+        with pytest.raises(FastSCNNError, match="disagree"):
+            export(traced.weights, tmp_path / "model.onnx")
+    assert (tmp_path / "model.onnx").exists() == good
+
+
+def test_at_the_command_line(
+    traced: Exported, tiny_dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["export", str(traced.weights), "--out", str(tmp_path / "model.onnx"), "--data", str(tiny_dataset)]
+    assert cli.main([*words, "--split", "val", "--gate", "0.05"]) == 0
+    printed = capsys.readouterr().out
+    assert "IoU in % on tiny val, 3 images" in printed
+    assert all(name in printed for name in (*scene.CLASSES, "mIoU", "before", "after"))
+    assert (tmp_path / "model.onnx").read_bytes() == traced.file.read_bytes()
+
+
+def test_the_gate(
+    traced: Exported, tiny_dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The exported file takes two of a hundred pixels for another class."""
+    score = evaluate.evaluate
+
+    def worse(segmenter: Segmenter, *arguments: object) -> evaluate.Report:
+        report = score(segmenter, *arguments)  # type: ignore[arg-type]
+        report.confusion.matrix[:] = 100 * np.eye(11, dtype=int)
+        if segmenter.runtime.name == "onnx":
+            report.confusion.matrix[2, 2:4] = 98, 2
+        return report
+
+    monkeypatch.setattr(evaluate, "evaluate", worse)
+    monkeypatch.setattr(module, "_compare", lambda *_: [])
+    words = ["export", str(traced.weights), "--out", str(tmp_path / "model.onnx"), "--data", str(tiny_dataset)]
+    assert cli.main([*words, "--gate", "2.1"]) == 0
+    assert cli.main([*words, "--gate", "1.9"]) == 1
+    assert "loses 2.000 points of IoU where the gate is 1.9" in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_gate_needs_data(traced: Exported, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["export", str(traced.weights), "--out", str(tmp_path / "model.onnx"), "--gate", "1"]) == 1
+    assert "give --data too" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_torch_takes_any_layout_of_an_array(exported: Exported) -> None:
+    """Mirrored views and read-only arrays are what users have."""
+    model, card = checkpoint.load(exported.weights)
+    runtime = TorchRuntime(model, card)
+    pictures = scenes(2, 64, 96)
+    expected = runtime(np.ascontiguousarray(pictures[:, :, ::-1]))
+    assert np.array_equal(runtime(pictures[:, :, ::-1]), expected)
+    pictures.flags.writeable = False
+    assert runtime(pictures).shape == expected.shape

@@ -1,0 +1,159 @@
+"""The network: counts of the paper, shapes at any size, and every choice that is easy to get wrong."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fastscnn.learn.model import DepthwiseConv, FastSCNN, PyramidPooling, TrainingLogits, _averages
+
+
+def on_meta(classes: int, channels: int = 3, variant: str = "paper", *, auxiliary: bool = False) -> FastSCNN:
+    """A network that has shapes but computes nothing."""
+    with torch.device("meta"):
+        return FastSCNN(classes, channels, variant, auxiliary=auxiliary).eval()
+
+
+def logits_of(model: FastSCNN, images: Tensor) -> Tensor:
+    with torch.no_grad():
+        logits = model(images)
+    assert isinstance(logits, Tensor)
+    return logits
+
+
+def macs(model: FastSCNN, height: int, width: int) -> int:
+    """Multiplications of all convolutions, counted as they run."""
+    counted: list[int] = []
+
+    def count(conv: nn.Module, _: tuple[Tensor, ...], output: Tensor) -> None:
+        assert isinstance(conv, nn.Conv2d)
+        counted.append(output.numel() * conv.weight[0].numel())
+
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            module.register_forward_hook(count)
+    logits_of(model, torch.empty(1, height, width, 3, device="meta"))
+    return sum(counted)
+
+
+@pytest.mark.parametrize(("variant", "parameters", "giga"), [("paper", 1_137_795, 6.71), ("mmseg", 1_399_939, 7.25)])
+def test_counts_of_the_paper(variant: str, parameters: int, giga: float) -> None:
+    model = on_meta(19, variant=variant)
+    assert sum(parameter.numel() for parameter in model.parameters()) == parameters
+    assert round(macs(model, 1024, 2048) / 1e9, 2) == giga
+
+
+def test_no_convolution_before_a_batch_norm_has_a_bias() -> None:
+    model = on_meta(19, auxiliary=True)
+    layers = [module for module in model.modules() if isinstance(module, nn.Conv2d | nn.BatchNorm2d)]
+    followed = [layer for layer, after in pairwise(layers) if isinstance(after, nn.BatchNorm2d)]
+    assert len(followed) == sum(isinstance(layer, nn.BatchNorm2d) for layer in layers)
+    assert all(isinstance(layer, nn.Conv2d) and layer.bias is None for layer in followed)
+    biased = [name for name, module in model.named_modules() if isinstance(module, nn.Conv2d) and module.bias is not None]
+    assert biased == ["classifier.3", "auxiliary.0.1", "auxiliary.1.1"]  # what gives logits
+
+
+@pytest.mark.parametrize("size", [(32, 32), (33, 47), (63, 64), (65, 63), (100, 333), (255, 257), (360, 480), (721, 33)])
+@pytest.mark.parametrize(("channels", "classes"), [(1, 1), (3, 19), (4, 30)])
+@pytest.mark.parametrize("variant", ["paper", "mmseg"])
+def test_logits_stand_at_an_eighth_rounded_up(size: tuple[int, int], channels: int, classes: int, variant: str) -> None:
+    model = on_meta(classes, channels, variant, auxiliary=True)
+    images = torch.empty(2, *size, channels, device="meta", dtype=torch.uint8)
+    expected = (2, classes, math.ceil(size[0] / 8), math.ceil(size[1] / 8))
+    assert logits_of(model, images).shape == expected
+    training = model.train()(images)
+    assert isinstance(training, TrainingLogits)
+    assert training.main.shape == training.downsample.shape == expected
+    assert training.global_features.shape == (2, classes, math.ceil(size[0] / 32), math.ceil(size[1] / 32))
+
+
+@pytest.mark.parametrize(("size", "channels"), [((32, 32), 1), ((33, 47), 3), ((75, 101), 4)])
+def test_small_odd_images_run_for_real(size: tuple[int, int], channels: int) -> None:
+    logits = logits_of(FastSCNN(5, channels).eval(), torch.randint(256, (1, *size, channels), dtype=torch.uint8))
+    assert logits.shape == (1, 5, math.ceil(size[0] / 8), math.ceil(size[1] / 8))
+    assert logits.isfinite().all()
+
+
+def test_without_auxiliary_heads_training_gives_plain_logits() -> None:
+    assert isinstance(on_meta(3).train()(torch.empty(2, 64, 64, 3, device="meta")), Tensor)
+
+
+@pytest.mark.parametrize(
+    ("channels", "mean", "std"),
+    [
+        (1, [127.5], [57.5]),
+        (3, [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]),
+        (4, [123.675, 116.28, 103.53, 127.5], [58.395, 57.12, 57.375, 57.5]),
+    ],
+)
+def test_the_network_normalises(channels: int, mean: list[float], std: list[float]) -> None:
+    torch.manual_seed(0)
+    model = FastSCNN(4, channels).eval()
+    images = torch.randint(256, (1, 40, 56, channels), dtype=torch.uint8)
+    logits = logits_of(model, images)
+    assert torch.equal(logits_of(model, images.float()), logits)
+    model.mean, model.std = torch.zeros(channels), torch.ones(channels)
+    by_hand = (images.double() - torch.tensor(mean).double()) / torch.tensor(std).double()
+    torch.testing.assert_close(logits_of(model, by_hand.float()), logits)
+    assert (logits_of(model, images.float()) - logits).abs().max() > 1e-3  # what is fed does matter
+
+
+@pytest.mark.parametrize(("variant", "dilation", "kernel"), [("paper", 4, 1), ("mmseg", 1, 3)])
+def test_variants(variant: str, dilation: int, kernel: int) -> None:
+    model = on_meta(19, variant=variant)
+    dilations = [module.dilation for module in model.modules() if isinstance(module, nn.Conv2d) and module.groups > 1]
+    assert dilations.count((1, 1)) == len(dilations) - (dilation > 1)
+    fusion, closing = (model.get_submodule(path) for path in ("fusion.depthwise.0", "global_features.9.project.0"))
+    assert isinstance(fusion, nn.Conv2d)
+    assert isinstance(closing, nn.Conv2d)
+    assert fusion.dilation == fusion.padding == (dilation, dilation)
+    assert closing.kernel_size == (kernel, kernel)
+
+
+@pytest.mark.parametrize("path", ["downsample.1", "downsample.2", "classifier.0", "classifier.1"])
+def test_nothing_non_linear_within_a_separable_convolution(path: str) -> None:
+    layers = [type(layer) for layer in on_meta(19).get_submodule(path).modules() if not list(layer.children())]
+    assert layers == [DepthwiseConv, nn.BatchNorm2d, nn.Conv2d, nn.BatchNorm2d, nn.ReLU]
+
+
+def test_bottlenecks_end_linear_and_add_only_where_sizes_match() -> None:
+    model = on_meta(19)
+    blocks = [model.get_submodule(f"global_features.{index}") for index in range(9)]
+    assert [block.residual for block in blocks] == [False, True, True] * 3
+    for block in blocks:
+        layers = [type(layer) for layer in block.modules() if not list(layer.children())]
+        assert layers == [nn.Conv2d, nn.BatchNorm2d, nn.ReLU, DepthwiseConv, nn.BatchNorm2d, nn.ReLU, nn.Conv2d, nn.BatchNorm2d]
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 7), (2, 3), (5, 6), (7, 11), (12, 15), (17, 4), (32, 64), (45, 61)])
+@pytest.mark.parametrize("bins", PyramidPooling.BINS)
+def test_pooling_by_matrices_is_adaptive_pooling(size: tuple[int, int], bins: int) -> None:
+    x = torch.randn(2, 3, *size, generator=torch.Generator().manual_seed(bins))
+    pooled = _averages(size[0], bins, x) @ x @ _averages(size[1], bins, x).T
+    torch.testing.assert_close(pooled, F.adaptive_avg_pool2d(x, bins), atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("stride", "dilation", "training", "exact"),
+    [(1, 1, True, False), (2, 1, True, True), (1, 4, True, True), (2, 1, False, False), (1, 4, False, False)],
+)
+def test_depthwise_convolution_computes_in_float32_only_where_that_is_faster(
+    stride: int, dilation: int, training: bool, exact: bool
+) -> None:
+    torch.manual_seed(1)
+    conv = DepthwiseConv(8, 8, 3, stride, dilation, dilation, groups=8, bias=False).train(training)
+    x = torch.randn(2, 8, 24, 32).bfloat16()
+    in_float32 = F.conv2d(x.float(), conv.weight, None, stride, dilation, dilation, 8)
+    with torch.autocast("cpu", torch.bfloat16):
+        got = conv(x)
+    assert got.dtype == torch.bfloat16
+    torch.testing.assert_close(got.float(), in_float32, atol=0.03, rtol=0.02)  # bfloat16 keeps 8 bits
+    assert torch.equal(got, in_float32.bfloat16()) == exact  # otherwise the weights were rounded too
+    got.float().sum().backward()
+    assert conv.weight.grad is not None
+    assert conv.weight.grad.dtype == torch.float32

@@ -1,0 +1,106 @@
+"""The command line of training: what works from end to end, and what it says when it cannot."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fastscnn import cli
+
+
+def said(capsys: pytest.CaptureFixture[str]) -> str:
+    captured = capsys.readouterr()
+    return " ".join((captured.out + captured.err).split())
+
+
+def test_train_then_evaluate(tiny_dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    assert cli.main(["train", "debug", "--data", str(tiny_dataset), "--out", str(out), "--iterations", "2"]) == 0
+    printed = said(capsys)
+    assert "on val with the last weights" in printed
+    assert f"fastscnn export {out / 'best.safetensors'}" in printed
+    scores = tmp_path / "scores.json"
+    weights = str(out / "last.safetensors")
+    words = ["evaluate", "--weights", weights, "--runtime", "torch", "--data", str(tiny_dataset), "--split", "val"]
+    assert cli.main([*words, "--json", str(scores), "--threads", "1"]) == 0
+    report = json.loads(scores.read_text())
+    logged = json.loads((out / "log.jsonl").read_text())
+    assert logged["step"] == 2
+    assert report["miou"] == pytest.approx(logged["validation"]["miou"], abs=0.01)
+    assert (report["images"], report["runtime"], report["precision"], report["size"]) == (3, "torch", "float32", "96x128")
+    assert len(report["iou"]) == len(report["confusion"]) == 11
+
+
+def test_flags_of_the_recipe(tiny_dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    words = ["train", "debug", "--data", str(tiny_dataset), "--out", str(out), "--iterations", "2"]
+    flags = ["--lr", "0.02", "--crop", "32", "64", "--validation", "none", "--split", "val", "--pause-after", "1"]
+    assert cli.main([*words, *flags]) == 0
+    ran = json.loads((out / "run.json").read_text())
+    assert (ran["recipe"]["lr"], ran["recipe"]["crop"], ran["validation"], ran["split"]) == (0.02, [32, 64], None, "val")
+    assert not (out / "last.safetensors").exists()
+    assert cli.main([*words, *flags[:-2], "--resume"]) == 0
+    assert (out / "best.safetensors").exists()
+    assert cli.main(words) == 1
+    assert "holds a run already" in said(capsys)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["train"], "Say the recipe first"),
+        (["train", "--data", "x.toml", "--out", "y"], "Say the recipe first"),
+        (["train", "debgu", "--data", "x.toml", "--out", "y"], "There is no recipe 'debgu'. Did you mean 'debug'"),
+        (["train", "debug", "--data", "x.toml", "--out", "y"], "x.toml: no such file"),
+        (["train", "debug", "--data", "camvit:x", "--out", "y"], "no dataset 'camvit'. Did you mean 'camvid'"),
+        (["train", "debug", "--data", "x.toml", "--out", "y", "--batch", "1"], "batch: must be at least 2"),
+    ],
+)
+def test_wrong_input(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(words) == 1
+    assert message in said(capsys)
+
+
+@pytest.mark.parametrize(
+    ("flags", "named"),
+    [
+        (["--out", "y"], "--data"),
+        (["--data", "x.toml"], "--out"),
+        (["--data", "x.toml", "--out", "y", "--iteration", "2"], "--iterations"),
+        (["--data", "x.toml", "--out", "y", "--precision", "float16"], "--precision"),
+    ],
+)
+def test_wrong_calls(flags: list[str], named: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(["train", "debug", *flags])
+    assert stopped.value.code == 2
+    assert named in said(capsys)
+
+
+_WITHOUT_TORCH = """
+import sys
+from fastscnn.cli import main
+
+class Missing:
+    def find_spec(self, name, *_):
+        if name == "torch":
+            raise ModuleNotFoundError("No module named 'torch'", name="torch")
+
+sys.meta_path.insert(0, Missing())
+raise SystemExit(main())
+"""
+
+
+@pytest.mark.parametrize("verb", ["train", "export"])
+def test_without_torch_the_extra_is_named(verb: str, tiny_dataset: Path, tmp_path: Path) -> None:
+    out = str(tmp_path / "out.onnx")
+    words = {"train": ["debug", "--data", str(tiny_dataset)], "export": ["w.safetensors"]}[verb]
+    command = [sys.executable, "-c", _WITHOUT_TORCH, verb, *words, "--out", out]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 1
+    assert f"{verb}: needs the training extra (torch is missing); pip install 'fastscnn[train]'." in done.stderr
+    assert "Traceback" not in done.stderr
