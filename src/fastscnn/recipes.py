@@ -108,7 +108,7 @@ _RECIPES = (
     ),
     Recipe(
         name="camvid",
-        source="the paper's optimiser; augmentation, averaging and class weights chosen on CamVid val",
+        source="the paper's optimiser; ENet's class weights, averaged weights, strong changes of tone; checked on CamVid val",
         epochs=110,
         crop=(360, 480),
         scale=(0.6, 2.0),

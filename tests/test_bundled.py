@@ -1,0 +1,61 @@
+"""The weights that the package carries: whole, described, and as good as their card says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fastscnn import Segmenter, datasets, scene
+from fastscnn.evaluate import evaluate
+from fastscnn.learn import checkpoint
+from fastscnn.metrics import Confusion
+from fastscnn.weights import bundled
+
+
+@pytest.fixture(scope="module")
+def segmenter() -> Segmenter:
+    return Segmenter.load()
+
+
+def test_card_names_classes_data_and_terms(segmenter: Segmenter) -> None:
+    card = segmenter.card
+    assert card.label_set.names == scene.CLASSES
+    assert card.size == (360, 480)
+    assert card.data is not None
+    assert "CC BY-NC" in card.data.terms
+    assert card.recipe["name"] == "camvid"
+
+
+def test_both_files_hold_the_same_weights(segmenter: Segmenter) -> None:
+    tensors, _ = checkpoint.load_tensors(bundled("torch"))
+    assert checkpoint.digest(tensors) == segmenter.card.parameters_sha256
+    assert Segmenter.load(runtime="torch").card == segmenter.card
+
+
+def test_engines_agree_on_the_drawn_scene(segmenter: Segmenter) -> None:
+    image = scene.draw(360, 480).image
+    onnx = segmenter.segment(image).labels
+    torch = Segmenter.load(runtime="torch").segment(image).labels
+    assert np.mean(onnx == torch) >= 0.9999
+
+
+def test_drawn_scene_looks_right(segmenter: Segmenter) -> None:
+    drawn = scene.draw()
+    confusion = Confusion(len(scene.CLASSES))
+    confusion.add(segmenter.segment(drawn.image).labels, drawn.labels)
+    iou = dict(zip(scene.CLASSES, confusion.iou(), strict=True))
+    least = {"Road": 85, "Sky": 85, "Building": 60, "Car": 60}
+    assert {name: iou[name] for name in least if (iou[name] or 0) < least[name]} == {}
+
+
+@pytest.mark.slow
+def test_camvid_test_split(segmenter: Segmenter, camvid_root: Path) -> None:
+    """What is claimed of them: mIoU on the shipped path, and that PyTorch gives the same."""
+    spec = datasets.load(f"camvid:{camvid_root}")
+    pairs = spec.pairs("test")
+    shipped = evaluate(segmenter, spec, pairs).confusion.miou()
+    reference = evaluate(Segmenter.load(runtime="torch"), spec, pairs).confusion.miou()
+    assert shipped >= 50
+    assert abs(shipped - reference) <= 0.05
