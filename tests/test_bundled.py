@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,7 @@ from fastscnn import Segmenter, datasets, scene
 from fastscnn.evaluate import evaluate
 from fastscnn.learn import checkpoint
 from fastscnn.metrics import Confusion
+from fastscnn.recipes import named
 from fastscnn.weights import bundled
 
 
@@ -25,7 +28,9 @@ def test_card_names_classes_data_and_terms(segmenter: Segmenter) -> None:
     assert card.size == (360, 480)
     assert card.data is not None
     assert "CC BY-NC" in card.data.terms
-    assert card.recipe["name"] == "camvid"
+    assert (card.data.splits, card.data.images) == ("train+val", 468)
+    assert dict(card.recipe) == json.loads(json.dumps(asdict(named("camvid"))))
+    assert card.metrics["test"]["miou"] >= 50
 
 
 def test_both_files_hold_the_same_weights(segmenter: Segmenter) -> None:
@@ -41,8 +46,9 @@ def test_engines_agree_on_the_drawn_scene(segmenter: Segmenter) -> None:
     assert np.mean(onnx == torch) >= 0.9999
 
 
-def test_drawn_scene_looks_right(segmenter: Segmenter) -> None:
-    drawn = scene.draw()
+@pytest.mark.parametrize("seed", range(4))
+def test_drawn_scene_looks_right(segmenter: Segmenter, seed: int) -> None:
+    drawn = scene.draw(seed=seed)
     confusion = Confusion(len(scene.CLASSES))
     confusion.add(segmenter.segment(drawn.image).labels, drawn.labels)
     iou = dict(zip(scene.CLASSES, confusion.iou(), strict=True))
@@ -57,5 +63,5 @@ def test_camvid_test_split(segmenter: Segmenter, camvid_root: Path) -> None:
     pairs = spec.pairs("test")
     shipped = evaluate(segmenter, spec, pairs).confusion.miou()
     reference = evaluate(Segmenter.load(runtime="torch"), spec, pairs).confusion.miou()
-    assert shipped >= 50
+    assert shipped == pytest.approx(segmenter.card.metrics["test"]["miou"], abs=0.05)
     assert abs(shipped - reference) <= 0.05

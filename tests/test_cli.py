@@ -284,7 +284,7 @@ def test_segment_where_nothing_can_be_written(run: Run, tiny_onnx: Path, picture
         (["--weights", "text.onnx"], "text.onnx: is no ONNX model"),
         (["--runtime", "onx"], "There is no runtime 'onx'. Did you mean 'onnx'?"),
         (["--runtime", "torch"], "is run by the runtime onnx, not by torch"),
-        (["--threads", "0"], "threads: must be at least 1, not 0"),
+        (["--threads", "0"], "threads: must lie between 1 and 1024, not 0"),
     ],
 )
 def test_wrong_weights_and_runtimes(run: Run, tiny_onnx: Path, picture: Path, words: list[str], message: str) -> None:

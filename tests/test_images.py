@@ -332,3 +332,16 @@ def test_media(media_root: Path) -> None:
     image = images.read(media_root / "arterial.png")
     assert image.shape == (874, 1164, 3)
     assert images.read(media_root / "highway-2.jpg").shape == (720, 1280, 3)
+
+
+def test_resize_keeps_an_axis_of_one_channel() -> None:
+    assert images.resize(np.zeros((40, 50, 1), np.uint8), (64, 32)).shape == (64, 32, 1)
+
+
+def test_what_opencv_cannot_do_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(FastSCNNError, match="size: 1000000x1000000 is over the limit of 40 megapixels"):
+        images.resize(np.zeros((40, 50, 3), np.uint8), (1_000_000, 1_000_000))
+    with pytest.raises(FastSCNNError, match=r"wide\.jpg: a JPEG has at most 65500 pixels a side"):
+        images.write(tmp_path / "wide.jpg", np.zeros((1, 65_501), np.uint8))
+    images.write(tmp_path / "wide.png", np.zeros((1, 65_501), np.uint8))
+    assert images.read_ids(tmp_path / "wide.png").shape == (1, 65_501)

@@ -233,8 +233,26 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_what_was_saved(
     assert content(tmp_path / "out") == before
 
 
+def test_a_gradient_that_is_not_finite_stops_before_any_weight_changes(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The square root of zero is finite, its slope is not."""
+    run(pause_after=3)
+    before = content(tmp_path / "out")
+    monkeypatch.setattr(module, "training_loss", lambda logits, *_: (logits.main.sum() * 0).sqrt())
+    with pytest.raises(FastSCNNError, match=r"The gradient's length is nan at step 3, on \S+images/train/\d\.png"):
+        run(resume=True)
+    assert content(tmp_path / "out") == before
+
+
+@pytest.mark.parametrize("steps", [0, -1])
+def test_a_pause_before_the_first_step_is_refused(run: Run, steps: int) -> None:
+    with pytest.raises(FastSCNNError, match=f"pause_after: must be at least 1, not {steps}"):
+        run(pause_after=steps)
+
+
 def test_a_learning_rate_that_is_far_too_high_stops(run: Run, tmp_path: Path) -> None:
-    with pytest.raises(FastSCNNError, match=r"The loss is (nan|inf) at step [12], .*lower the learning rate"):
+    with pytest.raises(FastSCNNError, match=r"The loss is (nan|inf) at step [12], .*lower --lr"):
         run(replace(DEBUG, lr=1e30))
     assert list(content(tmp_path / "out")) == ["run.json"]
 

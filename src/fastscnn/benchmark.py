@@ -96,6 +96,8 @@ def benchmark(
     """
     if runs < 1 or warmup < 0:
         raise FastSCNNError(f"runs: must be at least 1 and warmup at least 0, not {runs} and {warmup}.")
+    if size[0] * size[1] > images.MAX_PIXELS:
+        raise FastSCNNError(f"size: {size[0]}x{size[1]} is over the limit of {images.MAX_PIXELS // 1_000_000} megapixels.")
     if segmenter.path is None:
         raise FastSCNNError("Only weights from a file can be benchmarked: the cold start reads it.")
     with tempfile.TemporaryDirectory() as folder:

@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, median
-from tempfile import TemporaryDirectory
 from time import perf_counter
 from types import ModuleType
 from typing import TYPE_CHECKING, Annotated, Any
@@ -34,8 +33,9 @@ if TYPE_CHECKING:
     from fastscnn.segmentation import Segmentation
     from fastscnn.segmenter import Segmenter, Size
 
-_out = Console()
-_err = Console(stderr=True)
+_out = Console(markup=False, highlight=False)  # a class or a folder may well be called "[road]"
+_err = Console(markup=False, highlight=False, stderr=True)
+_SCENE = 3  # the drawn street of the first run: people, a cyclist, signs and trees stand close enough to see
 _PLAIN_SECONDS = 30.0  # between two lines of progress where there is no terminal
 
 Paths = tyro.conf.Positional[tuple[Path, ...]]
@@ -123,7 +123,7 @@ def train(run: _Training) -> int:
 
     training = _training("train")
     dataset = datasets.load(run.data)
-    facts = TextColumn("{task.fields[facts]}")
+    facts = TextColumn("{task.fields[facts]}", markup=False)
     with Progress("{task.description}", BarColumn(), MofNCompleteColumn(), facts, TimeRemainingColumn(), console=_err) as bar:
         task = bar.add_task(run.recipe.name, total=None, facts="reading the data")
 
@@ -136,7 +136,7 @@ def train(run: _Training) -> int:
             nonlocal told
             if not _err.is_terminal and (progress.step == progress.steps or perf_counter() - told > _PLAIN_SECONDS):
                 told = perf_counter()  # a log file gets lines in place of the bar
-                _err.print(f"{progress.step}/{progress.steps}  {news}", highlight=False)
+                _err.print(f"{progress.step}/{progress.steps}  {news}")
 
         card = training.train(
             run.recipe,
@@ -152,7 +152,7 @@ def train(run: _Training) -> int:
         _out.print(f"mIoU {scores['miou']:.2f} on {name} with the last weights")
     best = run.out / "best.safetensors"
     if best.is_file():
-        _out.print(f"Next: fastscnn export {best} --out {run.out / 'model.onnx'}", highlight=False, soft_wrap=True)
+        _out.print(f"Next: fastscnn export {best} --out {run.out / 'model.onnx'}", soft_wrap=True)
     return 0
 
 
@@ -220,18 +220,18 @@ def export(
     exporting = _training("export")
     if gate is not None and data is None:
         raise FastSCNNError("gate: needs labelled images; give --data too.")
-    with TemporaryDirectory() as folder:  # so that a file past the gate never stands where a good one is looked for
-        candidate = Path(folder) / out.name
-        table = Table("batch", "size", "largest difference of a logit", "equal labels %", title="ONNX Runtime against PyTorch")
-        for agreement in exporting.export(weights, candidate):
-            size = f"{agreement.height}x{agreement.width}"
-            table.add_row(str(agreement.batch), size, f"{agreement.logits:.1e}", f"{agreement.labels:.3f}")
-        _out.print(table)
+
+    def accept(candidate: Path) -> None:
         worst = _compare_scores(weights, candidate, data, split) if data else 0.0
         if gate is not None and worst > gate:
             raise FastSCNNError(f"{out}: not written, because it loses {worst:.3f} points of IoU where the gate is {gate}.")
-        files.write(out, candidate.read_bytes())
-    _out.print(f"wrote {out} ({out.stat().st_size / 1e6:.1f} MB)", highlight=False, soft_wrap=True)
+
+    table = Table("batch", "size", "largest difference of a logit", "equal labels %", title="ONNX Runtime against PyTorch")
+    for agreement in exporting.export(weights, out, accept):
+        size = f"{agreement.height}x{agreement.width}"
+        table.add_row(str(agreement.batch), size, f"{agreement.logits:.1e}", f"{agreement.labels:.3f}")
+    _out.print(table)
+    _out.print(f"wrote {out} ({out.stat().st_size / 1e6:.1f} MB)", soft_wrap=True)
     return 0
 
 
@@ -259,7 +259,7 @@ def check(
         print(report.to_json())
         return 0 if report.ok else 1
     for finding in report.findings:
-        _out.print(f"{finding.severity}: {finding.message}", markup=False, soft_wrap=True)
+        _out.print(f"{finding.severity}: {finding.message}", soft_wrap=True)
     table = Table("share of pixels in %", *report.counts, title=f"{dataset.name}: {sum(report.counts.values())} images")
     for name in dataset.label_set.names:
         table.add_row(name, *(f"{report.shares[split][name]:.2f}" for split in report.counts))
@@ -333,6 +333,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except FastSCNNError as error:
         _complain(str(error))
         return 1
+    except MemoryError:
+        _complain("out of memory; give a smaller --size, or a smaller --batch and --crop.")
+        return 1
     except KeyboardInterrupt:
         _complain("interrupted; what was finished is kept.")
         return 130
@@ -370,7 +373,7 @@ def _print_overview() -> None:
 
 
 def _complain(message: str) -> None:
-    _err.print(f"fastscnn: {message}", markup=False, highlight=False, soft_wrap=True)
+    _err.print(f"fastscnn: {message}", soft_wrap=True)
 
 
 def _load(weights: Path | None, runtime: str, size: str | None, threads: int | None) -> Segmenter:
@@ -403,7 +406,7 @@ def _training(verb: str) -> ModuleType:
 @contextmanager
 def _progress(what: str, quiet: bool = False) -> Iterator[Callable[[int, int], None]]:
     """A progress bar on the error stream, moved by calls of (done, all)."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=_err, transient=True, disable=quiet) as bar:
         task = bar.add_task(what, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
@@ -444,7 +447,7 @@ def _segment_scene(segmenter: Segmenter, out: Path, json: bool) -> int:
     from fastscnn import images, inputs, scene
     from fastscnn.metrics import Confusion
 
-    drawn = scene.draw()
+    drawn = scene.draw(seed=_SCENE)
     job = inputs.Job(out / "scene.png", out / "scene")
     images.write(job.image, drawn.image)
     segmentation = segmenter.segment(drawn.image)
@@ -460,7 +463,7 @@ def _segment_scene(segmenter: Segmenter, out: Path, json: bool) -> int:
     _print_summary(segmenter, [line["milliseconds"]], [line["share"]], out)
     if "miou" in line:
         _out.print(f"The drawn scene's own labels: mIoU {line['miou']}, pixel accuracy {line['pixel_accuracy']} %")
-    _out.print(f"Look at {job.beside('.overlay.jpg')}", highlight=False, soft_wrap=True)
+    _out.print(f"Look at {job.beside('.overlay.jpg')}", soft_wrap=True)
     return 0
 
 
@@ -474,7 +477,7 @@ def _print_summary(segmenter: Segmenter, times: list[dict[str, float]], shares: 
     for name in sorted(shares[0], key=lambda name: -fmean(image[name] for image in shares)):
         classes.add_row(name, f"{fmean(image[name] for image in shares):.2f}")
     _out.print(Columns([table, classes]))
-    _out.print(f"{len(times)} labelled; results in {out}", highlight=False, soft_wrap=True)
+    _out.print(f"{len(times)} labelled; results in {out}", soft_wrap=True)
 
 
 def _compare_scores(weights: Path, exported: Path, data: str, split: str) -> float:

@@ -73,8 +73,9 @@ def evaluate(
     """
     names = segmenter.card.label_set.names
     if names != spec.label_set.names:
-        raise FastSCNNError(f"The weights know {len(names)} classes ({', '.join(names)}) and {spec.name} has "
-                            f"{len(spec.label_set)} ({', '.join(spec.label_set.names)}); they must be the same.")
+        ours, theirs = (f"{len(known)} classes ({', '.join(known)})" for known in (names, spec.label_set.names))
+        raise FastSCNNError(f"{segmenter.path or 'The weights'}: know {ours} and {spec.name} has {theirs}; "
+                            "take weights that were trained on its classes.")
     confusion = Confusion(len(names))
     for done, pair in enumerate(pairs, start=1):
         image, truth = spec.read(pair)

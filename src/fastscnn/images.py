@@ -33,6 +33,7 @@ from fastscnn.arrays import UInt8Array
 from fastscnn.errors import FastSCNNError
 
 MAX_PIXELS = 40_000_000
+_JPEG_SIDE = 65_500  # pixels, libjpeg's limit
 SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 _FORMATS = ("BMP", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # JPEG takes in MPO, what phones make; MPO has no opener of its own
 _ORIENTATION = 0x0112
@@ -108,9 +109,11 @@ def resize(image: UInt8Array, size: tuple[int, int]) -> UInt8Array:
     height, width = size
     if image.shape[:2] == size:
         return image
+    if height * width > MAX_PIXELS:
+        raise FastSCNNError(f"size: {height}x{width} is over the limit of {MAX_PIXELS // 1_000_000} megapixels.")
     shrinks = height * width < image.shape[0] * image.shape[1]
     resized = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
-    return np.asarray(resized, np.uint8)
+    return np.asarray(resized, np.uint8).reshape(height, width, *image.shape[2:])  # OpenCV drops an axis of one channel
 
 
 def write(path: str | Path, image: UInt8Array, quality: int = 92) -> None:
@@ -121,6 +124,8 @@ def write(path: str | Path, image: UInt8Array, quality: int = 92) -> None:
         raise FastSCNNError(f"{path}: images are written as .png or .jpg.")
     data = image if image.ndim == 2 else image[:, :, ::-1]
     options = [] if suffix == ".png" else [cv2.IMWRITE_JPEG_QUALITY, quality]
+    if suffix != ".png" and max(data.shape[:2]) > _JPEG_SIDE:
+        raise FastSCNNError(f"{path}: a JPEG has at most {_JPEG_SIDE} pixels a side; cut the image into parts.")
     _, encoded = cv2.imencode(suffix, np.ascontiguousarray(data), options)
     files.write(path, encoded.tobytes())
 

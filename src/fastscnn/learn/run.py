@@ -161,13 +161,14 @@ def _circumstances(device: torch.device) -> dict[str, Any]:
 
 
 def _git_state() -> dict[str, str | bool] | None:
-    """Commit of the source tree that runs, and whether it was changed since; None outside a checkout."""
+    """Commit of the source tree that runs, and whether it was changed since; None outside a checkout of it."""
 
     def git(*arguments: str) -> str:
         command = ["git", "-C", str(Path(__file__).parent), *arguments]
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
     try:
+        git("ls-files", "--error-unmatch", Path(__file__).name)  # installed inside another project's checkout it fails
         return {"commit": git("rev-parse", "HEAD"), "changed": bool(git("status", "--porcelain", "."))}
     except (OSError, subprocess.CalledProcessError):
         return None

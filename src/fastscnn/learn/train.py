@@ -86,6 +86,8 @@ def train(
             that is no longer finite.
         KeyboardInterrupt: on Ctrl-C, after the state is saved.
     """
+    if pause_after is not None and pause_after < 1:
+        raise FastSCNNError(f"pause_after: must be at least 1, not {pause_after}.")
     report = _checked(spec, split, validation)
     pairs = spec.pairs(split)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -151,16 +153,23 @@ def _step(state: State, batch: Batch, recipe: Recipe, weights: Tensor | None, lr
     loss = training_loss(logits, labels, weights, recipe.auxiliary, strides, (int(phase[0]), int(phase[1])))
     value = float(loss.detach())
     if not math.isfinite(value):
-        raise FastSCNNError(f"The loss is {value} at step {state.step}, on {', '.join(batch.names)}; the weights saved before "
-                            "are kept. Look at those files, or lower the learning rate (--lr).")
+        raise _diverged(f"loss is {value}", state, batch)
     for group in state.optimiser.param_groups:
         group["lr"] = lr
     state.optimiser.zero_grad()
     loss.backward()  # type: ignore[no-untyped-call]
+    length = float(torch.nn.utils.get_total_norm([p.grad for p in state.model.parameters() if p.grad is not None]))
+    if not math.isfinite(length):
+        raise _diverged(f"gradient's length is {length}", state, batch)
     state.optimiser.step()
     state.step += 1
     _average(state, recipe.ema)
     return value
+
+
+def _diverged(what: str, state: State, batch: Batch) -> FastSCNNError:
+    return FastSCNNError(f"The {what} at step {state.step}, on {', '.join(batch.names)}; the weights saved before are kept. "
+                         "Look at those files, or begin anew with a lower --lr and another --out.")
 
 
 def _average(state: State, decay: float) -> None:

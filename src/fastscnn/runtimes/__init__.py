@@ -11,6 +11,7 @@ from fastscnn.runtimes.protocol import Runtime
 __all__ = ["NAMES", "Runtime", "load"]
 
 NAMES = ("onnx", "torch")
+_MOST_THREADS = 1024
 _SUFFIXES = {".onnx": "onnx", ".safetensors": "torch"}
 
 
@@ -27,8 +28,8 @@ def load(path: Path, runtime: str = "auto", threads: int | None = None) -> Runti
     """
     if runtime not in (*NAMES, "auto"):
         raise unknown("runtime", runtime, (*NAMES, "auto"))
-    if threads is not None and threads < 1:
-        raise FastSCNNError(f"threads: must be at least 1, not {threads}.")
+    if threads is not None and not 1 <= threads <= _MOST_THREADS:
+        raise FastSCNNError(f"threads: must lie between 1 and {_MOST_THREADS}, not {threads}.")
     if not path.is_file():
         raise FastSCNNError(f"{path}: no such weight file.")
     needed = _SUFFIXES.get(path.suffix.lower())
@@ -44,8 +45,9 @@ def load(path: Path, runtime: str = "auto", threads: int | None = None) -> Runti
         return OnnxRuntime(path, count)
     try:
         from fastscnn.learn.runtime import TorchRuntime
-    except ImportError as error:
-        raise FastSCNNError(f"{path}: runs in PyTorch, which is not installed; pip install 'fastscnn[train]'.") from error
+    except ModuleNotFoundError as error:
+        message = f"{path}: runs in PyTorch, and {error.name} is not installed; pip install 'fastscnn[train]'."
+        raise FastSCNNError(message) from error
     return TorchRuntime.load(path, count)
 
 

@@ -55,5 +55,9 @@ class OnnxRuntime:
 
     def __call__(self, images: UInt8Array) -> Float32Array:
         """See `Runtime`."""
-        (logits,) = self._session.run(None, {"images": np.ascontiguousarray(images)})
+        try:
+            (logits,) = self._session.run(None, {"images": np.ascontiguousarray(images)})
+        except Exception as error:  # onnxruntime's own errors share no public base class; most often memory is short
+            reason = str(error).splitlines()[0]
+            raise FastSCNNError(f"ONNX Runtime cannot run {list(images.shape)} ({reason}); give a smaller --size.") from error
         return np.asarray(logits, np.float32)
