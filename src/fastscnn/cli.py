@@ -508,6 +508,7 @@ def _compare_scores(weights: Path, exported: Path, data: str, split: str) -> flo
 def _confusion_table(class_names: Sequence[str], matrix: Int64Array) -> Table:
     """Percent of each true class (rows) that was given each label (columns)."""
     table = Table("truth \\ label", *(name[:6] for name in class_names), title="confusion in % of the true class")
+    table.columns[0].no_wrap = True
     for name, row in zip(class_names, matrix, strict=True):
         total = int(row.sum())
         table.add_row(name, *(f"{100 * int(count) / total:.0f}" if total and count else "" for count in row))
