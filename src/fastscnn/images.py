@@ -1,7 +1,7 @@
 """Still images: reading with limits and stated policies, resizing, writing.
 
-Pillow reads, because it tells the mode of a file (palette, 16-bit, CMYK, alpha) and its size before decoding;
-OpenCV resizes and encodes, because mixing resizers changes accuracy. How each kind of file is taken:
+Pillow does all three: it tells the mode of a file (palette, 16-bit, CMYK, alpha) and its size before decoding, and one
+resizer everywhere keeps accuracy what it was measured to be. How each kind of file is taken:
 
 | file | becomes |
 | --- | --- |
@@ -24,7 +24,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import cv2
 import numpy as np
 from PIL import Image, ImageFile, UnidentifiedImageError
 
@@ -105,15 +104,21 @@ def size(path: str | Path) -> tuple[int, int]:
 
 
 def resize(image: UInt8Array, size: tuple[int, int]) -> UInt8Array:
-    """The image at (height, width): area averages where it shrinks, bilinear where it grows."""
+    """The image at (height, width): along each axis the average of areas where it shrinks, bilinear where it grows.
+
+    Args:
+        image: uint8 [H, W] or [H, W, channels].
+        size: (height, width) of the result.
+    """
     height, width = size
     if image.shape[:2] == size:
         return image
     if height * width > MAX_PIXELS:
         raise FastSCNNError(f"size: {height}x{width} is over the limit of {MAX_PIXELS // 1_000_000} megapixels.")
-    shrinks = height * width < image.shape[0] * image.shape[1]
-    resized = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
-    return np.asarray(resized, np.uint8).reshape(height, width, *image.shape[2:])  # OpenCV drops an axis of one channel
+    if image.ndim == 3 and image.shape[2] != 3:  # one by one: Pillow would take a fourth channel for transparency
+        return np.stack([resize(image[:, :, channel], size) for channel in range(image.shape[2])], axis=2)
+    shrunk = Image.fromarray(image).resize((min(width, image.shape[1]), min(height, image.shape[0])), Image.Resampling.BOX)
+    return np.array(shrunk.resize((width, height), Image.Resampling.BILINEAR), np.uint8)
 
 
 def write(path: str | Path, image: UInt8Array, quality: int = 92) -> None:
@@ -122,12 +127,14 @@ def write(path: str | Path, image: UInt8Array, quality: int = 92) -> None:
     suffix = path.suffix.lower()
     if suffix not in (".png", ".jpg", ".jpeg"):
         raise FastSCNNError(f"{path}: images are written as .png or .jpg.")
-    data = image if image.ndim == 2 else image[:, :, ::-1]
-    options = [] if suffix == ".png" else [cv2.IMWRITE_JPEG_QUALITY, quality]
-    if suffix != ".png" and max(data.shape[:2]) > _JPEG_SIDE:
+    if suffix != ".png" and max(image.shape[:2]) > _JPEG_SIDE:
         raise FastSCNNError(f"{path}: a JPEG has at most {_JPEG_SIDE} pixels a side; cut the image into parts.")
-    _, encoded = cv2.imencode(suffix, np.ascontiguousarray(data), options)
-    files.write(path, encoded.tobytes())
+    encoded = io.BytesIO()
+    if suffix == ".png":
+        Image.fromarray(image).save(encoded, "PNG", compress_level=1)  # labels shrink well at any level: take the fastest
+    else:
+        Image.fromarray(image).save(encoded, "JPEG", quality=quality)
+    files.write(path, encoded.getvalue())
 
 
 @contextmanager

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import cv2
 import numpy as np
+from PIL import Image, ImageDraw, ImageFont
 
 from fastscnn import images
 from fastscnn.arrays import Float32Array, UInt8Array
@@ -37,7 +37,9 @@ class Segmentation:
 
     def colours(self) -> UInt8Array:
         """The labels in their classes' colours, uint8 [H, W, 3] RGB."""
-        return self.label_set.palette()[self.labels]
+        painted = Image.fromarray(self.labels)
+        painted.putpalette(self.label_set.palette().tobytes())
+        return np.array(painted.convert("RGB"), np.uint8)
 
     def overlay(self, image: UInt8Array, opacity: float = 0.55) -> UInt8Array:
         """The image under its labels' colours, with a legend of the classes present.
@@ -51,8 +53,8 @@ class Segmentation:
         """
         if image.shape[:2] != self.labels.shape:
             raise FastSCNNError(f"The image is {image.shape[:2]}, its labels {self.labels.shape}; they must be the same size.")
-        blended = np.asarray(cv2.addWeighted(image, 1 - opacity, self.colours(), opacity, 0), np.uint8)
-        return np.concatenate([blended, self._legend(image.shape[1])])
+        blended = Image.blend(Image.fromarray(image), Image.fromarray(self.colours()), opacity)
+        return np.concatenate([np.asarray(blended, np.uint8), self._legend(image.shape[1])])
 
     def save_labels(self, path: Path) -> None:
         """Writes the labels as an 8-bit single-channel PNG of class ids."""
@@ -62,23 +64,22 @@ class Segmentation:
         """A strip [rows, width, 3] that names the classes present, the largest first."""
         shares = self.shares()
         present = sorted((name for name in shares if shares[name] > 0), key=lambda name: -shares[name])
-        scale = min(max(width / 1600, 0.35), 1.2)  # text that reads on a thumbnail and on a 4K frame
-        font, thickness, pad = cv2.FONT_HERSHEY_SIMPLEX, max(1, round(1.5 * scale)), round(16 * scale)
-        line = round(36 * scale)
+        line = min(max(width // 40, 14), 48)  # pixels: reads on a thumbnail and on a 4K frame
+        font = ImageFont.load_default(0.62 * line)
         entries = []  # name, text, x, row
         x = row = 0
         for name in present:
             text = f"{name} {shares[name]:.0f} %" if shares[name] >= 1 else f"{name} < 1 %"
-            needed = line + cv2.getTextSize(text, font, scale, thickness)[0][0] + 2 * pad
+            needed = 2 * line + round(font.getlength(text))
             if x and x + needed > width:
                 x, row = 0, row + 1
             entries.append((name, text, x, row))
             x += needed
-        strip = np.full(((row + 1) * line + pad, width, 3), 24, np.uint8)
+        strip = Image.new("RGB", (width, (row + 1) * line + line // 2), (24, 24, 24))
+        draw = ImageDraw.Draw(strip)
         for name, text, x, row in entries:
-            top = pad // 2 + row * line
+            left, top = x + line // 2, row * line + line // 4
             colour = self.label_set.colours[self.label_set.index(name)]
-            cv2.rectangle(strip, (x + pad, top + line // 6), (x + pad + line * 2 // 3, top + line * 5 // 6), colour, cv2.FILLED)
-            origin = (x + pad + line, top + line * 3 // 4)
-            cv2.putText(strip, text, origin, font, scale, (235, 235, 235), thickness, cv2.LINE_AA)
-        return strip
+            draw.rectangle((left, top + line // 6, left + line * 2 // 3, top + line * 5 // 6), fill=colour)
+            draw.text((left + line, top + line // 2), text, fill=(235, 235, 235), font=font, anchor="lm")
+        return np.array(strip, np.uint8)

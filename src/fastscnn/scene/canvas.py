@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 import numpy.typing as npt
+from PIL import Image, ImageDraw, ImageFilter
 
 from fastscnn.arrays import Float32Array, UInt8Array
 from fastscnn.scene.shapes import SKY, Points, Rgb, rgb
@@ -39,7 +39,7 @@ class Canvas:
         row, column = self.grains.integers(TILE, size=2)
         rows, columns = int(height * scale) + 2, int(width * scale) + 2
         crop = self.noise[np.ix_((row + np.arange(rows)) % TILE, (column + np.arange(columns)) % TILE)]
-        return crop if (rows, columns) == (height, width) else np.asarray(cv2.resize(crop, (width, height)), np.float32)
+        return crop if (rows, columns) == (height, width) else _stretch(crop, height, width)
 
     def fill(self, *contours: Points, label: int | None, colour: Rgb, light: tuple[float, float] = (1, 1), grain: float = 0.08,
              alpha: float = 1.0) -> None:
@@ -58,13 +58,16 @@ class Canvas:
         box = self.box(shape)
         if box is None:
             return
-        top, left, bottom, right = box
-        height, width = texture.shape[:2]
-        source = np.array([[0, 0], [width, 0], [width, height], [0, height]], np.float32)
-        matrix = cv2.getPerspectiveTransform(source, (shape - (left, top)).astype(np.float32))
-        pixels = cv2.warpPerspective(texture, matrix, (right - left, bottom - top), borderMode=cv2.BORDER_REPLICATE)
         inside, depth = _inside([shape], box), float(corners[:, 2].mean())
-        self.stamp(box, inside, pixels[inside].astype(np.float32), label=label, depth=depth)
+        height, width = texture.shape[:2]
+        camera = np.array([[self.focal, 0, self.centre], [0, -self.focal, self.horizon], [0, 0, 1]])
+        across, down = (corners[1] - corners[0]) / width, (corners[3] - corners[0]) / height
+        wall = np.stack([across, down, corners[0] - (0, EYE, 0)], axis=1)  # texture pixel -> world, seen from the eye
+        rows, columns = np.nonzero(inside)
+        by_column, by_row, start = np.linalg.inv(camera @ wall).T[:, :, None]
+        x, y, near = by_column * (columns + box[1]) + by_row * (rows + box[0]) + start
+        near = np.maximum(near, 1e-6)  # 1 / metres ahead; an outline may reach past the vanishing point
+        self.stamp(box, inside, _sample(texture, x / near, y / near), label=label, depth=depth)
 
     def stamp(self, box: Box, mask: Mask, pixels: Float32Array, *, label: int | None, depth: float, alpha: float = 1) -> None:
         """Paints pixels and label where the mask is set, hazed by the depth in metres; None leaves the labels."""
@@ -90,9 +93,33 @@ class Canvas:
 def _inside(shapes: list[Points], box: Box) -> Mask:
     """Which pixels of the box lie in the shapes, even-odd; a shape has its outline at least, however thin it is."""
     top, left, bottom, right = box
-    mask = np.zeros((bottom - top, right - left), np.uint8)
-    cv2.fillPoly(mask, [np.rint(np.clip(shape, -9999, 19999) - (left, top)).astype(np.int32) for shape in shapes], 1)
-    return mask > 0
+    size = (right - left, bottom - top)
+    inside, outline = np.zeros(size[::-1], np.uint8), Image.new("L", size)
+    for shape in shapes:
+        ring = np.rint(np.clip(shape, -9999, 19999) - (left, top)).astype(np.int32).ravel().tolist()
+        filled = Image.new("L", size)
+        ImageDraw.Draw(filled).polygon(ring, fill=1)
+        ImageDraw.Draw(outline).polygon(ring, outline=1)
+        inside ^= np.asarray(filled)
+    return np.asarray(inside | np.asarray(outline), np.bool_)
+
+
+def _stretch(field: Float32Array, height: int, width: int) -> Float32Array:
+    """A field at another size, bilinear between its samples; a smaller one is not averaged, so its deviation stays."""
+    extent = (0, 0, field.shape[1], field.shape[0])
+    stretched = Image.fromarray(field).transform((width, height), Image.Transform.EXTENT, extent, Image.Resampling.BILINEAR)
+    return np.asarray(stretched, np.float32)
+
+
+def _sample(texture: UInt8Array, x: Points, y: Points) -> Float32Array:
+    """The texture at x [n] and y [n], bilinear, its border repeated outside: [n, 3]."""
+    height, width = texture.shape[:2]
+    x, y = np.clip(x, 0, width - 1), np.clip(y, 0, height - 1)
+    left, top = np.minimum(x.astype(np.int32), width - 2), np.minimum(y.astype(np.int32), height - 2)
+    right, low = ((whole - part).astype(np.float32)[:, None] for whole, part in ((x, left), (y, top)))
+    flat, index = texture.reshape(-1, 3).astype(np.float32), top * width + left
+    upper, lower = (flat.take(at, 0) * (1 - right) + flat.take(at + 1, 0) * right for at in (index, index + width))
+    return np.asarray(upper * (1 - low) + lower * low, np.float32)
 
 
 def _noise(rng: np.random.Generator, power: float) -> Float32Array:
@@ -105,10 +132,12 @@ def _noise(rng: np.random.Generator, power: float) -> Float32Array:
 
 def photograph(canvas: Canvas, height: int, width: int) -> UInt8Array:
     """The picture at its final size as a camera would give it: sharpened, vignette, sensor noise."""
-    small = cv2.resize(canvas.image, (width, height), interpolation=cv2.INTER_AREA).astype(np.float32)
-    small += np.float32(0.6) * (small - cv2.GaussianBlur(small, (0, 0), max(0.6, width / 800)))
+    half = Image.fromarray(canvas.image).reduce(2)
+    small, soft = np.asarray(half, np.float32), half.filter(ImageFilter.GaussianBlur(max(0.6, width / 800)))
+    small = small + np.float32(0.6) * (small - np.asarray(soft, np.float32))
     rows, columns = np.linspace(-1, 1, height)[:, None], np.linspace(-1, 1, width)[None]
     vignette = (1.05 - 0.07 * (rows**2 + columns**2)).astype(np.float32)[:, :, None]
     noise = canvas.grains.standard_normal((height, width, 1), np.float32) * 2.2
-    noise = noise + cv2.resize(canvas.grains.standard_normal((height // 2, width // 2, 3), np.float32), (width, height)) * 1.5
+    blotches = canvas.grains.standard_normal((height // 2, width // 2, 3), np.float32)
+    noise = noise + 1.5 * np.stack([_stretch(blotches[:, :, band], height, width) for band in range(3)], axis=2)
     return np.clip(np.rint(small * vignette + noise), 0, 255).astype(np.uint8)

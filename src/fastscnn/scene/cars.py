@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -33,7 +32,8 @@ def car(canvas: Canvas, x: float, z: float, turn: float, paint: Rgb) -> None:
 
     def face(points: npt.ArrayLike, colour: Rgb, light: tuple[float, float] = (1, 1), grain: float = 0.03) -> None:
         world = place(points)
-        if cv2.contourArea(canvas.project(world).astype(np.float32), oriented=True) < 0:
+        (x, y), (next_x, next_y) = (ring := canvas.project(world)).T, np.roll(ring, -1, axis=0).T
+        if np.sum(x * next_y - next_x * y) < 0:  # it goes round the way of a face that looks at the camera
             canvas.fill(world, label=CAR, colour=colour, light=light, grain=grain)
 
     def strip(index: int, low: float, high: float, left: float, right: float) -> Points:  # part of a lofted band

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 
 from fastscnn.arrays import Float32Array
@@ -67,8 +66,13 @@ def ground(canvas: Canvas, street: Street) -> None:
 
 def _lookup(tile: Float32Array, x: Float32Array, z: Float32Array, density: float) -> Float32Array:
     """A noise tile laid on the ground with `density` tile pixels per metre, at x [h, w] or [h, 1] and z [h, 1]."""
-    columns, rows = np.mod(x * density, TILE), np.ascontiguousarray(np.broadcast_to(np.mod(z * density, TILE), x.shape))
-    return np.asarray(cv2.remap(tile, columns, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP), np.float32)
+    above, left = np.floor(z[:, 0] * density), np.floor(x * density)
+    below, right = z * density - above[:, None], x * density - left  # shares of the next row and column
+    row, column = above.astype(np.int32) % TILE, left.astype(np.int32) % TILE
+    lines = tile[row] * (1 - below) + tile[(row + 1) % TILE] * below  # one for each row of the picture, [h, TILE]
+    start = TILE * np.arange(len(lines), dtype=np.int32)[:, None]
+    one, two = lines.take(start + column), lines.take(start + (column + 1) % TILE)
+    return np.asarray(one + (two - one) * right, np.float32)
 
 
 def _markings(street: Street, across: Float32Array, z: Float32Array) -> Mask:
