@@ -406,8 +406,11 @@ def _training(verb: str) -> ModuleType:
 @contextmanager
 def _progress(what: str, quiet: bool = False) -> Iterator[Callable[[int, int], None]]:
     """A progress bar on the error stream, moved by calls of (done, all)."""
+    if quiet:  # not by rich's own switch, which prints an empty line before rich 15
+        yield lambda done, total: None
+        return
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=_err, transient=True, disable=quiet) as bar:
+    with Progress(*columns, console=_err, transient=True) as bar:
         task = bar.add_task(what, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
