@@ -2,8 +2,8 @@
 
 Bilinear interpolation is a convex combination of four corner logits. Where all four corners of a cell agree on the
 class, that class wins everywhere inside, so the cell is filled without interpolating. Elsewhere, only a class whose
-largest corner reaches the best smallest corner of any class can win, and only those are interpolated. On CamVid's
-frames a tenth to a fifth of the cells is disputed, between two or three classes. The result is that of interpolate-then-argmax
+largest corner reaches the best smallest corner of any class can win, and only those are interpolated. On street scenes
+few cells are disputed, and those between two or three classes. The result is that of interpolate-then-argmax
 (align_corners False) on every pixel whose two best classes are not tied.
 """
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from fastscnn import files, images
 from fastscnn.arrays import Int64Array, UInt8Array
-from fastscnn.datasets.spec import DatasetSpec, Pair
+from fastscnn.datasets.spec import DatasetSpec, Pair, pack
 from fastscnn.errors import FastSCNNError
 from fastscnn.labels import IGNORE
 from fastscnn.recipes import MIN_SIDE
@@ -117,9 +117,8 @@ def _counts(raw: UInt8Array) -> Int64Array:
 
 def _strange_colours(spec: DatasetSpec, path: Path) -> dict[str, int]:
     """Colours of no class -> how many pixels have them."""
-    packed = images.read_colours(path).astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1], np.uint32)
-    known = {red << 16 | green << 8 | blue for red, green, blue in spec.label_set.colours}
-    values, counts = np.unique(packed, return_counts=True)
+    known = set(pack(np.array(spec.label_set.colours, np.uint8)).tolist())
+    values, counts = np.unique(pack(images.read_colours(path)), return_counts=True)
     return {
         str([value >> 16, value >> 8 & 255, value & 255]): count
         for value, count in zip(values.tolist(), counts.tolist(), strict=True)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from fastscnn import images
 from fastscnn.arrays import UInt8Array
@@ -128,10 +129,15 @@ class DatasetSpec:
         return train.astype(np.uint8)
 
 
+def pack(colours: UInt8Array) -> npt.NDArray[np.uint32]:
+    """RGB colours [..., 3] as one number each, 0xRRGGBB."""
+    packed: npt.NDArray[np.uint32] = colours.astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1], np.uint32)
+    return packed
+
+
 def _decode(colours: UInt8Array, label_set: LabelSet) -> tuple[UInt8Array, int]:
     """Colours [H, W, 3] -> train ids [H, W], and the number of pixels whose colour is no class's."""
-    packed = colours.astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1], np.uint32)
-    known = np.array(label_set.colours, np.uint32) @ np.array([1 << 16, 1 << 8, 1], np.uint32)
+    packed, known = pack(colours), pack(np.array(label_set.colours, np.uint8))
     order = np.argsort(known, kind="stable")
     place = np.minimum(np.searchsorted(known[order], packed), len(known) - 1)
     train = order[place].astype(np.uint8)

@@ -11,11 +11,12 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
 from threading import Lock
 
 import numpy as np
 
-from fastscnn.arrays import UInt8Array
+from fastscnn.arrays import Int64Array, UInt8Array
 from fastscnn.datasets.spec import DatasetSpec, Pair
 from fastscnn.learn.augment import augment
 from fastscnn.recipes import Recipe
@@ -70,11 +71,11 @@ class Loader:
 
     def _sample(self, place: int) -> tuple[UInt8Array, UInt8Array, str]:
         epoch, index = divmod(place, len(self._pairs))
-        order = np.random.default_rng((self._recipe.seed, 0, epoch)).permutation(len(self._pairs))
-        image, labels = self._read(int(order[index]))
+        chosen = int(_order(self._recipe.seed, epoch, len(self._pairs))[index])
+        image, labels = self._read(chosen)
         rng = np.random.default_rng((self._recipe.seed, 1, place))
         patch, ids = augment(image, labels, self._recipe, rng)
-        return patch, ids, str(self._pairs[order[index]].image)
+        return patch, ids, str(self._pairs[chosen].image)
 
     def _read(self, index: int) -> tuple[UInt8Array, UInt8Array]:
         if index in self._cache:
@@ -85,3 +86,9 @@ class Loader:
                 self._room -= image.nbytes + labels.nbytes
                 self._cache[index] = image, labels
         return image, labels
+
+
+@lru_cache(maxsize=4)
+def _order(seed: int, epoch: int, count: int) -> Int64Array:
+    """The images of an epoch in the order of their coming; kept, because every sample of the epoch asks for it."""
+    return np.random.default_rng((seed, 0, epoch)).permutation(count)

@@ -41,7 +41,7 @@ class TrainingLogits(NamedTuple):
 class DepthwiseConv(nn.Conv2d):
     """Convolution of each channel by itself, in float32 where a CPU trains it in bfloat16 with a stride or dilation.
 
-    oneDNN has no fast bfloat16 backward pass for those: measured at 360x480, float32 takes a third of the time.
+    oneDNN has no fast bfloat16 backward pass for those.
     """
 
     def forward(self, x: Tensor) -> Tensor:

@@ -252,7 +252,7 @@ def _interruptions() -> Iterator[list[int]]:
 
 
 def _keep_freed_memory() -> None:
-    """Tells glibc to keep freed memory: fresh pages for every large tensor cost a quarter of a step on the CPU."""
+    """Tells glibc to keep freed memory: on a CPU, fresh pages for every large tensor cost a good part of a step."""
     trim_threshold, mmap_max = -1, -4  # M_TRIM_THRESHOLD and M_MMAP_MAX of malloc.h
     try:
         mallopt = ctypes.CDLL(None).mallopt
