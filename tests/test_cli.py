@@ -311,7 +311,8 @@ def test_evaluate(run: Run, tiny_onnx: Path, data: Path) -> None:
     assert code == 0
     scores = json.loads(Path("new/scores.json").read_text())
     assert list(scores) == [
-        "miou", "pixel_accuracy", "iou", "images", "runtime", "precision", "size", "weights_sha256", "confusion"
+        "miou", "pixel_accuracy", "iou", "images", "runtime", "precision", "size", "scales", "flip", "weights_sha256",
+        "confusion",
     ]
     red, green, blue = 100 * 3 / 4, 100 * 4 / 5, 100.0  # a quarter of red is labelled green
     assert scores["iou"] == pytest.approx({"red": red, "green": green, "blue": blue})
@@ -319,6 +320,35 @@ def test_evaluate(run: Run, tiny_onnx: Path, data: Path) -> None:
     assert scores["images"] == 2
     for shown in ("75.00", "80.00", "100.00", f"{scores['miou']:.2f}", "91.67", "2 images of stripes test, onnx float32"):
         assert shown in unfolded(out)
+    assert unfolded(out).rstrip().endswith("input 64x96, scales 1")
+
+
+def test_evaluate_at_several_scales(run: Run, tiny_onnx: Path, data: Path) -> None:
+    words = ["evaluate", "--data", data, "--weights", tiny_onnx, "--json", "scores.json"]
+    code, out, _ = run(*words, "--scales", "0.5,1,1.25", "--flip")
+    assert code == 0
+    assert unfolded(out).rstrip().endswith("input 64x96, scales 0.5, 1, 1.25 with flip")
+    scores = json.loads(Path("scores.json").read_text())
+    assert (scores["scales"], scores["flip"]) == ([0.5, 1.0, 1.25], True)
+
+
+@pytest.mark.parametrize(
+    ("scales", "message"),
+    [
+        ("", "scales: are numbers with commas between, for example 0.5,1,1.5, not ''"),
+        ("1,", "not '1,'"),
+        ("half", "not 'half'"),
+        ("0.5 1", "not '0.5 1'"),
+        ("1,0", "scales: each lies above 0"),
+        ("nan", "not nan"),
+        ("0.1", "scales: 0.1 makes 6x10 of 64x96"),
+    ],
+)
+def test_wrong_scales(run: Run, tiny_onnx: Path, data: Path, scales: str, message: str) -> None:
+    code, out, err = run("evaluate", "--data", data, "--weights", tiny_onnx, "--scales", scales)
+    assert (code, out) == (1, "")
+    assert err.startswith("fastscnn: scales: ")
+    assert message in err
 
 
 def test_check(run: Run, data: Path) -> None:

@@ -15,6 +15,7 @@ from fastscnn import Segmenter, datasets, images
 from fastscnn.datasets import DatasetSpec
 from fastscnn.errors import FastSCNNError
 from fastscnn.evaluate import evaluate
+from fastscnn.metrics import Confusion
 from fastscnn.scene import Scene
 from fastscnn.segmenter import Size
 
@@ -58,6 +59,8 @@ def test_all_right(tmp_path: Path, tiny: Segmenter, tiny_onnx: Path, stripes: Sc
         "runtime": "onnx",
         "precision": "float32",
         "size": "64x96",
+        "scales": [1.0],
+        "flip": False,
         "weights_sha256": hashlib.sha256(tiny_onnx.read_bytes()).hexdigest(),
         "confusion": [[8192, 0, 0], [0, 8192, 0], [0, 0, 8192]],
     }
@@ -81,6 +84,22 @@ def test_scores_as_torchmetrics(tmp_path: Path, tiny_onnx: Path, size: Size) -> 
     assert report["pixel_accuracy"] == pytest.approx(100 * float(accuracy.compute()), abs=1e-4)
     assert report["images"] == 3
     assert report["size"] == {None: "64x96", "native": "native", (80, 40): "80x40"}[size]
+
+
+def test_several_scales_and_flip(tmp_path: Path, tiny_onnx: Path) -> None:
+    spec = dataset(tmp_path)
+    segmenter = Segmenter.load(tiny_onnx, threads=1, scales=(0.5, 1.25), flip=True)
+    report = evaluate(segmenter, spec, spec.pairs("test"))
+    confusion = Confusion(3)
+    for pair in spec.pairs("test"):
+        image, truth = spec.read(pair)
+        confusion.add(segmenter.segment(image).labels, truth)
+    np.testing.assert_array_equal(report.confusion.matrix, confusion.matrix)
+    plain = evaluate(Segmenter.load(tiny_onnx, threads=1), spec, spec.pairs("test"))
+    assert (report.confusion.matrix != plain.confusion.matrix).any()
+    kept = json.loads(report.to_json())
+    assert kept == report.to_dict()
+    assert (kept["size"], kept["scales"], kept["flip"]) == ("64x96", [0.5, 1.25], True)
 
 
 def test_absent_classes(tmp_path: Path, tiny: Segmenter) -> None:

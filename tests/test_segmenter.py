@@ -10,7 +10,8 @@ import pytest
 from conftest import WriteOnnx
 
 import fastscnn
-from fastscnn import Card, LabelSet, Segmenter, card
+from fastscnn import Card, LabelSet, Segmenter, card, images, scene, upsample
+from fastscnn.arrays import UInt8Array
 from fastscnn.errors import FastSCNNError
 from fastscnn.scene import Scene
 from fastscnn.segmenter import Size
@@ -85,6 +86,101 @@ def test_images_in_any_memory_layout(tiny_onnx: Path, stripes: Scene) -> None:
 
 
 @pytest.mark.parametrize(
+    ("shape", "size", "scales", "flip", "sizes"),
+    [
+        ((96, 128), None, (1.0,), True, [(64, 96)]),
+        ((96, 128), None, (0.5, 1.0), False, [(32, 48), (64, 96)]),
+        ((96, 128), None, (0.5,), False, [(32, 48)]),
+        ((101, 77), None, (0.5, 0.75, 1.0, 1.25, 1.5, 1.75), True,
+         [(32, 48), (48, 72), (64, 96), (80, 120), (96, 144), (112, 168)]),
+        ((75, 131), (41, 67), (0.8, 1.5), True, [(33, 54), (62, 101)]),  # 61.5: halves go up
+        ((77, 101), "native", (0.5, 1.25), True, [(39, 51), (96, 126)]),
+        ((77, 101), "native", (1.0,), True, [(77, 101)]),
+        ((77, 101), (40, 40), (1.0, 1.0), False, [(40, 40), (40, 40)]),
+    ],
+)  # fmt: skip
+def test_several_scales_and_flip(
+    tiny_onnx: Path,
+    shape: tuple[int, int],
+    size: Size,
+    scales: tuple[float, ...],
+    flip: bool,
+    sizes: list[tuple[int, int]],
+) -> None:
+    """As PyTorch does it: flip back, interpolate, softmax, sum, argmax."""
+    torch = pytest.importorskip("torch")
+    segmenter = Segmenter.load(tiny_onnx, size=size, threads=1, scales=scales, flip=flip)
+    image = drawn(shape)
+    total = torch.zeros(3, *shape)
+    passes = [(pass_size, mirrored) for pass_size in sizes for mirrored in ([False, True] if flip else [False])]
+    for pass_size, mirrored in passes:
+        resized = torch.from_numpy(images.resize(image, pass_size))[None]
+        logits = torch.from_numpy(segmenter.runtime((resized.flip(2) if mirrored else resized).numpy()))
+        logits = torch.nn.functional.interpolate(logits, size=shape, mode="bilinear", align_corners=False)[0]
+        total += (logits.flip(2) if mirrored else logits).softmax(dim=0)
+    best, second = total.topk(2, dim=0).values
+    clear = (best - second > 1e-4).numpy()
+    assert clear.mean() > 0.95
+
+    segmentation = segmenter.segment(image, confidence=True)
+    np.testing.assert_array_equal(segmentation.labels[clear], total.argmax(dim=0).numpy()[clear])
+    assert segmentation.labels.dtype == np.uint8
+    assert segmentation.confidence is not None
+    assert segmentation.confidence.dtype == np.float32
+    np.testing.assert_allclose(segmentation.confidence, best.numpy() / len(passes), rtol=0, atol=1e-5)
+    assert list(segmentation.seconds) == ["resize", "network", "labels", "confidence"]
+    if len(set(passes)) > 1:
+        plain = Segmenter.load(tiny_onnx, size=size, threads=1).segment(image)
+        assert (plain.labels != segmentation.labels).any(), "the passes differ"
+
+
+def drawn(shape: tuple[int, int]) -> UInt8Array:
+    """Part of the drawn street, noisy enough that no two passes over it agree."""
+    street = scene.draw(192, 256).image[60 : 60 + shape[0], 80 : 80 + shape[1]]
+    noise = np.random.default_rng(0).integers(-30, 30, street.shape)
+    return (street + noise).clip(0, 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize("size", [None, "native"])
+def test_one_pass_takes_the_short_cut(tiny_onnx: Path, monkeypatch: pytest.MonkeyPatch, size: Size) -> None:
+    image = drawn((77, 101))
+    default = Segmenter.load(tiny_onnx, size=size, threads=1)
+    assert (default.scales, default.flip) == ((1.0,), False)
+    monkeypatch.setattr(upsample, "probabilities", None)
+    one = Segmenter.load(tiny_onnx, size=size, threads=1, scales=[1], flip=False).segment(image, confidence=True)
+    logits = default.runtime(image[None] if size == "native" else images.resize(image, (64, 96))[None])[0]
+    np.testing.assert_array_equal(one.labels, upsample.labels(logits, (77, 101)))
+    np.testing.assert_array_equal(one.labels, default.segment(image).labels)
+    assert one.confidence is not None
+    np.testing.assert_array_equal(one.confidence, upsample.confidence(logits, one.labels))
+
+
+@pytest.mark.parametrize(
+    ("scales", "message"),
+    [
+        ((), "scales: at least one is needed"),
+        ((1.0, 0.0), "scales: each lies above 0 and at most 16, not 0"),
+        ((-1.0,), "not -1"),
+        ((np.nan,), "not nan"),
+        ((np.inf,), "not inf"),
+        ((1e300,), r"not 1e\+300"),
+        ((1.0, 0.49), "scales: 0.49 makes 31x47 of 64x96, and the network needs 32 a side"),
+    ],
+)
+def test_wrong_scales(tiny_onnx: Path, scales: tuple[float, ...], message: str) -> None:
+    with pytest.raises(FastSCNNError, match=message):
+        Segmenter.load(tiny_onnx, scales=scales)
+
+
+def test_a_scale_that_is_wrong_for_an_image(tiny_onnx: Path) -> None:
+    segmenter = Segmenter.load(tiny_onnx, size="native", scales=(0.5, 16))
+    with pytest.raises(FastSCNNError, match=r"scales: 0\.5 makes 25x50 of 50x100"):
+        segmenter.segment(np.zeros((50, 100, 3), np.uint8))
+    with pytest.raises(FastSCNNError, match="size: 6400x6400 is over the limit of 40 megapixels"):
+        segmenter.segment(np.zeros((400, 400, 3), np.uint8))
+
+
+@pytest.mark.parametrize(
     ("shape", "dtype", "message"),
     [
         ((64, 96, 3), np.float32, r"uint8 \[height, width, 3\], not float32 \[64, 96, 3\]"),
@@ -131,8 +227,9 @@ def test_broken_weights_say_so(stripes: Scene) -> None:
         def __call__(self, images: Any) -> Any:
             return super().__call__(images) * np.nan
 
-    with pytest.raises(FastSCNNError, match="NaN or infinity"):
-        Segmenter(Broken()).segment(stripes.image)
+    for flip in (False, True):
+        with pytest.raises(FastSCNNError, match="NaN or infinity"):
+            Segmenter(Broken(), flip=flip).segment(stripes.image)
 
 
 def test_the_public_names() -> None:

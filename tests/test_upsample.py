@@ -94,6 +94,43 @@ def test_confidence(kind: str, shape: tuple[int, int, int], size: tuple[int, int
     np.testing.assert_allclose(confidence, expected, rtol=0, atol=1e-5)
 
 
+@EXAMPLES
+@given(
+    kind=st.sampled_from(KINDS),
+    classes=st.integers(1, 12),
+    grids=st.lists(st.tuples(st.integers(1, 12), st.integers(1, 12)), min_size=1, max_size=4),
+    size=st.tuples(st.integers(1, 60), st.integers(1, 60)),
+    seed=st.integers(0, 2**32 - 1),
+)
+@example(kind="random", classes=12, grids=[(9, 9), (7, 12)], size=(300, 290), seed=0)  # more than one block of rows
+@example(kind="random", classes=255, grids=[(6, 7)], size=(3, 300), seed=0)  # a row is more than a block
+def test_probabilities(kind: str, classes: int, grids: list[tuple[int, int]], size: tuple[int, int], seed: int) -> None:
+    magnitude = 0.1 if kind == "offset" else 3.0
+    passes = [made(kind, (classes, *grid), magnitude, seed + index) for index, grid in enumerate(grids)]
+    before = [logits.copy() for logits in passes]
+    probabilities = upsample.probabilities(passes, size)
+    assert probabilities.shape == (classes, *size)
+    assert probabilities.dtype == np.float32
+    expected = torch.stack([interpolated(logits, size).softmax(dim=0) for logits in passes]).mean(dim=0).numpy()
+    np.testing.assert_allclose(probabilities, expected, rtol=0, atol=1e-5)
+    for logits, copy in zip(passes, before, strict=True):
+        np.testing.assert_array_equal(logits, copy)
+
+
+@pytest.mark.parametrize("classes", [(), (2, 3)])
+def test_passes_that_cannot_be_averaged(classes: tuple[int, ...]) -> None:
+    with pytest.raises(FastSCNNError, match="at least one, and all have the same classes"):
+        upsample.probabilities([np.zeros((count, 2, 2), np.float32) for count in classes], (8, 8))
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (2, 3, 5), (255, 7, 4)])
+def test_argmax(shape: tuple[int, int, int]) -> None:
+    planes = made("tied", shape, 1.0, 0)
+    winner = upsample.argmax(planes)
+    assert winner.dtype == np.uint8
+    np.testing.assert_array_equal(winner, planes.argmax(axis=0))
+
+
 def test_confidence_is_of_the_given_labels() -> None:
     logits = made("random", (4, 5, 6), 1.0, 0)
     given_labels = np.full((20, 30), 2, np.uint8)
@@ -120,9 +157,18 @@ def test_nan_and_infinity_are_refused(value: float, place: tuple[int, int, int])
     logits[place] = value
     with pytest.raises(FastSCNNError, match="NaN or infinity"):
         upsample.labels(logits, (32, 32))
+    with pytest.raises(FastSCNNError, match="NaN or infinity"):
+        upsample.probabilities([np.zeros((3, 4, 4), np.float32), logits], (32, 32))
 
 
-@pytest.mark.parametrize("call", [upsample.labels, lambda logits, size: upsample.confidence(logits, np.zeros(size, np.uint8))])
+@pytest.mark.parametrize(
+    "call",
+    [
+        upsample.labels,
+        lambda logits, size: upsample.confidence(logits, np.zeros(size, np.uint8)),
+        lambda logits, size: upsample.probabilities([logits], size),
+    ],
+)
 @pytest.mark.parametrize(
     ("logits", "size", "message"),
     [

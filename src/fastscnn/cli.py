@@ -163,6 +163,8 @@ def evaluate(
     split: str = "test",
     runtime: str = "auto",
     size: str | None = None,
+    scales: str = "1",
+    flip: bool = False,
     threads: int | None = None,
     json: Path | None = None,
 ) -> int:
@@ -174,13 +176,15 @@ def evaluate(
         split: What to evaluate on; several splits joined by +.
         runtime: onnx, torch or auto.
         size: Of the network's input, HxW or native; the weights' own where none is given.
+        scales: Times that size, the sizes at which each image is run, for example 0.5,1,1.5; probabilities are averaged.
+        flip: Also run each scale mirrored left to right.
         threads: To compute with; all where none is given.
         json: Also write the scores to this file.
     """
     from fastscnn import datasets
     from fastscnn.evaluate import evaluate as score
 
-    segmenter = _load(weights, runtime, size, threads)
+    segmenter = _load(weights, runtime, size, threads, _scales(scales), flip)
     dataset = datasets.load(data)
     with _progress("evaluate") as advance:
         report = score(segmenter, dataset, dataset.pairs(split), advance)
@@ -194,7 +198,9 @@ def evaluate(
     table.add_row("pixel accuracy", f"{scores['pixel_accuracy']:.2f}")
     _out.print(table)
     _out.print(_confusion_table(report.names, report.confusion.matrix))
-    _out.print(f"{report.images} images of {dataset.name} {split}, {report.runtime} {report.precision}, input {report.size}")
+    passes = f"scales {', '.join(f'{scale:g}' for scale in report.scales)}{' with flip' if report.flip else ''}"
+    engine = f"{report.runtime} {report.precision}"
+    _out.print(f"{report.images} images of {dataset.name} {split}, {engine}, input {report.size}, {passes}")
     if json:
         files.write(json, report.to_json().encode())
     return 0
@@ -376,10 +382,17 @@ def _complain(message: str) -> None:
     _err.print(f"fastscnn: {message}", soft_wrap=True)
 
 
-def _load(weights: Path | None, runtime: str, size: str | None, threads: int | None) -> Segmenter:
+def _load(
+    weights: Path | None,
+    runtime: str,
+    size: str | None,
+    threads: int | None,
+    scales: Sequence[float] = (1.0,),
+    flip: bool = False,
+) -> Segmenter:
     from fastscnn.segmenter import Segmenter
 
-    return Segmenter.load(weights, runtime, _size(size), threads)
+    return Segmenter.load(weights, runtime, _size(size), threads, scales, flip)
 
 
 def _size(text: str | None) -> Size:
@@ -392,6 +405,14 @@ def _size(text: str | None) -> Size:
     if not separator or not height.isdecimal() or not width.isdecimal():
         raise FastSCNNError(f"size: is HxW, for example 360x480, or native, not {text!r}.")
     return int(height), int(width)
+
+
+def _scales(text: str) -> tuple[float, ...]:
+    """Numbers with commas between; what they may be, the Segmenter says."""
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise FastSCNNError(f"scales: are numbers with commas between, for example 0.5,1,1.5, not {text!r}.") from None
 
 
 def _training(verb: str) -> ModuleType:

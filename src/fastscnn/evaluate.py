@@ -24,6 +24,7 @@ class Report:
         images: how many were evaluated.
         runtime, precision: of the engine.
         size: of the network's input, "native" or "HxW".
+        scales, flip: the passes over each image whose probabilities were averaged; see `Segmenter`.
         weights_sha256: of the weight file; empty for weights that are in no file.
     """
 
@@ -33,6 +34,8 @@ class Report:
     runtime: str
     precision: str
     size: str
+    scales: tuple[float, ...]
+    flip: bool
     weights_sha256: str
 
     def to_dict(self) -> dict[str, Any]:
@@ -45,6 +48,8 @@ class Report:
             "runtime": self.runtime,
             "precision": self.precision,
             "size": self.size,
+            "scales": list(self.scales),
+            "flip": self.flip,
             "weights_sha256": self.weights_sha256,
             "confusion": self.confusion.matrix.tolist(),
         }
@@ -85,4 +90,6 @@ def evaluate(
     size = segmenter.size if isinstance(segmenter.size, str) else f"{segmenter.size[0]}x{segmenter.size[1]}"
     digest = hashlib.sha256(segmenter.path.read_bytes()).hexdigest() if segmenter.path else ""
     runtime = segmenter.runtime
-    return Report(confusion, names, len(pairs), runtime.name, runtime.precision, size, digest)
+    return Report(
+        confusion, names, len(pairs), runtime.name, runtime.precision, size, segmenter.scales, segmenter.flip, digest
+    )

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from time import perf_counter
 from typing import Literal
 
 from fastscnn import images, runtimes, upsample
-from fastscnn.arrays import UInt8Array
+from fastscnn.arrays import Float32Array, UInt8Array
 from fastscnn.card import Card
 from fastscnn.errors import FastSCNNError
 from fastscnn.recipes import MIN_SIDE
@@ -16,6 +17,7 @@ from fastscnn.segmentation import Segmentation
 from fastscnn.weights import bundled
 
 Size = tuple[int, int] | Literal["native"] | None
+_MOST_SCALE = 16
 
 
 class Segmenter:
@@ -26,14 +28,30 @@ class Segmenter:
         size: of the network's input: None for the card's own, "native" for each image's, or (height, width).
             Labels come at the image's size whatever it is.
         path: the weight file, for those who report on it.
+        scales: times `size`, the sizes at which each image is run; the probabilities of all passes are averaged.
+        flip: also run each scale mirrored left to right.
     """
 
-    def __init__(self, runtime: Runtime, size: Size = None, path: Path | None = None) -> None:
-        self.runtime, self.path = runtime, path
+    def __init__(
+        self,
+        runtime: Runtime,
+        size: Size = None,
+        path: Path | None = None,
+        scales: Sequence[float] = (1.0,),
+        flip: bool = False,
+    ) -> None:
+        self.runtime, self.path, self.scales, self.flip = runtime, path, tuple(scales), flip
         self.size: tuple[int, int] | Literal["native"] = size or runtime.card.size
         if self.size != "native" and min(self.size) < MIN_SIDE:
             message = f"size: the network needs at least {MIN_SIDE}x{MIN_SIDE}, not {self.size[0]}x{self.size[1]}."
             raise FastSCNNError(message)
+        if not self.scales:
+            raise FastSCNNError("scales: at least one is needed; 1 is the input size itself.")
+        for scale in self.scales:
+            if not 0 < scale <= _MOST_SCALE:  # NaN, too, is refused so
+                raise FastSCNNError(f"scales: each lies above 0 and at most {_MOST_SCALE}, not {scale:g}.")
+            if self.size != "native":
+                _scaled(self.size, scale)
 
     @classmethod
     def load(
@@ -42,6 +60,8 @@ class Segmenter:
         runtime: str = "auto",
         size: Size = None,
         threads: int | None = None,
+        scales: Sequence[float] = (1.0,),
+        flip: bool = False,
     ) -> Segmenter:
         """A segmenter of a weight file.
 
@@ -50,12 +70,13 @@ class Segmenter:
             runtime: "onnx", "torch" or "auto".
             size: see the class.
             threads: to compute with; None: all that the process may use.
+            scales, flip: see the class.
 
         Raises:
             FastSCNNError: what is wrong with the file or the arguments.
         """
         path = Path(weights) if weights is not None else bundled(runtime)
-        return cls(runtimes.load(path, runtime, threads), size, path)
+        return cls(runtimes.load(path, runtime, threads), size, path, scales, flip)
 
     @property
     def card(self) -> Card:
@@ -70,23 +91,30 @@ class Segmenter:
             confidence: also give the probability of each label.
 
         Raises:
-            FastSCNNError: an image of another dtype, shape or number of channels, or too small.
+            FastSCNNError: an image of another dtype, shape or number of channels, or too small at one of the scales.
         """
         self._check(image)
+        full = (image.shape[0], image.shape[1])
+        seconds = {"resize": 0.0, "network": 0.0}
+        passes = []
+        for scale in self.scales:
+            start = perf_counter()
+            resized = images.resize(image, _scaled(full if self.size == "native" else self.size, scale))
+            after_resize = perf_counter()
+            passes.append(self.runtime(resized[None])[0])
+            if self.flip:
+                passes.append(self.runtime(resized[None, :, ::-1])[0, :, :, ::-1])
+            seconds["resize"] += after_resize - start
+            seconds["network"] += perf_counter() - after_resize
         start = perf_counter()
-        resized = image if self.size == "native" else images.resize(image, self.size)
-        after_resize = perf_counter()
-        logits = self.runtime(resized[None])[0]
-        after_network = perf_counter()
-        labels = upsample.labels(logits, (image.shape[0], image.shape[1]))
+        # Softmax leaves the order of the classes, so that one pass alone can take the short cut.
+        mean = upsample.probabilities(passes, full) if len(passes) > 1 else None
+        labels = upsample.labels(passes[0], full) if mean is None else upsample.argmax(mean)
         after_labels = perf_counter()
-        probability = upsample.confidence(logits, labels) if confidence else None
-        seconds = {
-            "resize": after_resize - start,
-            "network": after_network - after_resize,
-            "labels": after_labels - after_network,
-        }
+        seconds["labels"] = after_labels - start
+        probability: Float32Array | None = None
         if confidence:
+            probability = upsample.confidence(passes[0], labels) if mean is None else mean.max(axis=0)
             seconds["confidence"] = perf_counter() - after_labels
         return Segmentation(labels, self.card.label_set, probability, seconds)
 
@@ -97,3 +125,12 @@ class Segmenter:
         if min(image.shape[:2]) < MIN_SIDE:
             pixels = f"{image.shape[1]}x{image.shape[0]} pixels"
             raise FastSCNNError(f"The image has {pixels}; it needs at least {MIN_SIDE} a side, so make it larger.")
+
+
+def _scaled(size: tuple[int, int], scale: float) -> tuple[int, int]:
+    """The size (height, width) times `scale`, in whole pixels: halves go up, as mmsegmentation's do."""
+    height, width = (int(side * scale + 0.5) for side in size)
+    if min(height, width) < MIN_SIDE:
+        message = f"scales: {scale:g} makes {height}x{width} of {size[0]}x{size[1]}, and the network needs {MIN_SIDE} a side."
+        raise FastSCNNError(message)
+    return height, width

@@ -5,10 +5,13 @@ class, that class wins everywhere inside, so the cell is filled without interpol
 largest corner reaches the best smallest corner of any class can win, and only those are interpolated. On street scenes
 few cells are disputed, and those between two or three classes. The result is that of interpolate-then-argmax
 (align_corners False) on every pixel whose two best classes are not tied.
+
+Where several passes over one image are averaged, no such short cut holds: `probabilities` interpolates everything.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,7 +53,7 @@ def labels(logits: Float32Array, size: tuple[int, int]) -> UInt8Array:
     """
     _check(logits, size)
     rows, columns = _axis(logits.shape[1], size[0]), _axis(logits.shape[2], size[1])
-    coarse = _argmax(logits)
+    coarse = argmax(logits)
     result: UInt8Array = coarse[:, columns.low[columns.cell]][rows.low[rows.cell]]
     corners = [coarse[np.ix_(y, x)] for y in (rows.low, rows.high) for x in (columns.low, columns.high)]
     disputed = (corners[0] != corners[1]) | (corners[0] != corners[2]) | (corners[0] != corners[3])
@@ -71,16 +74,55 @@ def confidence(logits: Float32Array, label_map: UInt8Array) -> Float32Array:
         float32 [H, W] in (0, 1].
     """
     _check(logits, label_map.shape)
-    rows, columns = _axis(logits.shape[1], label_map.shape[0]), _axis(logits.shape[2], label_map.shape[1])
-    right = columns.weight
-    wide = logits[:, :, columns.low[columns.cell]] * (1 - right) + logits[:, :, columns.high[columns.cell]] * right
     result = np.empty(label_map.shape, np.float32)
-    for row in range(len(result)):
-        cell, down = rows.cell[row], rows.weight[row]
-        values = wide[:, rows.low[cell]] * (1 - down) + wide[:, rows.high[cell]] * down  # [C, W]
-        winner = np.take_along_axis(values, label_map[row][None].astype(np.int64), axis=0)
-        result[row] = 1 / np.exp(values - winner).sum(axis=0)
+    for rows, values in _interpolated(logits, (label_map.shape[0], label_map.shape[1])):
+        winner = np.take_along_axis(values, label_map[rows][None].astype(np.int64), axis=0)
+        result[rows] = 1 / np.exp(values - winner).sum(axis=0)
     return result
+
+
+def probabilities(passes: Sequence[Float32Array], size: tuple[int, int]) -> Float32Array:
+    """Softmax over the classes of logits interpolated bilinearly to `size`, averaged over several passes of one image.
+
+    Args:
+        passes: logits of each pass, float32 [C, h, w] with one C and any h and w.
+        size: (height, width) of the result, any.
+
+    Returns:
+        float32 [C, height, width], the only array of that size that is held.
+
+    Raises:
+        FastSCNNError: as `labels`; also without a pass, or where the passes differ in their classes.
+    """
+    for logits in passes:
+        _check(logits, size)
+        if not np.isfinite(logits).all():
+            raise _broken()
+    if len({len(logits) for logits in passes}) != 1:
+        raise FastSCNNError("Passes are averaged where there is at least one, and all have the same classes.")
+    result = np.zeros((len(passes[0]), *size), np.float32)
+    for logits in passes:
+        for rows, values in _interpolated(logits, size):
+            share = np.exp(values - values.max(axis=0))
+            share /= len(passes) * share.sum(axis=0)
+            result[:, rows] += share
+    return result
+
+
+def argmax(planes: Float32Array) -> UInt8Array:
+    """Argmax over the first axis of [C, h, w], many times faster than NumPy's there; the first of classes that tie.
+
+    Raises:
+        FastSCNNError: NaN or infinity.
+    """
+    best = planes[0].copy()
+    winner = np.zeros(best.shape, np.uint8)
+    for index, plane in enumerate(planes[1:], start=1):
+        np.copyto(winner, np.uint8(index), where=plane > best)
+        np.maximum(best, plane, out=best)  # keeps a NaN of either side
+    if not np.isfinite(best).all() or not np.isfinite(planes.min()):  # the second: -inf in a class that loses
+        raise _broken()
+    return winner
 
 
 def _check(logits: npt.NDArray[np.generic], size: tuple[int, ...]) -> None:
@@ -88,6 +130,10 @@ def _check(logits: npt.NDArray[np.generic], size: tuple[int, ...]) -> None:
         raise FastSCNNError(f"Logits are float32 [1 to 255 classes, h, w], not {logits.dtype} {list(logits.shape)}.")
     if len(size) != 2 or min(size) < 1:
         raise FastSCNNError(f"The size of the labels is (height, width), each at least 1, not {tuple(size)}.")
+
+
+def _broken() -> FastSCNNError:
+    return FastSCNNError("The logits hold NaN or infinity: the weights are broken, and no label would be right.")
 
 
 def _axis(source: int, target: int) -> _Axis:
@@ -105,16 +151,17 @@ def _axis(source: int, target: int) -> _Axis:
     )
 
 
-def _argmax(logits: Float32Array) -> UInt8Array:
-    """Argmax over the first axis, many times faster than NumPy's there. Raises FastSCNNError on NaN and infinity."""
-    best = logits[0].copy()
-    winner = np.zeros(best.shape, np.uint8)
-    for index, plane in enumerate(logits[1:], start=1):
-        np.copyto(winner, np.uint8(index), where=plane > best)
-        np.maximum(best, plane, out=best)  # keeps a NaN of either side
-    if not np.isfinite(best).all() or not np.isfinite(logits.min()):  # the second: -inf in a class that loses
-        raise FastSCNNError("The logits hold NaN or infinity: the weights are broken, and no label would be right.")
-    return winner
+def _interpolated(logits: Float32Array, size: tuple[int, int]) -> Iterator[tuple[slice, Float32Array]]:
+    """Logits interpolated to `size`, a few rows at a time: which rows, and their values [C, rows, width]."""
+    rows, columns = _axis(logits.shape[1], size[0]), _axis(logits.shape[2], size[1])
+    column, right = columns.cell, columns.weight
+    wide: Float32Array = logits[:, :, columns.low[column]] * (1 - right) + logits[:, :, columns.high[column]] * right
+    step = max(1, _BLOCK // (len(logits) * size[1]))
+    for start in range(0, size[0], step):
+        block = slice(start, start + step)
+        cell, down = rows.cell[block], rows.weight[block, None]
+        values: Float32Array = wide[:, rows.low[cell]] * (1 - down) + wide[:, rows.high[cell]] * down
+        yield block, values
 
 
 def _settle(logits: Float32Array, rows: _Axis, columns: _Axis, y: Int64Array, x: Int64Array, result: UInt8Array) -> None:
