@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import colorsys
+import itertools
 from dataclasses import replace
 from typing import Any
 
@@ -10,7 +12,8 @@ import numpy.typing as npt
 import pytest
 
 from fastscnn.arrays import Float32Array, UInt8Array
-from fastscnn.learn.augment import _tone, augment
+from fastscnn.learn import augment as module
+from fastscnn.learn.augment import _distorted, _largest_share, _tone, augment, paste
 from fastscnn.recipes import Recipe, named
 
 HEIGHT, WIDTH = 96, 128
@@ -174,3 +177,181 @@ def test_scale_one_is_the_size_in_use() -> None:
     height, width = labels.shape
     _, ids = augment(image, labels, still(size=(2 * height, 4 * width), crop=(2 * height, 4 * width)), np.random.default_rng(0))
     np.testing.assert_array_equal(ids, np.repeat(np.repeat(labels, 2, axis=0), 4, axis=1))
+
+
+def nearest(patch: UInt8Array, ids: UInt8Array, row: int, column: int) -> float:
+    """How far the nearest pixel of the patch is from a pixel of the image whose red is its row and whose green its column."""
+    away = np.maximum(np.abs(patch[..., 0].astype(int) - row), np.abs(patch[..., 1].astype(int) - column))
+    return float(away[ids != 255].min())
+
+
+@pytest.mark.parametrize("flip", [0.0, 1.0])
+@pytest.mark.parametrize("scale", [(0.5, 0.5), (0.8, 0.8), (1.0, 1.0), (1.37, 1.37), (3.0, 3.0), (0.5, 2.0)])
+@pytest.mark.parametrize("crop", [(32, 32), (40, 300), (200, 36)])
+def test_the_focus_is_in_the_patch(flip: float, scale: tuple[float, float], crop: tuple[int, int]) -> None:
+    """A class of a single pixel, also in a corner, where the image is larger than the patch and where it is smaller."""
+    image = np.stack([ramp(0), ramp(1), ramp(1)], axis=2)
+    recipe = still(scale=scale, flip=flip, crop=crop)
+    places = np.random.default_rng(1).integers(0, (HEIGHT, WIDTH), (20, 2)).tolist()
+    corners = itertools.product((0, HEIGHT - 1), (0, WIDTH - 1))
+    for seed, (row, column) in enumerate([*places, *corners]):
+        labels = np.zeros((HEIGHT, WIDTH), np.uint8)
+        labels[row, column] = 7
+        patch, ids = augment(image, labels, recipe, np.random.default_rng(seed), 7)
+        assert nearest(patch, ids, row, column) <= 0.5 / scale[0] + 1  # half a pixel of the patch, and rounding
+        if scale[0] >= 1:  # otherwise one pixel may fall between those of the patch
+            assert (ids == 7).any()
+
+
+def test_the_focus_may_be_anywhere_in_the_patch() -> None:
+    image, labels = picture()
+    labels[:] = 0
+    labels[48, 64] = 7
+    found = [np.argwhere(augment(image, labels, still(crop=(32, 32), flip=0.5), np.random.default_rng(seed), 7)[1] == 7)[0]
+             for seed in range(200)]
+    assert np.min(found, axis=0).max() < 3
+    assert np.max(found, axis=0).min() > 28
+    assert np.mean(found, axis=0) == pytest.approx([15.5, 15.5], abs=2)
+
+
+def test_every_pixel_of_the_class_may_be_the_focus() -> None:
+    labels = np.zeros((HEIGHT, WIDTH), np.uint8)
+    labels[::32, ::32] = 7  # 3 x 4 places, so far apart that a patch holds one
+    image = np.stack([ramp(0), ramp(1), ramp(1)], axis=2)
+    patches = [augment(image, labels, still(crop=(32, 32)), np.random.default_rng(seed), 7) for seed in range(150)]
+    seen = {tuple(np.rint(patch[ids == 7][0, :2] / 32).astype(int).tolist()) for patch, ids in patches}
+    assert seen == set(itertools.product(range(3), range(4)))
+
+
+def test_a_class_that_is_not_there_is_no_focus() -> None:
+    image, labels = picture()
+    recipe = still(crop=(32, 32), scale=(0.6, 2.0), flip=0.5)
+    with_it, without = (augment(image, labels, recipe, np.random.default_rng(2), focus) for focus in (12, None))
+    assert all(np.array_equal(a, b) for a, b in zip(with_it, without, strict=True))
+
+
+@pytest.fixture
+def warps(monkeypatch: pytest.MonkeyPatch) -> list[None]:
+    """An entry for each patch that was drawn."""
+    drawn: list[None] = []
+    warp = module._warp
+
+    def counting(*arguments: Any) -> Float32Array:
+        drawn.append(None)
+        return warp(*arguments)
+
+    monkeypatch.setattr(module, "_warp", counting)
+    return drawn
+
+
+def test_a_class_that_takes_too_much_has_the_patch_drawn_again(warps: list[None]) -> None:
+    image, labels = picture()
+    labels[:, :64], labels[:, 64:] = 3, 5
+    recipe = still(crop=(32, 32), cat_max_ratio=0.75)
+    shares, counts = [], []
+    for seed in range(200):
+        warps.clear()
+        ids = augment(image, labels, recipe, np.random.default_rng(seed))[1]
+        shares.append(max((ids == 3).mean(), (ids == 5).mean()))
+        counts.append(len(warps))
+    given_up = [count == 11 for count in counts]
+    assert all(share < 0.75 for share, last in zip(shares, given_up, strict=True) if not last)
+    assert 1 in counts
+    assert {2, 3, 4} <= set(counts)
+    assert max(counts) == 11
+    assert sum(given_up) < 60  # a sixth of all places will do, so that 16 % of the patches miss them every time
+
+
+@pytest.mark.parametrize(("ratio", "classes", "expected"), [(1.0, 1, 1), (0.99, 1, 11), (0.75, 11, 1), (0.01, 11, 11)])
+def test_how_often_a_patch_is_drawn(warps: list[None], ratio: float, classes: int, expected: int) -> None:
+    image, labels = picture()
+    augment(image, labels % np.uint8(classes), still(crop=(48, 48), cat_max_ratio=ratio), np.random.default_rng(0))
+    assert len(warps) == expected
+
+
+@pytest.mark.parametrize(
+    ("counts", "share"),
+    [({0: 3, 1: 1}, 0.75), ({0: 3, 1: 1, 255: 96}, 0.75), ({4: 5}, 1.0), ({4: 5, 255: 5}, 1.0), ({255: 7}, 1.0),
+     ({2: 5, 254: 5}, 0.5)],
+)
+def test_largest_share(counts: dict[int, int], share: float) -> None:
+    ids = np.concatenate([np.full(count, class_, np.uint8) for class_, count in counts.items()])
+    assert _largest_share(ids[None]) == share
+
+
+def distorted_slowly(image: UInt8Array, rng: np.random.Generator) -> Float32Array:
+    """mmsegmentation's PhotoMetricDistortion in real numbers, a pixel at a time."""
+    wanted = rng.random(4) < 0.5
+    factor, first = rng.uniform(0.5, 1.5), rng.random() < 0.5
+    values = image.astype(np.float64)
+    if wanted[0]:
+        values = np.clip(values + rng.uniform(-32, 32), 0, 255)
+    if wanted[1] and first:
+        values = np.clip(values * factor, 0, 255)
+    saturation = rng.uniform(0.5, 1.5) if wanted[2] else 1.0
+    turn = int(rng.integers(-18, 18)) / 180 if wanted[3] else 0.0
+    for place in np.ndindex(values.shape[:2]):
+        hue, strength, value = colorsys.rgb_to_hsv(*values[place] / 255)
+        values[place] = 255 * np.array(colorsys.hsv_to_rgb((hue + turn) % 1, min(1.0, strength * saturation), value))
+    if wanted[1] and not first:
+        values = np.clip(values * factor, 0, 255)
+    return values.astype(np.float32)
+
+
+def test_mmsegmentations_distortion() -> None:
+    """Its bytes are those of the arithmetic in real numbers, but for what is lost in bytes of hue and saturation."""
+    image = picture()[0][:8, :8]
+    away, changed = [], []
+    for seed in range(150):
+        got = _distorted(image, np.random.default_rng(seed))
+        assert got.dtype == np.uint8
+        away.append(np.abs(got.astype(float) - distorted_slowly(image, np.random.default_rng(seed))))
+        changed.append(np.abs(got.astype(float) - image))
+    assert np.max(away) < 12
+    assert np.mean(away) < 1
+    assert np.mean(changed) > 10
+
+
+def test_mmsegmentations_distortion_leaves_grey_grey() -> None:
+    """Hue and saturation do not change it, brightness and contrast change all channels alike, up to 132 * 1.5 and 68 * 0.5."""
+    grey = np.full((2, 2, 3), 100, np.uint8)
+    values = np.array([_distorted(grey, np.random.default_rng(seed)) for seed in range(600)], int)
+    assert (values == values[:, :1, :1, :1]).all()
+    unchanged = (values[:, 0, 0, 0] == 100).mean()
+    assert 0.2 < unchanged < 0.32  # neither of the two, a quarter of the time
+    assert 34 <= values.min() <= 45
+    assert 185 <= values.max() <= 198
+
+
+def test_mmsegmentations_distortion_often_does_nothing_at_all() -> None:
+    image = picture()[0][:4, :4]
+    same = [np.array_equal(_distorted(image, np.random.default_rng(seed)), image) for seed in range(600)]
+    assert 20 < sum(same) < 60  # a sixteenth
+    assert np.array_equal(image, picture()[0][:4, :4])
+
+
+def test_which_colours_a_recipe_wants() -> None:
+    image, labels = picture()
+    tone = {"brightness": 40.0, "contrast": 1.5, "gamma": 2.0, "channel_noise": 0.3}
+    for seed in range(5):
+        mmseg = [augment(image, labels, still(colour="mmseg", **more), np.random.default_rng(seed)) for more in ({}, tone)]
+        by_tone = augment(image, labels, still(**tone), np.random.default_rng(seed))
+        assert np.array_equal(mmseg[0][0], mmseg[1][0])
+        assert np.array_equal(mmseg[0][1], by_tone[1])
+        assert not np.array_equal(by_tone[0], mmseg[0][0])
+
+
+@pytest.mark.parametrize("classes", [[], [4], [0, 3, 7, 10], list(range(11))])
+def test_paste(classes: list[int]) -> None:
+    onto, source = picture(1), picture(2)
+    for ids in (onto[1], source[1]):
+        ids[:20, :20] = 255
+    onto[1][10:40, 10:40] = 255
+    kept = [array.copy() for array in (*onto, *source)]
+    image, labels = paste(onto, source, np.array(classes, np.int64))
+    assert image.dtype == labels.dtype == np.uint8
+    for place in np.ndindex(labels.shape):
+        taken = source if source[1][place] in classes else onto
+        assert labels[place] == taken[1][place]
+        assert tuple(image[place]) == tuple(taken[0][place])
+    assert all(np.array_equal(array, before) for array, before in zip((*onto, *source), kept, strict=True))

@@ -21,6 +21,7 @@ WHOLE = Card(
     (360, 480),
     variant="mmseg",
     channels=4,
+    precision="int8",
     data=Data("facade", "train+val", 12, "CC BY 4.0", "abc"),
     recipe={"lr": 0.045, "size": None, "crop": [64, 96]},
     metrics={"val": {"miou": 51.25, "iou": {"road": 90.5, "größe": None}}},
@@ -81,6 +82,10 @@ BROKEN = {
 }
 
 
+def test_a_card_from_before_int8_is_of_float32() -> None:
+    assert Card.from_json(without("precision"), SOURCE).precision == "float32"
+
+
 @pytest.mark.parametrize("text", BROKEN.values(), ids=BROKEN.keys())
 def test_broken_cards_name_the_file(text: str) -> None:
     with pytest.raises(FastSCNNError, match=r"a\.onnx: its card is broken .*make the file anew"):
@@ -99,6 +104,11 @@ def test_broken_cards_name_the_file(text: str) -> None:
         (changed(size=[360, -480]), "size"),
         (changed(channels=0), "channels"),
         (changed(channels="3"), "card is broken"),
+        (changed(width=None), "card is broken"),
+        (changed(width=0), "width lies above 0"),
+        (changed(width=1e9), "width lies above 0"),
+        (changed(precision="int4"), "precision is one of float32, int8, not 'int4'"),
+        (changed(precision=["int8"]), "precision is one of"),
     ],
 )
 def test_impossible_cards_name_the_file(text: str, message: str) -> None:

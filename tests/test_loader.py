@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections import Counter
 from dataclasses import replace
@@ -17,7 +18,7 @@ from fastscnn.datasets import DatasetSpec, Pair
 from fastscnn.errors import FastSCNNError
 from fastscnn.learn import loader as module
 from fastscnn.learn.loader import Batch, Loader
-from fastscnn.recipes import named
+from fastscnn.recipes import Recipe, named
 
 BYTES = 96 * 128 * 4  # of a decoded pair of the tiny dataset
 
@@ -137,3 +138,155 @@ def test_an_image_and_labels_that_differ_in_size_are_named(tiny_dataset: Path, t
     loader = Loader(spec, [Pair(image, tmp_path / "wrong.png")], replace(named("debug"), crop=(32, 32)))
     with pytest.raises(FastSCNNError, match=r"wrong\.png: has 64x96 pixels but its image 128x96"):
         list(loader.batches(0, 1))
+
+
+MIXES: list[dict[str, float]] = [{"balanced_crops": 0.5}, {"classmix": 0.7}, {"paste": 0.7},
+                                 {"balanced_crops": 0.5, "classmix": 0.4, "paste": 0.6}]
+
+
+@pytest.mark.parametrize("mix", MIXES)
+def test_a_mixed_step_is_the_same_wherever_one_begins(tiny_dataset: Path, mix: dict[str, float]) -> None:
+    for step, batch in enumerate(of(tiny_dataset, **mix).batches(3, 8), 3):
+        assert same(batch, of(tiny_dataset, **mix).batch(step))
+    assert not same(of(tiny_dataset, **mix).batch(3), of(tiny_dataset, **mix, seed=1).batch(3))
+
+
+def test_images_are_counted_only_where_that_is_needed(tiny_dataset: Path, reads: Counter[str]) -> None:
+    of(tiny_dataset)
+    of(tiny_dataset, classmix=1.0)
+    assert reads.total() == 0
+    for mix in ({"balanced_crops": 0.1}, {"paste": 0.1}):
+        reads.clear()
+        loader = of(tiny_dataset, **mix)
+        assert (len(reads), reads.total()) == (6, 6)
+        loader.batch(0)
+        assert reads.total() == 6  # they are kept
+
+
+@pytest.fixture
+def focuses(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int | None, bytes]]:
+    """The class around which each patch is to be cut, and the labels of its image; no patch is cut."""
+    asked: list[tuple[int | None, bytes]] = []
+
+    def note(
+        image: UInt8Array, labels: UInt8Array, recipe: Recipe, rng: np.random.Generator, focus: int | None = None
+    ) -> tuple[UInt8Array, UInt8Array]:
+        assert recipe.balanced_crops
+        assert focus is None or (labels == focus).any()
+        asked.append((focus, labels.tobytes()))
+        return image[:32, :48], labels[:32, :48]
+
+    monkeypatch.setattr(module, "augment", note)
+    return asked
+
+
+def labels_of(toml: Path) -> list[UInt8Array]:
+    spec = datasets.load(str(toml))
+    return [spec.read(pair)[1] for pair in spec.pairs("train")]
+
+
+def test_balanced_crops_come_evenly(tiny_dataset: Path, focuses: list[tuple[int | None, bytes]]) -> None:
+    """Over classes, and for each class over the images that have it."""
+    loader = of(tiny_dataset, balanced_crops=1.0)
+    for step in range(400):
+        loader.batch(step)
+    labels = labels_of(tiny_dataset)
+    present = [class_ for class_ in range(11) if any((ids == class_).any() for ids in labels)]
+    asked = Counter(focus for focus, _ in focuses)
+    assert sorted(key for key in asked if key is not None) == present
+    even = 1600 / len(present)
+    assert all(abs(count - even) < 4 * even**0.5 for count in asked.values())
+    for class_ in present:
+        having = [ids.tobytes() for ids in labels if (ids == class_).any()]
+        images_asked = Counter(ids for focus, ids in focuses if focus == class_)
+        assert set(images_asked) == set(having)
+        share = asked[class_] / len(having)
+        assert all(abs(count - share) < 5 * share**0.5 for count in images_asked.values())
+
+
+def test_balanced_crops_come_as_often_as_the_recipe_says(
+    tiny_dataset: Path, focuses: list[tuple[int | None, bytes]]
+) -> None:
+    loader = of(tiny_dataset, balanced_crops=0.3)
+    for step in range(150):
+        loader.batch(step)
+    assert 130 < sum(focus is not None for focus, _ in focuses) < 230  # of 600
+    once = of(tiny_dataset, batch=6, balanced_crops=1e-9)
+    assert len(set(once.batch(0).names)) == 6  # without a focus every image still comes once an epoch
+
+
+def test_a_balanced_patch_names_its_image_and_holds_its_class(tiny_dataset: Path) -> None:
+    """Of the eleven classes, a patch that is cut at random holds few; each class is in about a tenth of the balanced ones."""
+    loader, plain = (of(tiny_dataset, balanced_crops=chance, scale=(1.0, 1.0)) for chance in (1.0, 0.0))
+    spec = datasets.load(str(tiny_dataset))
+    known = {str(pair.image) for pair in spec.pairs("train")}
+    held, usual = Counter[int](), Counter[int]()
+    for step in range(60):
+        batch = loader.batch(step)
+        assert set(batch.names) <= known
+        for counter, labels in ((held, batch.labels), (usual, plain.batch(step).labels)):
+            counter.update(class_ for ids in labels for class_ in np.unique(ids).tolist())
+    present = {int(class_) for ids in labels_of(tiny_dataset) for class_ in np.unique(ids)} - {255}
+    assert min(held[class_] for class_ in present) >= 12  # of 240
+    rarest = min(present, key=lambda class_: usual[class_])
+    assert held[rarest] > usual[rarest]
+
+
+def mixed(onto: Batch, source: int, index: int, classes: tuple[int, ...]) -> tuple[UInt8Array, UInt8Array]:
+    """The patch `index` with these classes of the patch `source` over it."""
+    mask = np.isin(onto.labels[source], classes)
+    image = np.where(mask[..., None], onto.images[source], onto.images[index])
+    return image, np.where(mask, onto.labels[source], onto.labels[index])
+
+
+def test_classmix_pastes_half_of_the_classes_of_the_patch_before(tiny_dataset: Path) -> None:
+    chosen: set[int] = set()
+    for step in range(4):
+        plain, batch = (of(tiny_dataset, classmix=chance).batch(step) for chance in (0.0, 1.0))
+        assert batch.names == plain.names
+        for index in range(4):
+            present = [class_ for class_ in np.unique(plain.labels[index - 1]).tolist() if class_ != 255]
+            fitting = []
+            for classes in itertools.combinations(present, len(present) // 2):
+                image, labels = mixed(plain, index - 1, index, classes)
+                if np.array_equal(image, batch.images[index]) and np.array_equal(labels, batch.labels[index]):
+                    fitting.append(classes)
+            assert fitting
+            chosen.update(fitting[0])
+    assert len(chosen) > 5  # not always the same ones
+
+
+@pytest.mark.parametrize("mean", ["classmix", "paste"])
+def test_patches_are_mixed_as_often_as_the_recipe_says(tiny_dataset: Path, monkeypatch: pytest.MonkeyPatch, mean: str) -> None:
+    pasted: list[None] = []
+
+    def note(onto: tuple[UInt8Array, UInt8Array], *_: object) -> tuple[UInt8Array, UInt8Array]:
+        pasted.append(None)
+        return onto
+
+    monkeypatch.setattr(module, "paste", note)
+    for chance, low, high in ((0.3, 70, 170), (1.0, 400, 400), (0.0, 0, 0)):
+        pasted.clear()
+        loader = of(tiny_dataset, crop=(32, 32), **{mean: chance})
+        for step in range(100):
+            loader.batch(step)
+        assert low <= len(pasted) <= high
+
+
+def test_paste_takes_the_rare_classes_of_the_patch_before(tiny_dataset: Path) -> None:
+    counts = np.bincount(np.stack(labels_of(tiny_dataset)).ravel(), minlength=256)[:11]
+    rare = tuple(np.flatnonzero(counts < counts.sum() / 44).tolist())
+    assert 1 < len(rare) < 9
+    changed = 0
+    for step in range(6):
+        plain, batch = (of(tiny_dataset, paste=chance).batch(step) for chance in (0.0, 1.0))
+        for index in range(4):
+            image, labels = mixed(plain, index - 1, index, rare)
+            assert np.array_equal(batch.images[index], image)
+            assert np.array_equal(batch.labels[index], labels)
+            changed += not np.array_equal(labels, plain.labels[index])
+    assert changed > 6
+
+
+def test_a_patch_is_mixed_once(tiny_dataset: Path) -> None:
+    assert same(of(tiny_dataset, classmix=1.0, paste=1.0).batch(2), of(tiny_dataset, classmix=1.0).batch(2))

@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import math
 from itertools import pairwise
+from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fastscnn.learn.model import DepthwiseConv, FastSCNN, PyramidPooling, TrainingLogits, _averages
+from fastscnn.learn.model import DepthwiseConv, FastSCNN, PyramidPooling, TrainingLogits, _averages, folded
 
 
-def on_meta(classes: int, channels: int = 3, variant: str = "paper", *, auxiliary: bool = False) -> FastSCNN:
+def on_meta(classes: int, channels: int = 3, variant: str = "paper", **more: Any) -> FastSCNN:
     """A network that has shapes but computes nothing."""
     with torch.device("meta"):
-        return FastSCNN(classes, channels, variant, auxiliary=auxiliary).eval()
+        return FastSCNN(classes, channels, variant, **more).eval()
+
+
+def size_of(model: FastSCNN) -> int:
+    """Its parameters."""
+    return sum(parameter.numel() for parameter in model.parameters())
 
 
 def logits_of(model: FastSCNN, images: Tensor) -> Tensor:
@@ -44,7 +50,7 @@ def macs(model: FastSCNN, height: int, width: int) -> int:
 @pytest.mark.parametrize(("variant", "parameters", "giga"), [("paper", 1_137_795, 6.71), ("mmseg", 1_399_939, 7.25)])
 def test_counts_of_the_paper(variant: str, parameters: int, giga: float) -> None:
     model = on_meta(19, variant=variant)
-    assert sum(parameter.numel() for parameter in model.parameters()) == parameters
+    assert size_of(model) == parameters
     assert round(macs(model, 1024, 2048) / 1e9, 2) == giga
 
 
@@ -55,7 +61,7 @@ def test_no_convolution_before_a_batch_norm_has_a_bias() -> None:
     assert len(followed) == sum(isinstance(layer, nn.BatchNorm2d) for layer in layers)
     assert all(isinstance(layer, nn.Conv2d) and layer.bias is None for layer in followed)
     biased = [name for name, module in model.named_modules() if isinstance(module, nn.Conv2d) and module.bias is not None]
-    assert biased == ["classifier.3", "auxiliary.0.1", "auxiliary.1.1"]  # what gives logits
+    assert biased == ["classifier.3", "auxiliary.0.2", "auxiliary.1.2"]  # what gives logits
 
 
 @pytest.mark.parametrize("size", [(32, 32), (33, 47), (63, 64), (65, 63), (100, 333), (255, 257), (360, 480), (721, 33)])
@@ -146,7 +152,7 @@ def test_depthwise_convolution_computes_in_float32_only_where_that_is_faster(
     stride: int, dilation: int, training: bool, exact: bool
 ) -> None:
     torch.manual_seed(1)
-    conv = DepthwiseConv(8, 8, 3, stride, dilation, dilation, groups=8, bias=False).train(training)
+    conv = DepthwiseConv(8, stride, dilation).train(training)
     x = torch.randn(2, 8, 24, 32).bfloat16()
     in_float32 = F.conv2d(x.float(), conv.weight, None, stride, dilation, dilation, 8)
     with torch.autocast("cpu", torch.bfloat16):
@@ -157,3 +163,131 @@ def test_depthwise_convolution_computes_in_float32_only_where_that_is_faster(
     got.float().sum().backward()
     assert conv.weight.grad is not None
     assert conv.weight.grad.dtype == torch.float32
+
+
+@pytest.mark.parametrize("width", [0.25, 0.5, 1.5, 2.0])
+def test_width_is_a_factor_of_all_channels(width: float) -> None:
+    model, paper = on_meta(19, width=width, auxiliary=True), on_meta(19, auxiliary=True)
+    inner = "auxiliary.0.0.0", "auxiliary.1.0.0"  # what is 32 channels wide at any width
+    for (name, layer), same in zip(model.named_modules(), paper.modules(), strict=True):
+        if isinstance(layer, nn.Conv2d) and isinstance(same, nn.Conv2d) and layer.out_channels != 19 and name not in inner:
+            assert layer.out_channels == pytest.approx(width * same.out_channels, abs=6 * 4)  # six times, rounded to eights
+            assert layer.out_channels % (2 if "levels" in name else 8) == 0
+    images = torch.empty(2, 65, 97, 3, device="meta")
+    assert logits_of(model, images).shape == logits_of(paper, images).shape
+    training = model.train()(images), paper.train()(images)
+    assert [head.shape for head in training[0]] == [head.shape for head in training[1]]
+
+
+def test_parameters_grow_with_the_width() -> None:
+    sizes = [size_of(on_meta(19, width=width)) for width in (0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)]
+    assert sizes == sorted(set(sizes))
+    assert sizes[3] == 1_137_795
+    assert 3.8 < sizes[5] / sizes[3] < 4  # all but a few go by the square
+
+
+def stepped(model: FastSCNN, seed: int = 0) -> FastSCNN:
+    """The network in evaluation mode after a few steps, with statistics of real batches and branches that matter."""
+    random = torch.Generator().manual_seed(seed)
+    optimiser = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
+    with torch.no_grad():
+        for conv in model.depthwise():
+            if conv.branch is not None:
+                conv.branch.weight.normal_(1, 0.5, generator=random)
+                conv.branch.bias.normal_(0, 0.5, generator=random)
+    for _ in range(3):
+        images = torch.randint(256, (2, 64, 96, 3), generator=random, dtype=torch.uint8)
+        labels = torch.randint(19, (2, 8, 12), generator=random)
+        optimiser.zero_grad()
+        F.cross_entropy(model.train()(images).main, labels).backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+    return model.eval()
+
+
+def depthwise_results(model: FastSCNN, images: Tensor) -> tuple[list[Tensor], Tensor]:
+    """What comes behind the batch norm of each depthwise convolution, and the logits."""
+    results: list[Tensor] = []
+    layers = [layer for layer in model.modules() if isinstance(layer, nn.Sequential) and isinstance(layer[0], DepthwiseConv)]
+    hooks = [layer[1].register_forward_hook(lambda *call: results.append(call[2].clone())) for layer in layers]
+    logits = logits_of(model, images)
+    for hook in hooks:
+        hook.remove()
+    return results, logits
+
+
+def test_folded_branches_compute_the_same() -> None:
+    torch.manual_seed(4)
+    model = stepped(FastSCNN(19, auxiliary=True, branches=True))
+    plain = folded(model)
+    images = torch.randint(256, (2, 75, 101, 3), dtype=torch.uint8)
+    before, logits = depthwise_results(model, images)
+    after, plain_logits = depthwise_results(plain, images)
+    assert len(before) == len(after) == 14
+    assert {(conv.stride[0], conv.dilation[0]) for conv in plain.depthwise()} == {(1, 1), (2, 1), (1, 4)}
+    for one, other in zip(before, after, strict=True):
+        torch.testing.assert_close(other, one, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(plain_logits, logits, atol=1e-5, rtol=1e-5)
+    for conv in model.depthwise():  # the branches did matter
+        conv.branch = None
+    assert (logits_of(model, images) - logits).abs().max() > 0.01
+
+
+@pytest.mark.parametrize("variant", ["paper", "mmseg"])
+def test_folded_is_the_plain_network(variant: str) -> None:
+    torch.manual_seed(0)
+    model = FastSCNN(19, variant=variant, auxiliary=True, branches=True).train()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    plain, never = folded(model), FastSCNN(19, variant=variant)
+    shapes = {name: tensor.shape for name, tensor in never.state_dict().items()}
+    assert {name: tensor.shape for name, tensor in plain.state_dict().items()} == shapes
+    assert list(plain.state_dict()) == list(never.state_dict())
+    assert size_of(plain) == size_of(never) == {"paper": 1_137_795, "mmseg": 1_399_939}[variant]
+    assert not plain.training
+    assert model.training  # and is as it was
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+    assert isinstance(model(torch.zeros(2, 32, 32, 3)), TrainingLogits)
+
+
+def test_folding_without_branches_keeps_every_bit() -> None:
+    model = FastSCNN(5, auxiliary=True)
+    plain = folded(model).state_dict()
+    assert all(torch.equal(tensor, model.state_dict()[name]) for name, tensor in plain.items())
+
+
+def test_every_depthwise_convolution_has_a_branch_where_asked() -> None:
+    model = on_meta(19, branches=True)
+    grouped = [layer for layer in model.modules() if isinstance(layer, nn.Conv2d) and layer.groups > 1]
+    assert model.depthwise() == grouped
+    assert len(grouped) == 14
+    assert all(conv.branch is not None and conv.branch.num_features == conv.out_channels for conv in model.depthwise())
+    assert all(conv.branch is None for conv in on_meta(19).depthwise())
+
+
+@pytest.mark.parametrize(("stride", "dilation"), [(1, 1), (2, 1), (1, 4)])
+@pytest.mark.parametrize("size", [(8, 8), (7, 9)])
+def test_a_branch_is_a_batch_norm_of_what_the_kernels_centre_sees(stride: int, dilation: int, size: tuple[int, int]) -> None:
+    torch.manual_seed(2)
+    conv = DepthwiseConv(6, stride, dilation)
+    x = torch.randn(2, 6, *size)
+    without = conv(x)
+    conv.branch = nn.BatchNorm2d(6)
+    centre = torch.zeros_like(conv.weight)
+    centre[:, 0, 1, 1] = 1
+    seen = F.conv2d(x, centre, None, stride, dilation, dilation, 6)
+    mean, spread = seen.mean((0, 2, 3), keepdim=True), seen.var((0, 2, 3), keepdim=True, unbiased=False)
+    torch.testing.assert_close(conv(x) - without, (seen - mean) / (spread + 1e-5).sqrt(), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("variant", "whole"), [("paper", False), ("mmseg", True)])
+def test_dropout_of_the_variants(variant: str, whole: bool) -> None:
+    """mmsegmentation drops whole channels, in its auxiliary heads too; we drop single values before the last layer only."""
+    torch.manual_seed(0)
+    model = FastSCNN(4, variant=variant, dropout=0.5, auxiliary=True).train()
+    assert model.auxiliary is not None
+    values = model.classifier[2](torch.ones(4, 128, 6, 6))
+    assert set(values.unique().tolist()) == {0, 2}
+    assert bool((values == values[..., :1, :1]).all()) == whole
+    for head in model.auxiliary:
+        values = head.get_submodule("1")(torch.ones(4, 32, 6, 6))
+        assert torch.equal(values, values[..., :1, :1].expand_as(values))
+        assert set(values.unique().tolist()) == ({0, 2} if whole else {1})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from math import inf, nan
 from typing import Any
 
@@ -20,13 +20,26 @@ def test_the_papers_numbers() -> None:
     assert {field: getattr(paper, field) for field in stated} == stated
     assert paper.brightness > 0  # amounts are not stated
     assert paper.channel_noise > 0
-    ours = {"loss_stride": 1, "auxiliary_stride": 1, "ema": 0.0, "contrast": 1.0, "gamma": 1.0}
+    ours = {"loss_stride": 1, "auxiliary_stride": 1, "ema": 0.0, "contrast": 1.0, "gamma": 1.0, "width": 1.0, "branches": False,
+            "norm_momentum": 0.1, "optimiser": "sgd", "min_lr": 0.0, "warmup": 0, "decayed": "dense", "loss": "softmax",
+            "hard_pixels": 1.0, "distillation": 0.0, "label_smoothing": 0.0, "lovasz": 0.0, "cat_max_ratio": 1.0,
+            "balanced_crops": 0.0, "classmix": 0.0, "paste": 0.0, "colour": "tone"}
     assert {field: getattr(paper, field) for field in ours} == ours  # not in the paper, so switched off
+
+
+def test_mmsegmentations_numbers() -> None:
+    """configs/fastscnn/fast_scnn_8xb4-160k_cityscapes-512x1024.py of mmsegmentation 1.2.2, and what it inherits."""
+    mmseg = recipes.named("mmseg")
+    stated = {"variant": "mmseg", "batch": 8 * 4, "iterations": 160_000, "optimiser": "sgd", "lr": 0.12, "min_lr": 1e-4,
+              "power": 0.9, "momentum": 0.9, "weight_decay": 4e-5, "decayed": "all", "norm_momentum": 0.01, "dropout": 0.1,
+              "loss": "sigmoid", "auxiliary": 0.4, "crop": (512, 1024), "scale": (0.5, 2.0), "flip": 0.5,
+              "cat_max_ratio": 0.75, "colour": "mmseg", "class_weights": "none", "loss_stride": 1, "auxiliary_stride": 1}
+    assert {field: getattr(mmseg, field) for field in stated} == stated
 
 
 def test_names() -> None:
     assert recipes.names() == [recipes.named(name).name for name in recipes.names()]
-    assert {"paper", "camvid", "debug"} <= set(recipes.names())
+    assert {"paper", "mmseg", "camvid", "debug"} <= set(recipes.names())
     assert all(recipes.named(name).source for name in recipes.names())
 
 
@@ -40,6 +53,28 @@ def test_the_nearest_spelling(word: str, meant: str) -> None:
     ("field", "value"),
     [
         ("variant", "papr"),
+        ("width", 0.2),
+        ("width", 8.1),
+        ("width", nan),
+        ("norm_momentum", 1.1),
+        ("optimiser", "adam"),
+        ("min_lr", -1e-4),
+        ("min_lr", inf),
+        ("warmup", -1),
+        ("decayed", "none"),
+        ("loss", "sigmoidal"),
+        ("hard_pixels", 0.0),
+        ("hard_pixels", 1.1),
+        ("distillation", -1.0),
+        ("label_smoothing", 1.1),
+        ("lovasz", -0.5),
+        ("lovasz", nan),
+        ("cat_max_ratio", 0.0),
+        ("cat_max_ratio", 1.5),
+        ("balanced_crops", 1.1),
+        ("classmix", -0.1),
+        ("paste", 2.0),
+        ("colour", "grey"),
         ("dropout", 1.1),
         ("dropout", -0.1),
         ("size", (31, 64)),
@@ -80,10 +115,37 @@ def test_bad_values_are_refused(field: str, value: Any) -> None:
         replace(recipes.named("debug"), **{field: value})
 
 
+def test_every_number_and_every_choice_has_bounds() -> None:
+    """Also those of fields that are still to come."""
+    debug = recipes.named("debug")
+    bad = {"bool": None, "str": None, "tuple": (-1, -1), "int": -1, "float": -1.0}
+    for field in fields(debug):
+        kind = "tuple" if "tuple" in str(field.type) else str(field.type).split(" ")[0]
+        value: Any = "no such choice" if kind.startswith("Literal") else bad[kind]
+        if value is not None:
+            with pytest.raises(FastSCNNError, match=rf"^[a-z_ ]*\b{field.name}\b[a-z ]*: "):
+                replace(debug, **{field.name: value})
+
+
+def test_adamw_needs_a_momentum_under_one() -> None:
+    with pytest.raises(FastSCNNError, match=r"^momentum: must lie under 1 with adamw, not 1.0"):
+        replace(recipes.named("debug"), optimiser="adamw", momentum=1.0)
+    assert replace(recipes.named("debug"), momentum=1.0).momentum == 1
+
+
 @pytest.mark.parametrize(
     ("field", "value"),
     [("ema", 0.0), ("flip", 1.0), ("lr", 1e30), ("batch", 2), ("crop", (32, 32)), ("size", None), ("scale", (1.0, 1.0)),
-     ("seed", 0), ("seed", (1 << 31) - 1), ("auxiliary", 0.0), ("iterations", None)],
+     ("seed", 0), ("seed", (1 << 31) - 1), ("auxiliary", 0.0), ("iterations", None),
+     ("width", 0.25), ("width", 8.0), ("hard_pixels", 0.01), ("warmup", 0),
+     ("cat_max_ratio", 0.01), ("classmix", 1.0), ("branches", True)],
 )
 def test_limits_are_allowed(field: str, value: Any) -> None:
     assert getattr(replace(recipes.named("debug"), **{field: value}), field) == value
+
+
+@pytest.mark.parametrize("changes", [{"hard_pixels": 0.5}, {"label_smoothing": 0.1}])
+def test_what_acts_on_softmax_alone_is_refused_beside_sigmoid(changes: dict[str, Any]) -> None:
+    replace(recipes.named("debug"), **changes)
+    with pytest.raises(FastSCNNError, match="loss: hard_pixels and label_smoothing act on softmax alone"):
+        replace(recipes.named("debug"), loss="sigmoid", **changes)

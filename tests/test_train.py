@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import itertools
 import json
 import math
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -17,6 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -26,16 +29,23 @@ from fastscnn import datasets, images
 from fastscnn.card import Card
 from fastscnn.datasets.check import CheckReport, check
 from fastscnn.errors import FastSCNNError
+from fastscnn.labels import LabelSet
 from fastscnn.learn import checkpoint
 from fastscnn.learn import train as module
+from fastscnn.learn.initial import initial, teachers
+from fastscnn.learn.loader import Batch, Loader
 from fastscnn.learn.loss import training_loss
-from fastscnn.learn.model import TrainingLogits
+from fastscnn.learn.model import FastSCNN, TrainingLogits
 from fastscnn.learn.run import Run as Folder
-from fastscnn.learn.train import Progress, _average, _class_weights, _start, train
+from fastscnn.learn.run import State
+from fastscnn.learn.train import Progress, _average, _class_weights, _learning_rate, _step, train
 from fastscnn.recipes import Recipe, named
 
 DEBUG = named("debug")
 KEPT = ("last.safetensors", "best.safetensors", "log.jsonl")
+
+CPU = torch.device("cpu")
+CARD = Card(LabelSet(("road", "car")), (64, 96))
 
 Run = Callable[..., Card]
 
@@ -68,6 +78,11 @@ def uninterrupted(tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory) 
     out = tmp_path_factory.mktemp("uninterrupted")
     train(DEBUG, datasets.load(str(tiny_dataset)), out)
     return out
+
+
+def begun(recipe: Recipe, card: Card = CARD, weights: Path | None = None) -> State:
+    """The state before the first step."""
+    return initial(recipe, card, CPU, weights)[0]
 
 
 def content(out: Path) -> dict[str, bytes]:
@@ -317,6 +332,22 @@ def test_a_broken_state_is_refused(run: Run, tmp_path: Path) -> None:
         run(resume=True)
 
 
+@pytest.mark.parametrize(("broken", "named"), [((), "last"), (("last",), "best"), (("last", "best"), None)])
+def test_a_broken_state_names_the_last_whole_weights(
+    run: Run, uninterrupted: Path, tmp_path: Path, broken: tuple[str, ...], named: str | None
+) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(uninterrupted, out)
+    for name in ("resume", *broken):
+        path = out / f"{name}.safetensors"
+        path.write_bytes(path.read_bytes()[:-100])
+    whole = "No weights of this run are whole; begin it anew"
+    if named:
+        whole = f"The last whole weights of this run are {out / named}.safetensors; go on from them by --init and another --out"
+    with pytest.raises(FastSCNNError, match=rf"resume\.safetensors: is no safetensors file .*\. {re.escape(whole)}\."):
+        run(resume=True)
+
+
 @pytest.mark.parametrize("arguments", [{"split": "trian"}, {"validation": "trian"}, {"split": "train+trian"}])
 def test_an_unknown_split_is_refused(run: Run, tmp_path: Path, arguments: dict[str, str]) -> None:
     with pytest.raises(FastSCNNError, match=r"no split of tiny 'trian'\. Did you mean 'train'"):
@@ -376,8 +407,18 @@ def test_the_learning_rate_falls_as_a_polynomial(run: Run, tmp_path: Path, monke
     assert [line["lr"] for line in lines(tmp_path / "out")] == pytest.approx(expected[2:])
 
 
+def test_warm_up_and_least_learning_rate() -> None:
+    recipe = replace(DEBUG, lr=0.1, min_lr=0.02, power=1.0, warmup=3)
+    rates = [_learning_rate(recipe, step, 8) for step in range(8)]
+    # Without the warm-up it falls by 0.01 a step, from 0.1; the first three steps take a quarter, a half, three quarters.
+    assert rates == pytest.approx([0.025, 0.045, 0.06, 0.07, 0.06, 0.05, 0.04, 0.03])
+    assert _learning_rate(recipe, 8, 8) == pytest.approx(0.02)
+    squared = replace(recipe, power=2.0, warmup=0)
+    assert [_learning_rate(squared, step, 2) for step in range(2)] == pytest.approx([0.1, 0.02 + 0.08 / 4])
+
+
 def test_the_average_of_the_weights() -> None:
-    state = _start(DEBUG, 2, torch.device("cpu"))
+    state = begun(DEBUG)
     name, bits = "fusion.deep.0.weight", "fusion.deep.1.running_var"
     expected = {key: state.average.state_dict()[key].double() for key in (name, bits)}
     for step in range(1, 31):
@@ -396,7 +437,7 @@ def test_the_average_of_the_weights() -> None:
 
 
 def test_without_averaging_the_plain_weights_are_kept() -> None:
-    state = _start(DEBUG, 2, torch.device("cpu"))
+    state = begun(DEBUG)
     with torch.no_grad():
         for parameter in state.model.parameters():
             parameter.mul_(1.1).add_(0.3)
@@ -406,8 +447,12 @@ def test_without_averaging_the_plain_weights_are_kept() -> None:
     assert all(torch.equal(average, new) for average, new in pairs)
 
 
-def test_depthwise_convolutions_do_not_decay() -> None:
-    state = _start(replace(DEBUG, weight_decay=0.1, momentum=0.0), 2, torch.device("cpu"))
+@pytest.mark.parametrize("optimiser", ["sgd", "adamw"])
+@pytest.mark.parametrize("decayed", ["dense", "all"])
+def test_what_decays(optimiser: Any, decayed: Any) -> None:
+    """The paper leaves depthwise convolutions out."""
+    changes: dict[str, Any] = {"weight_decay": 0.1, "momentum": 0.0, "optimiser": optimiser, "decayed": decayed}
+    state = begun(replace(DEBUG, **changes))
     before = copy.deepcopy(state.model)
     for parameter in state.model.parameters():
         parameter.grad = torch.zeros_like(parameter)
@@ -419,25 +464,38 @@ def test_depthwise_convolutions_do_not_decay() -> None:
     assert len(depthwise) == 14  # 2 of learning to downsample, 9 of the bottlenecks, 1 of the fusion, 2 of the classifier
     pairs = zip(before.named_parameters(), state.model.parameters(), strict=True)
     for (name, old), new in pairs:
-        torch.testing.assert_close(new, old if name in depthwise else 0.95 * old)
+        torch.testing.assert_close(new, old if name in depthwise and decayed == "dense" else 0.95 * old)
+
+
+def test_adamw_takes_the_recipes_momentum() -> None:
+    optimiser = begun(replace(DEBUG, optimiser="adamw", momentum=0.8)).optimiser
+    assert isinstance(optimiser, torch.optim.AdamW)
+    assert optimiser.defaults["betas"] == (0.8, 0.999)
+
+
+def test_norm_momentum_reaches_every_batch_norm() -> None:
+    state = begun(replace(DEBUG, norm_momentum=0.37, branches=True))
+    for model in (state.model, state.average):
+        norms = [layer for layer in model.modules() if isinstance(layer, nn.BatchNorm2d)]
+        assert len(norms) == 44 + 2 + 14  # of the network, its auxiliary heads and its branches
+        assert {norm.momentum for norm in norms} == {0.37}
 
 
 def test_class_weights() -> None:
     pixels = {"train": (900, 50, 0), "val": (0, 50, 0)}
     report = CheckReport((), {}, pixels, {}, {}, "")
-    cpu = torch.device("cpu")
-    weights = _class_weights(replace(DEBUG, class_weights="log"), report, "train+val", cpu)
+    weights = _class_weights(replace(DEBUG, class_weights="log"), report, "train+val", CPU)
     expected = [1 / math.log(1.1 + share) for share in (0.9, 0.1, 0.0)]
     assert isinstance(weights, Tensor)
     assert weights.tolist() == pytest.approx(expected)
     assert weights.dtype == torch.float32
-    assert _class_weights(replace(DEBUG, class_weights="none"), report, "train", cpu) is None
+    assert _class_weights(replace(DEBUG, class_weights="none"), report, "train", CPU) is None
 
 
 def test_a_step_sees_its_own_pixels_of_the_loss(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     phases: list[tuple[int, int]] = []
     def record(*arguments: Any) -> Tensor:
-        phases.append(arguments[-1])
+        phases.append(arguments[4])
         return training_loss(*arguments)
 
     monkeypatch.setattr(module, "training_loss", record)
@@ -447,11 +505,18 @@ def test_a_step_sees_its_own_pixels_of_the_loss(run: Run, monkeypatch: pytest.Mo
     assert rest == set(itertools.product((0, 1), repeat=2))
 
 
-@pytest.mark.parametrize("changes", [{"auxiliary": 0.0}, {"variant": "mmseg"}, {"size": (64, 64)}])
-def test_other_recipes_run(run: Run, changes: dict[str, Any]) -> None:
+@pytest.mark.parametrize("changes", [{"auxiliary": 0.0}, {"variant": "mmseg"}, {"size": (64, 64)}, {"width": 0.5}])
+def test_other_recipes_run(run: Run, tmp_path: Path, changes: dict[str, Any]) -> None:
     card = run(replace(DEBUG, iterations=2, **changes))
     assert card.size == changes.get("size", (96, 128))
-    assert card.variant == changes.get("variant", "paper")
+    assert (card.variant, card.width) == (changes.get("variant", "paper"), changes.get("width", 1.0))
+    assert checkpoint.load(tmp_path / "out" / "last.safetensors")[1] == card
+
+
+def test_mmsegmentations_recipe_runs(run: Run) -> None:
+    small: dict[str, Any] = {"batch": 2, "iterations": 1, "crop": (64, 96)}
+    card = run(replace(named("mmseg"), **small), validation=None)
+    assert (card.variant, card.recipe["loss"], card.recipe["colour"]) == ("mmseg", "sigmoid", "mmseg")
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
@@ -465,3 +530,223 @@ def test_the_precision_is_the_recipes(run: Run, monkeypatch: pytest.MonkeyPatch,
     changes: dict[str, Any] = {"iterations": 1, "precision": precision}
     run(replace(DEBUG, **changes), validation=None)
     assert kinds == [getattr(torch, precision)] * 3
+
+
+MEANS: list[dict[str, Any]] = [
+    {"optimiser": "adamw", "lr": 0.003, "warmup": 2},
+    {"branches": True, "classmix": 0.5, "distillation": 1.0, "optimiser": "adamw", "lr": 0.003},
+    {"branches": True, "balanced_crops": 0.5, "paste": 0.5, "lovasz": 0.5, "hard_pixels": 0.5, "label_smoothing": 0.1},
+]
+
+
+@pytest.mark.parametrize("changes", MEANS)
+def test_with_all_means_resumed_equals_uninterrupted(
+    run: Run, uninterrupted: Path, tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    recipe, whole, out = replace(DEBUG, **changes), tmp_path / "whole", tmp_path / "out"
+    teacher = [uninterrupted / "last.safetensors"] if "distillation" in changes else []
+    run(recipe, whole, teacher=teacher)
+    run(recipe, pause_after=2, teacher=teacher)
+    if "optimiser" in changes:
+        kept = checkpoint.load_tensors(out / "resume.safetensors")[0]
+        assert kept["optimiser.step.classifier.3.weight"] == 2
+        assert kept["optimiser.exp_avg_sq.classifier.3.weight"].any()
+    run(recipe, resume=True, teacher=teacher)
+    assert_same_run(out, whole)
+
+
+def test_branches_are_folded_when_weights_are_saved(run: Run, tmp_path: Path) -> None:
+    recipe = replace(DEBUG, branches=True, iterations=2)
+    card = run(recipe)
+    saved, _ = checkpoint.load(tmp_path / "out" / "last.safetensors")
+    state = checkpoint.load_tensors(tmp_path / "out" / "resume.safetensors")[0]
+    trained = begun(recipe, card).average
+    trained.load_state_dict({name.removeprefix("average."): value for name, value in state.items() if "average" in name})
+    with torch.no_grad():
+        for conv in trained.depthwise():
+            assert conv.branch is not None
+        image = torch.randint(256, (1, 64, 96, 3))
+        torch.testing.assert_close(saved(image), trained(image), atol=1e-4, rtol=1e-4)
+    assert card.metrics["val"]["miou"] >= 0
+
+
+@pytest.mark.parametrize("branches", [False, True])
+def test_init_gives_these_weights(uninterrupted: Path, branches: bool) -> None:
+    path = uninterrupted / "last.safetensors"
+    weights, card = checkpoint.load(path)
+    state, notes = initial(replace(DEBUG, seed=5, branches=branches), card, CPU, path)
+    assert notes == []
+    for model in (state.model, state.average):
+        for name, tensor in weights.state_dict().items():
+            assert torch.equal(model.state_dict()[name], tensor)
+        assert [conv.branch is not None for conv in model.depthwise()] == [branches] * 14
+    with torch.no_grad():
+        image = torch.randint(256, (1, 75, 101, 3), dtype=torch.uint8)
+        weights = weights.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # as training lays them out
+        assert torch.equal(state.average(image), weights(image))
+    fresh = begun(replace(DEBUG, seed=5, branches=branches), card)
+    kept = {name: tensor for name, tensor in fresh.model.state_dict().items() if name.startswith("auxiliary")}
+    assert all(torch.equal(state.model.state_dict()[name], tensor) for name, tensor in kept.items())
+
+
+def test_a_zero_branch_learns(uninterrupted: Path) -> None:
+    """What begins as nothing has a slope."""
+    path = uninterrupted / "last.safetensors"
+    state = begun(replace(DEBUG, branches=True), checkpoint.load(path)[1], path)
+    state.model(torch.randint(256, (2, 64, 96, 3))).main.square().sum().backward()
+    for conv in state.model.depthwise():
+        assert conv.branch is not None
+        assert not conv.branch.weight.any()
+        assert conv.branch.weight.grad is not None
+        assert conv.branch.weight.grad.any()
+
+
+@pytest.mark.parametrize("names", [("road", "car"), tuple("abcdefghijk")])
+def test_init_with_other_classes_replaces_the_last_layer(uninterrupted: Path, names: tuple[str, ...]) -> None:
+    path = uninterrupted / "last.safetensors"
+    weights, theirs = checkpoint.load(path)
+    card = replace(CARD, label_set=LabelSet(names))
+    state, notes = initial(DEBUG, card, CPU, path)
+    before, now = ", ".join(theirs.label_set.names), ", ".join(names)
+    assert notes == [f"{path}: its last layer is replaced, because its classes ({before}) are not those of the data ({now})."]
+    fresh = begun(DEBUG, card).model.state_dict()
+    for name, tensor in state.model.state_dict().items():
+        last = name.startswith(("classifier.3", "auxiliary"))
+        assert torch.equal(tensor, fresh[name] if last else weights.state_dict()[name])
+    assert not torch.equal(state.model.state_dict()["fusion.deep.0.weight"], fresh["fusion.deep.0.weight"])
+
+
+def test_what_init_replaced_is_told_once(run: Run, own_dataset: Path, uninterrupted: Path, tmp_path: Path) -> None:
+    path, told, more = uninterrupted / "last.safetensors", list[str](), list[str]()
+    run(replace(DEBUG, iterations=1), tmp_path / "same", validation=None, init=path, tell=told.append)
+    assert told == []
+    own_dataset.write_text(own_dataset.read_text().replace("'Sky'", "'Heaven'"))
+    arguments: dict[str, Any] = {"validation": None, "init": path}
+    spec = datasets.load(str(own_dataset))
+    train(DEBUG, spec, tmp_path / "out", tell=told.append, pause_after=1, **arguments)
+    assert len(told) == 1
+    assert "its last layer is replaced, because its classes (Sky, " in told[0]
+    assert "data (Heaven, " in told[0]
+    train(DEBUG, spec, tmp_path / "out", tell=more.append, resume=True, **arguments)
+    assert more == []
+    ran = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert (ran["init"], ran["teacher"]) == (hashlib.sha256(path.read_bytes()).hexdigest(), [])
+    with pytest.raises(FastSCNNError, match=rf"\(init was {ran['init']} and is None\)"):
+        train(DEBUG, spec, tmp_path / "out", validation=None, resume=True)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"variant": "mmseg"}, "but variant 'mmseg', width 1.0 and 3 channels are to be trained"),
+        ({"width": 0.5}, "but variant 'paper', width 0.5 and 3 channels are to be trained"),
+    ],
+)
+def test_init_from_another_network_is_refused(run: Run, uninterrupted: Path, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(FastSCNNError, match=rf"last\.safetensors: is of variant 'paper', width 1\.0 and 3 channels, {message}"):
+        run(replace(DEBUG, **changes), init=uninterrupted / "last.safetensors")
+
+
+@pytest.mark.parametrize("arguments", [{"init": Path("none.safetensors")}, {"teacher": [Path("none.safetensors")]}])
+def test_weights_to_begin_with_must_be_there(run: Run, tmp_path: Path, arguments: dict[str, Any]) -> None:
+    with pytest.raises(FastSCNNError, match=r"none\.safetensors: cannot be read"):
+        run(replace(DEBUG, distillation=float("teacher" in arguments)), **arguments)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("weight", [0.0, 1.0])
+def test_a_teacher_and_distillation_go_together(run: Run, uninterrupted: Path, tmp_path: Path, weight: float) -> None:
+    teacher = [] if weight else [uninterrupted / "last.safetensors"]
+    with pytest.raises(FastSCNNError, match=r"distillation: .*give both --teacher and --distillation"):
+        run(replace(DEBUG, distillation=weight), teacher=teacher)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_teacher_may_be_wider_but_knows_the_same_classes(tmp_path: Path) -> None:
+    path = tmp_path / "teacher.safetensors"
+    checkpoint.save(path, FastSCNN(2, width=1.5, variant="mmseg"), replace(CARD, width=1.5, variant="mmseg"))
+    (teacher,) = teachers([path], CARD, CPU)
+    assert not teacher.training
+    for names in (("car", "road"), ("road", "car", "sky")):
+        with pytest.raises(FastSCNNError, match=r"teacher\.safetensors: cannot teach, since its classes"):
+            teachers([path], replace(CARD, label_set=LabelSet(names)), CPU)
+
+
+def test_a_step_follows_the_mean_of_its_teachers(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Tensor] = []
+
+    def record(*arguments: Any) -> Tensor:
+        seen.append(arguments[5])
+        return training_loss(*arguments)
+
+    monkeypatch.setattr(module, "training_loss", record)
+    recipe = replace(DEBUG, precision="float32", distillation=1.0)
+    random = np.random.default_rng(0)
+    batch = Batch(random.integers(0, 256, (2, 64, 96, 3), np.uint8), random.integers(0, 2, (2, 64, 96), np.uint8), ("a", "b"))
+    torch.manual_seed(1)
+    teaching = [FastSCNN(2).eval(), FastSCNN(2, width=0.5).eval()]
+    for teacher in teaching:
+        nn.init.normal_(teacher.get_parameter("classifier.3.bias"))  # so that they do not agree
+    _step(begun(recipe), batch, recipe, None, 0.01, teaching)
+    with torch.no_grad():
+        first, second = (teacher(torch.from_numpy(batch.images)).softmax(1) for teacher in teaching)
+    torch.testing.assert_close(seen[0], (first + second) / 2)
+    assert (first - second).abs().max() > 0.01
+    assert all(parameter.grad is None for teacher in teaching for parameter in teacher.parameters())
+
+
+def test_a_class_without_pixels_is_refused_by_name(own_dataset: Path, tmp_path: Path) -> None:
+    own_dataset.write_text(own_dataset.read_text().replace("]\n", ", 'Ghost', 'Unicorn']\n", 1))
+    spec = datasets.load(str(own_dataset))
+    assert spec.label_set.names[-2:] == ("Ghost", "Unicorn")
+    with pytest.raises(FastSCNNError, match="no pixel of the split 'train' is labelled Ghost, Unicorn, so that cannot be"):
+        train(DEBUG, spec, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+FULL = [
+    RuntimeError("[enforce fail at alloc_cpu.cpp:121] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to ..."),
+    RuntimeError("std::bad_alloc"),
+    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+    MemoryError(),
+    cv2.error("OpenCV(4.11.0) alloc.cpp:73: error: (-4:Insufficient memory) Failed to allocate 9 bytes"),
+]
+
+
+@pytest.mark.parametrize("error", FULL)
+@pytest.mark.parametrize(("batch", "crop", "hint"), [(8, (64, 96), "--batch 4 or --crop 32 64"), (3, (99, 48), "--crop 64 32")])
+def test_running_out_of_memory_says_what_to_try(
+    run: Run, monkeypatch: pytest.MonkeyPatch, error: Exception, batch: int, crop: tuple[int, int], hint: str
+) -> None:
+    def full(*_: object) -> float:
+        raise error
+
+    monkeypatch.setattr(module, "_step", full)
+    message = f"^Out of memory at --batch {batch} and --crop {crop[0]} {crop[1]}; try {hint}, in another --out.$"
+    with pytest.raises(FastSCNNError, match=message) as caught:
+        run(replace(DEBUG, batch=batch, crop=crop))
+    assert caught.value.__cause__ is error
+
+
+def test_running_out_of_memory_in_loading_and_validation(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> Batch:
+        raise FULL[-1]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Loader, "batch", full)
+        with pytest.raises(FastSCNNError, match="Out of memory at --batch 2"):
+            run()
+    monkeypatch.setattr(module, "_validate", full)
+    with pytest.raises(FastSCNNError, match="Out of memory at --batch 2"):
+        run(out=tmp_path / "other")
+
+
+@pytest.mark.parametrize("error", [RuntimeError("shapes cannot be multiplied"), cv2.error("(-215:Assertion failed)")])
+def test_other_errors_stay_what_they_are(run: Run, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    def fail(*_: object) -> float:
+        raise error
+
+    monkeypatch.setattr(module, "_step", fail)
+    with pytest.raises(type(error)) as caught:
+        run()
+    assert caught.value is error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from fastscnn import cli
+from fastscnn.learn import checkpoint
 
 
 def said(capsys: pytest.CaptureFixture[str]) -> str:
@@ -49,6 +51,30 @@ def test_flags_of_the_recipe(tiny_dataset: Path, tmp_path: Path, capsys: pytest.
     assert "holds a run already" in said(capsys)
 
 
+def test_going_on_from_weights_and_learning_from_teachers(
+    tiny_dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    words = ["train", "debug", "--data", str(tiny_dataset), "--validation", "none", "--iterations", "1", "--out"]
+    assert cli.main([*words, str(first)]) == 0
+    weights = str(first / "last.safetensors")
+    more = ["--init", weights, "--teacher", weights, weights, "--distillation", "0.5"]
+    other = tmp_path / "data" / "dataset.toml"
+    shutil.copytree(tiny_dataset.parent, other.parent)
+    other.write_text(other.read_text().replace("'Sky'", "'[red]'"))
+    said(capsys)
+    assert cli.main([*words, str(second), *more]) == 0
+    assert "last layer" not in said(capsys)
+    ran = json.loads((second / "run.json").read_text())
+    assert ran["teacher"] == [ran["init"]] * 2
+    words[3] = str(other)
+    assert cli.main([*words, str(tmp_path / "third"), *more[:2]]) == 0
+    assert "its last layer is replaced, because its classes (Sky, " in (printed := said(capsys))
+    assert "those of the data ([red], " in printed
+    assert cli.main([*words, str(tmp_path / "fourth"), *more[2:]]) == 1
+    assert "cannot teach, since its classes or channels are not those of the dataset" in said(capsys)
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -58,6 +84,7 @@ def test_flags_of_the_recipe(tiny_dataset: Path, tmp_path: Path, capsys: pytest.
         (["train", "debug", "--data", "x.toml", "--out", "y"], "x.toml: no such file"),
         (["train", "debug", "--data", "camvit:x", "--out", "y"], "no dataset 'camvit'. Did you mean 'camvid'"),
         (["train", "debug", "--data", "x.toml", "--out", "y", "--batch", "1"], "batch: must be at least 2"),
+        (["train", "debug", "--data", "x.toml", "--out", "y", "--lovasz", "-1"], "lovasz: must be at least 0, not -1.0"),
     ],
 )
 def test_wrong_input(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -72,6 +99,7 @@ def test_wrong_input(words: list[str], message: str, capsys: pytest.CaptureFixtu
         (["--data", "x.toml"], "--out"),
         (["--data", "x.toml", "--out", "y", "--iteration", "2"], "--iterations"),
         (["--data", "x.toml", "--out", "y", "--precision", "float16"], "--precision"),
+        (["--data", "x.toml", "--out", "y", "--optimiser", "adam"], "--optimiser"),
     ],
 )
 def test_wrong_calls(flags: list[str], named: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -104,3 +132,12 @@ def test_without_torch_the_extra_is_named(verb: str, tiny_dataset: Path, tmp_pat
     assert done.returncode == 1
     assert f"{verb}: needs the training extra (torch is missing); pip install 'fastscnn[train]'." in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_going_on_from_the_bundled_weights_carries_their_terms(tiny_dataset: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    words = ["train", "debug", "--data", str(tiny_dataset), "--out", str(out), "--iterations", "1", "--validation", "none"]
+    assert cli.main([*words, "--init", "bundled"]) == 0
+    data = checkpoint.load(out / "last.safetensors")[1].data
+    assert data is not None
+    assert data.terms.startswith("none; and of earlier weights: CamVid, CC BY-NC 4.0")

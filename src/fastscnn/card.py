@@ -14,6 +14,8 @@ from fastscnn.labels import LabelSet
 from fastscnn.version import __version__
 
 KEY = "fastscnn.card"  # the metadata key under which every file format carries the card
+PRECISIONS = ("float32", "int8")
+_WIDEST = 8
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,8 @@ class Card:
         size: (height, width) of the network's input that the weights were trained for.
         variant: layout of the network, a name in `learn.model.VARIANTS`.
         channels: channels of the image, 3 for RGB.
+        width: factor of the network's channels; 1 is the paper's network.
+        precision: of its arithmetic, a name in `PRECISIONS`.
         data: what the weights were trained on; None where that is not known.
         recipe: every field of the recipe they were trained with.
         metrics: split -> scores in percent, as measured at the end of the training.
@@ -55,6 +59,8 @@ class Card:
     size: tuple[int, int]
     variant: str = "paper"
     channels: int = 3
+    width: float = 1.0
+    precision: str = "float32"
     data: Data | None = None
     recipe: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, Any] = field(default_factory=dict)
@@ -85,6 +91,10 @@ class Card:
             made = cls(label_set, (int(height), int(width)), data=Data(**data) if data else None, **card)
             if min(*made.size, made.channels) < 1:
                 raise ValueError("size and channels are at least 1")
+            if not 0 < made.width <= _WIDEST:
+                raise ValueError(f"width lies above 0 and at most {_WIDEST}")
+            if made.precision not in PRECISIONS:
+                raise ValueError(f"precision is one of {', '.join(PRECISIONS)}, not {made.precision!r}")
         except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError, FastSCNNError) as error:
             raise FastSCNNError(f"{source}: its card is broken ({error!r}); make the file anew with this fastscnn.") from error
         return made

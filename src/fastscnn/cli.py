@@ -115,11 +115,16 @@ class _Training:
     """Go on where the run in --out stopped."""
     pause_after: int | None = None
     """Stop after this many steps with the state saved."""
+    init: Path | None = None
+    """A .safetensors file to go on from, or `bundled`; its last layer is replaced where the classes differ."""
+    teacher: tuple[Path, ...] = ()
+    """.safetensors files whose mean probabilities --distillation follows."""
 
 
 def train(run: _Training) -> int:
     """Trains with a progress bar; see `_Training` for the flags."""
     from fastscnn import datasets
+    from fastscnn.weights import bundled
 
     training = _training("train")
     dataset = datasets.load(run.data)
@@ -146,7 +151,10 @@ def train(run: _Training) -> int:
             validation=None if run.validation == "none" else run.validation,
             resume=run.resume,
             pause_after=run.pause_after,
+            init=bundled("torch") if run.init == Path("bundled") else run.init,
+            teacher=run.teacher,
             observe=observe,
+            tell=_err.print,
         )
     for name, scores in card.metrics.items():
         _out.print(f"mIoU {scores['miou']:.2f} on {name} with the last weights")

@@ -14,14 +14,14 @@ from torch import Tensor
 from fastscnn import card, files
 from fastscnn.card import Card
 from fastscnn.errors import FastSCNNError
-from fastscnn.learn.model import VARIANTS, FastSCNN
+from fastscnn.learn.model import VARIANTS, FastSCNN, folded
 
 Tensors = dict[str, Tensor]
 
 
 def save(path: Path, model: FastSCNN, description: Card) -> Card:
-    """Writes the network that runs (without auxiliary heads) and its card in one piece; returns the card with its hash."""
-    tensors = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith("auxiliary.")}
+    """Writes the network that runs (`folded`) and its card in one piece; returns the card with its hash."""
+    tensors = folded(model).state_dict()
     described = dataclasses.replace(description, parameters_sha256=digest(tensors))
     save_tensors(path, tensors, {card.KEY: described.to_json()})
     return described
@@ -39,7 +39,7 @@ def load(path: Path) -> tuple[FastSCNN, Card]:
     described = Card.from_json(metadata[card.KEY], path)
     if described.variant not in VARIANTS:
         raise FastSCNNError(f"{path}: its network is of the unknown variant {described.variant!r}; upgrade fastscnn.")
-    model = FastSCNN(len(described.label_set), described.channels, described.variant)
+    model = FastSCNN(len(described.label_set), described.channels, described.variant, described.width)
     try:
         model.load_state_dict(tensors)
     except RuntimeError as error:

@@ -18,7 +18,8 @@ import numpy as np
 
 from fastscnn.arrays import Int64Array, UInt8Array
 from fastscnn.datasets.spec import DatasetSpec, Pair
-from fastscnn.learn.augment import augment
+from fastscnn.labels import IGNORE
+from fastscnn.learn.augment import augment, paste
 from fastscnn.recipes import Recipe
 
 _CACHE_BYTES = 4 << 30  # decoded images kept in memory: 30 times CamVid, 500 frames of Cityscapes
@@ -42,6 +43,8 @@ class Loader:
         self._cache: dict[int, tuple[UInt8Array, UInt8Array]] = {}
         self._room = _CACHE_BYTES
         self._lock = Lock()  # of the two above
+        if recipe.balanced_crops or recipe.paste:
+            self._count()
 
     def __len__(self) -> int:
         """Steps an epoch, rounded up; an epoch may end within a batch."""
@@ -63,19 +66,46 @@ class Loader:
                     future.cancel()
 
     def batch(self, step: int) -> Batch:
-        """The batch of one step; every image comes once an epoch, in an order of that epoch's own."""
+        """The batch of one step; every image comes once an epoch, in an order of that epoch's own, but for balanced crops."""
         first = step * self._recipe.batch
         samples = [self._sample(place) for place in range(first, first + self._recipe.batch)]
-        patches, labels, names = zip(*samples, strict=True)
-        return Batch(np.stack(patches), np.stack(labels), names)
+        pasted = [self._paste(first + index, samples[index], samples[index - 1]) for index in range(len(samples))]
+        patches, labels = zip(*pasted, strict=True)
+        return Batch(np.stack(patches), np.stack(labels), tuple(name for *_, name in samples))
 
     def _sample(self, place: int) -> tuple[UInt8Array, UInt8Array, str]:
+        recipe = self._recipe
         epoch, index = divmod(place, len(self._pairs))
-        chosen = int(_order(self._recipe.seed, epoch, len(self._pairs))[index])
-        image, labels = self._read(chosen)
-        rng = np.random.default_rng((self._recipe.seed, 1, place))
-        patch, ids = augment(image, labels, self._recipe, rng)
+        chosen = int(_order(recipe.seed, epoch, len(self._pairs))[index])
+        rng = np.random.default_rng((recipe.seed, 1, place))
+        focus = None
+        if recipe.balanced_crops and rng.random() < recipe.balanced_crops:
+            focus = int(rng.choice(np.flatnonzero(self._pixels.any(axis=0))))
+            chosen = int(rng.choice(np.flatnonzero(self._pixels[:, focus])))
+        patch, ids = augment(*self._read(chosen), recipe, rng, focus)
         return patch, ids, str(self._pairs[chosen].image)
+
+    def _paste(
+        self, place: int, onto: tuple[UInt8Array, UInt8Array, str], source: tuple[UInt8Array, UInt8Array, str]
+    ) -> tuple[UInt8Array, UInt8Array]:
+        """The patch at `place`, with classes of the `source` over it where the recipe and chance have it so."""
+        rng = np.random.default_rng((self._recipe.seed, 3, place))
+        classmix, rare = rng.random(2) < (self._recipe.classmix, self._recipe.paste)
+        if classmix:
+            present = np.setdiff1d(source[1], [IGNORE])
+            return paste(onto[:2], source[:2], rng.permutation(present)[: len(present) // 2])
+        if rare:
+            return paste(onto[:2], source[:2], self._rare)
+        return onto[:2]
+
+    def _count(self) -> None:
+        """Counts the pixels of each class in each image, for the choices that depend on them."""
+        with ThreadPoolExecutor(self._threads) as pool:
+            labels = pool.map(lambda index: self._read(index)[1], range(len(self._pairs)))
+            counts = [np.bincount(ids.ravel(), minlength=256)[: len(self._spec.label_set)] for ids in labels]
+        self._pixels: Int64Array = np.stack(counts)
+        pixels = self._pixels.sum(axis=0)
+        self._rare: Int64Array = np.flatnonzero(pixels < pixels.sum() / (4 * len(pixels)))
 
     def _read(self, index: int) -> tuple[UInt8Array, UInt8Array]:
         if index in self._cache:

@@ -1,4 +1,4 @@
-"""Cross-entropy at the size of the labels, from logits at 1/8, with the paper's two auxiliary losses."""
+"""What training minimises: losses at the size of the labels, from logits at 1/8, with the paper's two auxiliary ones."""
 
 from __future__ import annotations
 
@@ -8,61 +8,107 @@ from torch import Tensor
 
 from fastscnn.labels import IGNORE
 from fastscnn.learn.model import TrainingLogits
+from fastscnn.recipes import Recipe
 
-
-def cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor | None, stride: int, phase: tuple[int, int]) -> Tensor:
-    """Mean cross-entropy over the pixels that are not ignored, each counted by its class's weight.
-
-    Args:
-        logits: [N, classes, h, w], any float type; interpolated bilinearly to the labels' size.
-        labels: [N, H, W] train ids, 255 ignored.
-        weights: [classes] or None.
-        stride: the loss is taken at every `stride`-th row and column,
-        phase: (row, column) of the first.
-
-    Returns:
-        A float32 scalar; 0 where every pixel is ignored.
-    """
-    rows = _interpolation(logits.shape[2], labels.shape[1], stride, phase[0], logits.device)
-    columns = _interpolation(logits.shape[3], labels.shape[2], stride, phase[1], logits.device)
-    points = labels[:, phase[0] :: stride, phase[1] :: stride].long()
-    with torch.autocast(logits.device.type, enabled=False):
-        values = rows @ logits.float().contiguous() @ columns.T  # [N, classes, H/stride, W/stride]
-        total = F.cross_entropy(values, points, weights, ignore_index=IGNORE, reduction="sum")
-    counted = points != IGNORE
-    share = counted.sum() if weights is None else weights[points[counted]].sum()
-    return total / share.clamp(min=1e-6)
+_LOVASZ_STRIDE = 2  # of the points of the cross-entropy: sorting all of them would cost more than the network
 
 
 def training_loss(
     logits: Tensor | TrainingLogits,
     labels: Tensor,
+    recipe: Recipe,
     weights: Tensor | None,
-    auxiliary: float,
-    strides: tuple[int, int],
     phase: tuple[int, int],
+    taught: Tensor | None = None,
 ) -> Tensor:
-    """The paper's loss: the main head's, plus `auxiliary` times that of each auxiliary head (section 4.1).
+    """The main head's loss, plus `recipe.auxiliary` times that of each auxiliary head (section 4.1 of the paper).
 
     Args:
         logits: what the network gives in training mode.
-        labels: [N, H, W] train ids, 255 ignored.
-        weights: weight of each class, or None.
-        auxiliary: weight of each auxiliary loss.
-        strides: of the main and of the auxiliary losses, see `cross_entropy`.
-        phase: row and column of the first pixel; taken modulo each stride.
+        labels: uint8 [N, H, W] train ids, 255 ignored.
+        recipe: which loss, of which pixels.
+        weights: float32 [classes], the weight of each class, or None.
+        phase: row and column of the first pixel that counts; taken modulo each stride.
+        taught: float32 [N, classes, H/8, W/8], probabilities that the main head is to follow too.
+
+    Returns:
+        A float32 scalar; 0 where every pixel is ignored.
     """
-    main, side = strides
-    if isinstance(logits, Tensor):
-        return cross_entropy(logits, labels, weights, main, _modulo(phase, main))
-    loss = cross_entropy(logits.main, labels, weights, main, _modulo(phase, main))
-    for head in (logits.global_features, logits.downsample):
-        loss = loss + auxiliary * cross_entropy(head, labels, weights, side, _modulo(phase, side))
+    main = logits if isinstance(logits, Tensor) else logits.main
+    sides = () if isinstance(logits, Tensor) else (logits.global_features, logits.downsample)
+    loss = pixel_loss(*at_points(main, labels, recipe.loss_stride, phase), recipe, weights, recipe.hard_pixels)
+    if recipe.lovasz:
+        loss = loss + recipe.lovasz * lovasz_softmax(*at_points(main, labels, _LOVASZ_STRIDE * recipe.loss_stride, phase))
+    if taught is not None:
+        divergence = F.kl_div(main.float().log_softmax(1), taught, reduction="sum")
+        loss = loss + recipe.distillation * divergence / (taught.numel() / taught.shape[1])
+    for side in sides:
+        loss = loss + recipe.auxiliary * pixel_loss(*at_points(side, labels, recipe.auxiliary_stride, phase), recipe, weights)
     return loss
 
 
-def _modulo(phase: tuple[int, int], stride: int) -> tuple[int, int]:
-    return phase[0] % stride, phase[1] % stride
+def at_points(logits: Tensor, labels: Tensor, stride: int, phase: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """Logits, interpolated bilinearly, and labels at every `stride`-th row and column of the labels.
+
+    Args:
+        logits: [N, classes, h, w], any float type.
+        labels: [N, H, W].
+        stride: in pixels of the labels.
+        phase: row and column of the first point; taken modulo the stride.
+
+    Returns:
+        float32 [N, classes, H/stride, W/stride] and int64 [N, H/stride, W/stride].
+    """
+    row, column = phase[0] % stride, phase[1] % stride
+    rows = _interpolation(logits.shape[2], labels.shape[1], stride, row, logits.device)
+    columns = _interpolation(logits.shape[3], labels.shape[2], stride, column, logits.device)
+    with torch.autocast(logits.device.type, enabled=False):
+        values = rows @ logits.float().contiguous() @ columns.T
+    return values, labels[:, row::stride, column::stride].long()
+
+
+def pixel_loss(values: Tensor, targets: Tensor, recipe: Recipe, weights: Tensor | None, hard: float = 1.0) -> Tensor:
+    """The recipe's loss of each pixel, averaged.
+
+    Softmax: cross-entropy, each pixel counted by its class's weight and ignored ones not at all; of the share `hard` of
+    the pixels whose loss is highest. Sigmoid: as mmsegmentation averages it, over all pixels and classes.
+    """
+    if recipe.loss == "sigmoid":
+        truth = F.one_hot(targets.where(targets != IGNORE, 0), values.shape[1]).permute(0, 3, 1, 2)
+        each = F.binary_cross_entropy_with_logits(values, truth.float(), reduction="none")
+        each = each * (targets != IGNORE)[:, None]
+        return (each if weights is None else each * weights[:, None, None]).mean()
+    counted = (targets != IGNORE).float() if weights is None else F.pad(weights, (0, IGNORE + 1 - len(weights)))[targets]
+    smoothing = recipe.label_smoothing
+    if hard >= 1:
+        total = F.cross_entropy(values, targets, weights, ignore_index=IGNORE, reduction="sum", label_smoothing=smoothing)
+        return total / counted.sum().clamp(min=1e-6)
+    each = F.cross_entropy(values, targets, weights, ignore_index=IGNORE, reduction="none", label_smoothing=smoothing).flatten()
+    count = max(1, round(hard * int((targets != IGNORE).sum())))
+    kept = each.detach().topk(count, sorted=False).indices
+    return each[kept].sum() / counted.flatten()[kept].sum().clamp(min=1e-6)
+
+
+def lovasz_softmax(values: Tensor, targets: Tensor) -> Tensor:
+    """Lovasz extension of 1 - IoU, averaged over the classes that are present (Berman, Rannen Triki, Blaschko 2018).
+
+    Args:
+        values: float32 [N, classes, h, w] logits.
+        targets: int64 [N, h, w], 255 ignored.
+    """
+    classes = values.shape[1]
+    counted = targets != IGNORE
+    chances = values.softmax(1).permute(1, 0, 2, 3)[:, counted]  # [classes, pixels]
+    truth = targets[counted][None] == torch.arange(classes, device=values.device)[:, None]
+    errors, order = torch.where(truth, 1 - chances, chances).sort(dim=1, descending=True)
+    hits = truth.gather(1, order).float()
+    present = truth.sum(1).float()[:, None]
+    intersection = present - hits.cumsum(1)
+    union = present + (1 - hits).cumsum(1)
+    jaccard = 1 - intersection / union  # loss in IoU when the pixels up to each are wrong
+    slope = torch.cat([jaccard[:, :1], jaccard[:, 1:] - jaccard[:, :-1]], dim=1)
+    losses = (errors * slope).sum(1)
+    return losses[present[:, 0] > 0].sum() / (present > 0).sum().clamp(min=1)
 
 
 def _interpolation(source: int, target: int, stride: int, phase: int, device: torch.device) -> Tensor:

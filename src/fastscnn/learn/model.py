@@ -5,6 +5,7 @@ Shapes stand at the line ends for an image of H x W; `H/8` is rounded up, as eve
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -22,11 +23,12 @@ class Variant:
 
     ppm_kernel: int  # kernel of the convolution that closes the pyramid pooling
     fusion_dilation: int  # dilation of the depthwise convolution in the feature fusion
+    channel_dropout: bool  # whether dropout takes whole channels, and acts in the auxiliary heads too
 
 
 VARIANTS = {
-    "paper": Variant(ppm_kernel=1, fusion_dilation=4),  # Table 1 and Table 3
-    "mmseg": Variant(ppm_kernel=3, fusion_dilation=1),  # mmsegmentation 0.x and 1.x, configs/fastscnn
+    "paper": Variant(ppm_kernel=1, fusion_dilation=4, channel_dropout=False),  # Table 1 and Table 3
+    "mmseg": Variant(ppm_kernel=3, fusion_dilation=1, channel_dropout=True),  # mmsegmentation 0.x and 1.x, configs/fastscnn
 }
 
 
@@ -42,9 +44,24 @@ class DepthwiseConv(nn.Conv2d):
     """Convolution of each channel by itself, in float32 where a CPU trains it in bfloat16 with a stride or dilation.
 
     oneDNN has no fast bfloat16 backward pass for those.
+
+    Attributes:
+        branch: batch norm of the input, which is added to the result; None in the network that runs.
     """
 
+    def __init__(self, channels: int, stride: int = 1, dilation: int = 1) -> None:
+        super().__init__(channels, channels, 3, stride, dilation, dilation, groups=channels, bias=False)
+        self.branch: nn.BatchNorm2d | None = None
+
     def forward(self, x: Tensor) -> Tensor:
+        y = self._convolve(x)
+        if self.branch is None:
+            return y
+        step = self.stride[0]
+        branch: Tensor = self.branch(x[:, :, ::step, ::step])
+        return y + branch.to(y.dtype)
+
+    def _convolve(self, x: Tensor) -> Tensor:
         slow = x.device.type == "cpu" and self.training and (self.stride[0] > 1 or self.dilation[0] > 1)
         if not slow or not torch.is_autocast_enabled("cpu"):
             return super().forward(x)
@@ -60,7 +77,7 @@ def _conv(inputs: int, outputs: int, kernel: int = 1, *, stride: int = 1, relu: 
 
 def _depthwise(channels: int, *, stride: int = 1, dilation: int = 1, relu: bool = True) -> nn.Sequential:
     """3x3 convolution of each channel by itself and batch norm, then ReLU unless the layer is linear."""
-    conv = DepthwiseConv(channels, channels, 3, stride, dilation, dilation, groups=channels, bias=False)
+    conv = DepthwiseConv(channels, stride, dilation)
     return nn.Sequential(conv, nn.BatchNorm2d(channels), *([nn.ReLU(inplace=True)] if relu else []))
 
 
@@ -142,8 +159,10 @@ class FastSCNN(nn.Module):
         classes: number of classes.
         channels: channels of the image; the first three of three or more are RGB.
         variant: a name in `VARIANTS`.
+        width: factor of all channels inside; 1 is the paper's, more makes a teacher.
         dropout: rate before the last layer (the paper states none; 0.1 is what everyone uses).
         auxiliary: adds the two heads of the auxiliary losses; they only work in training mode.
+        branches: adds a branch to every depthwise convolution, for training; `folded` takes them out again.
 
     The network normalises its input itself: mean and standard deviation are buffers and travel with the weights.
     """
@@ -156,34 +175,47 @@ class FastSCNN(nn.Module):
         classes: int,
         channels: int = 3,
         variant: str = "paper",
+        width: float = 1.0,
         dropout: float = 0.1,
         auxiliary: bool = False,
+        branches: bool = False,
     ) -> None:
         super().__init__()
         layout = VARIANTS[variant]
+        drop = nn.Dropout2d if layout.channel_dropout else nn.Dropout
         rgb = 3 if channels >= 3 else 0
         self.register_buffer("mean", torch.tensor(_MEAN_RGB[:rgb] + (_MEAN_OTHER,) * (channels - rgb)))
         self.register_buffer("std", torch.tensor(_STD_RGB[:rgb] + (_STD_OTHER,) * (channels - rgb)))
 
+        c32, c48, c64, c96, c128 = (8 * round(width * c / 8) for c in (32, 48, 64, 96, 128))
         self.downsample = nn.Sequential(  # learning to downsample
-            _conv(channels, 32, 3, stride=2),  # [N, 32, H/2, W/2]
-            _dsconv(32, 48, stride=2),  # [N, 48, H/4, W/4]
-            _dsconv(48, 64, stride=2),  # [N, 64, H/8, W/8]
+            _conv(channels, c32, 3, stride=2),  # [N, 32, H/2, W/2]
+            _dsconv(c32, c48, stride=2),  # [N, 48, H/4, W/4]
+            _dsconv(c48, c64, stride=2),  # [N, 64, H/8, W/8]
         )
         self.global_features = nn.Sequential(  # global feature extractor
-            *_stage(64, 64, blocks=3, stride=2),  # [N, 64, H/16, W/16]
-            *_stage(64, 96, blocks=3, stride=2),  # [N, 96, H/32, W/32]
-            *_stage(96, 128, blocks=3, stride=1),  # [N, 128, H/32, W/32]
-            PyramidPooling(128, layout.ppm_kernel),  # [N, 128, H/32, W/32]
+            *_stage(c64, c64, blocks=3, stride=2),  # [N, 64, H/16, W/16]
+            *_stage(c64, c96, blocks=3, stride=2),  # [N, 96, H/32, W/32]
+            *_stage(c96, c128, blocks=3, stride=1),  # [N, 128, H/32, W/32]
+            PyramidPooling(c128, layout.ppm_kernel),  # [N, 128, H/32, W/32]
         )
-        self.fusion = FeatureFusion(64, 128, 128, layout.fusion_dilation)  # [N, 128, H/8, W/8]
+        self.fusion = FeatureFusion(c64, c128, c128, layout.fusion_dilation)  # [N, 128, H/8, W/8]
         self.classifier = nn.Sequential(
-            _dsconv(128, 128),
-            _dsconv(128, 128),
-            nn.Dropout(dropout),
-            nn.Conv2d(128, classes, 1),  # [N, classes, H/8, W/8]
+            _dsconv(c128, c128),
+            _dsconv(c128, c128),
+            drop(dropout),
+            nn.Conv2d(c128, classes, 1),  # [N, classes, H/8, W/8]
         )
-        self.auxiliary = nn.ModuleList(_auxiliary_head(inputs, classes) for inputs in (128, 64)) if auxiliary else None
+        side_dropout = dropout if layout.channel_dropout else 0.0
+        heads = (_auxiliary_head(inputs, classes, side_dropout) for inputs in (c128, c64))
+        self.auxiliary = nn.ModuleList(heads) if auxiliary else None
+        if branches:
+            for conv in self.depthwise():
+                conv.branch = nn.BatchNorm2d(conv.in_channels)
+
+    def depthwise(self) -> list[DepthwiseConv]:
+        """All its depthwise convolutions."""
+        return [module for module in self.modules() if isinstance(module, DepthwiseConv)]
 
     def forward(self, images: Tensor) -> Tensor | TrainingLogits:
         """Class logits.
@@ -210,6 +242,25 @@ def _stage(inputs: int, outputs: int, *, blocks: int, stride: int) -> list[Bottl
     return [first, *(Bottleneck(outputs, outputs, stride=1) for _ in range(blocks - 1))]
 
 
-def _auxiliary_head(inputs: int, classes: int) -> nn.Sequential:
+def _auxiliary_head(inputs: int, classes: int, dropout: float) -> nn.Sequential:
     """The paper states only the weight of these losses; the head is mmsegmentation's FCNHead of 32 channels."""
-    return nn.Sequential(_conv(inputs, 32, 3), nn.Conv2d(32, classes, 1))
+    return nn.Sequential(_conv(inputs, 32, 3), nn.Dropout2d(dropout), nn.Conv2d(32, classes, 1))
+
+
+def folded(model: FastSCNN) -> FastSCNN:
+    """A copy without auxiliary heads and branches that computes the same in evaluation mode.
+
+    A branch is a scale and a shift of each channel. The scale goes to the centre of the channel's kernel, the shift
+    through the batch norm behind it.
+    """
+    plain = copy.deepcopy(model).eval()
+    plain.auxiliary = None
+    for layer in plain.modules():
+        if not isinstance(layer, nn.Sequential) or not isinstance(conv := layer[0], DepthwiseConv) or conv.branch is None:
+            continue
+        branch, conv.branch = conv.branch, None
+        scale = branch.weight / (branch.get_buffer("running_var") + branch.eps).sqrt()
+        with torch.no_grad():
+            conv.weight[:, 0, 1, 1] += scale
+            layer[1].get_buffer("running_mean").sub_(branch.bias - branch.get_buffer("running_mean") * scale)
+    return plain

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fastscnn import files
+from fastscnn import card, files
 from fastscnn.card import Card
 from fastscnn.errors import FastSCNNError
 from fastscnn.learn import checkpoint
@@ -41,7 +41,7 @@ class State:
 
     model: FastSCNN
     average: FastSCNN
-    optimiser: torch.optim.SGD
+    optimiser: torch.optim.Optimizer
     step: int = 0
     best: float = -1.0
     losses: list[float] = field(default_factory=list)
@@ -70,7 +70,7 @@ class Run:
         else:
             self._begin(folder)
 
-    def save(self, card: Card, line: dict[str, Any], miou: float | None) -> Card:
+    def save(self, description: Card, line: dict[str, Any], miou: float | None) -> Card:
         """Adds a line to the log and writes last, best if it is, and then the state.
 
         In that order, so that after a kill in between resuming redoes and overwrites what the state does not reach.
@@ -78,9 +78,9 @@ class Run:
         """
         self._lines.append(line)
         files.write(self._log, "".join(json.dumps(entry) + "\n" for entry in self._lines).encode())
-        saved = checkpoint.save(self.last, self._state.average, card)
+        saved = checkpoint.save(self.last, self._state.average, description)
         if miou is None or miou > self._state.best:
-            checkpoint.save(self.best, self._state.average, card)
+            checkpoint.save(self.best, self._state.average, description)
             self._state.best = self._state.best if miou is None else miou
         self.save_state()
         return saved
@@ -90,7 +90,7 @@ class Run:
         state = self._state
         tensors = {f"model.{name}": tensor for name, tensor in state.model.state_dict().items()}
         tensors |= {f"average.{name}": tensor for name, tensor in state.average.state_dict().items()}
-        tensors |= {f"momentum.{name}": tensor for name, tensor in _momenta(state).items()}
+        tensors |= _moments(state)
         numbers = {"step": state.step, "best": state.best, "losses": state.losses, "identity": self._identity}
         checkpoint.save_tensors(self._resume, tensors, {name: json.dumps(number) for name, number in numbers.items()})
 
@@ -108,18 +108,35 @@ class Run:
         if not self._resume.is_file():
             message = f"{folder}: holds no run to resume ({self._resume.name} is missing); leave out --resume to begin one."
             raise FastSCNNError(message)
-        tensors, metadata = checkpoint.load_tensors(self._resume)
+        try:
+            tensors, metadata = checkpoint.load_tensors(self._resume)
+        except FastSCNNError as error:
+            raise FastSCNNError(f"{error} {self._last_whole()}") from error
         numbers = {name: json.loads(text) for name, text in metadata.items()}
         self._refuse_changes(numbers["identity"])
         state = self._state
         for prefix, module in (("model.", state.model), ("average.", state.average)):
             module.load_state_dict({name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)})
-        for name, parameter in state.model.named_parameters():
-            momentum = tensors[f"momentum.{name}"].to(parameter.device)
-            state.optimiser.state[parameter]["momentum_buffer"] = momentum.to(memory_format=_format(parameter))
+        parameters = dict(state.model.named_parameters())
+        for name, tensor in tensors.items():
+            prefix, _, rest = name.partition(".")
+            if prefix == "optimiser":
+                key, _, parameter = rest.partition(".")
+                state.optimiser.state[parameters[parameter]][key] = _like(parameters[parameter], tensor)
         state.step, state.best, state.losses = numbers["step"], numbers["best"], numbers["losses"]
         lines = [json.loads(line) for line in self._log.read_text().splitlines()] if self._log.is_file() else []
         self._lines = [line for line in lines if line["step"] <= state.step]
+
+    def _last_whole(self) -> str:
+        """Which weights of the run are whole, for those who lost the state."""
+        for path in (self.last, self.best):
+            try:
+                metadata = checkpoint.load_tensors(path)[1]
+            except FastSCNNError:
+                continue
+            if card.KEY in metadata:
+                return f"The last whole weights of this run are {path}; go on from them by --init and another --out."
+        return "No weights of this run are whole; begin it anew."
 
     def _refuse_changes(self, identity: dict[str, Any]) -> None:
         before, now = _flat(identity), _flat(json.loads(json.dumps(self._identity)))
@@ -129,18 +146,24 @@ class Run:
             raise FastSCNNError(f"{self._resume}: began otherwise ({what}); resume as it began, or use another --out.")
 
 
-def _momenta(state: State) -> dict[str, Tensor]:
-    moving = state.optimiser.state
-    parameters = state.model.named_parameters()
-    return {name: moving[parameter]["momentum_buffer"] for name, parameter in parameters if parameter in moving}
+def _moments(state: State) -> dict[str, Tensor]:
+    """All that the optimiser remembers of each parameter."""
+    return {
+        f"optimiser.{key}.{name}": value
+        for name, parameter in state.model.named_parameters()
+        for key, value in state.optimiser.state.get(parameter, {}).items()
+    }
+
+
+def _like(parameter: nn.Parameter, tensor: Tensor) -> Tensor:
+    """The tensor where and as PyTorch would have laid it out: beside its parameter, a count of steps on the CPU."""
+    if tensor.dim() == 0:
+        return tensor
+    return tensor.to(parameter.device, memory_format=torch.channels_last if tensor.dim() == 4 else torch.contiguous_format)
 
 
 def _flat(identity: dict[str, Any]) -> dict[str, Any]:
     return {**identity["recipe"], **{key: value for key, value in identity.items() if key != "recipe"}}
-
-
-def _format(parameter: nn.Parameter) -> torch.memory_format:
-    return torch.channels_last if parameter.dim() == 4 else torch.contiguous_format
 
 
 def _circumstances(device: torch.device) -> dict[str, Any]:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import copy
 import ctypes
 import dataclasses
+import hashlib
 import math
 import os
 import signal
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,15 +28,18 @@ from fastscnn.datasets.check import CheckReport, check, default_cache
 from fastscnn.errors import FastSCNNError
 from fastscnn.evaluate import evaluate
 from fastscnn.learn import checkpoint
+from fastscnn.learn.initial import initial, teachers
 from fastscnn.learn.loader import Batch, Loader
 from fastscnn.learn.loss import training_loss
-from fastscnn.learn.model import DepthwiseConv, FastSCNN
+from fastscnn.learn.model import FastSCNN, folded
 from fastscnn.learn.run import Run, State
 from fastscnn.learn.runtime import TorchRuntime
-from fastscnn.recipes import Recipe
+from fastscnn.recipes import MIN_SIDE, Recipe
 from fastscnn.segmenter import Segmenter
 
 _SAVE_SECONDS = 600.0  # between two saves where validations lie further apart
+# What PyTorch and OpenCV say, in lower case.
+_NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "insufficient memory", "bad_alloc")
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,10 @@ def train(
     validation: str | None = "val",
     resume: bool = False,
     pause_after: int | None = None,
+    init: Path | None = None,
+    teacher: Sequence[Path] = (),
     observe: Callable[[Progress], None] | None = None,
+    tell: Callable[[str], None] | None = None,
 ) -> Card:
     """Trains Fast-SCNN and keeps its weights in `out`.
 
@@ -76,14 +82,17 @@ def train(
         validation: the split that chooses the best weights; None: the last are the best.
         resume: go on where the run in `out` stopped.
         pause_after: stop after this many steps as an interruption would, state saved.
+        init: a .safetensors file whose weights to go on from, but for the last layer where the classes differ.
+        teacher: .safetensors files of the networks whose mean probabilities `recipe.distillation` follows.
         observe: called after every step.
+        tell: called with what is worth knowing before the first step, in sentences.
 
     Returns:
         The card of the last weights that were saved; one without metrics where it stopped before the first were.
 
     Raises:
-        FastSCNNError: faulty data, a run already in `out`, another recipe or data than the run to resume, or a loss
-            that is no longer finite.
+        FastSCNNError: faulty data, a class without pixels, weights in `init` or `teacher` that do not fit, a run already
+            in `out`, another recipe or data than the run to resume, a loss that is no longer finite, or too little memory.
         KeyboardInterrupt: on Ctrl-C, after the state is saved.
     """
     if pause_after is not None and pause_after < 1:
@@ -92,20 +101,25 @@ def train(
     pairs = spec.pairs(split)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     _keep_freed_memory()
-    state = _start(recipe, len(spec.label_set), device)
     size = recipe.size or images.size(pairs[0].image)
-    loader = Loader(spec, pairs, dataclasses.replace(recipe, size=size), threads=max(2, (os.cpu_count() or 2) - 1))
     steps = recipe.iterations or -(-recipe.epochs * len(pairs) // recipe.batch)
-    validate_every = recipe.validate_every * len(loader)
+    validate_every = recipe.validate_every * -(-len(pairs) // recipe.batch)
     card = Card(
         spec.label_set,
         size,
         recipe.variant,
-        data=Data(spec.name, split, len(pairs), spec.terms, report.fingerprint),
+        width=recipe.width,
+        data=Data(spec.name, split, len(pairs), _terms(spec, [*([init] if init else []), *teacher]), report.fingerprint),
         recipe=dataclasses.asdict(recipe),
     )
     identity: dict[str, Any] = {"recipe": card.recipe, "data": report.fingerprint, "split": split, "validation": validation}
     identity["classes"] = spec.label_set.names
+    identity["init"], identity["teacher"] = _hash(init) if init else None, [_hash(path) for path in teacher]
+    state, notes = initial(recipe, card, device, init)
+    learned_from = _teachers(recipe, teacher, card, device)
+    if tell and not resume:
+        for note in notes:
+            tell(note)
     run = Run(out, identity, state, resume)
     weights = _class_weights(recipe, report, split, device)
     stop = min(steps, pause_after or steps)
@@ -113,10 +127,11 @@ def train(
     miou: float | None = None
     saved = started = perf_counter()
     durations: deque[float] = deque(maxlen=20)
-    with _interruptions() as interrupted:
+    with _interruptions() as interrupted, _enough_memory(recipe):
+        loader = Loader(spec, pairs, dataclasses.replace(recipe, size=size), threads=max(2, (os.cpu_count() or 2) - 1))
         for batch in loader.batches(state.step, stop):
-            lr = recipe.lr * (1 - state.step / steps) ** recipe.power
-            state.losses.append(_step(state, batch, recipe, weights, lr))
+            lr = _learning_rate(recipe, state.step, steps)
+            state.losses.append(_step(state, batch, recipe, weights, lr, learned_from))
             durations.append(perf_counter() - started)
             if observe:
                 speed = recipe.batch / fmean(durations)
@@ -140,8 +155,10 @@ def train(
     return checkpoint.load(run.last)[1] if run.last.is_file() else card
 
 
-def _step(state: State, batch: Batch, recipe: Recipe, weights: Tensor | None, lr: float) -> float:
-    """One step of SGD; returns the loss. Raises FastSCNNError before any weight changes if that is not finite."""
+def _step(
+    state: State, batch: Batch, recipe: Recipe, weights: Tensor | None, lr: float, teaching: Sequence[FastSCNN] = ()
+) -> float:
+    """One step of the optimiser; returns the loss. Raises FastSCNNError before any weight changes if it is not finite."""
     device = state.model.mean.device
     torch.manual_seed((recipe.seed << 32) + state.step)  # dropout depends on the step, not on what ran before
     phase = np.random.default_rng((recipe.seed, 2, state.step)).integers(0, 64, 2)
@@ -149,8 +166,9 @@ def _step(state: State, batch: Batch, recipe: Recipe, weights: Tensor | None, lr
     labels = torch.from_numpy(batch.labels).to(device, non_blocking=True)
     with torch.autocast(device.type, torch.bfloat16, enabled=recipe.precision == "bfloat16"):
         logits = state.model(patches)
-    strides = recipe.loss_stride, recipe.auxiliary_stride
-    loss = training_loss(logits, labels, weights, recipe.auxiliary, strides, (int(phase[0]), int(phase[1])))
+        with torch.no_grad():
+            taught = torch.stack([model(patches).float().softmax(1) for model in teaching]).mean(0) if teaching else None
+    loss = training_loss(logits, labels, recipe, weights, (int(phase[0]), int(phase[1])), taught)
     value = float(loss.detach())
     if not math.isfinite(value):
         raise _diverged(f"loss is {value}", state, batch)
@@ -167,6 +185,12 @@ def _step(state: State, batch: Batch, recipe: Recipe, weights: Tensor | None, lr
     return value
 
 
+def _learning_rate(recipe: Recipe, step: int, steps: int) -> float:
+    """Polynomial decay from lr to min_lr, after a linear rise."""
+    decayed: float = recipe.min_lr + (recipe.lr - recipe.min_lr) * (1 - step / steps) ** recipe.power
+    return decayed * min(1.0, (step + 1) / (recipe.warmup + 1))
+
+
 def _diverged(what: str, state: State, batch: Batch) -> FastSCNNError:
     return FastSCNNError(f"The {what} at step {state.step}, on {', '.join(batch.names)}; the weights saved before are kept. "
                          "Look at those files, or begin anew with a lower --lr and another --out.")
@@ -181,18 +205,6 @@ def _average(state: State, decay: float) -> None:
                 kept.lerp_(new, 1 - decay)
             else:
                 kept.copy_(new)
-
-
-def _start(recipe: Recipe, classes: int, device: torch.device) -> State:
-    torch.manual_seed(recipe.seed)
-    model = FastSCNN(classes, variant=recipe.variant, dropout=recipe.dropout, auxiliary=recipe.auxiliary > 0)
-    model = model.to(device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
-    depthwise = {id(module.weight) for module in model.modules() if isinstance(module, DepthwiseConv)}
-    decayed = [parameter for parameter in model.parameters() if id(parameter) not in depthwise]
-    free = [parameter for parameter in model.parameters() if id(parameter) in depthwise]
-    groups = [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": free, "weight_decay": 0.0}]
-    optimiser = torch.optim.SGD(groups, lr=recipe.lr, momentum=recipe.momentum)
-    return State(model, copy.deepcopy(model).eval(), optimiser)
 
 
 def _class_weights(recipe: Recipe, report: CheckReport, split: str, device: torch.device) -> Tensor | None:
@@ -215,15 +227,44 @@ def _checked(spec: DatasetSpec, split: str, validation: str | None) -> CheckRepo
     if errors:
         more = f" There are {len(errors) - 1} more errors." if len(errors) > 1 else ""
         raise FastSCNNError(f"{errors[0].message}{more} `fastscnn check` lists all that is wrong.")
-    if not any(sum(report.pixels[name]) for name in split.split("+")):
+    pixels = np.sum([report.pixels[name] for name in split.split("+")], axis=0)
+    if not pixels.any():
         raise FastSCNNError(f"{spec.root}: every pixel of the split {split!r} is ignored; there is nothing to learn.")
+    if not pixels.all():
+        empty = ", ".join(name for name, count in zip(spec.label_set.names, pixels, strict=True) if not count)
+        raise FastSCNNError(f"{spec.root}: no pixel of the split {split!r} is labelled {empty}, so that cannot be learned; "
+                            "add such images, or take it out of the classes.")
     return report
+
+
+def _teachers(recipe: Recipe, paths: Sequence[Path], card: Card, device: torch.device) -> list[FastSCNN]:
+    if bool(paths) != bool(recipe.distillation):
+        raise FastSCNNError("distillation: a teacher and a weight over 0 go together; give both --teacher and --distillation.")
+    return teachers(paths, card, device)
+
+
+def _terms(spec: DatasetSpec, sources: Sequence[Path]) -> str:
+    """The terms of the data, and those of the data behind the weights that the training begins with or learns from."""
+    terms = [spec.terms]
+    for path in sources:
+        data = checkpoint.load(path)[1].data
+        if data and data.terms not in terms:
+            terms.append(data.terms)
+    return "; and of earlier weights: ".join(terms)
+
+
+def _hash(path: Path) -> str:
+    """sha256 of a weight file, so that a run is resumed with the same."""
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError:  # said where the weights are opened
+        return ""
 
 
 def _validate(state: State, card: Card, spec: DatasetSpec, validation: str | None) -> dict[str, Any] | None:
     if validation is None:
         return None
-    segmenter = Segmenter(TorchRuntime(state.average, card))
+    segmenter = Segmenter(TorchRuntime(folded(state.average), card))
     scores = evaluate(segmenter, spec, spec.pairs(validation)).to_dict()
     return {key: scores[key] for key in ("miou", "pixel_accuracy", "iou")}
 
@@ -249,6 +290,28 @@ def _interruptions() -> Iterator[list[int]]:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def _enough_memory(recipe: Recipe) -> Iterator[None]:
+    """Turns every way of running out of memory into one sentence that says what to try."""
+    try:
+        yield
+    except Exception as error:  # OpenCV's own derive from no other class, and only augment imports it
+        text = str(error).lower()
+        if not isinstance(error, MemoryError | torch.OutOfMemoryError) and not any(words in text for words in _NO_MEMORY):
+            raise
+        height, width = recipe.crop
+        smaller = _less(height), _less(width)
+        ways = [f"--batch {recipe.batch // 2}"] if recipe.batch >= 4 else []
+        ways += [f"--crop {smaller[0]} {smaller[1]}"] if smaller != recipe.crop else []
+        advice = f"try {' or '.join(ways)}, in another --out" if ways else "no smaller ones are possible, so free some"
+        raise FastSCNNError(f"Out of memory at --batch {recipe.batch} and --crop {height} {width}; {advice}.") from error
+
+
+def _less(side: int) -> int:
+    """About 0.7 of a side, so that a patch takes half the memory; a multiple of the deepest stage's 32 pixels."""
+    return max(MIN_SIDE, int(side * 0.7) // 32 * 32)
 
 
 def _keep_freed_memory() -> None:
