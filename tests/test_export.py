@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,10 +20,11 @@ from fastscnn.arrays import UInt8Array
 from fastscnn.card import KEY, Card
 from fastscnn.errors import FastSCNNError
 from fastscnn.labels import LabelSet
-from fastscnn.learn import checkpoint
+from fastscnn.learn import checkpoint, quantize
 from fastscnn.learn import export as module
 from fastscnn.learn.export import Agreement, export
 from fastscnn.learn.model import FastSCNN
+from fastscnn.learn.quantize import Layer
 from fastscnn.learn.runtime import TorchRuntime
 from fastscnn.runtimes.onnx import OnnxRuntime
 from fastscnn.segmenter import Segmenter
@@ -190,6 +193,60 @@ def test_the_gate(
 def test_a_gate_needs_data(traced: Exported, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["export", str(traced.weights), "--out", str(tmp_path / "model.onnx"), "--gate", "1"]) == 1
     assert "give --data too" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+INT8 = ["--int8", "--calibration", "train", "--split", "val"]
+
+
+def test_int8_at_the_command_line(
+    traced: Exported, tiny_dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "model.int8.onnx"
+    assert cli.main(["export", str(traced.weights), "--out", str(out), "--data", str(tiny_dataset), *INT8]) == 0
+    printed = capsys.readouterr().out
+    assert "IoU in % on tiny val, 3 images" in printed
+    assert "int8: 57 of 57 layers, calibrated on 6 images of tiny train" in printed
+    assert list(tmp_path.iterdir()) == [out]
+    assert out.stat().st_size < 0.4 * traced.file.stat().st_size
+    runtime, plain = OnnxRuntime(out, 1), OnnxRuntime(traced.file, 1)
+    assert runtime.precision == "int8"
+    assert runtime.card == dataclasses.replace(plain.card, precision="int8")
+    for batch, height, width in ((2, 96, 128), (1, 65, 131)):
+        pictures = scenes(batch, height, width)
+        got, expected = runtime(pictures), plain(pictures)
+        assert got.shape == expected.shape
+        assert 0 < np.linalg.norm(got - expected) < 0.7 * np.linalg.norm(expected)  # random weights bear int8 badly: 0.5
+
+
+def test_int8_that_fails_the_gate_is_not_written(
+    traced: Exported, tiny_dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No loss is small enough for a negative gate; the attempts are two, and of the float32 file itself."""
+    layers = [Layer("classifier.3", ("node",), 12.345)]
+
+    def attempts(exported: Path, pictures: object, accept: Callable[[Path, list[Layer]], bool], stage: object) -> None:
+        assert not accept(exported, [])
+        assert not accept(exported, layers)
+
+    monkeypatch.setattr(quantize, "quantize", attempts)
+    out = tmp_path / "model.onnx"
+    out.write_bytes(b"before")
+    words = ["export", str(traced.weights), "--out", str(out), "--data", str(tiny_dataset), *INT8, "--gate", "-0.5"]
+    assert cli.main(words) == 1
+    captured = capsys.readouterr()
+    assert out.read_bytes() == b"before"
+    assert "model.onnx: not written, because int8 loses more than -0.5 points of IoU" in " ".join(captured.err.split())
+    printed = " ".join(captured.out.split())
+    assert "int8 with 0 layers in float32 loses 0.000 points of IoU where the gate is -0.5" in printed
+    assert "int8 with 1 layers in float32 loses 0.000 points" in printed
+    assert "classifier.3" in printed
+    assert "12.35" in printed or "12.34" in printed
+
+
+def test_int8_needs_data(traced: Exported, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["export", str(traced.weights), "--out", str(tmp_path / "model.onnx"), "--int8"]) == 1
+    assert "int8: needs labelled images; give --data too" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
 

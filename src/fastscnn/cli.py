@@ -28,7 +28,9 @@ from fastscnn.version import __version__
 
 if TYPE_CHECKING:
     from fastscnn.arrays import Int64Array, UInt8Array
+    from fastscnn.datasets import DatasetSpec
     from fastscnn.inputs import Job
+    from fastscnn.learn.quantize import Layer
     from fastscnn.learn.train import Progress as TrainingProgress
     from fastscnn.segmentation import Segmentation
     from fastscnn.segmenter import Segmenter, Size
@@ -40,6 +42,7 @@ _PLAIN_SECONDS = 30.0  # between two lines of progress where there is no termina
 
 Paths = tyro.conf.Positional[tuple[Path, ...]]
 Spec = tyro.conf.Positional[str]
+_Scores = dict[str, float | None]
 
 
 def segment(
@@ -221,6 +224,8 @@ def export(
     data: str | None = None,
     split: str = "val",
     gate: float | None = None,
+    int8: bool = False,
+    calibration: str = "train",
 ) -> int:
     """Write weights as an ONNX file that runs at any size, compared with PyTorch before it is kept.
 
@@ -230,18 +235,28 @@ def export(
         data: A dataset on which to compare the scores before and after.
         split: Of that dataset.
         gate: Fail where the IoU of a class, or the mIoU, falls by more than this many points.
+        int8: Quantise what was compared with PyTorch; layers that lose too much for --gate stay in float32.
+        calibration: The split of the dataset whose images tell the ranges for --int8.
     """
-    exporting = _training("export")
-    if gate is not None and data is None:
-        raise FastSCNNError("gate: needs labelled images; give --data too.")
+    from fastscnn import datasets
 
-    def accept(candidate: Path) -> None:
-        worst = _compare_scores(weights, candidate, data, split) if data else 0.0
-        if gate is not None and worst > gate:
-            raise FastSCNNError(f"{out}: not written, because it loses {worst:.3f} points of IoU where the gate is {gate}.")
+    exporting = _training("export")
+    for flag, given in {"gate": gate is not None, "int8": int8}.items():
+        if given and data is None:
+            raise FastSCNNError(f"{flag}: needs labelled images; give --data too.")
+    dataset = datasets.load(data) if data else None
+
+    def finish(candidate: Path) -> bytes:
+        if dataset and int8:
+            return _quantize(candidate, out, dataset, calibration, split, gate)
+        if dataset:
+            worst = _compare_scores(_scores(weights, dataset, split), _scores(candidate, dataset, split), dataset, split)
+            if gate is not None and worst > gate:
+                raise FastSCNNError(f"{out}: not written, because it loses {worst:.3f} points of IoU where the gate is {gate}.")
+        return candidate.read_bytes()
 
     table = Table("batch", "size", "largest difference of a logit", "equal labels %", title="ONNX Runtime against PyTorch")
-    for agreement in exporting.export(weights, out, accept):
+    for agreement in exporting.export(weights, out, finish):
         size = f"{agreement.height}x{agreement.width}"
         table.add_row(str(agreement.batch), size, f"{agreement.logits:.1e}", f"{agreement.labels:.3f}")
     _out.print(table)
@@ -512,19 +527,47 @@ def _print_summary(segmenter: Segmenter, times: list[dict[str, float]], shares: 
     _out.print(f"{len(times)} labelled; results in {out}", soft_wrap=True)
 
 
-def _compare_scores(weights: Path, exported: Path, data: str, split: str) -> float:
-    """Prints the IoU of each class in PyTorch and in ONNX Runtime; returns the largest loss in points."""
-    from fastscnn import datasets
+def _quantize(exported: Path, out: Path, dataset: DatasetSpec, calibration: str, split: str, gate: float | None) -> bytes:
+    """An exported file in int8 that passes the gate; prints the scores of each attempt beside those in float32."""
+    quantising = _training("quantize")
+    before = _scores(exported, dataset, split)
+    pictures = quantising.calibration_images(dataset, calibration, _load(exported, "auto", None, None).card.size)
+
+    def accept(attempt: Path, kept: Sequence[Layer]) -> bool:
+        if kept:
+            layers = Table("kept in float32", "error of the logits %", title="the layers that lose most when quantised alone")
+            for layer in kept:
+                layers.add_row(layer.name, f"{layer.error:.2f}")
+            _out.print(layers)
+        worst = _compare_scores(before, _scores(attempt, dataset, split), dataset, split)
+        passed = gate is None or worst <= gate
+        if not passed:
+            _out.print(f"int8 with {len(kept)} layers in float32 loses {worst:.3f} points of IoU where the gate is {gate}")
+        return passed
+
+    quantized = quantising.quantize(exported, pictures, accept, _progress)
+    if quantized is None:
+        raise FastSCNNError(f"{out}: not written, because int8 loses more than {gate} points of IoU even with half of the "
+                            "layers in float32; give a larger --gate, or leave out --int8.")
+    _out.print(f"int8: {quantized.layers - len(quantized.kept)} of {quantized.layers} layers, "
+               f"calibrated on {len(pictures)} images of {dataset.name} {calibration}")
+    made: bytes = quantized.data
+    return made
+
+
+def _scores(weights: Path, dataset: DatasetSpec, split: str) -> _Scores:
+    """IoU of each class in percent, None where it is absent, and the mIoU."""
     from fastscnn.evaluate import evaluate as score
 
-    dataset = datasets.load(data)
-    pairs = dataset.pairs(split)
-    reports = []
-    for file in (weights, exported):
-        with _progress(f"evaluate {file.name}") as advance:
-            reports.append(score(_load(file, "auto", None, None), dataset, pairs, advance).to_dict())
-    before, after = ({**report["iou"], "mIoU": report["miou"]} for report in reports)
-    table = Table("class", "before", "after", "change", title=f"IoU in % on {dataset.name} {split}, {len(pairs)} images")
+    with _progress(f"evaluate {weights.name}") as advance:
+        report = score(_load(weights, "auto", None, None), dataset, dataset.pairs(split), advance).to_dict()
+    return {**report["iou"], "mIoU": report["miou"]}
+
+
+def _compare_scores(before: _Scores, after: _Scores, dataset: DatasetSpec, split: str) -> float:
+    """Prints the IoU of each class before and after; returns the largest loss in points."""
+    images = len(dataset.pairs(split))
+    table = Table("class", "before", "after", "change", title=f"IoU in % on {dataset.name} {split}, {images} images")
     losses = [0.0]
     for name, old in before.items():
         new = after[name]

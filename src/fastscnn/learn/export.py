@@ -45,13 +45,13 @@ class Agreement:
     labels: float
 
 
-def export(weights: Path, out: Path, accept: Callable[[Path], None] | None = None) -> list[Agreement]:
+def export(weights: Path, out: Path, finish: Callable[[Path], bytes] = Path.read_bytes) -> list[Agreement]:
     """Writes the ONNX file of a .safetensors file: uint8 NHWC images of any number and size in, logits at 1/8 out.
 
     Args:
         weights: the .safetensors file.
         out: the .onnx file.
-        accept: called with the finished file before it is kept; raises what keeps `out` from being written.
+        finish: called with the compared file; gives what to write, or raises what keeps `out` from being written.
 
     Returns:
         How it compares with PyTorch at three sizes it was not traced at.
@@ -71,9 +71,8 @@ def export(weights: Path, out: Path, accept: Callable[[Path], None] | None = Non
         for agreement in agreements:
             if not (agreement.logits <= _LOGITS and agreement.labels >= _LABELS):  # so that NaN is refused
                 raise FastSCNNError(f"{out}: not written, because ONNX Runtime and PyTorch disagree on it: {agreement}.")
-        if accept:
-            accept(file)
-    files.write(out, data)
+        finished = finish(file)
+    files.write(out, finished)
     return agreements
 
 

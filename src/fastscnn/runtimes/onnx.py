@@ -16,7 +16,7 @@ _ERRORS_ONLY = 3
 
 
 class OnnxRuntime:
-    """An ONNX file made by `fastscnn export`, run in float32.
+    """An ONNX file made by `fastscnn export`, run in the precision that its card names.
 
     Args:
         path: the file.
@@ -27,7 +27,6 @@ class OnnxRuntime:
     """
 
     name = "onnx"
-    precision = "float32"
 
     def __init__(self, path: Path, threads: int) -> None:
         options = onnxruntime.SessionOptions()
@@ -45,6 +44,7 @@ class OnnxRuntime:
         if card.KEY not in metadata:
             raise card.missing(path)
         self.card = card.Card.from_json(metadata[card.KEY], path)
+        self.precision = self.card.precision
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         if [image.name for image in inputs] != ["images"] or len(outputs) != 1 or len(outputs[0].shape) != 4:
             raise FastSCNNError(f"{path}: does not take `images` and give logits; export it again by `fastscnn export`.")

@@ -1,0 +1,262 @@
+"""int8: a network that still runs at any size, says what it is, and leaves in float32 what would spoil it."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from fastscnn import datasets, images
+from fastscnn.arrays import UInt8Array
+from fastscnn.card import KEY, Card
+from fastscnn.evaluate import evaluate
+from fastscnn.labels import LabelSet
+from fastscnn.learn.quantize import Layer, Quantized, calibration_images, quantize
+from fastscnn.runtimes.onnx import OnnxRuntime
+from fastscnn.segmenter import Segmenter
+from fastscnn.weights import bundled
+
+CARD = Card(LabelSet(("sky", "road", "car")), (64, 96), recipe={"lr": 0.1}, parameters_sha256="0" * 64)
+LAYERS = {"deep.depthwise", "deep.wide", "deep.narrow", "Add after deep.narrow", "classifier"}
+SPOILT = {"deep.wide", "deep.narrow"}  # between them, one channel of 1000 times the others' range, which nothing reads
+
+
+@pytest.fixture(scope="module")
+def float32(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A network of a first layer and five more in float32, logits of three classes at 1/8."""
+    draw = np.random.default_rng(0)
+    weights = {
+        "stem": draw.normal(0, 0.3, (8, 3, 3, 3)),
+        "deep.depthwise": draw.normal(0, 0.4, (8, 1, 3, 3)),
+        "deep.wide": draw.normal(0, 0.4, (8, 8, 1, 1)),
+        "deep.narrow": draw.normal(0, 0.4, (8, 8, 1, 1)),
+        "classifier": draw.normal(0, 0.4, (3, 8, 1, 1)),
+    }
+    weights["deep.wide"][0] *= 1000
+    weights["deep.narrow"][:, 0] = 0
+
+    def conv(name: str, read: str, stride: int = 1) -> onnx.NodeProto:
+        return helper.make_node(
+            "Conv",
+            [read, f"{name}.weight", f"{name}.bias"],
+            [name],
+            name=f"node {name}",
+            strides=[stride] * 2,
+            pads=[weights[name].shape[2] // 2] * 4,
+            group=8 if name == "deep.depthwise" else 1,
+        )
+
+    nodes = [
+        helper.make_node("Transpose", ["images"], ["planes"], perm=[0, 3, 1, 2]),
+        helper.make_node("Cast", ["planes"], ["float"], to=TensorProto.FLOAT),
+        helper.make_node("Div", ["float", "white"], ["scaled"]),
+        conv("stem", "scaled", 2),
+        helper.make_node("Relu", ["stem"], ["stem relu"], name="node stem relu"),
+        conv("deep.depthwise", "stem relu", 2),
+        conv("deep.wide", "deep.depthwise"),
+        conv("deep.narrow", "deep.wide"),
+        helper.make_node("Add", ["deep.depthwise", "deep.narrow"], ["sum"], name="node sum"),
+        helper.make_node("Relu", ["sum"], ["sum relu"], name="node sum relu"),
+        conv("classifier", "sum relu", 2),
+        helper.make_node("Shape", ["images"], ["size"]),
+        helper.make_node("Add", ["size", "size"], ["sizes"], name="node sizes"),  # of no feature map: stays as it is
+        helper.make_node("Cast", ["sizes"], ["unread"], to=TensorProto.FLOAT),
+        helper.make_node("Identity", ["classifier"], ["logits"]),
+    ]
+    tensors = [numpy_helper.from_array(np.array(255, np.float32), "white")]
+    for name, weight in weights.items():
+        tensors.append(numpy_helper.from_array(weight.astype(np.float32), f"{name}.weight"))
+        tensors.append(numpy_helper.from_array(draw.normal(0, 0.1, len(weight)).astype(np.float32), f"{name}.bias"))
+    given = helper.make_tensor_value_info("images", TensorProto.UINT8, ["batch", "height", "width", 3])
+    result = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", 3, "rows", "columns"])
+    graph = helper.make_graph(nodes, "small", [given], [result], tensors)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    helper.set_model_props(model, {KEY: CARD.to_json()})
+    onnx.checker.check_model(model)
+    file = tmp_path_factory.mktemp("float32") / "model.onnx"
+    file.write_bytes(model.SerializeToString())
+    return file
+
+
+@pytest.fixture(scope="module")
+def pictures() -> list[UInt8Array]:
+    return blotches(6, 64, 96)
+
+
+def blotches(count: int, height: int, width: int) -> list[UInt8Array]:
+    """Smooth spots of all colours."""
+    spots = np.random.default_rng(count).integers(0, 256, (count, 6, 9, 3), np.uint8)
+    return [images.resize(image, (height, width)) for image in spots]
+
+
+@contextmanager
+def silent(what: str) -> Iterator[Callable[[int, int], None]]:
+    yield lambda done, total: None
+
+
+def error(file: Path, reference: Path, pictures: Sequence[UInt8Array]) -> float:
+    """Of the logits in percent of their own size."""
+    batch = np.stack(pictures)
+    expected, got = OnnxRuntime(reference, 1)(batch), OnnxRuntime(file, 1)(batch)
+    return 100 * float(np.linalg.norm(got - expected) / np.linalg.norm(expected))
+
+
+@pytest.fixture(scope="module")
+def good(float32: Path, pictures: list[UInt8Array]) -> Quantized:
+    """The first attempt within 8 % of the float32 logits."""
+    made = quantize(float32, pictures, lambda file, kept: error(file, float32, pictures) < 8, silent)
+    assert made is not None
+    return made
+
+
+@pytest.fixture
+def int8(good: Quantized, tmp_path: Path) -> Path:
+    file = tmp_path / "int8.onnx"
+    file.write_bytes(good.data)
+    return file
+
+
+def test_what_spoils_it_stays_in_float32(float32: Path, pictures: list[UInt8Array]) -> None:
+    attempts: list[tuple[float, list[str]]] = []
+
+    def accept(file: Path, kept: Sequence[Layer]) -> bool:
+        attempts.append((error(file, float32, pictures), [layer.name for layer in kept]))
+        return attempts[-1][0] < 8
+
+    made = quantize(float32, pictures, accept, silent)
+    assert made is not None
+    assert made.layers == len(LAYERS)
+    assert [len(kept) for _, kept in attempts] == [0, 1, 2]
+    assert set(attempts[-1][1]) == {layer.name for layer in made.kept} == SPOILT
+    assert attempts[0][0] > 10 * attempts[-1][0]
+    assert made.kept[0].error >= made.kept[1].error > 10
+    assert {layer.nodes for layer in made.kept} == {("node deep.wide",), ("node deep.narrow",)}
+
+
+def test_what_is_good_at_once_is_compared_no_further(float32: Path, pictures: list[UInt8Array]) -> None:
+    stages: list[str] = []
+    told: list[tuple[int, int]] = []
+
+    @contextmanager
+    def stage(what: str) -> Iterator[Callable[[int, int], None]]:
+        stages.append(what)
+        yield lambda done, total: told.append((done, total))
+
+    made = quantize(float32, pictures, lambda file, kept: True, stage)
+    assert made is not None
+    assert made.kept == ()
+    assert stages == ["calibrate"]
+    assert told == [(done, 6) for done in range(1, 7)]
+
+
+def test_attempts_end_at_half_of_the_layers(float32: Path, pictures: list[UInt8Array]) -> None:
+    kept: list[tuple[str, ...]] = []
+
+    def refuse(file: Path, layers: Sequence[Layer]) -> bool:
+        kept.append(tuple(layer.name for layer in layers))
+        return False
+
+    assert quantize(float32, pictures, refuse, silent) is None
+    assert [len(names) for names in kept] == [0, 1, 2]
+    assert kept[1] == kept[2][:1]
+    assert set(kept[2]) == SPOILT < LAYERS
+
+
+def test_it_runs_at_any_size(int8: Path, float32: Path) -> None:
+    for batch, height, width in ((1, 32, 32), (3, 65, 131), (2, 200, 96)):
+        pictures = blotches(batch, height, width)
+        assert OnnxRuntime(int8, 1)(np.stack(pictures)).shape == (batch, 3, -(-height // 8), -(-width // 8))
+        assert error(int8, float32, pictures) < 10
+    graph = onnx.load(int8).graph
+    assert [side.dim_param or side.dim_value for side in graph.input[0].type.tensor_type.shape.dim] == [
+        "batch", "height", "width", 3,
+    ]
+
+
+def test_weights_are_int8_without_the_last_bit(good: Quantized, int8: Path) -> None:
+    """Beyond 64, sums of two products overflow 16 bits on processors that have no VNNI."""
+    tensors = {tensor.name: tensor for tensor in onnx.load(int8).graph.initializer}
+    for name in ("deep.depthwise", "classifier"):
+        weight = numpy_helper.to_array(tensors[f"{name}.weight_quantized"])
+        assert weight.dtype == np.int8
+        assert np.abs(weight.astype(int)).reshape(len(weight), -1).max(1) == pytest.approx(64, abs=1)  # of each channel
+        assert f"{name}.weight" not in tensors
+    for name in ("stem", *(layer.name for layer in good.kept)):  # the first one always stays in float32
+        assert numpy_helper.to_array(tensors[f"{name}.weight"]).dtype == np.float32
+
+
+def test_the_card_says_int8(int8: Path) -> None:
+    runtime = OnnxRuntime(int8, 1)
+    assert runtime.precision == "int8"
+    assert runtime.card == dataclasses.replace(CARD, precision="int8")
+    assert {prop.key for prop in onnx.load(int8).metadata_props} == {KEY}
+
+
+def test_nothing_of_this_machine_is_inside(good: Quantized, float32: Path) -> None:
+    for path in (Path.cwd(), Path.home(), Path(onnx.__file__).parent, float32.parent):
+        assert str(path) == "/" or str(path).encode() not in good.data
+    assert b"ort.quant." not in good.data  # the folder that the quantizer works in
+
+
+def test_a_range_is_the_mean_over_images(float32: Path) -> None:
+    """Of the largest value in each image, not the largest in all."""
+    grey = [np.full((64, 96, 3), value, np.uint8) for value in (51, 102)]
+    made = quantize(float32, grey, lambda file, kept: True, silent)
+    assert made is not None
+    tensors = {tensor.name: numpy_helper.to_array(tensor) for tensor in onnx.load_from_string(made.data).graph.initializer}
+    model = onnx.load(float32)
+    model.graph.output.append(helper.make_empty_tensor_value_info("stem relu"))
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    largest = [float(session.run(["stem relu"], {"images": image[None]})[0].max()) for image in grey]
+    assert largest[1] > 1.5 * largest[0]
+    assert 255 * tensors["stem relu_scale"] == pytest.approx(np.mean(largest), rel=1e-5)
+
+
+def test_calibration_images_spread_over_the_split(tiny_dataset: Path) -> None:
+    data = datasets.load(str(tiny_dataset))
+    taken = calibration_images(data, "train", (48, 64))
+    expected = [images.resize(data.read(pair)[0], (48, 64)) for pair in data.pairs("train")]
+    assert len(taken) == 6
+    assert all(np.array_equal(one, other) for one, other in zip(taken, expected, strict=True))
+
+
+def test_calibration_takes_64_images_of_many(tiny_dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = datasets.load(str(tiny_dataset))
+    many = [datasets.Pair(Path(f"{number}.png"), Path("labels")) for number in range(367)]
+    read: list[int] = []
+
+    def fake(spec: datasets.DatasetSpec, pair: datasets.Pair) -> tuple[UInt8Array, UInt8Array]:
+        read.append(int(pair.image.stem))
+        return np.zeros((32, 32, 3), np.uint8), np.zeros((32, 32), np.uint8)
+
+    monkeypatch.setattr(datasets.DatasetSpec, "pairs", lambda spec, split: many)
+    monkeypatch.setattr(datasets.DatasetSpec, "read", fake)
+    assert len(calibration_images(data, "train", (32, 32))) == 64
+    assert (read[0], read[-1]) == (0, 366)
+    assert {after - before for before, after in itertools.pairwise(read)} == {5, 6}
+
+
+@pytest.mark.slow
+def test_the_bundled_weights_keep_their_scores(camvid_root: Path, tmp_path: Path) -> None:
+    """On every fourth image of CamVid's val, all layers in int8."""
+    data = datasets.load(f"camvid:{camvid_root}")
+    pairs = data.pairs("val")[::4]
+    plain = Segmenter.load(bundled("onnx"), threads=1)
+    file = tmp_path / "int8.onnx"
+    size = plain.card.size
+    made = quantize(bundled("onnx"), calibration_images(data, "train", size)[::4], lambda candidate, kept: True, silent)
+    assert made is not None
+    assert made.layers == 57
+    file.write_bytes(made.data)
+    assert file.stat().st_size < 0.4 * bundled("onnx").stat().st_size
+    before, after = (evaluate(segmenter, data, pairs) for segmenter in (plain, Segmenter.load(file, threads=1)))
+    assert after.precision == "int8"
+    assert abs(after.confusion.miou() - before.confusion.miou()) < 0.5
