@@ -1,13 +1,17 @@
-"""Writes the tables of docs/figures.md anew from the JSON files beside this script: python benchmarks/tables.py"""
+"""Writes the tables of docs/*.md anew from the JSON files beside this script: python benchmarks/tables.py"""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
+from ablation import TRIALS
+
 HERE = Path(__file__).parent
-FIGURES = HERE.parent / "docs" / "figures.md"
+DOCS = HERE.parent / "docs"
 
 
 def read(name: str) -> Any:
@@ -21,12 +25,16 @@ def table(head: list[str], rows: list[list[str]]) -> str:
 
 
 def accuracy() -> str:
-    """IoU by class on both engines."""
-    onnx, torch = read("accuracy/camvid-test-onnx.json"), read("accuracy/camvid-test-torch.json")
-    rows = [[name, f"{iou:.2f}", f"{torch['iou'][name]:.2f}"] for name, iou in onnx["iou"].items()]
+    """IoU by class of the bundled weights, however they were run."""
+    columns = {
+        "ONNX Runtime": "onnx", "PyTorch": "torch", "int8": "int8", "input 450x600": "450x600", "input 720x960": "720x960",
+        "ms+flip": "ms-flip",
+    }
+    reports = [read(f"accuracy/camvid-test-{name}.json") for name in columns.values()]
+    rows = [[label, *(f"{report['iou'][label]:.2f}" for report in reports)] for label in reports[0]["iou"]]
     for name, key in (("**mIoU**", "miou"), ("pixels", "pixel_accuracy")):
-        rows.append([name, f"{onnx[key]:.2f}", f"{torch[key]:.2f}"])
-    return table(["CamVid test, %", "ONNX Runtime", "PyTorch"], rows)
+        rows.append([name, *(f"{report[key]:.2f}" for report in reports)])
+    return table(["CamVid test, %", *columns], rows)
 
 
 def labels() -> str:
@@ -51,14 +59,58 @@ def speed() -> str:
     return table(["p50 / p95", "360x480", "1024x2048"], rows)
 
 
+def ablation() -> str:
+    """Each trial beside the one it changes: mean over its seeds, their range, and every class."""
+    runs: dict[str, list[Any]] = {name: [] for name in TRIALS}
+    for path in sorted((HERE / "accuracy" / "ablation").glob("*.json")):
+        run = json.loads(path.read_text())
+        runs[run["name"]].append(run)
+    classes = list(next(made for made in runs.values() if made)[0]["iou"])
+    rows = []
+    for name, trial in TRIALS.items():
+        made = runs[name]
+        if not made:
+            continue
+        scores = [run["miou"] for run in made]
+        seeds = {run["seed"] for run in made}
+        # Only seeds that both have are compared: seeds differ more than most means do.
+        against = [run["miou"] for run in runs.get(trial.against or "", ()) if run["seed"] in seeds]
+        paired = [run["miou"] for run in made if run["seed"] in {other["seed"] for other in runs.get(trial.against or "", ())}]
+        gain = f"{fmean(paired) - fmean(against):+.2f}" if against else ""
+        spread = f" ({min(scores):.2f} to {max(scores):.2f})" if len(scores) > 1 else ""
+        by_class = [f"{fmean(run['iou'][label] or 0 for run in made):.0f}" for label in classes]
+        rows.append([f"`{name}`", trial.what, str(len(made)), f"{fmean(scores):.2f}{spread}", gain, *by_class])
+    return table(["trial", "what", "seeds", "mIoU", "gain", *(label[:6] for label in classes)], rows)
+
+
+def training() -> str:
+    """Training speed of the three systems."""
+    systems = read("speed/training.json")["systems"]
+    names = {"ours": "`fastscnn train camvid`", "plain": "plain loop, same network", "mmseg": "mmsegmentation 1.2.2's model"}
+    ours = systems["ours"]["images_per_second"]
+    rows = [
+        [names[key], f"{figures['images_per_second']:.1f}", f"{ours / figures['images_per_second']:.1f}",
+         f"{figures['peak_memory_mib'] / 1024:.1f}"]
+        for key, figures in systems.items()
+    ]
+    return table(["system", "images/s", "ours is faster by", "peak memory, GiB"], rows)
+
+
+TABLES: Mapping[str, tuple[Callable[[], str], ...]] = {
+    "figures.md": (labels, speed),
+    "accuracy.md": (accuracy, ablation, training),
+}
+
+
 def main() -> None:
     """Replaces what stands between the marks of each table."""
-    text = FIGURES.read_text()
-    for make in (accuracy, labels, speed):
-        start, end = f"<!-- {make.__name__} -->\n", f"\n<!-- /{make.__name__} -->"
-        before, after = text.split(start)[0], text.split(end)[1]
-        text = before + start + make() + end + after
-    FIGURES.write_text(text)
+    for name, makers in TABLES.items():
+        text = (DOCS / name).read_text()
+        for make in makers:
+            start, end = f"<!-- {make.__name__} -->\n", f"\n<!-- /{make.__name__} -->"
+            before, after = text.split(start)[0], text.split(end)[1]
+            text = before + start + make() + end + after
+        (DOCS / name).write_text(text)
 
 
 if __name__ == "__main__":
