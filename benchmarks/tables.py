@@ -72,11 +72,10 @@ def ablation() -> str:
         if not made:
             continue
         scores = [run["miou"] for run in made]
-        seeds = {run["seed"] for run in made}
         # Only seeds that both have are compared: seeds differ more than most means do.
-        against = [run["miou"] for run in runs.get(trial.against or "", ()) if run["seed"] in seeds]
-        paired = [run["miou"] for run in made if run["seed"] in {other["seed"] for other in runs.get(trial.against or "", ())}]
-        gain = f"{fmean(paired) - fmean(against):+.2f}" if against else ""
+        before = {run["seed"]: run["miou"] for run in runs.get(trial.against or "", ())}
+        gains = [run["miou"] - before[run["seed"]] for run in made if run["seed"] in before]
+        gain = f"{fmean(gains):+.2f}" if gains else ""
         spread = f" ({min(scores):.2f} to {max(scores):.2f})" if len(scores) > 1 else ""
         by_class = [f"{fmean(run['iou'][label] or 0 for run in made):.0f}" for label in classes]
         rows.append([f"`{name}`", trial.what, str(len(made)), f"{fmean(scores):.2f}{spread}", gain, *by_class])

@@ -103,7 +103,6 @@ def train(
     _keep_freed_memory()
     size = recipe.size or images.size(pairs[0].image)
     steps = recipe.iterations or -(-recipe.epochs * len(pairs) // recipe.batch)
-    validate_every = recipe.validate_every * -(-len(pairs) // recipe.batch)
     card = Card(
         spec.label_set,
         size,
@@ -129,6 +128,7 @@ def train(
     durations: deque[float] = deque(maxlen=20)
     with _interruptions() as interrupted, _enough_memory(recipe):
         loader = Loader(spec, pairs, dataclasses.replace(recipe, size=size), threads=max(2, (os.cpu_count() or 2) - 1))
+        validate_every = recipe.validate_every * len(loader)
         for batch in loader.batches(state.step, stop):
             lr = _learning_rate(recipe, state.step, steps)
             state.losses.append(_step(state, batch, recipe, weights, lr, learned_from))
