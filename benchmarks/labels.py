@@ -1,10 +1,11 @@
-"""Times full-size labels by the lazy rule against interpolate-then-argmax in PyTorch, interleaved on the same threads.
+"""Times full-size labels by the lazy rule, compiled and in NumPy, against interpolate-then-argmax in PyTorch, interleaved.
 
     python benchmarks/labels.py [IMAGE ...] [--out FILE.json]
 
 The logits are those of the bundled weights on each image at 1024x2048 (without images: on the drawn scene), once as they
 are (11 classes) and once with 19: eight classes are added, each a copy of one that is there, lowered by 0 to 2, because
-the weights that would give 19 real ones need Cityscapes.
+the weights that would give 19 real ones need Cityscapes. PyTorch computes with two threads, the compiled kernel once with
+one and once with two, NumPy's form with one.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+from collections.abc import Callable
 from pathlib import Path
 from time import perf_counter
 
@@ -19,7 +21,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from fastscnn import Segmenter, images, scene, upsample
+from fastscnn import Segmenter, images, kernel, scene, upsample
 from fastscnn.arrays import Float32Array, UInt8Array
 
 SIZE, RUNS, THREADS = (1024, 2048), 15, 2
@@ -40,21 +42,27 @@ def untied(logits: Float32Array) -> np.typing.NDArray[np.bool_]:
 
 
 def measure(logits: Float32Array) -> dict[str, float]:
-    """Median milliseconds of both, their ratio run by run, and how many labels differ."""
-    ours, theirs = [], []
+    """Median milliseconds of each, PyTorch's over those of the kernel on as many threads, run by run, and how many labels
+    differ from PyTorch's."""
+    ways: dict[str, Callable[[], UInt8Array]] = {
+        "torch_ms": lambda: by_torch(logits),
+        "numpy_ms": lambda: upsample.labels_in_numpy(logits, SIZE),  # after PyTorch, whose idle threads spin for a while
+        "lazy_ms": lambda: upsample.labels(logits, SIZE, THREADS),
+        "one_thread_ms": lambda: upsample.labels(logits, SIZE),
+    }
+    times: dict[str, list[float]] = {name: [] for name in ways}
+    made = {}
     for _ in range(RUNS + 2):
-        start = perf_counter()
-        lazy = upsample.labels(logits, SIZE)
-        middle = perf_counter()
-        reference = by_torch(logits)
-        ours.append(middle - start)
-        theirs.append(perf_counter() - middle)
-    differ = lazy != reference
+        for name, way in ways.items():
+            start = perf_counter()
+            made[name] = way()
+            times[name].append(1e3 * (perf_counter() - start))
+    differ = made["lazy_ms"] != made["torch_ms"]
+    ratios = [theirs / ours for ours, theirs in zip(times["lazy_ms"][2:], times["torch_ms"][2:], strict=True)]
     return {
         "classes": len(logits),
-        "lazy_ms": 1e3 * statistics.median(ours[2:]),
-        "torch_ms": 1e3 * statistics.median(theirs[2:]),
-        "ratio": statistics.median(b / a for a, b in zip(ours[2:], theirs[2:], strict=True)),
+        **{name: statistics.median(taken[2:]) for name, taken in times.items()},
+        "ratio": statistics.median(ratios),
         "labels_that_differ": int(differ.sum()),
         "of_them_not_tied": int((differ & untied(logits)).sum()),
     }
@@ -66,6 +74,8 @@ def main() -> None:
     parser.add_argument("images", nargs="*", type=Path, metavar="IMAGE")
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
+    if kernel.KERNEL is None:
+        parser.error("there is no compiled kernel to time: pip install -v -e . compiles it, or says why not.")
     torch.set_num_threads(THREADS)
     segmenter = Segmenter.load(threads=THREADS)
     frames = {path.name: images.resize(images.read(path), SIZE) for path in arguments.images}

@@ -6,51 +6,53 @@ largest corner reaches the best smallest corner of any class can win, and only t
 few cells are disputed, and those between two or three classes. The result is that of interpolate-then-argmax
 (align_corners False) on every pixel whose two best classes are not tied.
 
+`labels` does this in C where the kernel is installed (lazy.c), and in NumPy, as `labels_in_numpy`, where it is not.
 Where several passes over one image are averaged, no such short cut holds: `probabilities` interpolates everything.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
 
+from fastscnn import kernel
 from fastscnn.arrays import Float32Array, Int64Array, UInt8Array
 from fastscnn.errors import FastSCNNError
+from fastscnn.kernel import Axis
 
 _BLOCK = 1 << 16  # values worked on at a time: a quarter of a megabyte stays in the processor's cache
 
 
-@dataclass(frozen=True)
-class _Axis:
-    """How the output's pixels along one axis lie between the input's.
-
-    Cell k lies between inputs `low[k]` and `high[k]` and covers pixels `first[k]` to `last[k]`.
-    """
-
-    low: Int64Array  # [cells]
-    high: Int64Array  # [cells]
-    first: Int64Array  # [cells]
-    last: Int64Array  # [cells]
-    cell: Int64Array  # [pixels], the cell of each pixel
-    weight: Float32Array  # [pixels], share of the high input
-
-
-def labels(logits: Float32Array, size: tuple[int, int]) -> UInt8Array:
+def labels(logits: Float32Array, size: tuple[int, int], threads: int = 1) -> UInt8Array:
     """Class of every pixel: what bilinear interpolation to `size` and argmax over the classes give.
 
     Args:
         logits: float32 [C, h, w], C at most 255.
         size: (height, width) of the result, any.
+        threads: to compute with, at most; only the compiled kernel uses more than one, and only where it pays.
 
     Returns:
         uint8 [height, width]. Where classes tie, one of them.
 
     Raises:
-        FastSCNNError: NaN or infinity among the logits, wrong dtype or shape, or an empty size.
+        FastSCNNError: NaN or infinity among the logits, wrong dtype or shape, an empty size, or no thread.
     """
+    _check(logits, size)
+    if threads < 1:
+        raise FastSCNNError(f"threads: at least one is needed, not {threads}.")
+    if kernel.KERNEL is None:
+        return labels_in_numpy(logits, size)
+    result = kernel.KERNEL.labels(logits, _axis(logits.shape[1], size[0]), _axis(logits.shape[2], size[1]), threads)
+    if result is None:
+        raise _broken()
+    return result
+
+
+def labels_in_numpy(logits: Float32Array, size: tuple[int, int]) -> UInt8Array:
+    """What `labels` gives, without the compiled kernel: where that is missing, and to test it. Raises the same errors."""
     _check(logits, size)
     rows, columns = _axis(logits.shape[1], size[0]), _axis(logits.shape[2], size[1])
     coarse = argmax(logits)
@@ -136,12 +138,13 @@ def _broken() -> FastSCNNError:
     return FastSCNNError("The logits hold NaN or infinity: the weights are broken, and no label would be right.")
 
 
-def _axis(source: int, target: int) -> _Axis:
+@lru_cache(maxsize=16)  # the images of a video, or of a data set, have one size or few
+def _axis(source: int, target: int) -> Axis:
     pixel = np.arange(target)
     position = np.clip((pixel + 0.5) * (source / target) - 0.5, 0, None)
     low = np.minimum(position.astype(np.int64), source - 1)
     starts = np.flatnonzero(np.diff(low, prepend=-1))
-    return _Axis(
+    return Axis(
         low=low[starts],
         high=np.minimum(low[starts] + 1, source - 1),
         first=starts,
@@ -164,7 +167,7 @@ def _interpolated(logits: Float32Array, size: tuple[int, int]) -> Iterator[tuple
         yield block, values
 
 
-def _settle(logits: Float32Array, rows: _Axis, columns: _Axis, y: Int64Array, x: Int64Array, result: UInt8Array) -> None:
+def _settle(logits: Float32Array, rows: Axis, columns: Axis, y: Int64Array, x: Int64Array, result: UInt8Array) -> None:
     """Interpolates the cells (y, x), whose corners disagree, and writes their labels into `result`."""
     planes = np.ascontiguousarray(logits.reshape(len(logits), -1).T)  # [h * w, C]: one corner's classes lie together
     ends = [(row, column) for row in (rows.low[y], rows.high[y]) for column in (columns.low[x], columns.high[x])]
@@ -220,7 +223,7 @@ def _contest(
     return winner
 
 
-def _pixels(axis: _Axis, cells: Int64Array) -> Int64Array:
+def _pixels(axis: Axis, cells: Int64Array) -> Int64Array:
     """Pixels of each cell, [len(cells), most pixels of any cell]; shorter cells repeat their last."""
     most = int((axis.last - axis.first).max()) + 1
     pixels: Int64Array = np.minimum(axis.first[cells, None] + np.arange(most), axis.last[cells, None])

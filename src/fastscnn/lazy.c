@@ -1,0 +1,192 @@
+/* Full-size labels from logits at 1/8: upsample.py says what the rule is and why it holds, and its NumPy form is the
+ * oracle of this one. Every sum and product is NumPy's, in its order and in float32: compile with -ffp-contract=off.
+ */
+#include <math.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+    CHUNK = 8,         /* pixels worked on at a time: one AVX register of floats */
+    MOST_CLASSES = 255,
+    GAP = 16           /* floats between the classes of a copied row: without them, powers of two share a cache set */
+};
+
+/* One library serves every x86-64: where ifuncs exist, the loader picks the variant that the processor can run. */
+#if defined(__x86_64__) && defined(__GLIBC__) && defined(__has_attribute)
+#if __has_attribute(target_clones)
+#define EVERY_X86 __attribute__((target_clones("avx512f", "avx2", "default")))
+#endif
+#endif
+#ifndef EVERY_X86
+#define EVERY_X86
+#endif
+
+/* What is not inlined into the exported function would be compiled once, for the oldest processor. */
+#ifdef __GNUC__
+#define INLINED static inline __attribute__((always_inline))
+#else
+#define INLINED static inline
+#endif
+
+/* kernel.Axis: cell k lies between inputs low[k] and high[k] and covers pixels first[k] to last[k]. */
+struct axis {
+    int64_t cells;
+    const int64_t *low, *high, *first, *last;
+    const float *weight; /* of each pixel the share of the high input; CHUNK - 1 more values may be read */
+};
+
+/* One row of the logits, all classes side by side: cells look there instead of in planes far apart. */
+struct row {
+    float *values;   /* [classes, stride] */
+    int32_t *winner; /* [width] */
+};
+
+INLINED float least(float a, float b) { return a < b ? a : b; }
+INLINED float most(float a, float b) { return a > b ? a : b; }
+
+/* Copies a row of the logits and finds each column's first best class; nonzero where a value is NaN or infinite. */
+INLINED int take(const float *restrict logits, int64_t plane, int64_t classes, int64_t width, float *restrict best,
+                 float *restrict values, int32_t *restrict winner)
+{
+    int broken = 0;
+    for (int64_t x = 0; x < width; x++) {
+        best[x] = -INFINITY;
+        winner[x] = 0;
+    }
+    for (int64_t k = 0; k < classes; k++) {
+        const float *restrict from = logits + k * plane;
+        float *restrict to = values + k * (width + GAP);
+        for (int64_t x = 0; x < width; x++) {
+            const float value = from[x];
+            const int32_t better = -(value > best[x]); /* all bits or none: a branch, or ?:, keeps GCC from vectors */
+            to[x] = value;
+            broken |= !(value - value == 0); /* inf - inf is NaN, too */
+            winner[x] = ((int32_t)k & better) | (winner[x] & ~better);
+            best[x] = most(value, best[x]);
+        }
+    }
+    return broken;
+}
+
+/* Interpolates a cell whose corners disagree, and writes the labels of its `tall` by `wide` pixels. */
+INLINED void settle(const float *upper, const float *lower, int64_t classes, int64_t stride, int64_t low, int64_t high,
+                    const float *down, const float *right, int64_t tall, int64_t wide, uint8_t *labels, int64_t width)
+{
+    float a[MOST_CLASSES], b[MOST_CLASSES], c[MOST_CLASSES], d[MOST_CLASSES], largest[MOST_CLASSES];
+    float bound = -INFINITY; /* the best smallest corner: a class that nowhere reaches it cannot win */
+    for (int64_t k = 0; k < classes; k++) {
+        a[k] = upper[k * stride + low];
+        b[k] = upper[k * stride + high];
+        c[k] = lower[k * stride + low];
+        d[k] = lower[k * stride + high];
+        largest[k] = most(most(a[k], b[k]), most(c[k], d[k]));
+        bound = most(bound, least(least(a[k], b[k]), least(c[k], d[k])));
+    }
+    int32_t class_[MOST_CLASSES];
+    int64_t count = 0;
+    for (int64_t k = 0; k < classes; k++) { /* without a branch, which would be mispredicted */
+        class_[count] = (int32_t)k;
+        a[count] = a[k];
+        b[count] = b[k];
+        c[count] = c[k];
+        d[count] = d[k];
+        count += largest[k] >= bound;
+    }
+    for (int64_t y = 0; y < tall; y += CHUNK) {
+        float left[MOST_CLASSES][CHUNK], slope[MOST_CLASSES][CHUNK];
+        for (int64_t k = 0; k < count; k++)
+            for (int i = 0; i < CHUNK; i++) {
+                left[k][i] = a[k] + (c[k] - a[k]) * down[y + i];
+                slope[k][i] = b[k] + (d[k] - b[k]) * down[y + i] - left[k][i];
+            }
+        const int64_t rows = tall - y < CHUNK ? tall - y : CHUNK;
+        for (int64_t x = 0; x < wide; x += CHUNK) {
+            int32_t winner[CHUNK * CHUNK];
+            for (int64_t row = 0; row < rows; row++) {
+                float best[CHUNK];
+                int32_t leader[CHUNK];
+                for (int i = 0; i < CHUNK; i++) {
+                    best[i] = -INFINITY;
+                    leader[i] = 0;
+                }
+                for (int64_t k = 0; k < count; k++) {
+#ifdef __GNUC__
+#pragma GCC unroll 1 /* GCC would write eight pixels out before it tries vectors, and then finds none */
+#endif
+                    for (int i = 0; i < CHUNK; i++) {
+                        const float value = slope[k][row] * right[x + i] + left[k][row];
+                        const int32_t better = -(value > best[i]);
+                        leader[i] = (class_[k] & better) | (leader[i] & ~better);
+                        best[i] = most(value, best[i]);
+                    }
+                }
+                memcpy(winner + row * CHUNK, leader, sizeof leader);
+            }
+            uint8_t bytes[CHUNK * CHUNK];
+            for (int64_t i = 0; i < rows * CHUNK; i++) /* all rows at once: eight by eight GCC takes one by one */
+                bytes[i] = (uint8_t)winner[i];
+            for (int64_t row = 0; row < rows; row++) {
+                uint8_t *const to = labels + (y + row) * width + x;
+                if (wide - x >= CHUNK)
+                    memcpy(to, bytes + row * CHUNK, CHUNK); /* of known length: one store */
+                else
+                    memcpy(to, bytes + row * CHUNK, (size_t)(wide - x));
+            }
+        }
+    }
+}
+
+/* Labels the rows of cells from `start` up to `stop`, so that threads can share an image.
+ *
+ * logits [classes, height, width], labels [pixels of rows, pixels of columns]. Gives 0; 1 where a value is NaN or
+ * infinite, wherever it stands in the rows of the logits that fall to this range; 2 where memory is short.
+ *
+ * The number in the name is the interface's: raise it with every change of the arguments, so that a library that an
+ * older editable install left behind is not called.
+ */
+EVERY_X86 int fastscnn_labels_1(const float *logits, int64_t classes, int64_t height, int64_t width,
+                                const struct axis *rows, const struct axis *columns, int64_t start, int64_t stop,
+                                uint8_t *labels)
+{
+    const int64_t stride = width + GAP, pixels = columns->last[columns->cells - 1] + 1;
+    float *const memory = malloc((size_t)((2 * classes + 1) * stride) * sizeof(float));
+    int32_t *const winners = malloc((size_t)(2 * width) * sizeof(int32_t));
+    int broken = memory && winners ? 0 : 2;
+    struct row taken[2]; /* row y of the logits stands in place y modulo 2: a cell has two rows, one below the other */
+    for (int place = 0; place < 2 && !broken; place++) {
+        taken[place].values = memory + (1 + place * classes) * stride;
+        taken[place].winner = winners + place * width;
+    }
+    /* Rows that no cell needs, where the labels are smaller than the logits, are still searched for NaN: each of them by
+     * the range that comes next, those at the end by the last range. */
+    int64_t next = start == 0 ? 0 : rows->high[start - 1] + 1;
+    if (next > rows->low[start])
+        next = rows->low[start];
+    for (int64_t row = start; row <= stop && !broken; row++) {
+        const int64_t until = row < stop ? rows->high[row] : stop == rows->cells ? height - 1 : -1;
+        for (; next <= until; next++)
+            broken |= take(logits + next * width, height * width, classes, width, memory, taken[next & 1].values,
+                           taken[next & 1].winner);
+        if (row == stop || broken)
+            break;
+        const struct row upper = taken[rows->low[row] & 1], lower = taken[rows->high[row] & 1];
+        const int64_t first = rows->first[row], tall = rows->last[row] - first + 1;
+        uint8_t *const line = labels + first * pixels;
+        for (int64_t k = 0; k < columns->cells; k++)
+            memset(line + columns->first[k], upper.winner[columns->low[k]],
+                   (size_t)(columns->last[k] - columns->first[k] + 1));
+        for (int64_t y = 1; y < tall; y++)
+            memcpy(line + y * pixels, line, (size_t)pixels);
+        for (int64_t k = 0; k < columns->cells; k++) {
+            const int64_t low = columns->low[k], high = columns->high[k], left = columns->first[k];
+            const int32_t class_ = upper.winner[low];
+            if (class_ != upper.winner[high] || class_ != lower.winner[low] || class_ != lower.winner[high])
+                settle(upper.values, lower.values, classes, stride, low, high, rows->weight + first,
+                       columns->weight + left, tall, columns->last[k] - left + 1, line + left, pixels);
+        }
+    }
+    free(memory);
+    free(winners);
+    return broken;
+}
