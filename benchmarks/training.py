@@ -83,14 +83,14 @@ def mmseg() -> Callable[[], object]:
 
     warnings.filterwarnings("ignore")
     logging.disable(logging.WARNING)
-    import mmseg as package  # type: ignore[import-not-found]
-    import mmseg.models  # type: ignore[import-not-found]
+    import mmseg as package
+    import mmseg.models
     import torch
-    from mmengine.config import Config  # type: ignore[import-not-found]
-    from mmengine.registry import init_default_scope  # type: ignore[import-not-found]
-    from mmengine.structures import PixelData  # type: ignore[import-not-found]
-    from mmseg.registry import MODELS  # type: ignore[import-not-found]
-    from mmseg.structures import SegDataSample  # type: ignore[import-not-found]
+    from mmengine.config import Config
+    from mmengine.registry import init_default_scope
+    from mmengine.structures import PixelData
+    from mmseg.registry import MODELS
+    from mmseg.structures import SegDataSample
 
     init_default_scope("mmseg")
     folder = Path(package.__file__).parent / ".mim/configs/fastscnn"

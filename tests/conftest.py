@@ -21,7 +21,7 @@ _COLOURS = ("red", "green", "blue")
 WriteOnnx = Callable[..., Path]
 
 if find_spec("torch") is None:  # the core is tested without the training extra, too
-    _LEARN = ("model", "loss", "checkpoint", "train", "train_cli", "export", "quantize")
+    _LEARN = ("model", "loss", "checkpoint", "train", "train_cli", "export", "quantize", "stem", "cuda")
     collect_ignore = [f"test_{name}.py" for name in _LEARN]
 
 
@@ -105,7 +105,7 @@ def tiny_onnx(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny(tiny_onnx: Path) -> Segmenter:
     """The segmenter of `tiny_onnx`, at its card's 64x96."""
-    return Segmenter.load(tiny_onnx, threads=1)
+    return Segmenter.load(tiny_onnx, "onnx", threads=1)
 
 
 @pytest.fixture(scope="session")

@@ -22,7 +22,13 @@ def test_report(tiny: Segmenter, tiny_onnx: Path) -> None:
     facts = json.loads(report.to_json())
     stages = facts.pop("stages")
     assert list(stages) == ["decode", "resize", "network", "labels", "write", "frame"]
-    assert all(0 < stage["p50"] <= stage["p95"] for stage in stages.values())
+    assert all(0 < stage["p50"] <= stage["p95"] <= stage["p99"] for stage in stages.values())
+    roofline = facts.pop("roofline")
+    assert roofline["limit_ms"] == pytest.approx(
+        1e3 * max(roofline["operations"] / roofline["peak"], roofline["bytes"] / roofline["bandwidth"])
+    )
+    assert roofline["share"] == pytest.approx(100 * roofline["limit_ms"] / stages["network"]["p50"])
+    assert facts.pop("stream_fps") > 0
     parts = {name: stage for name, stage in stages.items() if name != "frame"}
     assert sum(part["p50"] for part in parts.values()) < 1.5 * stages["frame"]["p50"]
     assert sum(part["p95"] for part in parts.values()) > 0.5 * stages["frame"]["p50"]
@@ -32,7 +38,9 @@ def test_report(tiny: Segmenter, tiny_onnx: Path) -> None:
     assert facts.pop("processors") >= 1
     assert facts.pop("python").startswith("3.")
     assert facts == {
+        "protocol": "files",
         "size": [96, 128],
+        "streams": 1,
         "runs": 5,
         "warmup": 2,
         "runtime": "onnx",
@@ -49,10 +57,30 @@ def test_stages_of_every_frame_sum_to_the_frame(tiny: Segmenter) -> None:
     assert 0.5 * stages["frame"].p50 < parts <= stages["frame"].p50 + 1e-6
 
 
+@pytest.mark.parametrize(("protocol", "frames"), [("paper", 200), ("mmseg", 200)])
+def test_protocols_in_memory(tiny: Segmenter, protocol: str, frames: int) -> None:
+    calls: list[tuple[int, int]] = []
+    report = benchmark(tiny, (96, 128), protocol, progress=lambda done, total: calls.append((done, total)))
+    assert calls[-1] == (frames, frames)
+    assert list(report.stages) == ["resize", "network", "labels", "frame"]
+    assert report.runs + report.warmup == frames
+    assert report.stream_fps is None
+
+
+def test_the_network_runs_at_the_size_of_the_frame(tiny: Segmenter) -> None:
+    small, large = (benchmark(tiny, (side, side), runs=1, warmup=0).roofline for side in (64, 128))
+    assert large.operations > 3 * small.operations
+
+
+def test_an_unknown_protocol(tiny: Segmenter) -> None:
+    with pytest.raises(FastSCNNError, match=r"There is no protocol 'papre'\. Did you mean 'paper'"):
+        benchmark(tiny, (96, 128), "papre")
+
+
 @pytest.mark.parametrize(("runs", "warmup"), [(0, 1), (1, -1)])
 def test_wrong_counts(tiny: Segmenter, runs: int, warmup: int) -> None:
     with pytest.raises(FastSCNNError, match=f"not {runs} and {warmup}"):
-        benchmark(tiny, (96, 128), runs, warmup)
+        benchmark(tiny, (96, 128), "files", runs, warmup)
 
 
 def test_weights_that_are_in_no_file(tiny: Segmenter) -> None:

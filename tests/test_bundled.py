@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from dataclasses import asdict
 from pathlib import Path
@@ -19,7 +20,7 @@ from fastscnn.weights import bundled
 
 @pytest.fixture(scope="module")
 def segmenter() -> Segmenter:
-    return Segmenter.load()
+    return Segmenter.load(runtime="onnx", precision="float32")
 
 
 def test_card_names_classes_data_and_terms(segmenter: Segmenter) -> None:
@@ -31,12 +32,17 @@ def test_card_names_classes_data_and_terms(segmenter: Segmenter) -> None:
     assert (card.data.splits, card.data.images) == ("train+val", 468)
     assert dict(card.recipe) == json.loads(json.dumps(asdict(named("camvid"))))
     assert card.metrics["test"]["miou"] >= 58
+    for size in ((360, 480), (270, 360), (180, 240), (90, 120)):  # what a budget chooses from
+        assert card.miou(size) is not None
 
 
 def test_both_files_hold_the_same_weights(segmenter: Segmenter) -> None:
     tensors, _ = checkpoint.load_tensors(bundled("torch"))
+    described = Segmenter.load(runtime="torch").card
     assert checkpoint.digest(tensors) == segmenter.card.parameters_sha256
-    assert Segmenter.load(runtime="torch").card == segmenter.card
+    for card, precision in ((segmenter.card, "float32"), (Segmenter.load(runtime="onnx").card, "int8")):
+        assert dataclasses.replace(card, metrics=described.metrics, losses={}, precision="float32") == described
+        assert card.precision == precision
 
 
 def test_engines_agree_on_the_drawn_scene(segmenter: Segmenter) -> None:
@@ -44,6 +50,14 @@ def test_engines_agree_on_the_drawn_scene(segmenter: Segmenter) -> None:
     onnx = segmenter.segment(image).labels
     torch = Segmenter.load(runtime="torch").segment(image).labels
     assert np.mean(onnx == torch) >= 0.9999
+    assert np.mean(onnx == Segmenter.load().segment(image).labels) >= 0.98  # int8, which is what runs unasked
+
+
+def test_what_runs_unasked_costs_no_accuracy() -> None:
+    runtime = Segmenter.load().runtime
+    assert runtime.precision == "int8"
+    assert runtime.card.keeps_accuracy(runtime.name, "int8")
+    assert runtime.card.losses["onnx int8"]["worst"] <= 0.5
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -65,3 +79,6 @@ def test_camvid_test_split(segmenter: Segmenter, camvid_root: Path) -> None:
     reference = evaluate(Segmenter.load(runtime="torch"), spec, pairs).confusion.miou()
     assert shipped == pytest.approx(segmenter.card.metrics["test"]["miou"], abs=0.05)
     assert abs(shipped - reference) <= 0.05
+    fast = Segmenter.load()
+    assert evaluate(fast, spec, pairs).confusion.miou() == pytest.approx(fast.card.metrics["test"]["miou"], abs=0.1)
+    assert fast.card.metrics["test"]["miou"] >= shipped - 0.5

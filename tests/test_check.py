@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fastscnn import datasets, images
+from fastscnn import datasets, files, images
 from fastscnn.arrays import UInt8Array
 from fastscnn.datasets import DatasetSpec, Split, _files
-from fastscnn.datasets.check import CheckReport, check, default_cache
+from fastscnn.datasets.check import CheckReport, check
 from fastscnn.errors import FastSCNNError
 from fastscnn.labels import LabelSet
 
@@ -351,9 +351,9 @@ def test_default_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     for value, base in ((str(tmp_path / "x"), tmp_path / "x"), ("", tmp_path / ".cache"), ("relative", tmp_path / ".cache")):
         monkeypatch.setenv("XDG_CACHE_HOME", value)
-        assert default_cache() == base / "fastscnn" / "check"
+        assert files.cache("check") == base / "fastscnn" / "check"
     monkeypatch.delenv("XDG_CACHE_HOME")
-    assert default_cache() == tmp_path / ".cache" / "fastscnn" / "check"
+    assert files.cache("check") == tmp_path / ".cache" / "fastscnn" / "check"
 
 
 def test_counts_by_blocks() -> None:

@@ -90,7 +90,7 @@ def files_in(folder: str) -> list[str]:
 
 
 def test_segment_writes_labels_and_overlay(run: Run, tiny_onnx: Path, picture: Path, stripes: Scene) -> None:
-    code, out, err = run("segment", picture, "--weights", tiny_onnx, "--threads", 1)
+    code, out, err = run("segment", picture, "--weights", tiny_onnx, "--threads", 1, "--runtime", "onnx")
     assert (code, err) == (0, "")
     assert files_in("segmented") == ["stripes.labels.png", "stripes.overlay.jpg"]
     np.testing.assert_array_equal(images.read_ids(Path("segmented/stripes.labels.png")), stripes.labels)
@@ -283,7 +283,7 @@ def test_segment_where_nothing_can_be_written(run: Run, tiny_onnx: Path, picture
         (["--weights", "weights.pth"], "weights.pth: weights are .onnx or .safetensors"),
         (["--weights", "text.onnx"], "text.onnx: is no ONNX model"),
         (["--runtime", "onx"], "There is no runtime 'onx'. Did you mean 'onnx'?"),
-        (["--runtime", "torch"], "is run by the runtime onnx, not by torch"),
+        (["--runtime", "torch"], "is run by the runtimes openvino and onnx, not by torch"),
         (["--threads", "0"], "threads: must lie between 1 and 1024, not 0"),
     ],
 )
@@ -294,6 +294,45 @@ def test_wrong_weights_and_runtimes(run: Run, tiny_onnx: Path, picture: Path, wo
     assert (code, out) == (1, "")
     assert err.startswith("fastscnn: ")
     assert message in err
+
+
+def test_a_budget(run: Run, tiny_onnx: Path, picture: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fastscnn.budget._RUNS", 3)
+    words = ["segment", picture, "--weights", tiny_onnx, "--threads", 1, "--runtime", "onnx"]
+    code, _, err = run(*words, "--budget", "5000ms")
+    assert code == 0
+    assert "input 64x96:" in err
+    assert "for frames of 128x192, onnx float32; its card holds no mIoU for that input" in unfolded(err)
+    code, _, err = run(*words, "--budget", "0.0001")
+    assert code == 1
+    assert "budget: no input of the network is labelled in 0.0001 ms here; the fastest, " in err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--budget", "fast"], "budget: is milliseconds a frame, for example 33ms, not 'fast'"),
+        (["--budget", "33ms", "--size", "64x96"], "budget: chooses the size; leave --size out"),
+    ],
+)
+def test_wrong_budgets(run: Run, tiny_onnx: Path, picture: Path, words: list[str], message: str) -> None:
+    code, _, err = run("segment", picture, "--weights", tiny_onnx, *words)
+    assert code == 1
+    assert message in err
+
+
+def test_several_at_a_time_keep_their_order(run: Run, tiny_onnx: Path, stripes: Scene) -> None:
+    for index in range(9):
+        images.write(Path(f"photos/{index}.png"), np.roll(stripes.image, index, axis=1))
+    words = ["segment", "photos", "--weights", tiny_onnx, "--threads", 3]
+    code, out, _ = run(*words, "--json")
+    assert code == 0
+    assert [Path(json.loads(line)["image"]).stem for line in out.splitlines()] == [str(index) for index in range(9)]
+    for index in range(9):
+        labels = images.read_ids(Path(f"segmented/{index}.labels.png"))
+        assert np.mean(labels == np.roll(stripes.labels, index, axis=1)) > 0.75  # resizing blurs the borders
+    code, out, _ = run(*words)
+    assert "images per second from file to file, 3 at a time" in out
 
 
 def test_an_empty_folder(run: Run, tiny_onnx: Path) -> None:
@@ -307,7 +346,7 @@ def test_an_empty_folder(run: Run, tiny_onnx: Path) -> None:
 
 
 def test_evaluate(run: Run, tiny_onnx: Path, data: Path) -> None:
-    code, out, _ = run("evaluate", "--data", data, "--weights", tiny_onnx, "--json", "new/scores.json")
+    code, out, _ = run("evaluate", "--data", data, "--weights", tiny_onnx, "--runtime", "onnx", "--json", "new/scores.json")
     assert code == 0
     scores = json.loads(Path("new/scores.json").read_text())
     assert list(scores) == [
@@ -394,26 +433,48 @@ def test_a_split_spelled_wrongly(run: Run, tiny_onnx: Path, data: Path) -> None:
 
 
 def test_benchmark(run: Run, tiny_onnx: Path) -> None:
-    words = ["--weights", tiny_onnx, "--size", "96x128", "--runs", 2, "--warmup", 0, "--threads", 1]
-    code, out, _ = run("benchmark", *words, "--json", "bench.json")
+    words = ["--weights", tiny_onnx, "--runtime", "onnx", "--runs", 2, "--warmup", 0, "--threads", 1]
+    code, out, _ = run("benchmark", *words, "--sizes", "96x128", "--json", "bench.json")
     assert code == 0
-    assert "frames per second from file to file, 2 runs after 0" in out
-    assert "96x128, onnx float32, 1 threads" in unfolded(out)
-    assert json.loads(Path("bench.json").read_text())["runs"] == 2
+    shown = unfolded(out)
+    assert "frames per second, JPEG file to PNG file of labels; 2 after 0" in shown
+    assert "frames per second with 1 at a time" in shown
+    assert "96x128, onnx float32, 1 threads" in shown
+    assert "% of the limit" in shown
+    (report,) = json.loads(Path("bench.json").read_text())["reports"]
+    assert report["runs"] == 2
+
+
+def test_benchmark_of_several_sizes(run: Run, tiny_onnx: Path) -> None:
+    pytest.importorskip("matplotlib")
+    words = ["--weights", tiny_onnx, "--runtime", "onnx", "--runs", 2, "--warmup", 0, "--threads", 1]
+    sizes = ("--sizes", "96x128,64x64", "--protocol", "paper")
+    code, out, _ = run("benchmark", *words, *sizes, "--json", "bench.json", "--plot", "growth.svg")
+    assert code == 0
+    assert "megapixels" in out
+    assert "the paper's: frame in memory to labels" in unfolded(out)
+    reports = json.loads(Path("bench.json").read_text())["reports"]
+    assert [report["size"] for report in reports] == [[96, 128], [64, 64]]
+    assert [report["protocol"] for report in reports] == ["paper", "paper"]
+    assert Path("growth.svg").read_text().startswith("<?xml")
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--size", "native"], "size: of the frame is HxW, for example 1024x2048, not 'native'"),
-        (["--size", "40x40"], "A scene of 40x40 is too small"),
-        (["--size", "96x128", "--runs", "0"], "runs: must be at least 1"),
+        (["--sizes", "native"], "sizes: of the frame are HxW, for example 512x1024,1024x2048, not 'native'"),
+        (["--sizes", "40x40"], "A scene of 40x40 is too small"),
+        (["--sizes", "96x128", "--runs", "0"], "runs: must be at least 1"),
+        (["--sizes", "96x128", "--protocol", "mine"], "There is no protocol 'mine'"),
+        (["--precision", "int8"], "in float32 or bfloat16, not in int8"),
+        (["--precision", "int4"], "There is no precision 'int4'. Did you mean 'int8'"),
+        (["--sizes", "64x64", "--runs", "1", "--against", "nowhere"], "nowhere: holds no Python; give the virtual environment"),
     ],
 )
 def test_wrong_benchmarks(run: Run, tiny_onnx: Path, words: list[str], message: str) -> None:
-    code, out, err = run("benchmark", "--weights", tiny_onnx, *words)
-    assert (code, out) == (1, "")
-    assert message in err
+    code, _, err = run("benchmark", "--weights", tiny_onnx, *words)
+    assert code == 1
+    assert message in unfolded(err)
 
 
 # the frame around the commands

@@ -17,9 +17,9 @@ from fastscnn.runtimes.onnx import OnnxRuntime
 
 
 def test_facts(tiny_onnx: Path) -> None:
-    runtime = runtimes.load(tiny_onnx, threads=2)
+    runtime = runtimes.load(tiny_onnx, "onnx", threads=2)
     assert runtime.card == Card(LabelSet(("red", "green", "blue")), (64, 96))
-    assert (runtime.name, runtime.precision, runtime.threads) == ("onnx", "float32", 2)
+    assert (runtime.name, runtime.precision, runtime.threads, runtime.streams) == ("onnx", "float32", 2, 1)
     assert runtimes.load(tiny_onnx).threads >= 1
     assert isinstance(runtimes.load(tiny_onnx, "onnx"), OnnxRuntime)
 
@@ -27,7 +27,7 @@ def test_facts(tiny_onnx: Path) -> None:
 @pytest.mark.parametrize(("batch", "height", "width"), [(1, 32, 32), (2, 33, 47), (3, 40, 41)])
 def test_logits(tiny_onnx: Path, batch: int, height: int, width: int) -> None:
     images = np.random.default_rng(0).integers(0, 256, (batch, height, width, 3)).astype(np.uint8)
-    logits = runtimes.load(tiny_onnx, threads=1)(images)
+    logits = runtimes.load(tiny_onnx, "onnx", threads=1)(images)
     assert logits.dtype == np.float32
     assert logits.flags.c_contiguous
     np.testing.assert_allclose(logits, images[:, ::8, ::8].transpose(0, 3, 1, 2) / 16, rtol=1e-6)
@@ -37,14 +37,14 @@ def test_logits(tiny_onnx: Path, batch: int, height: int, width: int) -> None:
 def test_logits_of_images_in_any_memory_layout(tiny_onnx: Path) -> None:
     images = np.random.default_rng(0).integers(0, 256, (1, 80, 64, 3)).astype(np.uint8)
     flipped = images[:, ::-1, ::2]
-    runtime = runtimes.load(tiny_onnx, threads=1)
+    runtime = runtimes.load(tiny_onnx, "onnx", threads=1)
     np.testing.assert_array_equal(runtime(flipped), runtime(flipped.copy()))
 
 
 def test_the_suffix_may_shout(tiny_onnx: Path, tmp_path: Path) -> None:
     loud = tmp_path / "TINY.ONNX"
     loud.write_bytes(tiny_onnx.read_bytes())
-    assert runtimes.load(loud).name == "onnx"
+    assert runtimes.load(loud, "onnx").name == "onnx"
 
 
 @pytest.mark.parametrize("share", [0, 0.3, 0.9])
@@ -53,7 +53,7 @@ def test_truncated(tiny_onnx: Path, tmp_path: Path, share: float) -> None:
     path = tmp_path / "cut.onnx"
     path.write_bytes(data[: int(share * len(data))])
     with pytest.raises(FastSCNNError, match=r"cut\.onnx: "):
-        runtimes.load(path)
+        runtimes.load(path, "onnx")
 
 
 @pytest.mark.parametrize("data", [b"", b"hello", b"PK\3\4", b"\x89PNG\r\n\x1a\n", bytes(1000), pickle.dumps([1, 2])])
@@ -61,7 +61,7 @@ def test_no_onnx(tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "no.onnx"
     path.write_bytes(data)
     with pytest.raises(FastSCNNError, match=r"no\.onnx: is no ONNX model"):
-        runtimes.load(path)
+        runtimes.load(path, "onnx")
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_no_onnx(tmp_path: Path, data: bytes) -> None:
 def test_cards_that_do_not_fit(tmp_path: Path, write_onnx: WriteOnnx, metadata: dict[str, str], message: str) -> None:
     path = write_onnx(tmp_path / "odd.onnx", metadata=metadata)
     with pytest.raises(FastSCNNError, match=rf"odd\.onnx: {message}"):
-        runtimes.load(path)
+        runtimes.load(path, "onnx")
 
 
 @pytest.mark.parametrize("here", [False, True], ids=["beside the file", "in the working folder"])
@@ -89,7 +89,7 @@ def test_weights_in_another_file_are_refused(
     if here:
         monkeypatch.chdir(tmp_path)
     with pytest.raises(FastSCNNError, match=r"split\.onnx: is no ONNX model that can be run"):
-        runtimes.load(path)
+        runtimes.load(path, "onnx")
 
 
 @pytest.mark.parametrize("name", ["a.pth", "a.pt", "a.pkl", "a.bin", "a", "a.onnx.gz"])
@@ -97,7 +97,7 @@ def test_other_files_are_not_opened(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
     path.write_bytes(pickle.dumps(Trap()))
     with pytest.raises(FastSCNNError, match=r"weights are \.onnx or \.safetensors.*pickles among them, are not read"):
-        runtimes.load(path)
+        runtimes.load(path, "onnx")
 
 
 class Trap:
@@ -110,7 +110,7 @@ class Trap:
 def test_missing_files(tmp_path: Path) -> None:
     for path in (tmp_path / "none.onnx", tmp_path / "none.pth", tmp_path):
         with pytest.raises(FastSCNNError, match="no such weight file"):
-            runtimes.load(path)
+            runtimes.load(path, "onnx")
     with pytest.raises(FastSCNNError, match=r"none\.onnx: cannot be read \(No such file"):
         OnnxRuntime(tmp_path / "none.onnx", 1)
 
@@ -120,8 +120,8 @@ def test_missing_files(tmp_path: Path) -> None:
     [
         ("onx", "There is no runtime 'onx'. Did you mean 'onnx'"),
         ("TORCH ", "Did you mean 'torch'"),
-        ("", "There is no runtime ''. Known: auto, onnx, torch"),
-        ("torch", r"tiny\.onnx: is run by the runtime onnx, not by torch"),
+        ("", "There is no runtime ''. Known: auto, cuda, onnx, openvino, torch"),
+        ("torch", r"tiny\.onnx: is run by the runtimes openvino and onnx, not by torch"),
     ],
 )
 def test_wrong_runtimes(tiny_onnx: Path, runtime: str, message: str) -> None:
@@ -132,7 +132,7 @@ def test_wrong_runtimes(tiny_onnx: Path, runtime: str, message: str) -> None:
 def test_safetensors_is_not_for_onnx(tmp_path: Path) -> None:
     path = tmp_path / "a.safetensors"
     path.write_bytes(b"")
-    with pytest.raises(FastSCNNError, match=r"is run by the runtime torch, not by onnx; `fastscnn export`"):
+    with pytest.raises(FastSCNNError, match=r"is run by the runtimes cuda and torch, not by onnx; `fastscnn export`"):
         runtimes.load(path, "onnx")
 
 

@@ -30,7 +30,7 @@ def test_labels_are_exact_at_the_images_size(tiny_onnx: Path, stripes: Scene, si
 class Seeing:
     """A runtime that keeps what it is shown."""
 
-    name, precision, threads = "seeing", "float32", 1
+    name, precision, threads, streams = "seeing", "float32", 1, 1
 
     def __init__(self) -> None:
         self.card = Card(LabelSet(("a", "b")), (64, 96))
@@ -39,6 +39,9 @@ class Seeing:
     def __call__(self, images: Any) -> Any:
         self.seen = images
         return np.zeros((1, 2, -(-images.shape[1] // 8), -(-images.shape[2] // 8)), np.float32)
+
+    def peak(self) -> float:
+        return 1.0
 
 
 @pytest.mark.parametrize(
@@ -230,6 +233,31 @@ def test_broken_weights_say_so(stripes: Scene) -> None:
     for flip in (False, True):
         with pytest.raises(FastSCNNError, match="NaN or infinity"):
             Segmenter(Broken(), flip=flip).segment(stripes.image)
+
+
+class OnDevice(Seeing):
+    """A runtime that makes labels itself: the mean of the image as the label of every pixel."""
+
+    def labels(self, image: Any, size: tuple[int, int]) -> Any:
+        self.seen = image
+        return np.full(size, int(image.mean()) % 2, np.uint8)
+
+
+def test_labels_made_on_the_device() -> None:
+    image = np.full((100, 151, 3), 7, np.uint8)
+    result = Segmenter(OnDevice()).segment(image)
+    assert result.labels.shape == (100, 151)
+    assert (result.labels == 1).all()
+    assert list(result.seconds) == ["resize", "network", "labels"]
+
+
+@pytest.mark.parametrize(
+    ("scales", "flip", "confidence"), [((1.0, 1.5), False, False), ((1.0,), True, False), ((1.0,), False, True)]
+)
+def test_what_needs_logits_takes_them_from_the_device(scales: tuple[float, ...], flip: bool, confidence: bool) -> None:
+    image = np.full((100, 151, 3), 7, np.uint8)
+    result = Segmenter(OnDevice(), scales=scales, flip=flip).segment(image, confidence)
+    assert (result.labels == 0).all()  # those of the logits
 
 
 def test_the_public_names() -> None:

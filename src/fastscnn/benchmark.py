@@ -1,4 +1,4 @@
-"""benchmark: what a frame costs from file to file, stage by stage, on this machine."""
+"""benchmark: what a frame costs, stage by stage, on this machine, and how close to the machine's limit that is."""
 
 from __future__ import annotations
 
@@ -8,16 +8,19 @@ import platform
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import perf_counter
 
 import numpy as np
 
-from fastscnn import images, scene
-from fastscnn.errors import FastSCNNError
+from fastscnn import images, machine, scene
+from fastscnn.arrays import UInt8Array
+from fastscnn.cost import cost
+from fastscnn.errors import FastSCNNError, unknown
 from fastscnn.segmenter import Segmenter
+from fastscnn.stream import ordered
 from fastscnn.version import __version__
 
 # What a fresh process does from its first import to its first labels; prints seconds and its peak memory in MiB.
@@ -26,8 +29,8 @@ import time; start = time.perf_counter()
 import json, resource, sys
 import fastscnn, fastscnn.images
 from pathlib import Path
-image, weights, runtime, size, threads = json.loads(sys.argv[1])
-segmenter = fastscnn.Segmenter.load(weights, runtime, tuple(size) if isinstance(size, list) else size, threads)
+image, weights, runtime, precision, size, threads = json.loads(sys.argv[1])
+segmenter = fastscnn.Segmenter.load(weights, runtime, tuple(size), threads, precision=precision)
 segmenter.segment(fastscnn.images.read(Path(image)))
 seconds = time.perf_counter() - start
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -36,11 +39,57 @@ print(json.dumps([seconds, peak / (1 << 20 if sys.platform == "darwin" else 1 <<
 
 
 @dataclass(frozen=True)
-class Stage:
-    """Milliseconds of one stage of a frame: median and 95th percentile."""
+class Protocol:
+    """How frames are timed.
 
+    Attributes:
+        what: in words.
+        files: from a JPEG file to a PNG file; otherwise from a frame in memory to its labels in memory.
+        warmup, runs: frames before those that count, and those.
+    """
+
+    what: str
+    files: bool
+    warmup: int
+    runs: int
+
+
+PROTOCOLS: Mapping[str, Protocol] = {
+    "files": Protocol("JPEG file to PNG file of labels", True, 10, 50),
+    "paper": Protocol("the paper's: frame in memory to labels, the mean of 100 after 100", False, 100, 100),
+    "mmseg": Protocol("mmsegmentation's: frame in memory to labels, batch 1, the mean of 195 after 5", False, 5, 195),
+}
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Milliseconds of one stage of a frame: mean, median, 95th and 99th percentile."""
+
+    mean: float
     p50: float
     p95: float
+    p99: float
+
+
+@dataclass(frozen=True)
+class Roofline:
+    """The network beside what the machine could do at most.
+
+    Attributes:
+        operations: of the network for one frame, a multiplication and an addition being two.
+        bytes: that its convolutions read and write, each value once, in the engine's precision.
+        peak: operations a second of a large matrix product, on the same engine, precision and threads.
+        bandwidth: bytes a second that copying a large array reads and writes.
+        limit_ms: the longer of the times that the operations and the bytes need at those rates.
+        share: percent of the limit that the network reaches, at its median.
+    """
+
+    operations: int
+    bytes: int
+    peak: float
+    bandwidth: float
+    limit_ms: float
+    share: float
 
 
 @dataclass(frozen=True)
@@ -48,9 +97,13 @@ class BenchmarkReport:
     """What a frame costs.
 
     Attributes:
-        stages: decode, resize, network, labels, write, and frame (their sum frame by frame), in milliseconds.
+        protocol: a name in `PROTOCOLS`.
+        stages: decode and write where files are read and written, resize, network, labels, and frame (their sum frame
+            by frame), in milliseconds.
         size: (height, width) of the image and of the network's input.
         runs, warmup: frames measured, and frames before them that were not.
+        streams, stream_fps: frames a second where so many are worked on at a time; None where files are not timed.
+        roofline: the network beside the machine's limit.
         runtime, precision, threads: of the engine.
         peak_memory_mib: of a fresh process that labels one such frame.
         cold_start_s: of that process, from its first import to its labels.
@@ -58,10 +111,14 @@ class BenchmarkReport:
         machine, processors, python, version: what it ran on.
     """
 
+    protocol: str
     stages: dict[str, Stage]
     size: tuple[int, int]
     runs: int
     warmup: int
+    streams: int
+    stream_fps: float | None
+    roofline: Roofline
     runtime: str
     precision: str
     threads: int
@@ -81,54 +138,78 @@ class BenchmarkReport:
 def benchmark(
     segmenter: Segmenter,
     size: tuple[int, int],
-    runs: int = 50,
-    warmup: int = 10,
+    protocol: str = "files",
+    runs: int | None = None,
+    warmup: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> BenchmarkReport:
-    """Times whole frames: JPEG file -> image -> labels -> PNG file, of a drawn street scene.
+    """Times whole frames of a drawn street scene, with the call that `segment` and `evaluate` make.
 
     Args:
-        segmenter: what is measured, loaded from a file.
-        size: (height, width) of the frame; the network runs at the segmenter's own size.
-        runs: frames measured, at least 1.
-        warmup: frames before them.
+        segmenter: what is measured, loaded from a file; its network runs at the size of the frame.
+        size: (height, width) of the frame.
+        protocol: a name in `PROTOCOLS`.
+        runs: frames measured, at least 1; None: the protocol's.
+        warmup: frames before them; None: the protocol's.
         progress: called with (done, all) after each frame.
     """
+    if protocol not in PROTOCOLS:
+        raise unknown("protocol", protocol, PROTOCOLS)
+    chosen = PROTOCOLS[protocol]
+    runs, warmup = chosen.runs if runs is None else runs, chosen.warmup if warmup is None else warmup
     if runs < 1 or warmup < 0:
         raise FastSCNNError(f"runs: must be at least 1 and warmup at least 0, not {runs} and {warmup}.")
     if size[0] * size[1] > images.MAX_PIXELS:
         raise FastSCNNError(f"size: {size[0]}x{size[1]} is over the limit of {images.MAX_PIXELS // 1_000_000} megapixels.")
     if segmenter.path is None:
         raise FastSCNNError("Only weights from a file can be benchmarked: the cold start reads it.")
-    with tempfile.TemporaryDirectory() as folder:
-        frame = Path(folder) / "frame.jpg"
-        images.write(frame, scene.draw(*size).image)
+    runtime, path = segmenter.runtime, segmenter.path
+    segmenter = Segmenter(runtime, size, path)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        frame, image = folder / "frame.jpg", scene.draw(*size).image
+        images.write(frame, image)
         times: list[dict[str, float]] = []
         for done in range(warmup + runs):
-            times.append(_frame(segmenter, frame, Path(folder) / "labels.png"))
+            times.append(_file(segmenter, frame, folder / "labels.png") if chosen.files else _frame(segmenter, image))
             if progress:
                 progress(done + 1, warmup + runs)
-        cold, peak = _cold_start(segmenter, frame)
+        stages = {stage: _stage([1e3 * one[stage] for one in times[warmup:]]) for stage in times[0]}
+        streams, rate = runtime.threads, None
+        if chosen.files:
+            rate = _stream(segmenter, frame, folder, streams, runs)
+        cold, peak_memory = _cold_start(segmenter, frame)
     return BenchmarkReport(
-        stages={stage: _stage([1e3 * frame_[stage] for frame_ in times[warmup:]]) for stage in times[0]},
+        protocol=protocol,
+        stages=stages,
         size=size,
         runs=runs,
         warmup=warmup,
-        runtime=segmenter.runtime.name,
-        precision=segmenter.runtime.precision,
-        threads=segmenter.runtime.threads,
-        peak_memory_mib=peak,
+        streams=streams,
+        stream_fps=rate,
+        roofline=_roofline(segmenter, size, stages["network"].p50),
+        runtime=runtime.name,
+        precision=runtime.precision,
+        threads=runtime.threads,
+        peak_memory_mib=peak_memory,
         cold_start_s=cold,
-        weights_bytes=segmenter.path.stat().st_size,
-        machine=_processor(),
+        weights_bytes=path.stat().st_size,
+        machine=machine.processor(),
         processors=os.cpu_count() or 1,
         python=platform.python_version(),
         version=__version__,
     )
 
 
-def _frame(segmenter: Segmenter, source: Path, target: Path) -> dict[str, float]:
-    """Seconds of each stage of one frame."""
+def _frame(segmenter: Segmenter, image: UInt8Array) -> dict[str, float]:
+    """Seconds of each stage of one frame in memory."""
+    start = perf_counter()
+    seconds = segmenter.segment(image).seconds
+    return {**seconds, "frame": perf_counter() - start}
+
+
+def _file(segmenter: Segmenter, source: Path, target: Path) -> dict[str, float]:
+    """Seconds of each stage of one frame from file to file."""
     start = perf_counter()
     image = images.read(source)
     decoded = perf_counter()
@@ -139,27 +220,38 @@ def _frame(segmenter: Segmenter, source: Path, target: Path) -> dict[str, float]
     return {"decode": decoded - start, **segmentation.seconds, "write": written - labelled, "frame": written - start}
 
 
+def _stream(segmenter: Segmenter, frame: Path, folder: Path, streams: int, runs: int) -> float:
+    """Frames a second from file to file where several are worked on at a time."""
+    runtime, size = segmenter.runtime, segmenter.size
+    many = Segmenter.load(segmenter.path, runtime.name, size, runtime.threads, precision=runtime.precision, streams=streams)
+    for _ in ordered(lambda index: _file(many, frame, folder / f"{index}.png"), range(2 * streams), streams):
+        pass  # not timed: the engine makes its buffers
+    start = perf_counter()
+    for _ in ordered(lambda index: _file(many, frame, folder / f"{index % (2 * streams)}.png"), range(runs), streams):
+        pass
+    return runs / (perf_counter() - start)
+
+
 def _stage(milliseconds: list[float]) -> Stage:
-    return Stage(float(np.percentile(milliseconds, 50)), float(np.percentile(milliseconds, 95)))
+    p50, p95, p99 = (float(value) for value in np.percentile(milliseconds, (50, 95, 99)))
+    return Stage(float(np.mean(milliseconds)), p50, p95, p99)
+
+
+def _roofline(segmenter: Segmenter, size: tuple[int, int], milliseconds: float) -> Roofline:
+    runtime = segmenter.runtime
+    needed = cost(runtime.card, size, runtime.precision)
+    peak, bandwidth = runtime.peak(), machine.bandwidth(runtime.threads)
+    limit = 1e3 * max(2 * needed.macs / peak, needed.bytes / bandwidth)
+    return Roofline(2 * needed.macs, needed.bytes, peak, bandwidth, limit, 100 * limit / milliseconds)
 
 
 def _cold_start(segmenter: Segmenter, frame: Path) -> tuple[float, float]:
     """Seconds to the first labels of a fresh process, and its peak memory in MiB."""
     runtime = segmenter.runtime
-    arguments = json.dumps([str(frame), str(segmenter.path), runtime.name, segmenter.size, runtime.threads])
+    arguments = json.dumps([str(frame), str(segmenter.path), runtime.name, runtime.precision, segmenter.size, runtime.threads])
     result = subprocess.run([sys.executable, "-c", _COLD, arguments], capture_output=True, text=True, check=False)
     if result.returncode:
         reason = (result.stderr.strip().splitlines() or [f"exit code {result.returncode}"])[-1]
         raise FastSCNNError(f"The cold start failed: {reason}")
     seconds, peak = json.loads(result.stdout)
     return seconds, peak
-
-
-def _processor() -> str:
-    """Name of the processor, and of the system."""
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        for line in cpuinfo.read_text().splitlines():
-            if line.startswith("model name"):
-                return f"{line.partition(':')[2].strip()}, {platform.system()}"
-    return f"{platform.processor() or platform.machine()}, {platform.system()}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,8 @@ from fastscnn.version import __version__
 
 KEY = "fastscnn.card"  # the metadata key under which every file format carries the card
 PRECISIONS = ("float32", "int8")
+GATE = 0.5  # points of mIoU that a faster engine may lose before it is no longer taken by itself
+FRACTIONS = (1.0, 0.75, 0.5, 0.25)  # of `Card.size`, each way: the inputs that a budget chooses from
 _WIDEST = 8
 
 
@@ -50,7 +52,9 @@ class Card:
         precision: of its arithmetic, a name in `PRECISIONS`.
         data: what the weights were trained on; None where that is not known.
         recipe: every field of the recipe they were trained with.
-        metrics: split -> scores in percent, as measured at the end of the training.
+        metrics: split -> scores in percent, as measured at the end of the training; "SPLIT at HxW" -> those at another input.
+        losses: "ENGINE PRECISION" -> what is lost against float32 on labelled images: `miou` and `worst` in points (less
+            than 0 where something is gained), `class` the worst one, `labels` the percent that stay, `split`, `images`.
         parameters_sha256: hash of the tensors, the same in every format made of the same weights.
         version: version of fastscnn that made the file.
     """
@@ -64,6 +68,7 @@ class Card:
     data: Data | None = None
     recipe: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, Any] = field(default_factory=dict)
+    losses: Mapping[str, Any] = field(default_factory=dict)
     parameters_sha256: str = ""
     version: str = __version__
 
@@ -72,6 +77,19 @@ class Card:
         card = dataclasses.asdict(self)
         labels = card.pop("label_set")
         return json.dumps({"classes": labels["names"], "colours": labels["colours"], **card})
+
+    def keeps_accuracy(self, engine: str, precision: str) -> bool:
+        """Whether an engine was measured to lose no more than `GATE` in that precision; float32 never loses any."""
+        measured = self.losses.get(f"{engine} {precision}")
+        return precision == "float32" or (measured is not None and measured["miou"] <= GATE)
+
+    def miou(self, size: tuple[int, int]) -> tuple[str, float] | None:
+        """The split and the mIoU in percent that the card holds for an input (height, width); None where it holds none."""
+        own = "" if size == self.size else f" at {size[0]}x{size[1]}"
+        for split in ("test", "val"):
+            if (scores := self.metrics.get(f"{split}{own}")) is not None:
+                return split, float(scores["miou"])
+        return None
 
     @classmethod
     def from_json(cls, text: str, source: Path) -> Card:
@@ -98,6 +116,22 @@ class Card:
         except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError, FastSCNNError) as error:
             raise FastSCNNError(f"{source}: its card is broken ({error!r}); make the file anew with this fastscnn.") from error
         return made
+
+
+def check_network(source: Path, described: Card, inputs: Sequence[str], classes: Sequence[int | None]) -> None:
+    """Refuses a network that does not take `images` and give one tensor of as many classes as its card names.
+
+    Args:
+        source: the file to name in errors.
+        described: its card.
+        inputs: names of its inputs.
+        classes: of each output [N, classes, h, w]; None for one of another rank, or of any number.
+    """
+    if list(inputs) != ["images"] or len(classes) != 1 or classes[0] is None:
+        raise FastSCNNError(f"{source}: does not take `images` and give logits; export it again by `fastscnn export`.")
+    if classes[0] != len(described.label_set):
+        named = len(described.label_set)
+        raise FastSCNNError(f"{source}: gives {classes[0]} classes but its card names {named}; export it again.")
 
 
 def missing(source: Path) -> FastSCNNError:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import json as json_
 import os
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,13 +23,14 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from fastscnn import files
+from fastscnn import files, machine
 from fastscnn.errors import FastSCNNError, unknown
 from fastscnn.recipes import Recipe, named, names
 from fastscnn.version import __version__
 
 if TYPE_CHECKING:
     from fastscnn.arrays import Int64Array, UInt8Array
+    from fastscnn.benchmark import BenchmarkReport
     from fastscnn.datasets import DatasetSpec
     from fastscnn.inputs import Job
     from fastscnn.learn.quantize import Layer
@@ -38,6 +41,7 @@ if TYPE_CHECKING:
 _out = Console(markup=False, highlight=False)  # a class or a folder may well be called "[road]"
 _err = Console(markup=False, highlight=False, stderr=True)
 _SCENE = 3  # the drawn street of the first run: people, a cyclist, signs and trees stand close enough to see
+_STREAMS = 4  # images labelled at a time, at most: each holds the network's buffers
 _PLAIN_SECONDS = 30.0  # between two lines of progress where there is no terminal
 
 Paths = tyro.conf.Positional[tuple[Path, ...]]
@@ -50,7 +54,9 @@ def segment(
     *,
     weights: Path | None = None,
     runtime: str = "auto",
+    precision: str = "auto",
     size: str | None = None,
+    budget: str | None = None,
     threads: int | None = None,
     out: Path = Path("segmented"),
     json: bool = False,
@@ -62,29 +68,36 @@ def segment(
     Args:
         paths: Image files, and folders that are searched recursively.
         weights: A .onnx or .safetensors file; the bundled weights where none is given.
-        runtime: onnx, torch or auto.
+        runtime: onnx, openvino, torch, cuda, or auto: the fastest here that is, by the weights' card, as good as float32.
+        precision: float32, bfloat16, float16, int8, or auto: the fastest that is, by the weights' card, as good as float32.
         size: Of the network's input, HxW or native; the weights' own where none is given.
+        budget: Milliseconds a frame, such as 33ms: takes the largest input that needs no more on this machine.
         threads: To compute with; all where none is given.
         out: Folder of the results.
         json: Print one JSON line an image instead of tables.
     """
     from fastscnn import inputs
+    from fastscnn.stream import ordered
 
-    segmenter = _load(weights, runtime, size, threads)
+    jobs = inputs.find(paths, out) if paths else []
+    # Several images at a time, each on fewer threads: reading and writing files use one processor each.
+    streams = 1 if budget else min(_STREAMS, threads or machine.threads(), max(1, len(jobs)))
+    segmenter = _load(weights, runtime, size, threads, precision=precision, streams=streams)
+    if budget:
+        if size:
+            raise FastSCNNError("budget: chooses the size; leave --size out.")
+        segmenter = _within(budget, segmenter, jobs, json)
     if not paths:
         return _segment_scene(segmenter, out, json)
-    jobs = inputs.find(paths, out)
     times: list[dict[str, float]] = []
     shares: list[dict[str, float]] = []
     failed: list[str] = []
+    start = perf_counter()
     with _progress("segment", quiet=json or len(jobs) == 1) as advance:
-        for done, job in enumerate(jobs, start=1):
-            try:
-                line = _segment_file(segmenter, job)
-            except FastSCNNError as error:
-                message = str(error) if str(job.image) in str(error) else f"{job.image}: {error}"
-                failed.append(message)
-                line = {"image": str(job.image), "error": message}
+        lines = ordered(lambda job: _segment_file(segmenter, job), jobs, segmenter.runtime.streams)
+        for done, (_, line) in enumerate(lines, start=1):
+            if "error" in line:
+                failed.append(line["error"])
             else:
                 times.append(line["milliseconds"])
                 shares.append(line["share"])
@@ -93,6 +106,9 @@ def segment(
             advance(done, len(jobs))
     if not json and times:
         _print_summary(segmenter, times, shares, out)
+        if len(jobs) > 1:
+            rate = len(times) / (perf_counter() - start)
+            _out.print(f"{rate:.1f} images per second from file to file, {segmenter.runtime.streams} at a time")
     for message in failed:
         _complain(message)
     if failed and len(jobs) > 1:
@@ -173,6 +189,7 @@ def evaluate(
     weights: Path | None = None,
     split: str = "test",
     runtime: str = "auto",
+    precision: str = "auto",
     size: str | None = None,
     scales: str = "1",
     flip: bool = False,
@@ -185,7 +202,8 @@ def evaluate(
         data: The dataset: camvid:ROOT or the path of a dataset.toml.
         weights: A .onnx or .safetensors file; the bundled weights where none is given.
         split: What to evaluate on; several splits joined by +.
-        runtime: onnx, torch or auto.
+        runtime: onnx, openvino, torch, cuda, or auto: the fastest here that is, by the weights' card, as good as float32.
+        precision: float32, bfloat16, float16, int8, or auto: the fastest that is, by the weights' card, as good as float32.
         size: Of the network's input, HxW or native; the weights' own where none is given.
         scales: Times that size, the sizes at which each image is run, for example 0.5,1,1.5; probabilities are averaged.
         flip: Also run each scale mirrored left to right.
@@ -195,7 +213,7 @@ def evaluate(
     from fastscnn import datasets
     from fastscnn.evaluate import evaluate as score
 
-    segmenter = _load(weights, runtime, size, threads, _scales(scales), flip)
+    segmenter = _load(weights, runtime, size, threads, _scales(scales), flip, precision)
     dataset = datasets.load(data)
     with _progress("evaluate") as advance:
         report = score(segmenter, dataset, dataset.pairs(split), advance)
@@ -232,7 +250,7 @@ def export(
     Args:
         weights: A .safetensors file.
         out: The .onnx file to write.
-        data: A dataset on which to compare the scores before and after.
+        data: A dataset on which to compare the scores before and after; the card then holds them, and what faster engines lose.
         split: Of that dataset.
         gate: Fail where the IoU of a class, or the mIoU, falls by more than this many points.
         int8: Quantise what was compared with PyTorch; layers that lose too much for --gate stay in float32.
@@ -247,13 +265,17 @@ def export(
     dataset = datasets.load(data) if data else None
 
     def finish(candidate: Path) -> bytes:
-        if dataset and int8:
-            return _quantize(candidate, out, dataset, calibration, split, gate)
-        if dataset:
-            worst = _compare_scores(_scores(weights, dataset, split), _scores(candidate, dataset, split), dataset, split)
+        if dataset is None:
+            return candidate.read_bytes()
+        if int8:
+            data = _quantize(candidate, out, dataset, calibration, split, gate)
+        else:
+            before, after = _scores(weights, "torch", dataset, split), _scores(candidate, "onnx", dataset, split)
+            worst = _compare_scores(before, after, dataset, split)
             if gate is not None and worst > gate:
                 raise FastSCNNError(f"{out}: not written, because it loses {worst:.3f} points of IoU where the gate is {gate}.")
-        return candidate.read_bytes()
+            data = candidate.read_bytes()
+        return _measured(data, candidate, dataset, split)
 
     table = Table("batch", "size", "largest difference of a logit", "equal labels %", title="ONNX Runtime against PyTorch")
     for agreement in exporting.export(weights, out, finish):
@@ -279,11 +301,10 @@ def check(
     """
     from fastscnn import datasets
     from fastscnn.datasets.check import check as read_all
-    from fastscnn.datasets.check import default_cache
 
     dataset = datasets.load(spec)
     with _progress("check", quiet=json) as advance:
-        report = read_all(dataset, splits or None, cache=default_cache(), progress=advance)
+        report = read_all(dataset, splits or None, cache=files.cache("check"), progress=advance)
     if json:
         print(report.to_json())
         return 0 if report.ok else 1
@@ -304,44 +325,98 @@ def check(
 def benchmark(
     *,
     weights: Path | None = None,
-    size: str = "1024x2048",
+    sizes: str = "1024x2048",
     runtime: str = "auto",
+    precision: str = "auto",
     threads: int | None = None,
-    runs: int = 50,
-    warmup: int = 10,
+    protocol: str = "files",
+    runs: int | None = None,
+    warmup: int | None = None,
+    against: Path | None = None,
+    plot: Path | None = None,
     json: Path | None = None,
 ) -> int:
-    """Time whole frames, from a JPEG file to a PNG of labels, stage by stage.
+    """Time whole frames, stage by stage, with memory, cold start and the share of the machine's limit.
 
     Args:
         weights: A .onnx or .safetensors file; the bundled weights where none is given.
-        size: Of the frame and of the network's input, HxW.
-        runtime: onnx, torch or auto.
+        sizes: Of the frame and of the network's input, HxW; several with commas between show the growth.
+        runtime: onnx, openvino, torch, cuda, or auto: the fastest here that is, by the weights' card, as good as float32.
+        precision: float32, bfloat16, float16, int8, or auto: the fastest that is, by the weights' card, as good as float32.
         threads: To compute with; all where none is given.
-        runs: Frames measured.
-        warmup: Frames before them.
-        json: Also write the report to this file.
+        protocol: files, from JPEG to PNG; paper or mmseg, frames in memory as those count them.
+        runs: Frames measured; the protocol's where none is given.
+        warmup: Frames before them; the protocol's where none is given.
+        against: An environment that holds mmsegmentation, which is timed in turn with ours at the last size.
+        plot: Also draw the milliseconds over the pixels, as .svg, .png or .pdf.
+        json: Also write everything to this file.
     """
+    from fastscnn.against import against as compare
+    from fastscnn.benchmark import PROTOCOLS
     from fastscnn.benchmark import benchmark as measure
 
-    frame = _size(size)
-    if not isinstance(frame, tuple):
-        raise FastSCNNError(f"size: of the frame is HxW, for example 1024x2048, not {size!r}.")
-    segmenter = _load(weights, runtime, size, threads)
-    with _progress("benchmark") as advance:
-        report = measure(segmenter, frame, runs, warmup, advance)
-    table = Table("stage", "p50 ms", "p95 ms", title=f"{size}, {report.runtime} {report.precision}, {report.threads} threads")
-    for name, stage in report.stages.items():
-        table.add_row(name, f"{stage.p50:.2f}", f"{stage.p95:.2f}")
-    _out.print(table)
-    rate = 1e3 / report.stages["frame"].p50
-    _out.print(f"{rate:.1f} frames per second from file to file, {report.runs} runs after {report.warmup}")
-    _out.print(f"cold start to first labels {report.cold_start_s:.2f} s, peak memory {report.peak_memory_mib:.0f} MiB, "
-               f"weights {report.weights_bytes / 1e6:.1f} MB")
-    _out.print(f"{report.machine}, {report.processors} processors, Python {report.python}, fastscnn {report.version}")
+    frames = [_size(size) for size in sizes.split(",")]
+    if any(not isinstance(frame, tuple) for frame in frames):
+        raise FastSCNNError(f"sizes: of the frame are HxW, for example 512x1024,1024x2048, not {sizes!r}.")
+    segmenter = _load(weights, runtime, None, threads, precision=precision)
+    reports = []
+    for frame in frames:
+        assert isinstance(frame, tuple)
+        with _progress(f"benchmark {frame[0]}x{frame[1]}") as advance:
+            reports.append(measure(segmenter, frame, protocol, runs, warmup, advance))
+        _print_benchmark(reports[-1], PROTOCOLS[protocol].what)
+    found: dict[str, Any] = {"reports": [json_.loads(report.to_json()) for report in reports]}
+    if len(reports) > 1:
+        growth = Table("size", "megapixels", "network ms", "labels ms", "frame ms", "network ns a pixel")
+        for report in reports:
+            pixels = report.size[0] * report.size[1]
+            network, labels, whole = (report.stages[name].p50 for name in ("network", "labels", "frame"))
+            size = f"{report.size[0]}x{report.size[1]}"
+            per_pixel = f"{1e6 * network / pixels:.1f}"
+            growth.add_row(size, f"{pixels / 1e6:.2f}", f"{network:.2f}", f"{labels:.2f}", f"{whole:.2f}", per_pixel)
+        _out.print(growth)
+    if against:
+        with _progress("against mmsegmentation") as advance:
+            comparison = compare([segmenter], reports[-1].size, against, progress=advance)
+        found["against"] = dataclasses.asdict(comparison)
+        table = Table("frame in memory to labels", "ms", "ours is faster by", title=f"mmsegmentation {comparison.version}")
+        (ours,) = comparison.ours.values()
+        for name, milliseconds in {**comparison.ours, **comparison.peers}.items():
+            table.add_row(name, f"{milliseconds:.1f}", f"{milliseconds / ours:.1f}")
+        _out.print(table)
+    if plot:
+        _plot(plot, reports)
     if json:
-        files.write(json, report.to_json().encode())
+        files.write(json, json_.dumps(found, indent=1).encode())
     return 0
+
+
+def _plot(path: Path, reports: Sequence[BenchmarkReport]) -> None:
+    try:
+        from fastscnn.plot import growth
+    except ModuleNotFoundError as error:
+        raise FastSCNNError(f"plot: {error.name} is not installed; pip install 'fastscnn[plot]'.") from error
+    growth(path, reports)
+
+
+def _print_benchmark(report: BenchmarkReport, protocol: str) -> None:
+    """One size: times of the stages, rates, and the machine."""
+    title = f"{report.size[0]}x{report.size[1]}, {report.runtime} {report.precision}, {report.threads} threads"
+    table = Table("stage", "mean ms", "p50", "p95", "p99", title=title)
+    for name, stage in report.stages.items():
+        table.add_row(name, *(f"{value:.2f}" for value in (stage.mean, stage.p50, stage.p95, stage.p99)))
+    _out.print(table)
+    _out.print(f"{1e3 / report.stages['frame'].mean:.1f} frames per second, {protocol}; {report.runs} after {report.warmup}",
+               soft_wrap=True)
+    if report.stream_fps is not None:
+        _out.print(f"{report.stream_fps:.1f} frames per second with {report.streams} at a time")
+    roof = report.roofline
+    _out.print(f"network {report.stages['network'].p50:.2f} ms, {roof.share:.0f} % of the limit of {roof.limit_ms:.2f} ms: "
+               f"{roof.operations / 1e9:.2f} G operations at {roof.peak / 1e9:.0f} G/s, "
+               f"{roof.bytes / 1e6:.0f} MB at {roof.bandwidth / 1e9:.1f} GB/s", soft_wrap=True)
+    _out.print(f"cold start to first labels {report.cold_start_s:.2f} s, peak memory {report.peak_memory_mib:.0f} MiB, "
+               f"weights {report.weights_bytes / 1e6:.1f} MB", soft_wrap=True)
+    _out.print(f"{report.machine}, {report.processors} processors, Python {report.python}, fastscnn {report.version}")
 
 
 _VERBS: dict[str, Callable[..., int]] = {
@@ -412,10 +487,33 @@ def _load(
     threads: int | None,
     scales: Sequence[float] = (1.0,),
     flip: bool = False,
+    precision: str = "auto",
+    streams: int = 1,
 ) -> Segmenter:
     from fastscnn.segmenter import Segmenter
 
-    return Segmenter.load(weights, runtime, _size(size), threads, scales, flip)
+    return Segmenter.load(weights, runtime, _size(size), threads, scales, flip, precision, streams)
+
+
+def _within(budget: str, segmenter: Segmenter, jobs: Sequence[Job], quiet: bool) -> Segmenter:
+    """The segmenter with the largest input that is labelled within the budget; says which, and how good it is."""
+    from fastscnn import budget as budgets
+    from fastscnn import images, scene
+    from fastscnn.segmenter import Segmenter
+
+    try:
+        milliseconds = float(budget.lower().removesuffix("ms"))
+    except ValueError:
+        raise FastSCNNError(f"budget: is milliseconds a frame, for example 33ms, not {budget!r}.") from None
+    frame = images.size(jobs[0].image) if jobs else scene.SIZE
+    with _progress("measure this machine", quiet) as advance:
+        choice = budgets.largest(budgets.choices(segmenter, frame, files.cache("budget"), advance), milliseconds)
+    known = segmenter.card.miou(choice.size)
+    accuracy = f"mIoU {known[1]:.2f} on {known[0]} by its card" if known else "its card holds no mIoU for that input"
+    runtime = segmenter.runtime
+    _err.print(f"input {choice.size[0]}x{choice.size[1]}: {choice.milliseconds:.1f} ms at the 95th percentile for frames of "
+               f"{frame[0]}x{frame[1]}, {runtime.name} {runtime.precision}; {accuracy}", soft_wrap=True)
+    return Segmenter(runtime, choice.size, segmenter.path)
 
 
 def _size(text: str | None) -> Size:
@@ -460,14 +558,18 @@ def _progress(what: str, quiet: bool = False) -> Iterator[Callable[[int, int], N
 
 
 def _segment_file(segmenter: Segmenter, job: Job) -> dict[str, Any]:
-    """Labels one file and writes its results; returns what `--json` prints of it."""
+    """Labels one file and writes its results; returns what `--json` prints of it, the error where there was one."""
     from fastscnn import images
 
-    start = perf_counter()
-    image = images.read(job.image)
-    seconds = {"decode": perf_counter() - start}
-    segmentation = segmenter.segment(image)
-    return {"image": str(job.image), **_write_results(segmentation, image, job, seconds)}
+    try:
+        start = perf_counter()
+        image = images.read(job.image)
+        seconds = {"decode": perf_counter() - start}
+        segmentation = segmenter.segment(image)
+        return {"image": str(job.image), **_write_results(segmentation, image, job, seconds)}
+    except FastSCNNError as error:
+        message = str(error) if str(job.image) in str(error) else f"{job.image}: {error}"
+        return {"image": str(job.image), "error": message}
 
 
 def _write_results(segmentation: Segmentation, image: UInt8Array, job: Job, seconds: dict[str, float]) -> dict[str, Any]:
@@ -530,8 +632,8 @@ def _print_summary(segmenter: Segmenter, times: list[dict[str, float]], shares: 
 def _quantize(exported: Path, out: Path, dataset: DatasetSpec, calibration: str, split: str, gate: float | None) -> bytes:
     """An exported file in int8 that passes the gate; prints the scores of each attempt beside those in float32."""
     quantising = _training("quantize")
-    before = _scores(exported, dataset, split)
-    pictures = quantising.calibration_images(dataset, calibration, _load(exported, "auto", None, None).card.size)
+    before = _scores(exported, "onnx", dataset, split)
+    pictures = quantising.calibration_images(dataset, calibration, _load(exported, "onnx", None, None).card.size)
 
     def accept(attempt: Path, kept: Sequence[Layer]) -> bool:
         if kept:
@@ -539,7 +641,7 @@ def _quantize(exported: Path, out: Path, dataset: DatasetSpec, calibration: str,
             for layer in kept:
                 layers.add_row(layer.name, f"{layer.error:.2f}")
             _out.print(layers)
-        worst = _compare_scores(before, _scores(attempt, dataset, split), dataset, split)
+        worst = _compare_scores(before, _scores(attempt, "onnx", dataset, split), dataset, split)
         passed = gate is None or worst <= gate
         if not passed:
             _out.print(f"int8 with {len(kept)} layers in float32 loses {worst:.3f} points of IoU where the gate is {gate}")
@@ -555,12 +657,38 @@ def _quantize(exported: Path, out: Path, dataset: DatasetSpec, calibration: str,
     return made
 
 
-def _scores(weights: Path, dataset: DatasetSpec, split: str) -> _Scores:
+def _measured(data: bytes, reference: Path, dataset: DatasetSpec, split: str) -> bytes:
+    """An exported file with a card that says how good it is at smaller inputs, and what each engine here loses with it."""
+    from fastscnn.compare import by_size, losses
+
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "model.onnx"
+        file.write_bytes(data)
+        with _progress("compare engines") as advance:
+            lost = losses(file, reference, dataset, split, advance)
+        with _progress("compare inputs") as advance:
+            scores = by_size(file, dataset, split, advance)
+        described = _load(file, "onnx", None, None).card
+    if lost:
+        engines = Table("engine", "equal labels %", "mIoU lost", "worst class", title="against ONNX Runtime in float32")
+        for name, loss in lost.items():
+            engines.add_row(name, f"{loss['labels']:.2f}", f"{loss['miou']:.3f}", f"{loss['class']} {loss['worst']:.3f}")
+        _out.print(engines)
+    inputs = Table("input", "mIoU")
+    for name, score in scores.items():
+        inputs.add_row(name, f"{score['miou']:.2f}")
+    _out.print(inputs)
+    described = dataclasses.replace(described, metrics={**described.metrics, **scores}, losses=lost)
+    made: bytes = _training("exported").with_card(data, described)
+    return made
+
+
+def _scores(weights: Path, runtime: str, dataset: DatasetSpec, split: str) -> _Scores:
     """IoU of each class in percent, None where it is absent, and the mIoU."""
     from fastscnn.evaluate import evaluate as score
 
     with _progress(f"evaluate {weights.name}") as advance:
-        report = score(_load(weights, "auto", None, None), dataset, dataset.pairs(split), advance).to_dict()
+        report = score(_load(weights, runtime, None, None), dataset, dataset.pairs(split), advance).to_dict()
     return {**report["iou"], "mIoU": report["miou"]}
 
 

@@ -1,4 +1,4 @@
-"""Writing files so that a full disk or a kill leaves the old one whole."""
+"""Where files are kept, and writing them so that a full disk or a kill leaves the old one whole."""
 
 from __future__ import annotations
 
@@ -8,6 +8,13 @@ import secrets
 from pathlib import Path
 
 from fastscnn.errors import FastSCNNError
+
+
+def cache(name: str) -> Path:
+    """The folder in which a part of fastscnn keeps what it would have to work out again: $XDG_CACHE_HOME/fastscnn/NAME,
+    else in ~/.cache."""
+    base = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    return (base if base.is_absolute() else Path.home() / ".cache") / "fastscnn" / name
 
 
 def write(path: Path, data: bytes) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from time import perf_counter
 from typing import Literal
@@ -12,8 +12,9 @@ from fastscnn.arrays import Float32Array, UInt8Array
 from fastscnn.card import Card
 from fastscnn.errors import FastSCNNError
 from fastscnn.recipes import MIN_SIDE
-from fastscnn.runtimes import Runtime
+from fastscnn.runtimes import Labeller, Runtime
 from fastscnn.segmentation import Segmentation
+from fastscnn.stream import ordered
 from fastscnn.weights import bundled
 
 Size = tuple[int, int] | Literal["native"] | None
@@ -62,21 +63,25 @@ class Segmenter:
         threads: int | None = None,
         scales: Sequence[float] = (1.0,),
         flip: bool = False,
+        precision: str = "auto",
+        streams: int = 1,
     ) -> Segmenter:
         """A segmenter of a weight file.
 
         Args:
             weights: an .onnx or .safetensors file; None: the weights that the package carries.
-            runtime: "onnx", "torch" or "auto".
+            runtime: "onnx", "openvino", "torch", "cuda" or "auto", the fastest that is installed and, by the card, as good.
             size: see the class.
             threads: to compute with; None: all that the process may use.
             scales, flip: see the class.
+            precision: "float32", "bfloat16", "float16", "int8" or "auto", the fastest that is, by the card, as good.
+            streams: frames that `stream` works on at a time, which share `threads`: more frames, each of them later.
 
         Raises:
-            FastSCNNError: what is wrong with the file or the arguments.
+            FastSCNNError: what is wrong with the file or the arguments, or what this machine lacks for them.
         """
-        path = Path(weights) if weights is not None else bundled(runtime)
-        return cls(runtimes.load(path, runtime, threads), size, path, scales, flip)
+        path = Path(weights) if weights is not None else bundled(runtime, precision)
+        return cls(runtimes.load(path, runtime, threads, precision, streams), size, path, scales, flip)
 
     @property
     def card(self) -> Card:
@@ -95,6 +100,8 @@ class Segmenter:
         """
         self._check(image)
         full = (image.shape[0], image.shape[1])
+        if isinstance(self.runtime, Labeller) and len(self.scales) == 1 and not self.flip and not confidence:
+            return self._on_device(self.runtime, image, full)
         seconds = {"resize": 0.0, "network": 0.0}
         passes = []
         for scale in self.scales:
@@ -109,6 +116,7 @@ class Segmenter:
         start = perf_counter()
         # Softmax leaves the order of the classes, so that one pass alone can take the short cut.
         mean = upsample.probabilities(passes, full) if len(passes) > 1 else None
+        # On one thread: two of them gain less than waking the second costs, right behind a network that used both.
         labels = upsample.labels(passes[0], full) if mean is None else upsample.argmax(mean)
         after_labels = perf_counter()
         seconds["labels"] = after_labels - start
@@ -117,6 +125,28 @@ class Segmenter:
             probability = upsample.confidence(passes[0], labels) if mean is None else mean.max(axis=0)
             seconds["confidence"] = perf_counter() - after_labels
         return Segmentation(labels, self.card.label_set, probability, seconds)
+
+    def _on_device(self, runtime: Labeller, image: UInt8Array, full: tuple[int, int]) -> Segmentation:
+        start = perf_counter()
+        resized = images.resize(image, _scaled(full if self.size == "native" else self.size, self.scales[0]))
+        after_resize = perf_counter()
+        labels = runtime.labels(resized, full)
+        seconds = {"resize": after_resize - start, "network": perf_counter() - after_resize, "labels": 0.0}  # one piece
+        return Segmentation(labels, self.card.label_set, seconds=seconds)
+
+    def stream(self, frames: Iterable[UInt8Array], realtime: bool = False) -> Iterator[tuple[UInt8Array, Segmentation]]:
+        """The frames with their segmentations, in order, while a thread of its own draws the next ones.
+
+        As many frames are worked on at a time as the segmenter was loaded with `streams`.
+
+        Args:
+            frames: images as `segment` takes them; of any length, each drawn when there is room for it.
+            realtime: drop frames that come while all streams are busy, as a camera needs it; otherwise `frames` waits.
+
+        Raises:
+            What `frames` or `segment` raise, after the results of all frames before.
+        """
+        return ordered(self.segment, frames, self.runtime.streams, realtime)
 
     def _check(self, image: UInt8Array) -> None:
         channels = self.card.channels

@@ -71,12 +71,6 @@ class CheckReport:
         return json.dumps({"ok": self.ok, **asdict(self)}, default=str)
 
 
-def default_cache() -> Path:
-    """The folder in which the command line keeps what it read: $XDG_CACHE_HOME/fastscnn/check, else in ~/.cache."""
-    base = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    return (base if base.is_absolute() else Path.home() / ".cache") / "fastscnn" / "check"
-
-
 def check(
     spec: DatasetSpec,
     splits: Sequence[str] | None = None,
@@ -90,7 +84,7 @@ def check(
     measured have been seen in training, which is an error.
 
     Args:
-        cache: a folder in which to remember unchanged files, see `default_cache`; None reads all of them.
+        cache: a folder in which to remember unchanged files, for example `files.cache("check")`; None reads all of them.
         progress: called with (pairs done, pairs in all) after each pair.
 
     Raises:

@@ -18,7 +18,7 @@ import torch
 from fastscnn import card, files, scene, upsample
 from fastscnn.card import Card
 from fastscnn.errors import FastSCNNError
-from fastscnn.learn import checkpoint
+from fastscnn.learn import checkpoint, stem
 from fastscnn.learn.model import FastSCNN
 from fastscnn.learn.runtime import TorchRuntime
 from fastscnn.runtimes.onnx import OnnxRuntime
@@ -92,6 +92,7 @@ def _trace(model: FastSCNN, described: Card) -> bytes:
         )
     assert program is not None  # only the legacy exporter returns None
     proto = program.model_proto
+    stem.fold(proto)  # dividing the image is a pass over it
     graph = proto.graph
     for place in (*graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
         del place.metadata_props[:]  # stack traces with the paths of the machine that exported

@@ -1,7 +1,8 @@
 """quantize: an exported network in int8 by ONNX Runtime, with its most sensitive layers left in float32 where a gate asks.
 
 Activations become uint8 by the ranges they have on calibration images, weights int8 by channel, and ONNX Runtime runs
-what lies between them in integers. Batch, height and width stay as free as they were.
+what lies between them in integers. The image is uint8 already, so the first convolution reads it as it is (`stem`).
+Batch, height and width stay as free as they were.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from fastscnn import card, images, runtimes
 from fastscnn.arrays import UInt8Array
 from fastscnn.card import Card
 from fastscnn.datasets import DatasetSpec
+from fastscnn.learn import stem
 
 _CALIBRATED = 64  # images at most
 _COMPARED = 4  # of those, to compare layers on: layers differ by far more than images do
@@ -112,11 +114,7 @@ def _attempts(layers: int) -> list[int]:
 
 
 def _layers(exported: Path) -> list[Layer]:
-    """What is worth quantising, in the order of the graph: all but the first convolution.
-
-    That one reads three channels, which fill no integer kernel, and behind it the normalisation runs in a slow layout:
-    with it in int8, the whole network is no faster than in float32.
-    """
+    """What is worth quantising, in the order of the graph."""
     graph = onnx.shape_inference.infer_shapes(onnx.load(exported)).graph
     types = {value.name: value.type.tensor_type for value in (*graph.value_info, *graph.output)}
     readers: dict[str, list[Any]] = {}
@@ -137,7 +135,7 @@ def _layers(exported: Path) -> list[Layer]:
             nodes += behind
         names |= {member.output[0]: name for member in nodes}
         layers.append(Layer(name, tuple(member.name for member in nodes)))
-    return layers[1:]
+    return layers
 
 
 class _Reader:
@@ -178,20 +176,28 @@ def _quantized(exported: Path, layers: Sequence[Layer], ranges: Ranges) -> bytes
     """The network with these layers in int8."""
     from onnxruntime.quantization import QDQQuantizer, QuantType
 
+    model = onnx.load(exported)
+    nodes = [node for layer in layers for node in layer.nodes]
+    reads_bytes = stem.name(model) in nodes
+    if reads_bytes:
+        model = stem.grouped(model)
+        nodes += stem.NODES
     quantizer = QDQQuantizer(
-        onnx.load(exported),
+        model,
         per_channel=True,
         reduce_range=True,  # weights of 7 bits: two products of 8 and 8 overflow the 16 bits of processors without VNNI
         weight_qType=QuantType.QInt8,
         activation_qType=QuantType.QUInt8,
         tensors_range=ranges,
-        nodes_to_quantize=[node for layer in layers for node in layer.nodes],
+        nodes_to_quantize=nodes,
         nodes_to_exclude=[],
-        op_types_to_quantize=[*_OPERATORS, "Relu"],
+        op_types_to_quantize=[*_OPERATORS, "Relu", *stem.OPERATORS],
         extra_options={},
     )
     quantizer.quantize_model()
     proto = quantizer.model.model
+    if reads_bytes:
+        stem.clear(proto)
     (text,) = (prop.value for prop in proto.metadata_props if prop.key == card.KEY)
     described = dataclasses.replace(Card.from_json(text, exported), precision="int8")
     del proto.metadata_props[:]  # the quantizer's own among them
@@ -204,7 +210,7 @@ def _by_error(
     exported: Path, pictures: Sequence[UInt8Array], layers: Sequence[Layer], ranges: Ranges, room: Path, stage: Stage
 ) -> list[Layer]:
     """The layers with their errors, the largest first."""
-    reference = runtimes.load(exported)
+    reference = runtimes.load(exported, "onnx")  # other engines round in other places
     expected = [reference(picture[None]) for picture in pictures]
     power = sum(float(np.square(logits).sum()) for logits in expected)
     measured = []
@@ -212,7 +218,7 @@ def _by_error(
         for done, layer in enumerate(layers, start=1):
             alone = room / "alone.onnx"
             alone.write_bytes(_quantized(exported, [layer], ranges))
-            runtime = runtimes.load(alone)
+            runtime = runtimes.load(alone, "onnx")
             errors = (runtime(picture[None]) - logits for picture, logits in zip(pictures, expected, strict=True))
             error = 100 * math.sqrt(sum(float(np.square(difference).sum()) for difference in errors) / power)
             measured.append(dataclasses.replace(layer, error=error))

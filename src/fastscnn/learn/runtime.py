@@ -11,6 +11,7 @@ from fastscnn.arrays import Float32Array, UInt8Array
 from fastscnn.card import Card
 from fastscnn.learn import checkpoint
 from fastscnn.learn.model import FastSCNN
+from fastscnn.runtimes.product import SIDE, rate
 
 
 class TorchRuntime:
@@ -18,6 +19,7 @@ class TorchRuntime:
 
     name = "torch"
     precision = "float32"
+    streams = 1
 
     def __init__(self, model: FastSCNN, card: Card) -> None:
         self.card, self.threads = card, torch.get_num_threads()
@@ -36,3 +38,12 @@ class TorchRuntime:
             logits = self._model(torch.from_numpy(np.array(images, order="C")).to(self._model.mean.device))
         result: Float32Array = logits.float().cpu().numpy()
         return np.ascontiguousarray(result)
+
+    def peak(self) -> float:
+        """See `Runtime`."""
+        factor = torch.ones(SIDE, SIDE, device=self._model.mean.device)
+
+        def multiply() -> float:
+            return (factor @ factor)[0, 0].item()  # which waits for a CUDA device
+
+        return rate(multiply)

@@ -21,10 +21,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fastscnn import images
+from fastscnn import files, images
 from fastscnn.card import Card, Data
 from fastscnn.datasets import DatasetSpec
-from fastscnn.datasets.check import CheckReport, check, default_cache
+from fastscnn.datasets.check import CheckReport, check
 from fastscnn.errors import FastSCNNError
 from fastscnn.evaluate import evaluate
 from fastscnn.learn import checkpoint
@@ -222,7 +222,7 @@ def _checked(spec: DatasetSpec, split: str, validation: str | None) -> CheckRepo
     if validation == "val" and "val" not in spec.splits:
         raise FastSCNNError(f"validation: {spec.name} has no split 'val'; name one of {', '.join(spec.splits)}, or say none.")
     splits = [*split.split("+"), *(validation.split("+") if validation else ())]
-    report = check(spec, splits, cache=default_cache())
+    report = check(spec, splits, cache=files.cache("check"))
     errors = [finding for finding in report.findings if finding.severity == "error"]
     if errors:
         more = f" There are {len(errors) - 1} more errors." if len(errors) > 1 else ""

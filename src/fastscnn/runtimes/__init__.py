@@ -2,55 +2,85 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
+from fastscnn import machine
 from fastscnn.errors import FastSCNNError, unknown
-from fastscnn.runtimes.protocol import Runtime
+from fastscnn.runtimes.protocol import Labeller, Runtime
 
-__all__ = ["NAMES", "Runtime", "load"]
+__all__ = ["NAMES", "PRECISIONS", "Labeller", "Runtime", "load"]
 
-NAMES = ("onnx", "torch")
+NAMES = ("onnx", "openvino", "torch", "cuda")
+PRECISIONS = ("float32", "bfloat16", "float16", "int8")
 _MOST_THREADS = 1024
-_SUFFIXES = {".onnx": "onnx", ".safetensors": "torch"}
+_ENGINES = {".onnx": ("openvino", "onnx"), ".safetensors": ("cuda", "torch")}  # who runs a file; the fastest first
 
 
-def load(path: Path, runtime: str = "auto", threads: int | None = None) -> Runtime:
+def load(path: Path, runtime: str = "auto", threads: int | None = None, precision: str = "auto", streams: int = 1) -> Runtime:
     """The network of a weight file, ready to run.
 
     Args:
         path: an .onnx or a .safetensors file that carries a card.
-        runtime: a name in `NAMES`, or "auto": the one that runs files of this kind.
+        runtime: a name in `NAMES`; "auto" takes the fastest that is installed and, by the card, as good as float32.
         threads: to compute with; None: one for each processor that this process may use.
+        precision: a name in `PRECISIONS`; "auto": the fastest that is, by the card, as good as float32.
+        streams: how many calls may run at a time, each from a thread of its own; they share `threads`.
 
     Raises:
-        FastSCNNError: unknown runtime, a file it does not run, or what the runtime says of the file.
+        FastSCNNError: unknown runtime or precision, one that this file or machine does not have, or what the runtime says
+            of the file.
     """
     if runtime not in (*NAMES, "auto"):
         raise unknown("runtime", runtime, (*NAMES, "auto"))
+    if precision not in (*PRECISIONS, "auto"):
+        raise unknown("precision", precision, (*PRECISIONS, "auto"))
     if threads is not None and not 1 <= threads <= _MOST_THREADS:
         raise FastSCNNError(f"threads: must lie between 1 and {_MOST_THREADS}, not {threads}.")
     if not path.is_file():
         raise FastSCNNError(f"{path}: no such weight file.")
-    needed = _SUFFIXES.get(path.suffix.lower())
-    if needed is None:
+    engines = _ENGINES.get(path.suffix.lower())
+    if engines is None:
         raise FastSCNNError(f"{path}: weights are .onnx or .safetensors files; others, pickles among them, are not read.")
-    if runtime not in ("auto", needed):
-        message = f"{path}: is run by the runtime {needed}, not by {runtime}; `fastscnn export` makes .onnx of .safetensors."
+    if runtime not in ("auto", *engines):
+        message = f"{path}: is run by the runtimes {' and '.join(engines)}, not by {runtime}; " \
+                  "`fastscnn export` makes .onnx of .safetensors."
         raise FastSCNNError(message)
-    count = threads or _processors()
-    if needed == "onnx":
-        from fastscnn.runtimes.onnx import OnnxRuntime
+    count = threads or machine.threads()
+    if "onnx" in engines:
+        return _of_onnx(path, runtime, count, precision, streams)
+    return _of_safetensors(path, runtime, count, precision)
 
-        return OnnxRuntime(path, count)
+
+def _of_onnx(path: Path, runtime: str, threads: int, precision: str, streams: int) -> Runtime:
+    from fastscnn.runtimes.onnx import OnnxRuntime
+
+    if runtime != "onnx":
+        try:
+            from fastscnn.runtimes.openvino import OpenVinoRuntime
+        except ModuleNotFoundError as error:
+            if runtime == "openvino":
+                message = f"runtime openvino: {error.name} is not installed; pip install 'fastscnn[openvino]'."
+                raise FastSCNNError(message) from error
+        else:
+            fast = OpenVinoRuntime(path, threads, precision, streams)
+            if runtime == "openvino" or precision != "auto" or fast.card.keeps_accuracy(fast.name, fast.precision):
+                return fast
+    plain = OnnxRuntime(path, threads, streams)
+    if precision not in ("auto", plain.precision):
+        needed = "; bfloat16 needs pip install 'fastscnn[openvino]'" if precision == "bfloat16" else ""
+        raise FastSCNNError(f"{path}: ONNX Runtime runs it in {plain.precision}, not in {precision}{needed}.")
+    return plain
+
+
+def _of_safetensors(path: Path, runtime: str, threads: int, precision: str) -> Runtime:
     try:
+        from fastscnn.learn.cuda import CudaRuntime
         from fastscnn.learn.runtime import TorchRuntime
     except ModuleNotFoundError as error:
         message = f"{path}: runs in PyTorch, and {error.name} is not installed; pip install 'fastscnn[train]'."
         raise FastSCNNError(message) from error
-    return TorchRuntime.load(path, count)
-
-
-def _processors() -> int:
-    """Processors that this process may use, which in a container are often fewer than the machine has."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if runtime == "cuda" or (runtime == "auto" and CudaRuntime.available()):
+        return CudaRuntime.load(path, precision)
+    if precision not in ("auto", "float32"):
+        raise FastSCNNError(f"{path}: PyTorch runs it in float32 on the CPU, not in {precision}; `fastscnn export` it.")
+    return TorchRuntime.load(path, threads)

@@ -11,6 +11,7 @@ import onnxruntime
 from fastscnn import card
 from fastscnn.arrays import Float32Array, UInt8Array
 from fastscnn.errors import FastSCNNError
+from fastscnn.runtimes.product import SIDE, rate
 
 _ERRORS_ONLY = 3
 
@@ -21,6 +22,7 @@ class OnnxRuntime:
     Args:
         path: the file.
         threads: to compute with.
+        streams: how many calls may run at a time, each from a thread of its own; they share `threads`.
 
     Raises:
         FastSCNNError: missing, truncated, not ONNX, or without a card.
@@ -28,10 +30,9 @@ class OnnxRuntime:
 
     name = "onnx"
 
-    def __init__(self, path: Path, threads: int) -> None:
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = self.threads = threads
-        options.log_severity_level = _ERRORS_ONLY
+    def __init__(self, path: Path, threads: int, streams: int = 1) -> None:
+        self.threads, self.streams = threads, streams
+        options = _options(max(1, threads // streams))
         # A file must not make the engine open others (external data): where it looks for them, there can be none.
         options.add_session_config_entry("session.model_external_initializers_file_folder_path", os.devnull)
         try:
@@ -45,13 +46,9 @@ class OnnxRuntime:
             raise card.missing(path)
         self.card = card.Card.from_json(metadata[card.KEY], path)
         self.precision = self.card.precision
-        inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
-        if [image.name for image in inputs] != ["images"] or len(outputs) != 1 or len(outputs[0].shape) != 4:
-            raise FastSCNNError(f"{path}: does not take `images` and give logits; export it again by `fastscnn export`.")
-        classes = outputs[0].shape[1]
-        if classes != len(self.card.label_set):
-            named = len(self.card.label_set)
-            raise FastSCNNError(f"{path}: gives {classes} classes but its card names {named}; export it again.")
+        shapes = [output.shape for output in self._session.get_outputs()]
+        classes = [shape[1] if len(shape) == 4 and isinstance(shape[1], int) else None for shape in shapes]
+        card.check_network(path, self.card, [image.name for image in self._session.get_inputs()], classes)
 
     def __call__(self, images: UInt8Array) -> Float32Array:
         """See `Runtime`."""
@@ -61,3 +58,18 @@ class OnnxRuntime:
             reason = str(error).splitlines()[0]
             raise FastSCNNError(f"ONNX Runtime cannot run {list(images.shape)} ({reason}); give a smaller --size.") from error
         return np.asarray(logits, np.float32)
+
+    def peak(self) -> float:
+        """See `Runtime`."""
+        model = Path(__file__).with_name(f"product.{self.precision}.onnx")  # float32, or uint8 times int8
+        session = onnxruntime.InferenceSession(model.read_bytes(), _options(self.threads), providers=["CPUExecutionProvider"])
+        types = (np.uint8, np.int8) if self.precision == "int8" else (np.float32, np.float32)
+        factors = {name: np.ones((SIDE, SIDE), type_) for name, type_ in zip(("a", "b"), types, strict=True)}
+        return rate(lambda: session.run(None, factors))
+
+
+def _options(threads: int) -> onnxruntime.SessionOptions:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = _ERRORS_ONLY
+    return options

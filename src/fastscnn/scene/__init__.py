@@ -21,11 +21,12 @@ from fastscnn.scene.shapes import BICYCLIST, BUILDING, CAR, CLASSES, FENCE, PAVE
 from fastscnn.scene.street import populate
 
 __all__ = [
-    "BICYCLIST", "BUILDING", "CAR", "CLASSES", "FENCE", "MIN_SIDE", "PAVEMENT", "PEDESTRIAN", "POLE", "ROAD", "SIGN", "SKY",
-    "TREE", "Scene", "draw",
+    "BICYCLIST", "BUILDING", "CAR", "CLASSES", "FENCE", "MIN_SIDE", "PAVEMENT", "PEDESTRIAN", "POLE", "ROAD", "SIGN", "SIZE",
+    "SKY", "TREE", "Scene", "draw",
 ]
 
 MIN_SIDE = 64
+SIZE = (720, 960)  # (height, width) where none is given
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Scene:
     labels: UInt8Array
 
 
-def draw(height: int = 720, width: int = 960, seed: int = 0) -> Scene:
+def draw(height: int = SIZE[0], width: int = SIZE[1], seed: int = 0) -> Scene:
     """The street scene number `seed` at `height` x `width`; the same street at every size of one aspect.
 
     Raises:

@@ -7,6 +7,8 @@ from pathlib import Path
 _FOLDER = Path(__file__).parent
 
 
-def bundled(runtime: str = "auto") -> Path:
-    """The bundled weights as the file that `runtime` runs."""
-    return _FOLDER / ("camvid.safetensors" if runtime == "torch" else "camvid.onnx")
+def bundled(runtime: str = "auto", precision: str = "auto") -> Path:
+    """The bundled weights as the file that `runtime` runs: in int8 unless another precision is asked for, where it can."""
+    if runtime in ("torch", "cuda"):
+        return _FOLDER / "camvid.safetensors"
+    return _FOLDER / ("camvid.int8.onnx" if precision in ("auto", "int8") else "camvid.onnx")

@@ -1,0 +1,86 @@
+"""peer: mmsegmentation's own Fast-SCNN, timed in its own environment. Run as a file by that environment's Python.
+
+    python peer.py HEIGHT WIDTH CLASSES THREADS (default|tuned)
+
+Prints its version when it is ready; then, for each line N that it reads, a JSON list of the milliseconds of N frames:
+uint8 RGB in memory -> full-size labels, which is what its tools/analysis_tools/benchmark.py times.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+_MEAN, _STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)  # its config's
+
+
+def build(classes: int) -> Any:
+    """The model of its Fast-SCNN config with plain batch norm, since its synchronised one needs a GPU."""
+    import mmseg
+    import mmseg.models
+    from mmengine.config import Config
+    from mmengine.registry import init_default_scope
+    from mmseg.registry import MODELS
+
+    init_default_scope("mmseg")
+    config = next((Path(mmseg.__file__).parent / ".mim" / "configs" / "fastscnn").glob("*.py"))
+    model = Config.fromfile(config).model
+    for part in (model.backbone, model.decode_head, *model.auxiliary_head):
+        part.norm_cfg.type = "BN"
+    for head in (model.decode_head, *model.auxiliary_head):
+        head.num_classes = classes
+    return MODELS.build(model).eval()
+
+
+def labeller(height: int, width: int, classes: int, tuned: bool) -> Callable[[], object]:
+    """One frame to its labels; `tuned` gives it channels_last memory and bfloat16."""
+    import torch
+
+    model = build(classes)
+    frame = torch.randint(0, 256, (1, height, width, 3), dtype=torch.uint8)
+    mean, std = (torch.tensor(values)[None, :, None, None] for values in (_MEAN, _STD))
+    size = (height, width)
+    meta = [{"ori_shape": size, "img_shape": size, "pad_shape": size}]
+    memory = torch.channels_last if tuned else torch.contiguous_format
+    model = model.to(memory_format=memory)
+
+    def label() -> object:
+        image = ((frame.permute(0, 3, 1, 2).float() - mean) / std).contiguous(memory_format=memory)
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=tuned):
+            return model.encode_decode(image, meta).argmax(1)
+
+    return label
+
+
+def main() -> None:
+    """Answers until its input ends."""
+    warnings.filterwarnings("ignore")
+    logging.disable(logging.WARNING)
+    height, width, classes, threads = (int(word) for word in sys.argv[1:5])
+    answers, sys.stdout = sys.stdout, sys.stderr  # whatever its libraries say must not stand among the answers
+    import mmseg
+    import torch
+
+    torch.set_num_threads(threads)
+    label = labeller(height, width, classes, sys.argv[5] == "tuned")
+    label()
+    answers.write(json.dumps(mmseg.__version__) + "\n")
+    answers.flush()
+    for line in sys.stdin:
+        times = []
+        for _ in range(int(line)):
+            start = perf_counter()
+            label()
+            times.append(1e3 * (perf_counter() - start))
+        answers.write(json.dumps(times) + "\n")
+        answers.flush()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,205 @@
+"""stem: the first convolution of an exported network, and the normalisation before it, as integers compute them fast.
+
+An image is a quantised tensor as it is: of scale 1, and of the grey as its zero point that normalisation takes to about
+zero. The convolution can read it without a pass over it in float32, and what it pads with is that grey. (With zero as the
+zero point, the rounding of weights would be multiplied by brightness.)
+
+ONNX Runtime's integer convolution is fast where the channels that it reads divide by four, and an image has three. So four
+neighbouring pixels of a row are read as one of four times the channels, which moves nothing in [N, H, W, channels], and
+two pixels of the result are computed as one of twice the channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import helper, numpy_helper
+
+_GROUP = 4  # pixels of a row that are read as one
+_APART = "stem.apart"  # the node that makes two pixels of one
+
+NODES = ("stem.last", _APART, "stem.first")  # of `grouped`, to be quantised with the convolution and its ReLU
+OPERATORS = ("Transpose", "Reshape")  # their kinds
+
+
+def fold(model: onnx.ModelProto) -> None:
+    """Divides the weights by the standard deviation and takes out, in place, the node that divided the image by it.
+
+    Does nothing where there is none.
+    """
+    graph = model.graph
+    *_, divide, conv, _ = _stem(graph)
+    if divide.op_type != "Div":
+        return
+    std = _array(graph, divide.input[1])
+    _set(graph, conv.input[1], _array(graph, conv.input[1]) / std.reshape(1, -1, 1, 1))
+    conv.input[0] = divide.input[0]
+    _remove(graph, [divide])
+
+
+def name(model: onnx.ModelProto) -> str:
+    """Name of the node of the first convolution."""
+    return str(_stem(model.graph)[-2].name)
+
+
+def grouped(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The network with a first convolution that reads uint8 pixels in fours and gives the same but for two things.
+
+    The border is padded with one grey instead of the mean of each channel. Where the width leaves a remainder of 1 or 2 by
+    four, the result has one column too many, which `clear` turns into the padding of the next convolution.
+
+    Args:
+        model: exported in float32, changed in place: images uint8 [N, H, W, channels], mean subtracted, standard deviation
+            folded or not, then a convolution of 3x3 with stride 2 and padding 1, and ReLU.
+
+    Returns:
+        The network in float arithmetic still; convolution and ReLU keep the names of their nodes and of what they give.
+    """
+    fold(model)
+    graph = model.graph
+    transpose, cast, subtract, conv, relu = _stem(graph)
+    mean, weight, bias = (_array(graph, given) for given in (subtract.input[1], conv.input[1], conv.input[2]))
+    outputs, channels, *kernel = weight.shape
+    sides = {attribute.name: helper.get_attribute_value(attribute) for attribute in conv.attribute}
+    if (kernel, sides["strides"], sides["pads"]) != ([3, 3], [2, 2], [1, 1, 1, 1]):
+        raise ValueError("the first convolution must be of 3x3 with stride 2 and padding 1.")
+    grey = round(float(mean.mean()))
+    pixels = conv.input[0]
+
+    def constant(suffix: str, value: object, kind: type[np.generic] = np.int64) -> str:
+        graph.initializer.append(numpy_helper.from_array(np.array(value, kind), f"stem.{suffix}"))
+        return f"stem.{suffix}"
+
+    before = [
+        _node("Shape", ["images"], "stem.width", start=2, end=3),
+        _node("Neg", ["stem.width"], "stem.minus"),
+        _node("Mod", ["stem.minus", constant("four", [_GROUP])], "stem.missing"),
+        _node("Concat", [constant("none", [0]), "stem.missing"], "stem.pads", axis=0),
+        _node("Pad", ["images", "stem.pads", constant("grey", grey, np.uint8), constant("columns", [2])], "stem.padded"),
+        _node("Reshape", ["stem.padded", constant("fours", [0, 0, -1, _GROUP * channels])], "stem.together"),
+        _node("Transpose", ["stem.together"], "stem.planes", perm=[0, 3, 1, 2]),
+        _node("DequantizeLinear", ["stem.planes", constant("scale", 1, np.float32), "stem.grey"], pixels),
+    ]
+    after = [
+        _node("Transpose", [relu.output[0]], "stem.last", perm=[0, 2, 3, 1]),
+        _node("Reshape", ["stem.last", constant("twos", [0, 0, -1, outputs])], _APART),
+        _node("Transpose", [_APART], "stem.first", perm=[0, 3, 1, 2]),
+    ]
+    for reader in _readers(graph, relu.output[0]):
+        _reread(reader, relu.output[0], "stem.first")
+    _insert(graph, conv, before)
+    _insert(graph, list(graph.node)[list(graph.node).index(relu) + 1], after)
+    _remove(graph, [transpose, cast, subtract])
+    _set(graph, conv.input[1], _in_fours(weight))
+    _set(graph, conv.input[2], np.tile(bias + (weight.sum((2, 3)) * (grey - mean.reshape(-1))).sum(1), 2))
+    del conv.attribute[:]
+    # Rows as before; columns in fours: of the group on the left only its last pixel is read.
+    sides = {"kernel_shape": [3, 2], "strides": [2, 1], "pads": [1, 1, 1, 0], "group": 1}
+    conv.attribute.extend(helper.make_attribute(key, value) for key, value in sides.items())
+    _forget(graph, {pixels, conv.output[0], relu.output[0]})
+    return onnx.shape_inference.infer_shapes(model)
+
+
+def clear(model: onnx.ModelProto) -> None:
+    """Sets to zero, in place, the column that a `grouped` network has too many; before or after it was quantised.
+
+    A convolution of stride 2 that pads with zeros reads this column as its padding and gives no more columns for it. To
+    slice it off costs a copy at every width; to scatter nothing into the rest, as most widths ask for, costs none.
+    """
+    graph = model.graph
+    (apart,) = (node for node in graph.node if node.name == _APART)
+    value, zero = apart.output[0], np.zeros(1, np.float32)
+    (reader,) = _readers(graph, value)
+    if reader.op_type == "QuantizeLinear":  # with a zero point of zero, behind ReLU
+        value, zero = reader.output[0], np.zeros(1, np.uint8)
+        (reader,) = _readers(graph, value)
+    graph.initializer.append(numpy_helper.from_array(np.array([2]), "stem.two"))
+    nodes = [
+        _node("Shape", [value], "stem.rows", start=0, end=2),
+        _node("Div", ["stem.missing", "stem.two"], "stem.surplus"),  # columns; each is of two of the image
+        _node("Shape", [value], "stem.depth", start=3, end=4),
+        _node("Concat", ["stem.rows", "stem.surplus", "stem.depth"], "stem.column", axis=0),
+        _node("ConstantOfShape", ["stem.column"], "stem.where", value=numpy_helper.from_array(np.array([-1]))),
+        _node("ConstantOfShape", ["stem.column"], "stem.zeros", value=numpy_helper.from_array(zero)),
+        _node("ScatterElements", [value, "stem.where", "stem.zeros"], "stem.cleared", axis=2),
+    ]
+    _reread(reader, value, "stem.cleared")
+    _insert(graph, reader, nodes)
+
+
+def _in_fours(weight: NDArray[Any]) -> NDArray[Any]:
+    """The kernel [outputs, channels, 3, 3] of stride 2 as [2 outputs, 4 channels, 3, 2] of stride 1 across.
+
+    Its two columns are the four pixels before and the four in place; of these, the first output pixel lies on number 0 and
+    the second on number 2.
+    """
+    outputs, channels = weight.shape[:2]
+    wide = np.zeros((2, outputs, 3, 2 * _GROUP, channels), weight.dtype)
+    for which in range(2):
+        left = _GROUP + 2 * which - 1
+        wide[which, :, :, left : left + 3] = weight.transpose(0, 2, 3, 1)
+    split = wide.reshape(2 * outputs, 3, 2, _GROUP * channels)
+    return split.transpose(0, 3, 1, 2)
+
+
+def _stem(graph: Any) -> list[Any]:
+    """The nodes from the Transpose of the images to the first ReLU: each reads the one before it, and no other does."""
+    nodes = [node for node in _readers(graph, "images") if node.op_type == "Transpose"]
+    while nodes[-1].op_type != "Relu":
+        (reader,) = _readers(graph, nodes[-1].output[0])
+        nodes.append(reader)
+    return nodes
+
+
+def _node(kind: str, given: Sequence[str], result: str, **attributes: Any) -> Any:
+    """A node named as what it gives."""
+    return helper.make_node(kind, given, [result], result, **attributes)
+
+
+def _readers(graph: Any, value: str) -> list[Any]:
+    return [node for node in graph.node if value in node.input]
+
+
+def _reread(node: Any, before: str, now: str) -> None:
+    """Makes a node read another value."""
+    node.input[:] = [now if value == before else value for value in node.input]
+
+
+def _insert(graph: Any, behind: Any, nodes: Sequence[Any]) -> None:
+    """Puts nodes before the one that stands behind them."""
+    place = list(graph.node).index(behind)
+    for offset, node in enumerate(nodes):
+        graph.node.insert(place + offset, node)
+
+
+def _remove(graph: Any, nodes: Sequence[Any]) -> None:
+    """Takes nodes out, and the weights that only they read."""
+    for node in nodes:
+        graph.node.remove(node)
+        _forget(graph, set(node.output))
+    read = {value for node in graph.node for value in node.input}
+    for tensor in [tensor for tensor in graph.initializer if tensor.name not in read]:
+        graph.initializer.remove(tensor)
+
+
+def _forget(graph: Any, values: set[str]) -> None:
+    """Drops the shapes noted of values that have changed."""
+    for value in [value for value in graph.value_info if value.name in values]:
+        graph.value_info.remove(value)
+
+
+def _array(graph: Any, weight: str) -> NDArray[Any]:
+    """A weight in float64."""
+    (tensor,) = (tensor for tensor in graph.initializer if tensor.name == weight)
+    return np.asarray(numpy_helper.to_array(tensor), np.float64)
+
+
+def _set(graph: Any, weight: str, value: NDArray[Any]) -> None:
+    """Replaces a weight; it is kept in float32."""
+    _forget(graph, {weight})
+    (tensor,) = (tensor for tensor in graph.initializer if tensor.name == weight)
+    tensor.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(value, np.float32), weight))

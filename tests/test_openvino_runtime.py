@@ -1,0 +1,186 @@
+"""OpenVINO as an engine: the logits of ONNX Runtime, and one sentence for all that it cannot do."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import WriteOnnx
+
+from fastscnn import Segmenter, card, runtimes, scene
+from fastscnn.card import Card
+from fastscnn.errors import FastSCNNError
+from fastscnn.labels import LabelSet
+from fastscnn.runtimes.onnx import OnnxRuntime
+from fastscnn.weights import bundled
+
+openvino = pytest.importorskip("openvino")
+from fastscnn.runtimes.openvino import OpenVinoRuntime, _computes_in_bfloat16  # noqa: E402
+
+FLOAT = bundled("onnx", "float32")
+
+
+needs_bfloat16 = pytest.mark.skipif(
+    not _computes_in_bfloat16(openvino.Core()), reason="this processor does not compute in bfloat16"
+)
+
+
+@pytest.mark.parametrize("shape", [(1, 32, 32), (2, 33, 47), (3, 40, 41)])
+def test_logits(tiny_onnx: Path, shape: tuple[int, ...]) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (*shape, 3)).astype(np.uint8)
+    runtime = OpenVinoRuntime(tiny_onnx, 1, "float32")
+    logits = runtime(images)
+    assert logits.dtype == np.float32
+    np.testing.assert_allclose(logits, OnnxRuntime(tiny_onnx, 1)(images), rtol=1e-6)
+    again = runtime(images[:, ::-1, ::-1])  # another memory layout; the first result must not change with it
+    np.testing.assert_allclose(logits, OnnxRuntime(tiny_onnx, 1)(images), rtol=1e-6)
+    np.testing.assert_allclose(again, OnnxRuntime(tiny_onnx, 1)(images[:, ::-1, ::-1]), rtol=1e-6)
+
+
+def test_more_sizes_than_are_kept(tiny_onnx: Path) -> None:
+    runtime, reference = OpenVinoRuntime(tiny_onnx, 1), OnnxRuntime(tiny_onnx, 1)
+    for side in (32, 40, 48, 56, 64, 72, 32):
+        images = np.random.default_rng(side).integers(0, 256, (1, side, 33, 3)).astype(np.uint8)
+        np.testing.assert_allclose(runtime(images), reference(images), rtol=1e-6)
+
+
+def test_facts(tiny_onnx: Path) -> None:
+    runtime = runtimes.load(tiny_onnx, "openvino", threads=2, streams=2)
+    assert runtime.card == Card(LabelSet(("red", "green", "blue")), (64, 96))
+    assert (runtime.name, runtime.precision, runtime.threads, runtime.streams) == ("openvino", "float32", 2, 2)
+
+
+@pytest.mark.parametrize("size", [(360, 480), (251, 333)])
+def test_the_bundled_weights_in_float32(size: tuple[int, int]) -> None:
+    image = scene.draw(*size).image[None]
+    np.testing.assert_allclose(OpenVinoRuntime(FLOAT, 2, "float32")(image), OnnxRuntime(FLOAT, 2)(image), atol=2e-3)
+
+
+@needs_bfloat16
+def test_the_bundled_weights_in_bfloat16() -> None:
+    image = scene.draw(360, 480).image
+    expected = Segmenter.load(FLOAT, "onnx").segment(image).labels
+    fast = Segmenter.load(FLOAT, "openvino", precision="bfloat16")
+    assert fast.runtime.precision == "bfloat16"
+    assert np.mean(fast.segment(image).labels == expected) > 0.99
+
+
+def test_the_bundled_weights_in_int8() -> None:
+    image = scene.draw(360, 480).image
+    expected = Segmenter.load(runtime="onnx", precision="int8").segment(image).labels
+    fast = Segmenter.load(runtime="openvino", precision="int8")
+    assert fast.runtime.precision == "int8"
+    assert np.mean(fast.segment(image).labels == expected) > 0.98
+
+
+def test_calls_from_several_threads(tiny_onnx: Path) -> None:
+    runtime, reference = OpenVinoRuntime(tiny_onnx, 2, streams=2), OnnxRuntime(tiny_onnx, 1)
+    images = [np.random.default_rng(seed).integers(0, 256, (1, 40, 48, 3)).astype(np.uint8) for seed in range(40)]
+    with ThreadPoolExecutor(4) as pool:
+        for image, logits in zip(images, pool.map(runtime, images), strict=True):
+            np.testing.assert_allclose(logits, reference(image), rtol=1e-6)
+
+
+def described(losses: Mapping[str, Any]) -> dict[str, str]:
+    """Metadata of a file whose card holds these losses."""
+    return {card.KEY: dataclasses.replace(Card(LabelSet(("a", "b", "c")), (64, 96)), losses=losses).to_json()}
+
+
+@needs_bfloat16
+@pytest.mark.parametrize(
+    ("lost", "precision"), [(None, "float32"), (0.6, "float32"), (0.5, "bfloat16"), (-0.2, "bfloat16")]
+)
+def test_auto_takes_what_the_card_allows(
+    tmp_path: Path, write_onnx: WriteOnnx, lost: float | None, precision: str
+) -> None:
+    losses = {} if lost is None else {"openvino bfloat16": {"miou": lost}}
+    path = write_onnx(tmp_path / "a.onnx", metadata=described(losses))
+    for runtime in ("auto", "openvino"):
+        assert runtimes.load(path, runtime).precision == precision
+        assert runtimes.load(path, runtime).name == "openvino"
+
+
+@pytest.mark.parametrize(("lost", "engine"), [(None, "onnx"), (0.6, "onnx"), (0.1, "openvino")])
+def test_auto_runs_int8_where_the_card_allows(
+    tmp_path: Path, write_onnx: WriteOnnx, lost: float | None, engine: str
+) -> None:
+    losses = {} if lost is None else {"openvino int8": {"miou": lost}}
+    made = dataclasses.replace(Card(LabelSet(("a", "b", "c")), (64, 96)), losses=losses, precision="int8")
+    path = write_onnx(tmp_path / "a.onnx", metadata={card.KEY: made.to_json()})
+    assert (runtimes.load(path).name, runtimes.load(path).precision) == (engine, "int8")
+    assert runtimes.load(path, "openvino").name == "openvino"
+
+
+@pytest.mark.parametrize(
+    ("precision", "message"),
+    [("float16", "OpenVINO runs it in float32 or bfloat16, not in float16"), ("int8", "not in int8")],
+)
+def test_precisions_that_it_lacks(tiny_onnx: Path, precision: str, message: str) -> None:
+    with pytest.raises(FastSCNNError, match=message):
+        runtimes.load(tiny_onnx, "openvino", precision=precision)
+
+
+def test_int8_stays_int8() -> None:
+    with pytest.raises(FastSCNNError, match="is in int8; for float32 give the file"):
+        runtimes.load(bundled("openvino", "int8"), "openvino", precision="float32")
+
+
+def test_a_processor_without_bfloat16(tiny_onnx: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fastscnn.runtimes.openvino._computes_in_bfloat16", lambda core: False)
+    assert OpenVinoRuntime(tiny_onnx, 1).precision == "float32"
+    with pytest.raises(FastSCNNError, match="does not compute in bfloat16"):
+        OpenVinoRuntime(tiny_onnx, 1, "bfloat16")
+
+
+@pytest.mark.parametrize("data", [b"", b"hello", bytes(1000)])
+def test_no_onnx(tmp_path: Path, data: bytes) -> None:
+    path = tmp_path / "no.onnx"
+    path.write_bytes(data)
+    with pytest.raises(FastSCNNError, match=r"no\.onnx: is no ONNX model"):
+        runtimes.load(path, "openvino")
+    with pytest.raises(FastSCNNError, match=r"gone\.onnx: cannot be read"):
+        OpenVinoRuntime(tmp_path / "gone.onnx", 1)
+
+
+@pytest.mark.parametrize(
+    ("metadata", "message"),
+    [
+        ({}, "carries no fastscnn card"),
+        ({card.KEY: "{}"}, "its card is broken"),
+        ({card.KEY: Card(LabelSet(("a", "b")), (64, 96)).to_json()}, "gives 3 classes but its card names 2"),
+    ],
+)
+def test_cards_that_do_not_fit(tmp_path: Path, write_onnx: WriteOnnx, metadata: dict[str, str], message: str) -> None:
+    path = write_onnx(tmp_path / "odd.onnx", metadata=metadata)
+    with pytest.raises(FastSCNNError, match=rf"odd\.onnx: {message}"):
+        runtimes.load(path, "openvino")
+
+
+@pytest.mark.parametrize("here", [False, True], ids=["beside the file", "in the working folder"])
+def test_weights_in_another_file_are_refused(
+    tmp_path: Path, write_onnx: WriteOnnx, monkeypatch: pytest.MonkeyPatch, here: bool
+) -> None:
+    path = write_onnx(tmp_path / "split.onnx", external="weights.bin")
+    if here:
+        monkeypatch.chdir(tmp_path)
+    with pytest.raises(FastSCNNError, match=r"split\.onnx: is no ONNX model that can be run"):
+        runtimes.load(path, "openvino")
+
+
+def test_a_class_may_be_called_location(tmp_path: Path, write_onnx: WriteOnnx) -> None:
+    path = write_onnx(tmp_path / "a.onnx", classes=("location", "b"))
+    assert runtimes.load(path, "openvino").card.label_set.names == ("location", "b")
+
+
+def test_an_image_that_the_network_cannot_take(tiny_onnx: Path) -> None:
+    with pytest.raises(FastSCNNError, match=r"OpenVINO cannot run \[1, 40, 40, 7\]"):
+        OpenVinoRuntime(tiny_onnx, 1)(np.zeros((1, 40, 40, 7), np.uint8))
+
+
+def test_peak(tiny_onnx: Path) -> None:
+    assert 1e9 < OpenVinoRuntime(tiny_onnx, 2, "float32").peak() < 1e15

@@ -1,0 +1,31 @@
+"""plot: a file of each kind, from reports of several sizes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fastscnn import Segmenter
+from fastscnn.benchmark import BenchmarkReport, benchmark
+from fastscnn.errors import FastSCNNError
+
+pytest.importorskip("matplotlib")
+from fastscnn.plot import growth
+
+
+@pytest.fixture(scope="module")
+def reports(tiny: Segmenter) -> list[BenchmarkReport]:
+    return [benchmark(tiny, (side, 2 * side), runs=2, warmup=1) for side in (128, 64)]
+
+
+@pytest.mark.parametrize(("suffix", "start"), [(".svg", b"<?xml"), (".png", b"\x89PNG"), (".PDF", b"%PDF")])
+def test_growth(reports: list[BenchmarkReport], tmp_path: Path, suffix: str, start: bytes) -> None:
+    path = tmp_path / f"growth{suffix}"
+    growth(path, reports)
+    assert path.read_bytes().startswith(start)
+
+
+def test_other_suffixes(reports: list[BenchmarkReport], tmp_path: Path) -> None:
+    with pytest.raises(FastSCNNError, match=r"a plot is one of \.svg, \.png, \.pdf"):
+        growth(tmp_path / "growth.txt", reports)

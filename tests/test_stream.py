@@ -1,0 +1,163 @@
+"""stream: order, bounds, and what happens when something goes wrong."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fastscnn import Segmenter
+from fastscnn.errors import FastSCNNError
+from fastscnn.stream import ordered
+
+
+@given(st.lists(st.integers()), st.integers(1, 4))
+def test_every_item_once_and_in_order(items: list[int], workers: int) -> None:
+    assert list(ordered(lambda item: item + 1, items, workers)) == [(item, item + 1) for item in items]
+
+
+def test_order_does_not_follow_speed() -> None:
+    waits = [0.05, 0.0, 0.02, 0.0, 0.01, 0.0]
+    assert [wait for wait, _ in ordered(time.sleep, waits, 3)] == waits
+
+
+def test_workers_work_at_the_same_time() -> None:
+    barrier = threading.Barrier(3, timeout=20)  # which opens only when three wait at it
+    assert len(list(ordered(lambda _: barrier.wait(), range(9), 3))) == 9
+
+
+def test_reading_overlaps_with_working() -> None:
+    worked, read = threading.Event(), threading.Event()
+
+    def items() -> Iterator[int]:
+        yield 0
+        assert worked.wait(20)  # the first item is being worked on while the second is drawn
+        read.set()
+        yield 1
+
+    def work(item: int) -> bool:
+        worked.set()
+        return read.wait(20)
+
+    assert [result for _, result in ordered(work, items(), 1)] == [True, True]
+
+
+def test_the_source_waits_for_a_consumer_that_does_not_take() -> None:
+    drawn: list[int] = []
+
+    def items() -> Iterator[int]:
+        for item in range(1000):
+            drawn.append(item)
+            yield item
+
+    stream = ordered(lambda item: item, items(), 2)
+    next(stream)
+    time.sleep(0.2)
+    assert len(drawn) <= 6  # two for each worker, the one that was taken, and the one that waits for room
+    assert [item for item, _ in stream] == list(range(1, 1000))
+
+
+def test_realtime_drops_what_comes_while_all_are_busy() -> None:
+    busy = threading.Event()
+
+    def items() -> Iterator[int]:
+        yield 0
+        yield from range(1, 50)  # come while the first is worked on
+        busy.set()
+        time.sleep(0.3)
+        yield 50
+
+    def work(item: int) -> int:
+        busy.wait(20)
+        return item
+
+    taken = [item for item, _ in ordered(work, items(), 1, realtime=True)]
+    assert taken == [0, 50]
+
+
+def test_nothing_is_dropped_unless_asked() -> None:
+    assert [item for item, _ in ordered(lambda _: time.sleep(0.002), range(60), 1)] == list(range(60))
+
+
+def take(stream: Iterator[tuple[int, int]], taken: list[int]) -> None:
+    """Puts what the stream gives into `taken`, until it ends or breaks."""
+    for item, _ in stream:
+        taken.append(item)
+
+
+def test_an_error_of_the_work_stands_in_its_place() -> None:
+    def work(item: int) -> int:
+        if item == 5:
+            raise ValueError("five")
+        return item
+
+    taken: list[int] = []
+    with pytest.raises(ValueError, match="five"):
+        take(ordered(work, range(100), 3), taken)
+    assert taken == [0, 1, 2, 3, 4]
+
+
+def test_an_error_of_the_source_comes_after_all_that_was_drawn() -> None:
+    def items() -> Iterator[int]:
+        yield from range(7)
+        raise OSError("the file ends here")
+
+    taken: list[int] = []
+    with pytest.raises(OSError, match="the file ends here"):
+        take(ordered(lambda item: item, items(), 2), taken)
+    assert taken == list(range(7))
+
+
+def test_leaving_early_stops_the_source() -> None:
+    drawn: list[int] = []
+
+    def items() -> Iterator[int]:
+        for item in range(10_000):
+            drawn.append(item)
+            yield item
+
+    before = threading.active_count()
+    stream = ordered(lambda item: item, items(), 2)
+    next(stream)
+    stream.close()  # type: ignore[attr-defined]
+    for _ in range(200):
+        if threading.active_count() <= before:
+            break
+        time.sleep(0.01)
+    assert threading.active_count() <= before
+    assert len(drawn) < 20
+
+
+def test_a_source_that_never_gives_does_not_hang_those_who_leave() -> None:
+    blocked = threading.Event()
+
+    def items() -> Iterator[int]:
+        yield 0
+        blocked.wait(60)
+
+    stream = ordered(lambda item: item, items(), 1)
+    assert next(stream) == (0, 0)
+    start = time.perf_counter()
+    stream.close()  # type: ignore[attr-defined]
+    assert time.perf_counter() - start < 5
+    blocked.set()
+
+
+def test_segmenter(tiny: Segmenter) -> None:
+    frames = [np.random.default_rng(seed).integers(0, 256, (64, 96, 3)).astype(np.uint8) for seed in range(7)]
+    for (frame, result), expected in zip(tiny.stream(frames), frames, strict=True):
+        assert frame is expected
+        np.testing.assert_array_equal(result.labels, tiny.segment(expected).labels)
+
+
+def test_a_bad_frame_stops_the_stream(tiny: Segmenter) -> None:
+    frames = [np.zeros((64, 96, 3), np.uint8), np.zeros((64, 96), np.uint8)]
+    stream = tiny.stream(frames)
+    next(stream)
+    with pytest.raises(FastSCNNError, match="An image is uint8"):
+        next(stream)
