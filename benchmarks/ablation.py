@@ -39,12 +39,14 @@ class Trial:
         changes: fields of the recipe that differ from `SHORT`.
         start: the trial whose weights it goes on from; None: from scratch.
         against: the trial that differs from it in what is measured.
+        teacher: the trial whose weights it follows.
     """
 
     what: str
     changes: Mapping[str, Any] = field(default_factory=dict)
     start: str | None = None
     against: str | None = None
+    teacher: str | None = None
 
 
 SHORT = dataclasses.replace(
@@ -55,9 +57,9 @@ _DOUBLED = {"size": (720, 960), "scale": (0.4, 1.25), "loss_stride": 4}
 _LONGER = {"iterations": 360, "lr": 0.002, "warmup": 20}
 
 
-def _further(what: str, **changes: Any) -> Trial:
+def _further(what: str, teacher: str | None = None, **changes: Any) -> Trial:
     """A trial that goes on from `adamw` and changes one thing of `longer`."""
-    return Trial(what, {**_LONGER, **changes}, start="adamw", against="longer")
+    return Trial(what, {**_LONGER, **changes}, start="adamw", against="longer", teacher=teacher)
 
 
 TRIALS: Mapping[str, Trial] = {
@@ -76,7 +78,10 @@ TRIALS: Mapping[str, Trial] = {
     "smoothing": _further("labels smoothed by 0.1", label_smoothing=0.1),
     "no-weights": _further("without class weights", class_weights="none"),
     "no-ema": _further("without averaged weights", ema=0.0),
+    "wide": _further("patches from a third to three times the size", scale=(0.35, 3.0)),
     "branches": _further("branches beside the depthwise convolutions, folded afterwards", branches=True),
+    "teacher": Trial("twice the channels, 4 times the work", {"width": 2.0}, against="adamw"),
+    "distilled": _further("the probabilities of `teacher` followed, weight 1", teacher="teacher", distillation=1.0),
 }
 
 
@@ -112,17 +117,19 @@ def recipe(name: str, seed: int) -> Recipe:
 
 def measure(data: str, name: str, seed: int, weights: Path) -> dict[str, Any]:
     """One run, from the first step to the score."""
-    start = TRIALS[name].start
+    start, teacher = TRIALS[name].start, TRIALS[name].teacher
     init = weights / f"{start}-{seed}" / "last.safetensors" if start else None
+    taught = [weights / f"{teacher}-{seed}" / "last.safetensors"] if teacher else []
+    print(f"{name}, seed {seed}: {recipe(name, seed).iterations} steps", flush=True)
     seen: list[Progress] = []
     began = perf_counter()
     card = train(recipe(name, seed), folds(data), weights / f"{name}-{seed}", split=TRAINED, validation=HELD_OUT, init=init,
-                 observe=seen.append)
+                 teacher=taught, observe=seen.append)
     seconds = perf_counter() - began
     scores = card.metrics[HELD_OUT]
-    print(f"{name}, seed {seed}: {scores['miou']:.2f} in {seconds:.0f} s")
-    return {"name": name, "seed": seed, "start": start, "recipe": card.recipe, "seconds": seconds, "loss": seen[-1].loss,
-            "machine": platform.platform(), **scores}
+    print(f"{name}, seed {seed}: {scores['miou']:.2f} in {seconds:.0f} s", flush=True)
+    return {"name": name, "seed": seed, "start": start, "teacher": teacher, "recipe": card.recipe, "seconds": seconds,
+            "loss": seen[-1].loss, "machine": platform.platform(), **scores}
 
 
 if __name__ == "__main__":

@@ -48,16 +48,46 @@ def labels() -> str:
     return table(["image", "classes", *columns, "PyTorch / 2 threads", "labels that differ"], rows)
 
 
-def speed() -> str:
-    """Stages of a frame at both sizes, p50 and p95."""
-    small, large = read("speed/onnx-360x480.json"), read("speed/onnx-1024x2048.json")
+def against() -> str:
+    """Our engines beside mmsegmentation's four ways, of one run."""
+    found = read("speed/engines.json")["against"]
+    default, best = found["peers"]["default"], min(found["peers"].values())
     rows = [
-        [stage, *(f"{report['stages'][stage]['p50']:.1f} / {report['stages'][stage]['p95']:.1f}" for report in (small, large))]
-        for stage in small["stages"]
+        [f"fastscnn, {name}", f"{taken:.1f}", f"{default / taken:.1f}", f"{best / taken:.1f}"]
+        for name, taken in sorted(found["ours"].items(), key=lambda item: item[1])
     ]
-    rows.append(["cold start, s", *(f"{report['cold_start_s']:.2f}" for report in (small, large))])
-    rows.append(["peak memory, MiB", *(f"{report['peak_memory_mib']:.0f}" for report in (small, large))])
-    return table(["p50 / p95", "360x480", "1024x2048"], rows)
+    rows += [[f"mmsegmentation {found['version']}, {name}", f"{taken:.0f}", f"{default / taken:.1f}", f"{best / taken:.1f}"]
+             for name, taken in found["peers"].items()]
+    return table(["1024x2048, median", "ms", "times faster than its default", "than its best"], rows)
+
+
+def agreement() -> str:
+    """Labels and scores of every engine on CamVid test."""
+    found = read("speed/engines.json")["labels"]
+    whole = found["torch float32"]["miou"]
+    rows = [
+        [name, f"{one['labels']:.3f}", f"{one['miou']:.2f}", f"{one['miou'] - whole:+.3f}",
+         f"{one['class']} {-one['worst']:+.2f}" if "class" in one else ""]
+        for name, one in found.items()
+    ]
+    return table(["engine", "equal labels, %", "mIoU", "change", "worst class"], rows)
+
+
+def engines() -> str:
+    """Stages of a frame by engine and size, and what surrounds them."""
+    rows = []
+    for report in read("speed/engines.json")["reports"]:
+        stages = {name: stage["p50"] for name, stage in report["stages"].items()}
+        roof, plain = report["roofline"], 1e3 / report["stages"]["frame"]["mean"]
+        rows.append([
+            f"{report['runtime']} {report['precision']}", f"{report['size'][0]}x{report['size'][1]}",
+            *(f"{stages[name]:.1f}" for name in ("decode", "network", "labels", "write", "frame")),
+            f"{plain:.1f}", f"{report['stream_fps']:.1f}", f"{roof['limit_ms']:.1f} ({roof['share']:.0f} %)",
+            f"{report['peak_memory_mib']:.0f}", f"{report['cold_start_s']:.2f}",
+        ])
+    head = ["engine", "size", "decode", "network", "labels", "write", "frame", "frames/s", "stream", "limit (share)", "MiB",
+            "cold start, s"]
+    return table(head, rows)
 
 
 def ablation() -> str:
@@ -97,7 +127,7 @@ def training() -> str:
 
 
 TABLES: Mapping[str, tuple[Callable[[], str], ...]] = {
-    "figures.md": (labels, speed),
+    "speed.md": (against, agreement, engines, labels),
     "accuracy.md": (accuracy, ablation, training),
 }
 
