@@ -47,7 +47,11 @@ def test_turns_and_ratios(tiny: Segmenter, tmp_path: Path, monkeypatch: pytest.M
 
 @pytest.mark.parametrize(
     ("script", "reason"),
-    [("import mmsegmentation_is_not_here", "No module named 'mmsegmentation_is_not_here'"), ("", "it said nothing")],
+    [
+        ("import mmsegmentation_is_not_here", "No module named 'mmsegmentation_is_not_here'"),
+        ("", "it ended with exit code 0 and said nothing"),
+        (ANSWERS.replace("for line", "os._exit(9)\nfor line"), "it ended with exit code 9 and said nothing"),
+    ],
 )
 def test_a_peer_that_cannot_run(tiny: Segmenter, tmp_path: Path, script: str, reason: str) -> None:
     with pytest.raises(FastSCNNError, match=f"mmsegmentation cannot be run there: .*{reason}"):

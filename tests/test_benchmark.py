@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from fastscnn import Segmenter
+from fastscnn import Segmenter, kernel
 from fastscnn.benchmark import benchmark
 from fastscnn.errors import FastSCNNError
 from fastscnn.version import __version__
@@ -46,6 +46,7 @@ def test_report(tiny: Segmenter, tiny_onnx: Path) -> None:
         "runtime": "onnx",
         "precision": "float32",
         "threads": 1,
+        "labels_by": "NumPy" if kernel.KERNEL is None else "compiled kernel",
         "weights_bytes": tiny_onnx.stat().st_size,
         "version": __version__,
     }

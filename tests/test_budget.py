@@ -8,60 +8,98 @@ from typing import Any
 import pytest
 
 from fastscnn import Segmenter, budget
-from fastscnn.budget import Choice, choices, largest
+from fastscnn.budget import Choice, Measured, measure
 from fastscnn.errors import FastSCNNError
 
-MEASURED = [Choice((360, 480), 20.0), Choice((270, 360), 12.0), Choice((180, 240), 6.0)]
+CHOICES = (Choice((360, 480), 20.0), Choice((270, 360), 12.0), Choice((180, 240), 6.0))
+MEASURED = Measured(CHOICES, "2026-01-02", Path("remembered.json"))
+SIZES = [(64, 96), (48, 72), (32, 48)]  # of `tiny`: a quarter is too small for the network
 
 
 @pytest.mark.parametrize(("milliseconds", "size"), [(100, 360), (20, 360), (19.9, 270), (12, 270), (6, 180)])
 def test_the_largest_that_fits(milliseconds: float, size: int) -> None:
-    assert largest(MEASURED, milliseconds).size[0] == size
+    assert MEASURED.largest(milliseconds).size[0] == size
 
 
 @pytest.mark.parametrize("milliseconds", [5.9, 0, -1, float("nan")])
 def test_none_fits(milliseconds: float) -> None:
-    with pytest.raises(FastSCNNError, match=r"the fastest, 180x240, takes 6\.0 ms"):
-        largest(MEASURED, milliseconds)
+    message = r"the fastest, 180x240, takes 6\.0 ms .*\(measured on 2026-01-02; delete remembered\.json to measure again\)"
+    with pytest.raises(FastSCNNError, match=message):
+        MEASURED.largest(milliseconds)
 
 
-def test_sizes_and_progress(tiny: Segmenter, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(autouse=True)
+def _few_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(budget, "_RUNS", 4)
+
+
+def test_sizes_and_progress(tiny: Segmenter) -> None:
     calls: list[tuple[int, int]] = []
-    measured = choices(tiny, (96, 128), progress=lambda done, total: calls.append((done, total)))
-    assert [choice.size for choice in measured] == [(64, 96), (48, 72), (32, 48)]  # a quarter is too small for the network
-    assert all(0 < choice.milliseconds < 1000 for choice in measured)
+    measured = measure(tiny, (96, 128), progress=lambda done, total: calls.append((done, total)))
+    assert [choice.size for choice in measured.choices] == SIZES
+    assert all(0 < choice.milliseconds < 1000 for choice in measured.choices)
     assert calls == [(done, 42) for done in range(1, 43)]
+    assert measured.file is None
+    assert measured.source() == ""
+
+
+def test_slow_sizes_take_fewer_runs(tiny: Segmenter, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(budget, "_SECONDS", 0.0)
+    calls: list[tuple[int, int]] = []
+    measure(tiny, (96, 128), progress=lambda done, total: calls.append((done, total)))
+    assert len(calls) == 15
+
+
+@pytest.mark.parametrize("frame", [(40, 50), (3000, 70), (2500, 3000)])
+def test_frames_that_are_no_size_to_draw(tiny: Segmenter, monkeypatch: pytest.MonkeyPatch, frame: tuple[int, int]) -> None:
+    """Neither smaller than a scene can be, nor so large that drawing it would take minutes."""
+    seen = []
+    segment = Segmenter.segment
+
+    def note(self: Segmenter, image: Any, confidence: bool = False) -> Any:
+        seen.append(image.shape)
+        return segment(self, image, confidence)
+
+    monkeypatch.setattr(Segmenter, "segment", note)
+    monkeypatch.setattr(budget, "_SECONDS", 0.0)
+    measure(tiny, frame)
+    assert set(seen) == {(*frame, 3)}
 
 
 def test_measured_once(tiny_onnx: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(budget, "_RUNS", 4)
     segmenter = Segmenter.load(tiny_onnx, "onnx", threads=1)
-    first = choices(segmenter, (96, 128), tmp_path)
+    first = measure(segmenter, (96, 128), tmp_path)
 
     def fail(*_: Any) -> None:
         pytest.fail("measured again")
 
     with monkeypatch.context() as patch:
         patch.setattr(Segmenter, "segment", fail)
-        assert choices(segmenter, (96, 128), tmp_path) == first
-    assert len(list(tmp_path.iterdir())) == 1
-    choices(segmenter, (96, 160), tmp_path)  # other frames
-    choices(Segmenter.load(tiny_onnx, "onnx", threads=2), (96, 128), tmp_path)  # other threads
+        assert measure(segmenter, (96, 128), tmp_path) == first
+    assert [first.file] == list(tmp_path.iterdir())
+    measure(segmenter, (96, 160), tmp_path)  # other frames
+    measure(Segmenter.load(tiny_onnx, "onnx", threads=2), (96, 128), tmp_path)  # other threads
     monkeypatch.setattr("fastscnn.machine.processor", lambda: "another")
-    choices(segmenter, (96, 128), tmp_path)
+    measure(segmenter, (96, 128), tmp_path)
     assert len(list(tmp_path.iterdir())) == 4
 
 
-@pytest.mark.parametrize("text", ["", "[", "{}", "[[1, 2]]", "null", "[[1, 2, 3], 4]"])
-def test_a_broken_memory_is_measured_anew(tiny: Segmenter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
-    monkeypatch.setattr(budget, "_RUNS", 4)
-    choices(tiny, (96, 128), tmp_path)
+def test_a_cache_that_cannot_be_written(tiny: Segmenter) -> None:
+    measured = measure(tiny, (96, 128), Path("/proc/nowhere"))
+    assert [choice.size for choice in measured.choices] == SIZES
+    assert measured.file is None
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[", "{}", "null", '{"day": "x", "choices": []}', '{"day": "x", "choices": [{"size": [1]}]}']
+)
+def test_a_broken_memory_is_measured_anew(tiny: Segmenter, tmp_path: Path, text: str) -> None:
+    measure(tiny, (96, 128), tmp_path)
     (file,) = tmp_path.iterdir()
     file.write_text(text)
-    assert [choice.size for choice in choices(tiny, (96, 128), tmp_path)] == [(64, 96), (48, 72), (32, 48)]
+    assert [choice.size for choice in measure(tiny, (96, 128), tmp_path).choices] == SIZES
 
 
 def test_weights_that_are_in_no_file(tiny: Segmenter) -> None:
     with pytest.raises(FastSCNNError, match="Only weights from a file"):
-        choices(Segmenter(tiny.runtime), (96, 128))
+        measure(Segmenter(tiny.runtime), (96, 128))

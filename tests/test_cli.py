@@ -103,7 +103,7 @@ def test_segment_writes_labels_and_overlay(run: Run, tiny_onnx: Path, picture: P
 
 
 def test_segment_json(run: Run, tiny_onnx: Path, picture: Path) -> None:
-    code, out, err = run("segment", picture, "--weights", tiny_onnx, "--out", "new/seen", "--json")
+    code, out, err = run("segment", picture, "--weights", tiny_onnx, "--out", "new/seen", "--runtime", "onnx", "--json")
     assert (code, err) == (0, "")
     (line,) = lines(out)
     times = line.pop("milliseconds")
@@ -115,6 +115,8 @@ def test_segment_json(run: Run, tiny_onnx: Path, picture: Path) -> None:
         "overlay": "new/seen/stripes.overlay.jpg",
         "size": [128, 192],
         "share": {"red": 33.333, "green": 33.333, "blue": 33.333},
+        "runtime": "onnx",
+        "precision": "float32",
     }
 
 
@@ -302,10 +304,28 @@ def test_a_budget(run: Run, tiny_onnx: Path, picture: Path, monkeypatch: pytest.
     code, _, err = run(*words, "--budget", "5000ms")
     assert code == 0
     assert "input 64x96:" in err
-    assert "for frames of 128x192, onnx float32; its card holds no mIoU for that input" in unfolded(err)
+    assert "for frames of 128x192, onnx float32 (measured on 2" in unfolded(err)
+    assert "its card holds no mIoU for that input" in unfolded(err)
     code, _, err = run(*words, "--budget", "0.0001")
     assert code == 1
     assert "budget: no input of the network is labelled in 0.0001 ms here; the fastest, " in err
+
+
+def test_a_budget_for_a_folder_whose_first_file_is_bad(
+    run: Run, tiny_onnx: Path, stripes: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The largest readable image counts; a cache that cannot be written is no reason to stop."""
+    monkeypatch.setattr("fastscnn.budget._RUNS", 3)
+    monkeypatch.setenv("XDG_CACHE_HOME", "/proc/nowhere")
+    images.write(Path("photos/b.png"), stripes.image)
+    images.write(Path("photos/c.png"), stripes.image[:40, :50])
+    Path("photos/a.png").write_bytes(b"")
+    words = ["segment", "photos", "--weights", tiny_onnx, "--threads", 1, "--runtime", "onnx", "--budget", "5000"]
+    code, _, err = run(*words)
+    assert code == 1
+    assert "for frames of 128x192, onnx float32; its card" in unfolded(err)
+    assert "1 of 3 images failed; the others are labelled" in err
+    assert len(list(Path("segmented").glob("*.labels.png"))) == 2
 
 
 @pytest.mark.parametrize(
@@ -463,7 +483,9 @@ def test_benchmark_of_several_sizes(run: Run, tiny_onnx: Path) -> None:
     ("words", "message"),
     [
         (["--sizes", "native"], "sizes: of the frame are HxW, for example 512x1024,1024x2048, not 'native'"),
-        (["--sizes", "40x40"], "A scene of 40x40 is too small"),
+        (["--sizes", "128x96,40x40"], "a frame is a drawn scene of at least 64 pixels a side, not 40x40"),
+        (["--sizes", "128x96,"], "sizes: of the frame are HxW, for example 512x1024,1024x2048, not '128x96,'"),
+        (["--sizes", "96x128", "--plot", "growth.txt"], "growth.txt: a plot is one of"),
         (["--sizes", "96x128", "--runs", "0"], "runs: must be at least 1"),
         (["--sizes", "96x128", "--protocol", "mine"], "There is no protocol 'mine'"),
         (["--precision", "int8"], "in float32 or bfloat16, not in int8"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -42,11 +43,41 @@ def test_logits(tiny_onnx: Path, shape: tuple[int, ...]) -> None:
     np.testing.assert_allclose(again, OnnxRuntime(tiny_onnx, 1)(images[:, ::-1, ::-1]), rtol=1e-6)
 
 
-def test_more_sizes_than_are_kept(tiny_onnx: Path) -> None:
+def test_more_sizes_than_are_kept(tiny_onnx: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     runtime, reference = OpenVinoRuntime(tiny_onnx, 1), OnnxRuntime(tiny_onnx, 1)
-    for side in (32, 40, 48, 56, 64, 72, 32):
+    monkeypatch.setattr("fastscnn.runtimes.openvino._OFTEN", 0)
+    for side in (*range(32, 32 + 20), 32):
         images = np.random.default_rng(side).integers(0, 256, (1, side, 33, 3)).astype(np.uint8)
         np.testing.assert_allclose(runtime(images), reference(images), rtol=1e-6)
+
+
+def test_what_is_compiled(tiny_onnx: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first shape, one network for any, and one for each shape that comes often: not one for each image."""
+    shapes: list[list[int]] = []
+    compile_ = OpenVinoRuntime._compile
+
+    def note(self: OpenVinoRuntime, shape: list[int]) -> Any:
+        shapes.append(shape)
+        return compile_(self, shape)
+
+    monkeypatch.setattr(OpenVinoRuntime, "_compile", note)
+    runtime, reference = OpenVinoRuntime(tiny_onnx, 1), OnnxRuntime(tiny_onnx, 1)
+    for _ in range(3):
+        for side in (32, 40, 48, 56, 64, 72):
+            images = np.random.default_rng(side).integers(0, 256, (1, side, 33, 3)).astype(np.uint8)
+            np.testing.assert_allclose(runtime(images), reference(images), rtol=1e-6)
+    assert shapes == [[1, 32, 33, 3], [-1, -1, -1, 3]]
+    for _ in range(9):
+        runtime(images)
+    assert shapes[2:] == [[1, 72, 33, 3]]
+
+
+def test_a_broken_installation(tiny_onnx: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A module that is there and cannot be imported: auto goes on without it."""
+    monkeypatch.setitem(sys.modules, "fastscnn.runtimes.openvino", None)
+    assert runtimes.load(tiny_onnx).name == "onnx"
+    with pytest.raises(FastSCNNError, match=r"runtime openvino: cannot be loaded .* pip install 'fastscnn\[openvino\]'"):
+        runtimes.load(tiny_onnx, "openvino")
 
 
 def test_facts(tiny_onnx: Path) -> None:

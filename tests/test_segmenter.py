@@ -43,6 +43,8 @@ class Seeing:
     def peak(self) -> float:
         return 1.0
 
+    bandwidth = peak
+
 
 @pytest.mark.parametrize(
     ("size", "seen"), [(None, (64, 96)), ("native", (100, 151)), ((48, 40), (48, 40)), ((32, 400), (32, 400))]

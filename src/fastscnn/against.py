@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -71,15 +72,18 @@ def against(
         FastSCNNError: an environment without an interpreter or mmsegmentation.
     """
     runtime = segmenters[0].runtime
+    if runtime.name == "cuda":
+        raise FastSCNNError("against: mmsegmentation is timed on the CPU; benchmarks/gpu.py compares on an NVIDIA card.")
     image = scene.draw(*size).image
     sized = {f"{one.runtime.name} {one.runtime.precision}": Segmenter(one.runtime, size) for one in segmenters}
+    python = interpreter(environment)
     arguments = [*size, len(runtime.card.label_set), runtime.threads]
     times: dict[str, list[float]] = {name: [] for name in (*sized, *_PEERS)}
     version = ""
     with ExitStack() as stack:
         peers = {}
         for name, (way, variables) in _PEERS.items():
-            peers[name] = stack.enter_context(_peer(_interpreter(environment), [*arguments, way], variables))
+            peers[name] = stack.enter_context(_peer(python, [*arguments, way], variables))
             version = peers[name].answer()
         for segmenter in sized.values():
             segmenter.segment(image)  # makes the engine's buffers
@@ -102,8 +106,8 @@ def _milliseconds(segmenter: Segmenter, image: UInt8Array) -> float:
     return 1e3 * (perf_counter() - start)
 
 
-def _interpreter(environment: Path) -> Path:
-    """The Python of a virtual environment."""
+def interpreter(environment: Path) -> Path:
+    """The Python of a virtual environment. Raises FastSCNNError where there is none."""
     for path in (environment, environment / "bin" / "python", environment / "Scripts" / "python.exe"):
         if path.is_file():
             return path
@@ -125,6 +129,9 @@ def _peer(python: Path, arguments: Sequence[object], variables: Mapping[str, str
             yield _Peer(process, errors)
         finally:
             process.kill()
+            with contextlib.suppress(OSError):  # of what it did not read any more
+                if process.stdin:
+                    process.stdin.close()
 
 
 @dataclass(frozen=True)
@@ -137,8 +144,9 @@ class _Peer:
     def times(self, frames: int) -> list[float]:
         """Milliseconds of some frames."""
         assert self.process.stdin is not None
-        self.process.stdin.write(f"{frames}\n")
-        self.process.stdin.flush()
+        with contextlib.suppress(OSError):  # where it has ended: `answer` says why
+            self.process.stdin.write(f"{frames}\n")
+            self.process.stdin.flush()
         taken: list[float] = self.answer()
         return taken
 
@@ -148,5 +156,6 @@ class _Peer:
         if line := self.process.stdout.readline():
             return json.loads(line)
         self.errors.seek(0)
-        reason = (self.errors.read().strip().splitlines() or ["it said nothing"])[-1]
+        code = self.process.wait()
+        reason = (self.errors.read().strip().splitlines() or [f"it ended with exit code {code} and said nothing"])[-1]
         raise FastSCNNError(f"mmsegmentation cannot be run there: {reason}")

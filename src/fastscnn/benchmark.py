@@ -15,10 +15,11 @@ from time import perf_counter
 
 import numpy as np
 
-from fastscnn import images, machine, scene
+from fastscnn import images, kernel, machine, scene
 from fastscnn.arrays import UInt8Array
 from fastscnn.cost import cost
 from fastscnn.errors import FastSCNNError, unknown
+from fastscnn.runtimes import MOST_STREAMS
 from fastscnn.segmenter import Segmenter
 from fastscnn.stream import ordered
 from fastscnn.version import __version__
@@ -84,7 +85,7 @@ class Roofline:
         operations: of the network for one frame, a multiplication and an addition being two.
         bytes: that its convolutions read and write, each value once, in the engine's precision.
         peak: operations a second of a large matrix product, on the same engine, precision and threads.
-        bandwidth: bytes a second that copying a large array reads and writes.
+        bandwidth: bytes a second that copying a large array reads and writes, where the network works.
         limit_ms: the longer of the times that the operations and the bytes need at those rates.
         share: percent of the limit that the network reaches, at its median.
     """
@@ -107,12 +108,13 @@ class BenchmarkReport:
             by frame), in milliseconds.
         size: (height, width) of the image and of the network's input.
         runs, warmup: frames measured, and frames before them that were not.
-        streams, stream_fps: frames a second where so many are worked on at a time; None where files are not timed.
+        streams, stream_fps: frames a second where so many are worked on at a time; 1 and None where files are not timed.
         roofline: the network beside the machine's limit.
         runtime, precision, threads: of the engine.
         peak_memory_mib: of a fresh process that labels one such frame.
         cold_start_s: of that process, from its first import to its labels.
         weights_bytes: size of the weight file.
+        labels_by: "compiled kernel", or "NumPy" where the installation lacks it.
         machine, processors, python, version: what it ran on.
     """
 
@@ -130,6 +132,7 @@ class BenchmarkReport:
     peak_memory_mib: float
     cold_start_s: float
     weights_bytes: int
+    labels_by: str
     machine: str
     processors: int
     python: str
@@ -180,9 +183,7 @@ def benchmark(
             if progress:
                 progress(done + 1, warmup + runs)
         stages = {stage: _stage([1e3 * one[stage] for one in times[warmup:]]) for stage in times[0]}
-        streams, rate = runtime.threads, None
-        if chosen.files:
-            rate = _stream(segmenter, frame, folder, streams, runs)
+        streams, rate = _stream(segmenter, frame, folder, runs) if chosen.files else (1, None)
         cold, peak_memory = _cold_start(segmenter, frame)
     return BenchmarkReport(
         protocol=protocol,
@@ -199,6 +200,7 @@ def benchmark(
         peak_memory_mib=peak_memory,
         cold_start_s=cold,
         weights_bytes=path.stat().st_size,
+        labels_by="NumPy" if kernel.KERNEL is None else "compiled kernel",
         machine=machine.processor(),
         processors=os.cpu_count() or 1,
         python=platform.python_version(),
@@ -225,16 +227,19 @@ def _file(segmenter: Segmenter, source: Path, target: Path) -> dict[str, float]:
     return {"decode": decoded - start, **segmentation.seconds, "write": written - labelled, "frame": written - start}
 
 
-def _stream(segmenter: Segmenter, frame: Path, folder: Path, streams: int, runs: int) -> float:
-    """Frames a second from file to file where several are worked on at a time."""
+def _stream(segmenter: Segmenter, frame: Path, folder: Path, runs: int) -> tuple[int, float]:
+    """How many frames are worked on at a time, and frames a second from file to file then."""
     runtime, size = segmenter.runtime, segmenter.size
-    many = Segmenter.load(segmenter.path, runtime.name, size, runtime.threads, precision=runtime.precision, streams=streams)
+    wanted = min(MOST_STREAMS, runtime.threads)
+    many = Segmenter.load(segmenter.path, runtime.name, size, runtime.threads, precision=runtime.precision, streams=wanted)
+    streams = many.runtime.streams  # not every engine has several
+    runs = max(runs, 10 * streams)
     for _ in ordered(lambda index: _file(many, frame, folder / f"{index}.png"), range(2 * streams), streams):
         pass  # not timed: the engine makes its buffers
     start = perf_counter()
     for _ in ordered(lambda index: _file(many, frame, folder / f"{index % (2 * streams)}.png"), range(runs), streams):
         pass
-    return runs / (perf_counter() - start)
+    return streams, runs / (perf_counter() - start)
 
 
 def _stage(milliseconds: list[float]) -> Stage:
@@ -245,7 +250,7 @@ def _stage(milliseconds: list[float]) -> Stage:
 def _roofline(segmenter: Segmenter, size: tuple[int, int], milliseconds: float) -> Roofline:
     runtime = segmenter.runtime
     needed = cost(runtime.card, size, runtime.precision)
-    peak, bandwidth = runtime.peak(), machine.bandwidth(runtime.threads)
+    peak, bandwidth = runtime.peak(), runtime.bandwidth()
     limit = 1e3 * max(2 * needed.macs / peak, needed.bytes / bandwidth)
     return Roofline(2 * needed.macs, needed.bytes, peak, bandwidth, limit, 100 * limit / milliseconds)
 

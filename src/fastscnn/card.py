@@ -86,7 +86,10 @@ class Card:
     def miou(self, size: tuple[int, int]) -> tuple[str, float] | None:
         """The split and the mIoU in percent that the card holds for an input (height, width); None where it holds none."""
         own = "" if size == self.size else f" at {size[0]}x{size[1]}"
-        for split in ("test", "val"):
+        splits = [name for name in self.metrics if " at " not in name]
+        # The split that knows most inputs comes first, so that figures of several inputs are of one split.
+        inputs = {split: sum(name.startswith(f"{split} at ") for name in self.metrics) for split in splits}
+        for split in sorted(splits, key=lambda split: -inputs[split]):
             if (scores := self.metrics.get(f"{split}{own}")) is not None:
                 return split, float(scores["miou"])
         return None

@@ -9,7 +9,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, median
@@ -26,6 +26,7 @@ from rich.table import Table
 from fastscnn import files, machine
 from fastscnn.errors import FastSCNNError, unknown
 from fastscnn.recipes import Recipe, named, names
+from fastscnn.runtimes import MOST_STREAMS
 from fastscnn.version import __version__
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
 _out = Console(markup=False, highlight=False)  # a class or a folder may well be called "[road]"
 _err = Console(markup=False, highlight=False, stderr=True)
 _SCENE = 3  # the drawn street of the first run: people, a cyclist, signs and trees stand close enough to see
-_STREAMS = 4  # images labelled at a time, at most: each holds the network's buffers
+_MANY = 50  # images from which an engine that compiles the network first has the time back
 _PLAIN_SECONDS = 30.0  # between two lines of progress where there is no terminal
 
 Paths = tyro.conf.Positional[tuple[Path, ...]]
@@ -81,9 +82,12 @@ def segment(
 
     jobs = inputs.find(paths, out) if paths else []
     # Several images at a time, each on fewer threads: reading and writing files use one processor each.
-    streams = 1 if budget else min(_STREAMS, threads or machine.threads(), max(1, len(jobs)))
+    streams = 1 if budget is not None else min(MOST_STREAMS, threads or machine.threads(), max(1, len(jobs)))
+    compiled = weights is None or weights.suffix.lower() == ".onnx"
+    if compiled and len(jobs) < _MANY and runtime == precision == "auto":
+        runtime = "onnx"  # faster for few images: OpenVINO first compiles the network
     segmenter = _load(weights, runtime, size, threads, precision=precision, streams=streams)
-    if budget:
+    if budget is not None:
         if size:
             raise FastSCNNError("budget: chooses the size; leave --size out.")
         segmenter = _within(budget, segmenter, jobs, json)
@@ -112,7 +116,8 @@ def segment(
     for message in failed:
         _complain(message)
     if failed and len(jobs) > 1:
-        _complain(f"{len(failed)} of {len(jobs)} images failed; the others are labelled.")
+        others = "the others are labelled" if times else "none is labelled"
+        _complain(f"{len(failed)} of {len(jobs)} images failed; {others}.")
     return 1 if failed else 0
 
 
@@ -352,20 +357,25 @@ def benchmark(
         json: Also write everything to this file.
     """
     from fastscnn.against import against as compare
+    from fastscnn.against import interpreter
     from fastscnn.benchmark import PROTOCOLS
     from fastscnn.benchmark import benchmark as measure
 
-    frames = [_size(size) for size in sizes.split(",")]
-    if any(not isinstance(frame, tuple) for frame in frames):
-        raise FastSCNNError(f"sizes: of the frame are HxW, for example 512x1024,1024x2048, not {sizes!r}.")
+    frames = _frames(sizes)
+    if against:
+        interpreter(against)  # what cannot be done is said before the measuring
+    draw = _plotter(plot) if plot else None
     segmenter = _load(weights, runtime, None, threads, precision=precision)
     reports = []
     for frame in frames:
-        assert isinstance(frame, tuple)
         with _progress(f"benchmark {frame[0]}x{frame[1]}") as advance:
             reports.append(measure(segmenter, frame, protocol, runs, warmup, advance))
         _print_benchmark(reports[-1], PROTOCOLS[protocol].what)
     found: dict[str, Any] = {"reports": [json_.loads(report.to_json()) for report in reports]}
+    if json:
+        files.write(json, json_.dumps(found, indent=1).encode())
+    if draw:
+        draw(reports)
     if len(reports) > 1:
         growth = Table("size", "megapixels", "network ms", "labels ms", "frame ms", "network ns a pixel")
         for report in reports:
@@ -384,19 +394,34 @@ def benchmark(
         for name, milliseconds in {**comparison.ours, **comparison.peers}.items():
             table.add_row(name, f"{milliseconds:.1f}", f"{milliseconds / ours:.1f}")
         _out.print(table)
-    if plot:
-        _plot(plot, reports)
-    if json:
-        files.write(json, json_.dumps(found, indent=1).encode())
+        if json:
+            files.write(json, json_.dumps(found, indent=1).encode())
     return 0
 
 
-def _plot(path: Path, reports: Sequence[BenchmarkReport]) -> None:
+def _frames(sizes: str) -> list[tuple[int, int]]:
+    """Sizes of frames, HxW with commas between."""
+    from fastscnn import scene
+
+    frames = []
+    for part in sizes.split(","):
+        height, _, width = part.strip().lower().partition("x")
+        if not height.isdecimal() or not width.isdecimal():
+            raise FastSCNNError(f"sizes: of the frame are HxW, for example 512x1024,1024x2048, not {sizes!r}.")
+        frames.append((int(height), int(width)))
+        if min(frames[-1]) < scene.MIN_SIDE:
+            raise FastSCNNError(f"sizes: a frame is a drawn scene of at least {scene.MIN_SIDE} pixels a side, not {part}.")
+    return frames
+
+
+def _plotter(path: Path) -> Callable[[Sequence[BenchmarkReport]], None]:
+    """What draws the growth over the sizes into a file; refuses a file or a machine that cannot before all measuring."""
     try:
-        from fastscnn.plot import growth
-    except ModuleNotFoundError as error:
+        from fastscnn import plot
+    except ImportError as error:
         raise FastSCNNError(f"plot: {error.name} is not installed; pip install 'fastscnn[plot]'.") from error
-    growth(path, reports)
+    plot.check(path)
+    return lambda reports: plot.growth(path, reports)
 
 
 def _print_benchmark(report: BenchmarkReport, protocol: str) -> None:
@@ -498,22 +523,32 @@ def _load(
 def _within(budget: str, segmenter: Segmenter, jobs: Sequence[Job], quiet: bool) -> Segmenter:
     """The segmenter with the largest input that is labelled within the budget; says which, and how good it is."""
     from fastscnn import budget as budgets
-    from fastscnn import images, scene
+    from fastscnn import scene
     from fastscnn.segmenter import Segmenter
 
     try:
         milliseconds = float(budget.lower().removesuffix("ms"))
     except ValueError:
         raise FastSCNNError(f"budget: is milliseconds a frame, for example 33ms, not {budget!r}.") from None
-    frame = images.size(jobs[0].image) if jobs else scene.SIZE
+    frame = max(_readable_sizes(jobs), key=lambda size: size[0] * size[1], default=scene.SIZE)
     with _progress("measure this machine", quiet) as advance:
-        choice = budgets.largest(budgets.choices(segmenter, frame, files.cache("budget"), advance), milliseconds)
+        measured = budgets.measure(segmenter, frame, files.cache("budget"), advance)
+    choice = measured.largest(milliseconds)
     known = segmenter.card.miou(choice.size)
     accuracy = f"mIoU {known[1]:.2f} on {known[0]} by its card" if known else "its card holds no mIoU for that input"
     runtime = segmenter.runtime
     _err.print(f"input {choice.size[0]}x{choice.size[1]}: {choice.milliseconds:.1f} ms at the 95th percentile for frames of "
-               f"{frame[0]}x{frame[1]}, {runtime.name} {runtime.precision}; {accuracy}", soft_wrap=True)
+               f"{frame[0]}x{frame[1]}, {runtime.name} {runtime.precision}{measured.source()}; {accuracy}", soft_wrap=True)
     return Segmenter(runtime, choice.size, segmenter.path)
+
+
+def _readable_sizes(jobs: Sequence[Job]) -> Iterator[tuple[int, int]]:
+    """(height, width) of the images whose header can be read; the others are reported when they are labelled."""
+    from fastscnn import images
+
+    for job in jobs:
+        with suppress(FastSCNNError):
+            yield images.size(job.image)
 
 
 def _size(text: str | None) -> Size:
@@ -566,10 +601,15 @@ def _segment_file(segmenter: Segmenter, job: Job) -> dict[str, Any]:
         image = images.read(job.image)
         seconds = {"decode": perf_counter() - start}
         segmentation = segmenter.segment(image)
-        return {"image": str(job.image), **_write_results(segmentation, image, job, seconds)}
+        return {"image": str(job.image), **_write_results(segmentation, image, job, seconds), **_engine(segmenter)}
     except FastSCNNError as error:
         message = str(error) if str(job.image) in str(error) else f"{job.image}: {error}"
         return {"image": str(job.image), "error": message}
+
+
+def _engine(segmenter: Segmenter) -> dict[str, str]:
+    """What ran, since `auto` may have chosen it."""
+    return {"runtime": segmenter.runtime.name, "precision": segmenter.runtime.precision}
 
 
 def _write_results(segmentation: Segmentation, image: UInt8Array, job: Job, seconds: dict[str, float]) -> dict[str, Any]:
@@ -600,7 +640,7 @@ def _segment_scene(segmenter: Segmenter, out: Path, json: bool) -> int:
     job = inputs.Job(out / "scene.png", out / "scene")
     images.write(job.image, drawn.image)
     segmentation = segmenter.segment(drawn.image)
-    line = {"image": str(job.image), **_write_results(segmentation, drawn.image, job, {})}
+    line = {"image": str(job.image), **_write_results(segmentation, drawn.image, job, {}), **_engine(segmenter)}
     if segmenter.card.label_set.names == scene.CLASSES:
         confusion = Confusion(len(scene.CLASSES))
         confusion.add(segmentation.labels, drawn.labels)
@@ -678,7 +718,9 @@ def _measured(data: bytes, reference: Path, dataset: DatasetSpec, split: str) ->
     for name, score in scores.items():
         inputs.add_row(name, f"{score['miou']:.2f}")
     _out.print(inputs)
-    described = dataclasses.replace(described, metrics={**described.metrics, **scores}, losses=lost)
+    # Scores of the same weights in float32, or on other data, say nothing of this file on this data.
+    same = described.precision == "float32" and described.data is not None and described.data.name == dataset.name
+    described = dataclasses.replace(described, metrics={**(described.metrics if same else {}), **scores}, losses=lost)
     made: bytes = _training("exported").with_card(data, described)
     return made
 

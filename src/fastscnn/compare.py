@@ -58,7 +58,7 @@ def compare(
         The confusion of the reference, and the difference of each other one.
 
     Raises:
-        FastSCNNError: a broken file, or an image and labels that differ in size.
+        FastSCNNError: a broken file, an image and labels that differ in size, or no labelled pixel at all.
     """
     classes = reference.card.label_set.names
     truths = Confusion(len(classes))
@@ -84,6 +84,8 @@ def _difference(before: Confusion, after: Confusion, labels: float, classes: Seq
         for name, old, new in zip(classes, before.iou(), after.iou(), strict=True)
         if old is not None and new is not None
     }
+    if not lost:
+        raise FastSCNNError("None of the images has a labelled pixel of a known class, so there is nothing to compare by.")
     worst = max(lost, key=lambda name: lost[name])
     return Difference(after, labels, before.miou() - after.miou(), lost[worst], worst)
 

@@ -15,6 +15,12 @@ from fastscnn.errors import FastSCNNError
 _FORMATS = (".svg", ".png", ".pdf")
 
 
+def check(path: Path) -> None:
+    """Raises FastSCNNError where the file has another suffix than .svg, .png or .pdf."""
+    if path.suffix.lower() not in _FORMATS:
+        raise FastSCNNError(f"{path}: a plot is one of {', '.join(_FORMATS)}.")
+
+
 def growth(path: Path, reports: Sequence[BenchmarkReport]) -> None:
     """Draws the median of every stage over the pixels of the frame, both on logarithmic axes.
 
@@ -25,8 +31,7 @@ def growth(path: Path, reports: Sequence[BenchmarkReport]) -> None:
     Raises:
         FastSCNNError: another suffix, or a file that cannot be written.
     """
-    if path.suffix.lower() not in _FORMATS:
-        raise FastSCNNError(f"{path}: a plot is one of {', '.join(_FORMATS)}.")
+    check(path)
     reports = sorted(reports, key=lambda report: report.size[0] * report.size[1])
     pixels = [report.size[0] * report.size[1] / 1e6 for report in reports]
     figure = Figure(figsize=(6.4, 4.2), layout="constrained")

@@ -18,7 +18,7 @@ def ordered(
     """Does `work` on every item and gives each item with its result, in the items' order.
 
     One thread draws the items, `workers` threads work on them, and the caller takes the results: reading, working and
-    writing overlap. At most twice as many items as workers are drawn and not yet taken; then the source waits.
+    writing overlap. At most twice as many items as workers, and one, are drawn and not yet taken; then the source waits.
 
     Args:
         work: called from several threads at a time.

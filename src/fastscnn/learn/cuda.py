@@ -20,6 +20,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from fastscnn import machine
 from fastscnn.arrays import Float32Array, UInt8Array
 from fastscnn.card import Card
 from fastscnn.errors import FastSCNNError, unknown
@@ -27,6 +28,7 @@ from fastscnn.learn import checkpoint, labels_torch
 from fastscnn.learn.fold import FoldedNetwork
 from fastscnn.learn.labels_torch import Axis
 from fastscnn.learn.model import FastSCNN
+from fastscnn.learn.runtime import bandwidth_of_card
 from fastscnn.recipes import MIN_SIDE
 from fastscnn.runtimes.product import SIDE, rate
 
@@ -126,6 +128,10 @@ class CudaRuntime:
         """See `Runtime`."""
         logits: Float32Array = self._send(images, None).land()
         return logits
+
+    def bandwidth(self) -> float:
+        """See `Runtime`."""
+        return bandwidth_of_card() if self._lanes.on_card else machine.bandwidth(self.threads)
 
     def peak(self) -> float:
         """See `Runtime`. Many products are waited for at a time: one is over before the host has asked for it."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from time import perf_counter
 
 import numpy as np
 import torch
 
+from fastscnn import machine
 from fastscnn.arrays import Float32Array, UInt8Array
 from fastscnn.card import Card
 from fastscnn.learn import checkpoint
@@ -39,6 +41,11 @@ class TorchRuntime:
         result: Float32Array = logits.float().cpu().numpy()
         return np.ascontiguousarray(result)
 
+    def bandwidth(self) -> float:
+        """See `Runtime`."""
+        on_card = self._model.mean.device.type == "cuda"
+        return bandwidth_of_card() if on_card else machine.bandwidth(self.threads)
+
     def peak(self) -> float:
         """See `Runtime`."""
         factor = torch.ones(SIDE, SIDE, device=self._model.mean.device)
@@ -47,3 +54,17 @@ class TorchRuntime:
             return (factor @ factor)[0, 0].item()  # which waits for a CUDA device
 
         return rate(multiply)
+
+
+def bandwidth_of_card() -> float:
+    """Bytes a second that copying a large tensor on the current CUDA device reads and writes."""
+    source = torch.ones(1 << 28, dtype=torch.uint8, device="cuda")
+    target = torch.empty_like(source)
+    best = float("inf")
+    for _ in range(5):
+        torch.cuda.synchronize()
+        start = perf_counter()
+        target.copy_(source)
+        torch.cuda.synchronize()
+        best = min(best, perf_counter() - start)
+    return 2 * source.numel() / best

@@ -8,10 +8,11 @@ from fastscnn import machine
 from fastscnn.errors import FastSCNNError, unknown
 from fastscnn.runtimes.protocol import Labeller, Runtime
 
-__all__ = ["NAMES", "PRECISIONS", "Labeller", "Runtime", "load"]
+__all__ = ["MOST_STREAMS", "NAMES", "PRECISIONS", "Labeller", "Runtime", "load"]
 
 NAMES = ("onnx", "openvino", "torch", "cuda")
 PRECISIONS = ("float32", "bfloat16", "float16", "int8")
+MOST_STREAMS = 4  # frames worked on at a time, where a command chooses: each holds the network's buffers
 _MOST_THREADS = 1024
 _ENGINES = {".onnx": ("openvino", "onnx"), ".safetensors": ("cuda", "torch")}  # who runs a file; the fastest first
 
@@ -52,23 +53,28 @@ def load(path: Path, runtime: str = "auto", threads: int | None = None, precisio
 
 
 def _of_onnx(path: Path, runtime: str, threads: int, precision: str, streams: int) -> Runtime:
-    from fastscnn.runtimes.onnx import OnnxRuntime
-
     if runtime != "onnx":
         try:
             from fastscnn.runtimes.openvino import OpenVinoRuntime
-        except ModuleNotFoundError as error:
+        except ImportError as error:  # not there, or there and broken
             if runtime == "openvino":
-                message = f"runtime openvino: {error.name} is not installed; pip install 'fastscnn[openvino]'."
+                message = f"runtime openvino: cannot be loaded ({error}); pip install 'fastscnn[openvino]'."
                 raise FastSCNNError(message) from error
         else:
             fast = OpenVinoRuntime(path, threads, precision, streams)
             if runtime == "openvino" or precision != "auto" or fast.card.keeps_accuracy(fast.name, fast.precision):
                 return fast
+    from fastscnn.runtimes.onnx import OnnxRuntime
+
     plain = OnnxRuntime(path, threads, streams)
     if precision not in ("auto", plain.precision):
-        needed = "; bfloat16 needs pip install 'fastscnn[openvino]'" if precision == "bfloat16" else ""
-        raise FastSCNNError(f"{path}: ONNX Runtime runs it in {plain.precision}, not in {precision}{needed}.")
+        other = {
+            "bfloat16": "the runtime openvino has it, pip install 'fastscnn[openvino]'",
+            "float16": "the runtime cuda has it",
+            "int8": "`fastscnn export --int8` makes such a file",
+            "float32": "give the file that it was made of",
+        }[precision]
+        raise FastSCNNError(f"{path}: ONNX Runtime runs it in {plain.precision}, not in {precision}; {other}.")
     return plain
 
 

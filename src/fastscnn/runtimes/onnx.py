@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 
-from fastscnn import card
+from fastscnn import card, machine
 from fastscnn.arrays import Float32Array, UInt8Array
 from fastscnn.errors import FastSCNNError
 from fastscnn.runtimes.product import SIDE, rate
@@ -58,6 +58,10 @@ class OnnxRuntime:
             reason = str(error).splitlines()[0]
             raise FastSCNNError(f"ONNX Runtime cannot run {list(images.shape)} ({reason}); give a smaller --size.") from error
         return np.asarray(logits, np.float32)
+
+    def bandwidth(self) -> float:
+        """See `Runtime`."""
+        return machine.bandwidth(self.threads)
 
     def peak(self) -> float:
         """See `Runtime`."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Lock
@@ -11,17 +11,21 @@ import numpy as np
 import openvino
 from openvino import opset13 as opset
 
-from fastscnn import card
+from fastscnn import card, machine
 from fastscnn.arrays import Float32Array, UInt8Array
 from fastscnn.errors import FastSCNNError
 from fastscnn.runtimes.product import SIDE, rate
 
 _HINTS = {"float32": "f32", "bfloat16": "bf16"}
-_SHAPES = 4  # compiled networks that are kept; making one takes a fifth of a second
+_SHAPES = 16  # networks compiled for one shape that are kept; making one takes up to half a second
+_OFTEN = 8  # calls after which a shape is worth a network of its own
 
 
 class OpenVinoRuntime:
-    """An ONNX file made by `fastscnn export`, compiled anew for each shape of images.
+    """An ONNX file made by `fastscnn export`, compiled for the first shape of images that it sees.
+
+    Other shapes run in a network for any shape, up to three times slower, until they have come often enough to be worth
+    one of their own.
 
     Args:
         path: the file.
@@ -51,12 +55,14 @@ class OpenVinoRuntime:
             text = self._model.get_rt_info(["framework", card.KEY]).astype(str)
         except RuntimeError as error:
             raise card.missing(path) from error
-        if b"location" in data.replace(text.encode(), b""):  # how ONNX names files with weights: none but this is opened
+        if b"location" in data.replace(text.encode(), b""):  # how ONNX names other files that hold weights: none is used
             raise _broken(path)
         self.card = card.Card.from_json(text, path)
         card.check_network(path, self.card, *_signature(self._model))
         self.precision = self._precision(path, precision)
         self._compiled: OrderedDict[tuple[int, ...], _Compiled] = OrderedDict()
+        self._any_shape: _Compiled | None = None
+        self._calls: Counter[tuple[int, ...]] = Counter()
         self._lock = Lock()
 
     def __call__(self, images: UInt8Array) -> Float32Array:
@@ -67,6 +73,10 @@ class OpenVinoRuntime:
         except RuntimeError as error:
             reason = str(error).strip().splitlines()[-1]
             raise FastSCNNError(f"OpenVINO cannot run {list(images.shape)} ({reason}); give a smaller --size.") from error
+
+    def bandwidth(self) -> float:
+        """See `Runtime`."""
+        return machine.bandwidth(self.threads)
 
     def peak(self) -> float:
         """See `Runtime`."""
@@ -88,27 +98,37 @@ class OpenVinoRuntime:
         if wanted == "auto":
             wanted = "bfloat16" if native and self.card.keeps_accuracy(self.name, "bfloat16") else "float32"
         if wanted not in _HINTS:
-            raise FastSCNNError(f"{path}: OpenVINO runs it in float32 or bfloat16, not in {wanted}.")
+            other = {"int8": "`fastscnn export --int8` makes such a file", "float16": "the runtime cuda has it"}[wanted]
+            raise FastSCNNError(f"{path}: OpenVINO runs it in float32 or bfloat16, not in {wanted}; {other}.")
         if wanted == "bfloat16" and not native:
             raise FastSCNNError("precision: this processor does not compute in bfloat16; leave --precision out, or float32.")
         self._hint = _HINTS[wanted]
         return wanted
 
     def _network(self, shape: tuple[int, ...]) -> _Compiled:
-        """The network for images of a shape, kept for the last few shapes."""
+        """The network to run images of a shape by."""
         with self._lock:
-            if shape not in self._compiled:
-                if len(self._compiled) == _SHAPES:
-                    self._compiled.popitem(last=False)
-                self._model.reshape(list(shape))
-                options = {
-                    "INFERENCE_PRECISION_HINT": self._hint,
-                    "INFERENCE_NUM_THREADS": self.threads,
-                    "NUM_STREAMS": self.streams,
-                }
-                self._compiled[shape] = _Compiled(self._core.compile_model(self._model, "CPU", options))
-            self._compiled.move_to_end(shape)
+            if shape in self._compiled:
+                self._compiled.move_to_end(shape)
+                return self._compiled[shape]
+            self._calls[shape] += 1
+            if self._compiled and self._calls[shape] <= _OFTEN:
+                if self._any_shape is None:
+                    self._any_shape = self._compile([-1, -1, -1, shape[-1]])
+                return self._any_shape
+            if len(self._compiled) == _SHAPES:
+                self._compiled.popitem(last=False)
+            self._compiled[shape] = self._compile(list(shape))
             return self._compiled[shape]
+
+    def _compile(self, shape: list[int]) -> _Compiled:
+        self._model.reshape(shape)
+        options = {
+            "INFERENCE_PRECISION_HINT": self._hint,
+            "INFERENCE_NUM_THREADS": self.threads,
+            "NUM_STREAMS": self.streams,
+        }
+        return _Compiled(self._core.compile_model(self._model, "CPU", options))
 
 
 class _Compiled:

@@ -36,6 +36,10 @@ class Runtime(Protocol):
         """
         ...
 
+    def bandwidth(self) -> float:
+        """Bytes a second that copying a large array in the memory that the network works in reads and writes."""
+        ...
+
 
 @runtime_checkable
 class Labeller(Protocol):
