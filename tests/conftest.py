@@ -21,7 +21,7 @@ _COLOURS = ("red", "green", "blue")
 WriteOnnx = Callable[..., Path]
 
 if find_spec("torch") is None:  # the core is tested without the training extra, too
-    _LEARN = ("model", "loss", "checkpoint", "train", "train_cli", "export", "quantize", "stem", "cuda")
+    _LEARN = ("model", "loss", "checkpoint", "train", "train_cli", "export", "quantize", "stem", "cuda", "foreign")
     collect_ignore = [f"test_{name}.py" for name in _LEARN]
 
 

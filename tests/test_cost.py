@@ -30,6 +30,8 @@ def test_bytes_follow_the_precision() -> None:
         ("paper", 1, 19, 3, (128, 256)),
         ("mmseg", 1, 11, 3, (250, 333)),
         ("paper", 2, 2, 4, (64, 97)),
+        ("tramac", 1, 5, 3, (75, 98)),
+        ("paddleseg", 1, 5, 3, (75, 98)),
         ("paper", 0.3, 3, 1, (32, 33)),
     ],
 )

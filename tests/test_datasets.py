@@ -163,6 +163,30 @@ def test_pairs(tmp_path: Path) -> None:
         spec.pairs("val+vall")
 
 
+@pytest.mark.parametrize(
+    ("pattern", "labels", "image", "expected", "wild"),
+    [
+        ("a/*/*_x.png", "b/{1}/{2}_y.png", "a/ulm/7_x.png", "b/ulm/7_y.png", "b/*/*_y.png"),
+        ("a/*/*.png", "b/{2}/{1}{stem}.png", "a/ulm/7.png", "b/7/ulm7.png", "b/*/*.png"),
+        ("**/a/*_x.png", "{1}b/{2}.png", "p/q/a/r_x.png", "p/q/b/r.png", "**/b/*.png"),
+        ("**/a/*_x.png", "{1}b/{2}.png", "a/r_x.png", "b/r.png", "**/b/*.png"),
+        ("a/*_x.png", "b[1]/{1}.png", "a/x_x_x.png", "b[1]/x_x.png", "b[[]1]/*.png"),
+        ("a/*.png", "b/{9}{stem}.png", "a/r.png", "b/{9}r.png", "b/*.png"),  # no ninth wildcard: as it stands
+    ],
+)
+def test_wildcards_go_over_to_the_labels(
+    tmp_path: Path, pattern: str, labels: str, image: str, expected: str, wild: str
+) -> None:
+    place = Split(pattern, labels)
+    spec = DatasetSpec("d", tmp_path, LabelSet(("a",)), {"train": place})
+    save(tmp_path / image, np.zeros((2, 2)))
+    (found,) = spec.image_files("train")
+    assert spec.label_file("train", found) == tmp_path / expected
+    assert place.glob(labels) == wild
+    save(tmp_path / expected, np.zeros((2, 2)))
+    assert list(tmp_path.glob(wild)) == [tmp_path / expected]
+
+
 def test_pairs_of_an_empty_split(tmp_path: Path) -> None:
     with pytest.raises(FastSCNNError, match=r"no images match '\.\./val/\*\.png' \(split 'val' of two\)"):
         two_splits(tmp_path).pairs("val")

@@ -345,3 +345,45 @@ def test_what_opencv_cannot_do_is_refused(tmp_path: Path) -> None:
         images.write(tmp_path / "wide.jpg", np.zeros((1, 65_501), np.uint8))
     images.write(tmp_path / "wide.png", np.zeros((1, 65_501), np.uint8))
     assert images.read_ids(tmp_path / "wide.png").shape == (1, 65_501)
+
+
+def test_grey_channels(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    Image.fromarray(GREY).save(path)
+    np.testing.assert_array_equal(images.read_grey(path), GREY)
+    Image.fromarray(RGB).save(path)
+    luma = RGB @ np.array([0.299, 0.587, 0.114])
+    np.testing.assert_allclose(images.read_grey(path), luma, atol=1)
+    Image.fromarray(np.zeros((3, 2), np.float32)).save(tmp_path / "a.tif")
+    with pytest.raises(FastSCNNError, match=r"a\.tif: has 32 bits per pixel"):
+        images.read_grey(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([0, 0, 0], [0, 0, 0]),
+        ([0, 30_000, 30_000], [0, 1, 1]),
+        ([0, 20_000, 20_100], [0, 1, 255]),
+        ([65_535] * 99 + [0, 1_000], [255] * 99 + [0, 1]),
+        ([65_535, *range(20_000, 30_000), 1], None),
+    ],
+)
+def test_grey_channels_of_16_bits(tmp_path: Path, values: list[int], expected: list[int] | None) -> None:
+    Image.fromarray(np.array([values], np.uint16)).save(tmp_path / "a.png")
+    grey = images.read_grey(tmp_path / "a.png")[0]
+    assert grey.dtype == np.uint8
+    if expected is None:  # one outlier on either side does not flatten the rest
+        assert (grey[0], grey[-1]) == (255, 1)
+        assert (np.diff(grey[1:-1].astype(int)) >= 0).all()
+        assert len(np.unique(grey)) == 255
+    else:
+        assert grey.tolist() == expected
+
+
+def test_drawn_polygons_lie_over_each_other() -> None:
+    square = [(0, 0), (2, 0), (2, 1), (0, 1)]
+    drawn = images.draw((3, 4), [(square, 7), ([(1, -5), (1, 50)], 255)])
+    assert drawn.dtype == np.uint8
+    assert drawn.tolist() == [[7, 255, 7, 0], [7, 255, 7, 0], [0, 255, 0, 0]]
+    assert images.draw((1, 2), []).tolist() == [[0, 0]]

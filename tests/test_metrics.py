@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torchmetrics.classification import MulticlassAccuracy, MulticlassJaccardIndex
 
 from fastscnn.errors import FastSCNNError
-from fastscnn.metrics import Confusion
+from fastscnn.metrics import Confusion, RunningMIoU
 
 
 def confusion(classes: int, predicted: Any, truth: Any) -> Confusion:
@@ -92,3 +92,72 @@ def test_errors_count_nothing(predicted: Any, truth: Any, message: str) -> None:
 def test_merge_refuses_other_classes() -> None:
     with pytest.raises(FastSCNNError, match="cannot be added"):
         Confusion(3).merge(Confusion(2))
+
+
+def test_grouped_by_hand() -> None:
+    scores = confusion(4, [[0, 1, 2, 3, 0, 9]], [[1, 1, 3, 2, 2, 255]])
+    assert scores.grouped([0, 0, 1, 2]).matrix.tolist() == [[2, 0, 0], [1, 0, 1], [0, 1, 0]]
+    assert scores.grouped([1, 0, 0, 0]).matrix.tolist() == [[3, 2], [0, 0]]
+
+
+@settings(deadline=None, derandomize=True, max_examples=40)
+@given(classes=st.integers(1, 12), seed=st.integers(0, 2**32 - 1))
+def test_grouped_is_the_confusion_of_grouped_labels(classes: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    truth, predicted = rng.integers(0, classes, (2, 9, 8))
+    categories = np.unique(rng.integers(0, classes, classes), return_inverse=True)[1]
+    grouped = confusion(classes, predicted, truth).grouped(categories.tolist())
+    expected = confusion(int(categories.max()) + 1, categories[predicted], categories[truth])
+    np.testing.assert_array_equal(grouped.matrix, expected.matrix)
+
+
+@pytest.mark.parametrize("categories", [[0, 1], [0, 1, 3], [1, 1, 2], [0, -1, 1], [0, 1, 2, 0]])
+def test_grouped_refuses_categories_that_do_not_fit(categories: list[int]) -> None:
+    with pytest.raises(FastSCNNError, match="3 classes need one each"):
+        Confusion(3).grouped(categories)
+
+
+def test_running_miou_by_hand() -> None:
+    scores, first, second = RunningMIoU(2), np.zeros((1, 2), np.uint8), np.array([[1, 0]], np.uint8)
+    assert scores.value() is None
+    assert scores.iou() is None
+    scores.add(first, first)  # class 1 is not met so far and scores 0: 100 and 0
+    assert scores.value() is None
+    scores.add(second, first)  # of all four pixels: class 0 is hit in three, class 1 has one false hit: 75 and 0
+    assert scores.iou() == [175, 0]  # divided by one less than there are images
+    assert scores.value() == 87.5
+    assert scores.images == 2
+    assert scores.confusion.miou() == 37.5
+    other = RunningMIoU(2)
+    other.add(second, first)
+    other.add(first, first)
+    assert other.value() == 62.5  # the order counts
+    assert other.confusion.miou() == 37.5
+
+
+@settings(deadline=None, derandomize=True, max_examples=30)
+@given(count=st.integers(2, 6), right=st.floats(0, 1), seed=st.integers(0, 2**32 - 1))
+def test_running_miou_as_its_authors_count(count: int, right: float, seed: int) -> None:
+    """Their arithmetic written out anew: labels from 1, histograms, an epsilon in place of the empty union."""
+    rng = np.random.default_rng(seed)
+    scores, intersection, union, summed = RunningMIoU(5), np.zeros(5), np.zeros(5), np.zeros(5)
+    for _ in range(count):
+        truth = rng.integers(0, rng.integers(1, 6), (6, 8)).astype(np.uint8)
+        predicted = np.where(rng.random(truth.shape) < right, truth, rng.integers(0, 5, truth.shape)).astype(np.uint8)
+        scores.add(predicted, truth)
+        hits, seen, there = (
+            np.histogram(labels, 5, (1, 5))[0]
+            for labels in ((predicted + 1) * (predicted == truth), predicted + 1, truth + 1)
+        )
+        intersection += hits
+        union += seen + there - hits
+        summed += intersection / (np.spacing(1) + union)
+    assert scores.iou() == pytest.approx(100 * summed / (count - 1))
+    assert scores.value() == pytest.approx(100 * summed.mean() / (count - 1))
+
+
+def test_running_miou_counts_no_image_in_error() -> None:
+    scores = RunningMIoU(2)
+    with pytest.raises(FastSCNNError, match="beyond the 2 classes"):
+        scores.add(np.array([[2]], np.uint8), np.array([[0]], np.uint8))
+    assert scores.images == 0

@@ -47,7 +47,10 @@ def macs(model: FastSCNN, height: int, width: int) -> int:
     return sum(counted)
 
 
-@pytest.mark.parametrize(("variant", "parameters", "giga"), [("paper", 1_137_795, 6.71), ("mmseg", 1_399_939, 7.25)])
+@pytest.mark.parametrize(
+    ("variant", "parameters", "giga"),
+    [("paper", 1_137_795, 6.71), ("mmseg", 1_399_939, 7.25), ("tramac", 1_137_795, 6.71), ("paddleseg", 1_399_939, 7.25)],
+)
 def test_counts_of_the_paper(variant: str, parameters: int, giga: float) -> None:
     model = on_meta(19, variant=variant)
     assert size_of(model) == parameters
@@ -66,7 +69,7 @@ def test_no_convolution_before_a_batch_norm_has_a_bias() -> None:
 
 @pytest.mark.parametrize("size", [(32, 32), (33, 47), (63, 64), (65, 63), (100, 333), (255, 257), (360, 480), (721, 33)])
 @pytest.mark.parametrize(("channels", "classes"), [(1, 1), (3, 19), (4, 30)])
-@pytest.mark.parametrize("variant", ["paper", "mmseg"])
+@pytest.mark.parametrize("variant", ["paper", "mmseg", "tramac", "paddleseg"])
 def test_logits_stand_at_an_eighth_rounded_up(size: tuple[int, int], channels: int, classes: int, variant: str) -> None:
     model = on_meta(classes, channels, variant, auxiliary=True)
     images = torch.empty(2, *size, channels, device="meta", dtype=torch.uint8)

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from fastscnn.benchmark import BenchmarkReport
     from fastscnn.datasets import DatasetSpec
     from fastscnn.inputs import Job
+    from fastscnn.labels import LabelSet
     from fastscnn.learn.quantize import Layer
     from fastscnn.learn.train import Progress as TrainingProgress
     from fastscnn.segmentation import Segmentation
@@ -126,7 +127,7 @@ class _Training:
     """Train Fast-SCNN by a recipe. Every field of the recipe is a flag."""
 
     data: str
-    """The dataset: camvid:ROOT or the path of a dataset.toml."""
+    """The dataset: NAME:ROOT, for example camvid:ROOT or cityscapes:ROOT, or the path of a dataset.toml."""
     out: Path
     """Folder of the run: weights, log and all that is needed to resume."""
     recipe: tyro.conf.OmitArgPrefixes[Recipe]
@@ -204,7 +205,7 @@ def evaluate(
     """Score weights on labelled images, through the same path that labels a user's.
 
     Args:
-        data: The dataset: camvid:ROOT or the path of a dataset.toml.
+        data: The dataset: NAME:ROOT, for example camvid:ROOT or cityscapes:ROOT, or the path of a dataset.toml.
         weights: A .onnx or .safetensors file; the bundled weights where none is given.
         split: What to evaluate on; several splits joined by +.
         runtime: onnx, openvino, torch, cuda, or auto: the fastest here that is, by the weights' card, as good as float32.
@@ -291,6 +292,47 @@ def export(
     return 0
 
 
+def convert(
+    file: tyro.conf.Positional[Path],
+    *,
+    out: Path,
+    classes: str,
+    layout: Annotated[str, tyro.conf.arg(name="from")] = "auto",
+    size: str = "1024x2048",
+) -> int:
+    """Take over a checkpoint of mmsegmentation, Tramac's Fast-SCNN-pytorch or PaddleSeg. No code in it is run.
+
+    Args:
+        file: Its .pth or .pdparams file.
+        out: The .safetensors file to write.
+        classes: What its logits mean: cityscapes, or a dataset as for --data elsewhere.
+        layout: mmseg, tramac, paddleseg, or auto, which looks at the names of the tensors.
+        size: Of the input that it was trained for, HxW; it runs at any.
+    """
+    foreign = _training("foreign")
+    trained = _size(size)
+    if not isinstance(trained, tuple):
+        raise FastSCNNError(f"size: of a network's training is HxW, not {size!r}.")
+    card = foreign.convert(file, out, layout, _classes(classes), trained)
+    _out.print(f"wrote {out}: variant {card.variant}, {len(card.label_set)} classes", soft_wrap=True)
+    _out.print(f"Next: fastscnn export {out} --out {out.with_suffix('.onnx')}", soft_wrap=True)
+    return 0
+
+
+def _classes(text: str) -> LabelSet:
+    """Classes by the name of a dataset that need not be there, or of one that is."""
+    from fastscnn import datasets
+    from fastscnn.datasets import camvid, cityscapes
+
+    known = {"cityscapes": cityscapes.LABELS, "camvid": camvid.LABELS}
+    if text in known:
+        return known[text]
+    try:
+        return datasets.load(text).label_set
+    except FastSCNNError as error:
+        raise FastSCNNError(f"classes: are {', '.join(known)}, or those of a dataset; {error}") from error
+
+
 def check(
     spec: Annotated[Spec, tyro.conf.arg(metavar="SPEC")],
     *,
@@ -300,7 +342,7 @@ def check(
     """Read every image and label file of a dataset and say what is wrong with it. Exit code 1 on any error.
 
     Args:
-        spec: The dataset: camvid:ROOT or the path of a dataset.toml.
+        spec: The dataset: NAME:ROOT, for example camvid:ROOT or cityscapes:ROOT, or the path of a dataset.toml.
         splits: Which ones; all where none is given.
         json: Print the report as JSON.
     """
@@ -449,6 +491,7 @@ _VERBS: dict[str, Callable[..., int]] = {
     "train": train,
     "evaluate": evaluate,
     "export": export,
+    "convert": convert,
     "check": check,
     "benchmark": benchmark,
 }

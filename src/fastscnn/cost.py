@@ -9,7 +9,7 @@ from fastscnn.card import Card
 
 _BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "int8": 1}
 _BINS = (1, 2, 3, 6)
-_PPM_KERNEL = {"paper": 1, "mmseg": 3}
+_PPM_KERNEL = {"paper": 1, "mmseg": 3, "tramac": 1, "paddleseg": 3}
 _Area = tuple[int, int]  # (height, width)
 
 
@@ -66,7 +66,9 @@ def layers(card: Card, size: tuple[int, int]) -> Iterator[Layer]:
     for _ in range(5):
         areas.append((-(-areas[-1][0] // 2), -(-areas[-1][1] // 2)))
     full, half, quarter, eighth, sixteenth, deep = areas
-    yield conv("downsample", card.channels, c32, half, 3, source=full)
+    # Tramac's first convolution does not pad, so it computes a row and a column less.
+    first = ((full[0] - 1) // 2, (full[1] - 1) // 2) if card.variant == "tramac" else half
+    yield conv("downsample", card.channels, c32, first, 3, source=full)
     for inputs, outputs, area, source in ((c32, c48, quarter, half), (c48, c64, eighth, quarter)):
         yield depthwise("downsample", inputs, area, source)
         yield conv("downsample", inputs, outputs, area)

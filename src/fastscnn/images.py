@@ -20,12 +20,12 @@ import io
 import struct
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageFile, UnidentifiedImageError
+from PIL import Image, ImageDraw, ImageFile, UnidentifiedImageError
 
 from fastscnn import files
 from fastscnn.arrays import UInt8Array
@@ -92,6 +92,29 @@ def read_colours(path: str | Path) -> UInt8Array:
         return np.array(image.convert("RGBA").convert("RGB"), np.uint8)
 
 
+def read_grey(path: str | Path) -> UInt8Array:
+    """A further channel of an image, such as thermal, uint8 [H, W]; colours become their luma.
+
+    Of 16 bits, the values between the 1st and the 99th percentile of those over 0 are spread over 1 to 255, file by file,
+    and those beyond are cut; 0, which marks holes, stays 0.
+
+    Raises:
+        FastSCNNError: as `read`.
+    """
+    with _opened(path) as image:
+        if image.mode == "F":
+            raise FastSCNNError(f"{path}: has 32 bits per pixel; save it with 8 or 16 bits per channel.")
+        if image.mode not in (*_SIXTEEN_BIT, "I"):
+            return np.array(image.convert("L"), np.uint8)
+        values = np.array(image).astype(np.int64)
+        seen = values[values > 0]
+        if not seen.size:
+            return np.zeros(values.shape, np.uint8)
+        low, high = np.percentile(seen, (1, 99))
+        spread = np.clip(np.rint((values - low) / max(high - low, 1) * 254 + 1), 1, 255)
+        return np.where(values > 0, spread, 0).astype(np.uint8)
+
+
 def size(path: str | Path) -> tuple[int, int]:
     """Height and width in pixels as `read` would give them. Raises as `read` does.
 
@@ -119,6 +142,20 @@ def resize(image: UInt8Array, size: tuple[int, int]) -> UInt8Array:
         return np.stack([resize(image[:, :, channel], size) for channel in range(image.shape[2])], axis=2)
     shrunk = Image.fromarray(image).resize((min(width, image.shape[1]), min(height, image.shape[0])), Image.Resampling.BOX)
     return np.array(shrunk.resize((width, height), Image.Resampling.BILINEAR), np.uint8)
+
+
+def draw(size: tuple[int, int], shapes: Sequence[tuple[Sequence[tuple[float, float]], int]]) -> UInt8Array:
+    """Polygons drawn over each other on 0, uint8 [height, width].
+
+    Args:
+        size: (height, width) of the result.
+        shapes: (corners, value) of each: two or more (x, y), which may lie outside, and a value from 0 to 255.
+    """
+    drawn = Image.new("L", (size[1], size[0]))
+    pencil = ImageDraw.Draw(drawn)
+    for corners, value in shapes:
+        pencil.polygon(corners, fill=value)
+    return np.array(drawn, np.uint8)
 
 
 def write(path: str | Path, image: UInt8Array, quality: int = 92) -> None:

@@ -20,8 +20,8 @@ class Recipe:
     source: str
     """Where its numbers come from."""
 
-    variant: Literal["paper", "mmseg"] = "paper"
-    """Layout of the network: paper or mmseg."""
+    variant: Literal["paper", "mmseg", "tramac", "paddleseg"] = "paper"
+    """Layout of the network: the paper's, or that of another implementation."""
     width: float = 1.0
     """Factor of all channels; 1 is the paper's network, more makes a teacher."""
     branches: bool = False

@@ -52,7 +52,7 @@ class Facts:
 
 
 def read(spec: DatasetSpec, pair: Pair) -> Facts:
-    """Decodes both files of a pair and says what is wrong with them; raises nothing."""
+    """Decodes all files of a pair and says what is wrong with them; raises nothing."""
     remarks: list[Remark] = []
     picture = labels = None
     try:
@@ -60,20 +60,36 @@ def read(spec: DatasetSpec, pair: Pair) -> Facts:
         remarks += _about_image(pair.image, picture, orientation)
     except FastSCNNError as error:
         remarks.append(Remark("error", False, "unreadable-image", str(error)))
-    pixels, ignored = np.zeros(len(spec.label_set), np.int64), 0
+    missing = [path for path in pair.more if not path.is_file()]
+    for path in missing:
+        message = f"{pair.image}: its further channel {path} is missing; add it, or take the image out."
+        remarks.append(Remark("error", False, "missing-channel", message))
+    if picture is not None and not missing:
+        try:
+            picture = spec.stack(picture, pair)
+        except FastSCNNError as error:
+            remarks.append(Remark("error", False, "broken-channel", f"{pair.image}: {error}"))
     if not pair.labels.is_file():
         message = f"{pair.image}: its label file {pair.labels} is missing; add it, or take the image out."
         remarks.append(Remark("error", False, "missing-labels", message))
     else:
         try:
             labels, strange = spec.read_raw(pair.labels)
-            pixels, ignored, found = _about_labels(spec, pair.labels, labels, strange)
-            remarks += found
         except FastSCNNError as error:
             remarks.append(Remark("error", True, "unreadable-labels", str(error)))
     if picture is not None and labels is not None and picture.shape[:2] != labels.shape:
         message = f"{pair.labels}: is {_size(labels)}, but its image {pair.image} is {_size(picture)}; make them the same size."
         remarks.append(Remark("error", True, "size-mismatch", message))
+    pixels, ignored = np.zeros(len(spec.label_set), np.int64), 0
+    try:
+        picture = None if picture is None else spec.cropped(picture, pair.image)
+        labels = None if labels is None else spec.cropped(labels, pair.labels)
+    except FastSCNNError as error:
+        remarks.append(Remark("error", False, "too-small", f"{pair.image}: {error}"))
+    else:
+        if labels is not None:
+            pixels, ignored, found = _about_labels(spec, pair.labels, labels, strange)
+            remarks += found
     return Facts(tuple(remarks), _hash(picture), _hash(labels), tuple(map(int, pixels)), ignored)
 
 
@@ -90,7 +106,7 @@ def _about_labels(spec: DatasetSpec, path: Path, raw: UInt8Array, strange: int) 
     """Pixels of each class, int64 [C]; how many are ignored; and what is wrong."""
     remarks = []
     counts = _counts(raw)
-    table = spec.label_set.train_ids() if spec.labels_are == "ids" else np.arange(256)
+    table = spec.train_ids()
     pixels = np.array([counts[table == index].sum() for index in range(len(spec.label_set))], np.int64)
     ignored = int(counts[table == IGNORE].sum())
     foreign = {str(value): int(counts[value]) for value in np.flatnonzero((table < 0) & (counts > 0))}
@@ -117,7 +133,7 @@ def _counts(raw: UInt8Array) -> Int64Array:
 
 def _strange_colours(spec: DatasetSpec, path: Path) -> dict[str, int]:
     """Colours of no class -> how many pixels have them."""
-    known = set(pack(np.array(spec.label_set.colours, np.uint8)).tolist())
+    known = set(pack(np.array(spec.colours_of_ids, np.uint8)).tolist())
     values, counts = np.unique(pack(images.read_colours(path)), return_counts=True)
     return {
         str([value >> 16, value >> 8 & 255, value & 255]): count
@@ -152,7 +168,8 @@ class Cache:
     def __init__(self, folder: Path, spec: DatasetSpec) -> None:
         self._root = spec.root
         self._classes = len(spec.label_set)
-        meaning = [__version__, str(spec.root), str(spec.root.resolve()), spec.name, asdict(spec.label_set), spec.labels_are]
+        meaning = [__version__, str(spec.root), str(spec.root.resolve()), spec.name, asdict(spec.label_set), spec.labels_are,
+                   spec.colours, dict(spec.polygon_ids), spec.crop]
         self._path = folder / f"{hashlib.sha256(json.dumps(meaning).encode()).hexdigest()}.json"
         self._entries = self._loaded()
         self._changed = False
@@ -179,7 +196,7 @@ class Cache:
             return
 
     def _key(self, pair: Pair) -> str:
-        return json.dumps([relative(self._root, pair.image), relative(self._root, pair.labels)])
+        return json.dumps([relative(self._root, path) for path in (pair.image, pair.labels, *pair.more)])
 
     def _loaded(self) -> dict[str, tuple[list[int], Facts]]:
         try:
@@ -202,9 +219,9 @@ def relative(root: Path, path: Path) -> str:
 
 
 def stamp(pair: Pair) -> list[int] | None:
-    """Sizes and times of both files, to be taken before they are read; None where one is missing."""
+    """Sizes and times of all its files, to be taken before they are read; None where one is missing."""
     try:
-        image, labels = pair.image.stat(), pair.labels.stat()
+        stats = [path.stat() for path in (pair.image, pair.labels, *pair.more)]
     except OSError:
         return None
-    return [image.st_size, image.st_mtime_ns, labels.st_size, labels.st_mtime_ns]
+    return [value for stat in stats for value in (stat.st_size, stat.st_mtime_ns)]

@@ -25,6 +25,7 @@ LABELS = LabelSet(
     ),
     raw_ids=(*((index, index) for index in range(11)), (11, IGNORE)),
 )
+TERMS = "CamVid, CC BY-NC 4.0: personal and research use (Brostow, Fauqueur, Cipolla 2009)"
 
 
 def spec(root: Path) -> DatasetSpec:
@@ -34,5 +35,5 @@ def spec(root: Path) -> DatasetSpec:
         root=root,
         label_set=LABELS,
         splits={split: Split(f"{split}/*.png", f"{split}annot/{{stem}}.png") for split in ("train", "val", "test")},
-        terms="CamVid, CC BY-NC 4.0: personal and research use (Brostow, Fauqueur, Cipolla 2009)",
+        terms=TERMS,
     )

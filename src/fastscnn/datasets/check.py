@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import hashlib
 import json
 import os
@@ -14,7 +13,7 @@ from pathlib import Path
 
 from fastscnn import images
 from fastscnn.datasets._files import Cache, Facts, read, relative, stamp
-from fastscnn.datasets.spec import DatasetSpec, Pair
+from fastscnn.datasets.spec import DatasetSpec, Pair, captured, from_archive
 
 _Read = list[tuple[Pair, Facts]]
 
@@ -27,9 +26,9 @@ class Finding:
         severity: "error": training or its figures would be wrong; "warning": worth a look.
         split: the split it was found in.
         path: the file it is about; the dataset's root where it is about a whole split.
-        kind: a word for machines: no-images, missing-labels, extra-labels, shared-labels, unreadable-image,
-            unreadable-labels, size-mismatch, too-small, exif-rotated, unknown-ids, unknown-colours, empty-labels,
-            duplicate, leak or absent-class.
+        kind: a word for machines: no-images, incomplete, missing-labels, missing-channel, extra-labels, extra-channel,
+            shared-labels, unreadable-image, unreadable-labels, broken-channel, size-mismatch, too-small, exif-rotated,
+            unknown-ids, unknown-colours, empty-labels, duplicate, leak or absent-class.
         message: one sentence for people; it names the file.
     """
 
@@ -78,7 +77,7 @@ def check(
     cache: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> CheckReport:
-    """Reads every pair of `splits` (all of them by default).
+    """Reads every pair of `splits` (by default all whose labels are not withheld).
 
     The same picture twice in one split only weighs it more, which is a warning; in two splits it lets what is
     measured have been seen in training, which is an error.
@@ -88,13 +87,16 @@ def check(
         progress: called with (pairs done, pairs in all) after each pair.
 
     Raises:
-        FastSCNNError: a split that does not exist. Whatever is wrong with files is a finding.
+        FastSCNNError: a split that does not exist, or whose labels are withheld. Whatever is wrong with files is a finding.
     """
-    chosen = list(dict.fromkeys(spec.splits if splits is None else splits))
-    pairs = {split: [Pair(image, spec.label_file(split, image)) for image in spec.image_files(split)] for split in chosen}
+    labelled = [name for name, split in spec.splits.items() if not split.withheld]
+    chosen = list(dict.fromkeys(labelled if splits is None else splits))
+    for split in chosen:
+        spec.labelled(split)
+    pairs = {split: [spec.pair(split, image) for image in spec.image_files(split)] for split in chosen}
     facts = _read_all(spec, [pair for split in chosen for pair in pairs[split]], cache, progress)
     found = {split: [(pair, facts[pair]) for pair in pairs[split]] for split in chosen}
-    extra = _extra_labels(spec, chosen)
+    extra = _extra_files(spec, chosen)
     findings = [finding for split in chosen for finding in _of_split(spec, split, found[split], extra[split])]
     pixels = {split: _summed(spec, found[split]) for split in chosen}
     ignored = {split: sum(one.ignored for _, one in found[split]) for split in chosen}
@@ -134,22 +136,34 @@ def _read_all(
     return facts
 
 
-def _of_split(spec: DatasetSpec, split: str, found: _Read, extra: list[Path]) -> Iterator[Finding]:
+def _of_split(spec: DatasetSpec, split: str, found: _Read, extra: list[tuple[str, Path]]) -> Iterator[Finding]:
+    place = spec.split(split)
     if not found:
-        message = (f"{spec.root}: no images match {spec.split(split).images!r}, the images of the split {split!r}; "
-                   f"correct the pattern (files that count: {', '.join(sorted(images.SUFFIXES))}).")
+        counted = ", ".join(sorted(images.SUFFIXES))
+        cure = from_archive(place.images_in, "they belong") or f"; correct the pattern (files that count: {counted})"
+        message = f"{spec.root}: no images match {place.images!r}, the images of the split {split!r}{cure}."
         yield Finding("error", split, spec.root, "no-images", message)
+    there = len(found) if spec.every == 1 else len(spec.image_files(split, all_frames=True))
+    if found and there < place.count:
+        message = (f"{spec.root}: of the {place.count} images of the split {split!r} that were released, {there} are here; "
+                   f"look whether {place.images_in} is half extracted.")
+        yield Finding("warning", split, spec.root, "incomplete", message)
     sharing = Counter(pair.labels for pair, _ in found)
+    archives = {"missing-labels": place.labels_in, "missing-channel": place.images_in}
     for pair, facts in found:
         for remark in facts.remarks:
             path = pair.labels if remark.of_labels else pair.image
-            yield Finding(remark.severity, split, path, remark.kind, remark.message)
+            archive = archives.get(remark.kind, "")
+            message = f"{remark.message.removesuffix('.')}{from_archive(archive)}." if archive else remark.message
+            yield Finding(remark.severity, split, path, remark.kind, message)
         if sharing[pair.labels] > 1:
             message = f"{pair.image}: shares its label file {pair.labels} with another image; give each its own name."
             yield Finding("warning", split, pair.image, "shared-labels", message)
-    for path in extra:
-        message = f"{path}: is a label file without an image; add the image, or take the labels out."
-        yield Finding("warning", split, path, "extra-labels", message)
+    for kind, path in extra:
+        what, those = ("label file", "labels") if kind == "extra-labels" else ("further channel", "file")
+        source = f" (of {place.images_in})" if place.images_in else ""
+        message = f"{path}: is a {what} without an image; add the image{source}, or take the {those} out."
+        yield Finding("warning", split, path, kind, message)
     pixels = _summed(spec, found)
     for name, count in zip(spec.label_set.names, pixels, strict=True):
         if "train" in split and any(pixels) and not count:
@@ -157,17 +171,28 @@ def _of_split(spec: DatasetSpec, split: str, found: _Read, extra: list[Path]) ->
             yield Finding("warning", split, spec.root, "absent-class", message)
 
 
-def _extra_labels(spec: DatasetSpec, chosen: list[str]) -> dict[str, list[Path]]:
-    """Split -> files where its labels lie that belong to no image of any split; each file once."""
-    seen = set()
+def _extra_files(spec: DatasetSpec, chosen: list[str]) -> dict[str, list[tuple[str, Path]]]:
+    """Split -> (kind, file) where its labels and further channels lie that belong to no image of any split; each file once."""
+    seen: set[Path] = set()
     for split in spec.splits:  # all of them, since splits may keep their labels in one folder
-        for image in spec.image_files(split):
-            seen |= {image, spec.label_file(split, image)}
-    extra = {}
+        for image in spec.image_files(split, all_frames=True):
+            seen |= {image, *spec.label_files(split, image), *spec.channel_files(split, image)}
+    extra: dict[str, list[tuple[str, Path]]] = {}
     for split in chosen:
-        pattern = "*".join(glob.escape(part) for part in spec.split(split).labels.split("{stem}"))
-        extra[split] = sorted(set(spec.root.glob(pattern)) - seen)
-        seen |= set(extra[split])
+        extra[split] = []
+        place = spec.split(split)
+        named: set[tuple[str, ...] | None] = set()  # images that are missing: named once where labels and polygons are there
+        kinds = [("extra-labels", place.labels), ("extra-labels", place.polygons)]
+        for kind, pattern in [*kinds, *(("extra-channel", channel) for channel in place.more)]:
+            if not pattern:
+                continue
+            found = sorted(set(spec.root.glob(place.glob(pattern))) - seen)
+            seen.update(found)
+            for path in found:
+                key = captured(place.glob(pattern), relative(spec.root, path)) if place.polygons else None
+                if key is None or key not in named:
+                    extra[split].append((kind, path))
+                named.add(key)
     return extra
 
 

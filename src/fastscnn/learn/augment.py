@@ -9,7 +9,8 @@ from fastscnn.arrays import Float32Array, Int64Array, UInt8Array
 from fastscnn.labels import IGNORE
 from fastscnn.recipes import Recipe
 
-_OUTSIDE = (124, 116, 104)  # ImageNet's mean colour: about zero in the network, as its own padding is
+# ImageNet's mean colour, and the middle of a fourth channel: about zero in the network, as its own padding is.
+_OUTSIDE = (124, 116, 104, 127)
 _CROPS = 11  # places tried at most where one class takes too much, as in mmsegmentation's RandomCrop
 
 
@@ -19,7 +20,7 @@ def augment(
     """A random patch of the image and its labels.
 
     Args:
-        image: uint8 [H, W, 3] RGB.
+        image: uint8 [H, W, 3] RGB, or [H, W, 4] with a further channel, whose values stay as they are.
         labels: uint8 [H, W] train ids.
         focus: a class of which the patch holds a random pixel; None, or a class that is not there: it lies anywhere.
 
@@ -37,8 +38,9 @@ def augment(
             break
     flags = cv2.WARP_INVERSE_MAP | cv2.INTER_LINEAR
     patch = cv2.warpAffine(image, warp, (width, height), flags=flags, borderValue=_OUTSIDE)
-    changed = _distorted(patch, rng) if recipe.colour == "mmseg" else cv2.LUT(patch, _tone(recipe, rng))
-    return np.asarray(changed, np.uint8), ids
+    colours = np.ascontiguousarray(patch[..., :3])
+    changed = _distorted(colours, rng) if recipe.colour == "mmseg" else cv2.LUT(colours, _tone(recipe, rng))
+    return np.concatenate([np.asarray(changed, np.uint8), patch[..., 3:]], axis=2), ids
 
 
 def paste(

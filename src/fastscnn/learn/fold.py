@@ -75,7 +75,8 @@ class FoldedNetwork(nn.Module):
         parts, start = [x], 0
         for bins, level in zip(PyramidPooling.BINS, self.pooling.levels, strict=True):
             own = means[:, start : start + bins * bins].reshape(count, bins, bins, channels).permute(0, 3, 1, 2)
-            parts.append(F.interpolate(level(own), size=(height, width), mode="bilinear", align_corners=False))
+            corners = self.pooling.align_corners
+            parts.append(F.interpolate(level(own), size=(height, width), mode="bilinear", align_corners=corners))
             start += bins * bins
         y: Tensor = self.pooling.project(torch.cat(parts, dim=1))
         return y

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -24,11 +24,22 @@ class Variant:
     ppm_kernel: int  # kernel of the convolution that closes the pyramid pooling
     fusion_dilation: int  # dilation of the depthwise convolution in the feature fusion
     channel_dropout: bool  # whether dropout takes whole channels, and acts in the auxiliary heads too
+    separable_relu: bool = False  # a ReLU between the two halves of each depthwise separable convolution
+    stem_padding: Literal["both", "none", "same"] = "both"  # of the first convolution; `Stem` says what each means
+    ppm_corners: bool = False  # align_corners of the upsampling in the pyramid pooling
+    fusion_corners: bool = False  # align_corners of the upsampling in the feature fusion
 
 
 VARIANTS = {
     "paper": Variant(ppm_kernel=1, fusion_dilation=4, channel_dropout=False),  # Table 1 and Table 3
     "mmseg": Variant(ppm_kernel=3, fusion_dilation=1, channel_dropout=True),  # mmsegmentation 0.x and 1.x, configs/fastscnn
+    "tramac": Variant(  # Tramac/Fast-SCNN-pytorch, models/fast_scnn.py
+        ppm_kernel=1, fusion_dilation=1, channel_dropout=False, separable_relu=True, stem_padding="none",
+        ppm_corners=True, fusion_corners=True,
+    ),
+    "paddleseg": Variant(  # PaddleSeg, paddleseg/models/fast_scnn.py
+        ppm_kernel=3, fusion_dilation=1, channel_dropout=False, stem_padding="same", ppm_corners=True,
+    ),
 }
 
 
@@ -69,6 +80,32 @@ class DepthwiseConv(nn.Conv2d):
             return super().forward(x.float()).to(x.dtype)
 
 
+class Stem(nn.Conv2d):
+    """The first convolution, 3x3 with stride 2, where it does not pad by one on all sides.
+
+    `same` pads as TensorFlow and Paddle do: an even side by one at its end, an odd one by one at both ends. `none` does
+    not pad; the row and the column that are then missing are added as zeros behind the ReLU (`_stem`), which is what the
+    next convolution would have padded with. So the sizes are those of every variant, rounded up.
+    """
+
+    def __init__(self, inputs: int, outputs: int, padding: Literal["none", "same"]) -> None:
+        super().__init__(inputs, outputs, 3, 2, bias=False)
+        self.same = padding == "same"
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.same:
+            x = F.pad(x, (x.shape[3] % 2, 1, x.shape[2] % 2, 1))
+        return super().forward(x)
+
+
+def _stem(inputs: int, outputs: int, padding: Literal["both", "none", "same"]) -> nn.Sequential:
+    """The first convolution, batch norm and ReLU."""
+    if padding == "both":
+        return _conv(inputs, outputs, 3, stride=2)
+    layers = [Stem(inputs, outputs, padding), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)]
+    return nn.Sequential(*layers, *([nn.ZeroPad2d((0, 1, 0, 1))] if padding == "none" else []))
+
+
 def _conv(inputs: int, outputs: int, kernel: int = 1, *, stride: int = 1, relu: bool = True) -> nn.Sequential:
     """Convolution and batch norm, then ReLU unless the layer is linear."""
     conv = nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, bias=False)
@@ -81,9 +118,9 @@ def _depthwise(channels: int, *, stride: int = 1, dilation: int = 1, relu: bool 
     return nn.Sequential(conv, nn.BatchNorm2d(channels), *([nn.ReLU(inplace=True)] if relu else []))
 
 
-def _dsconv(inputs: int, outputs: int, *, stride: int = 1) -> nn.Sequential:
-    """Depthwise separable convolution; no non-linearity between its two halves (section 3.2.1)."""
-    return nn.Sequential(_depthwise(inputs, stride=stride, relu=False), _conv(inputs, outputs))
+def _dsconv(inputs: int, outputs: int, *, stride: int = 1, relu: bool = False) -> nn.Sequential:
+    """Depthwise separable convolution; the paper has no non-linearity between its two halves (section 3.2.1)."""
+    return nn.Sequential(_depthwise(inputs, stride=stride, relu=relu), _conv(inputs, outputs))
 
 
 class Bottleneck(nn.Module):
@@ -116,12 +153,17 @@ def _averages(length: int, bins: int, like: Tensor) -> Tensor:
 
 
 class PyramidPooling(nn.Module):
-    """PPM: averages over 1, 2, 3 and 6 bins a side beside the features themselves. Bins as everyone has them."""
+    """PPM: averages over 1, 2, 3 and 6 bins a side beside the features themselves. Bins as everyone has them.
+
+    Attributes:
+        align_corners: of the upsampling.
+    """
 
     BINS = (1, 2, 3, 6)
 
-    def __init__(self, channels: int, kernel: int) -> None:
+    def __init__(self, channels: int, kernel: int, align_corners: bool = False) -> None:
         super().__init__()
+        self.align_corners = align_corners
         self.levels = nn.ModuleList(_conv(channels, channels // 4) for _ in self.BINS)
         self.project = _conv(2 * channels, channels, kernel)
 
@@ -130,7 +172,7 @@ class PyramidPooling(nn.Module):
         parts = [x]
         for bins, level in zip(self.BINS, self.levels, strict=True):
             pooled = _averages(height, bins, x) @ x @ _averages(width, bins, x).transpose(0, 1)  # [N, C, bins, bins]
-            parts.append(_resize(level(pooled), x))
+            parts.append(_resize(level(pooled), x, self.align_corners))
         y: Tensor = self.project(torch.cat(parts, dim=1))
         return y
 
@@ -138,18 +180,19 @@ class PyramidPooling(nn.Module):
 class FeatureFusion(nn.Module):
     """FFM of Table 3: deep features upsampled by 4 and refined, plus the skip connection's; ReLU after the sum."""
 
-    def __init__(self, skip: int, deep: int, outputs: int, dilation: int) -> None:
+    def __init__(self, skip: int, deep: int, outputs: int, dilation: int, align_corners: bool = False) -> None:
         super().__init__()
+        self.align_corners = align_corners
         self.depthwise = _depthwise(deep, dilation=dilation)
         self.deep = _conv(deep, outputs, relu=False)
         self.skip = _conv(skip, outputs, relu=False)
 
     def forward(self, skip: Tensor, deep: Tensor) -> Tensor:
-        return F.relu(self.deep(self.depthwise(_resize(deep, skip))) + self.skip(skip))
+        return F.relu(self.deep(self.depthwise(_resize(deep, skip, self.align_corners))) + self.skip(skip))
 
 
-def _resize(x: Tensor, like: Tensor) -> Tensor:
-    return F.interpolate(x, size=like.shape[2:], mode="bilinear", align_corners=False)
+def _resize(x: Tensor, like: Tensor, align_corners: bool) -> Tensor:
+    return F.interpolate(x, size=like.shape[2:], mode="bilinear", align_corners=align_corners)
 
 
 class FastSCNN(nn.Module):
@@ -182,6 +225,7 @@ class FastSCNN(nn.Module):
     ) -> None:
         super().__init__()
         layout = VARIANTS[variant]
+        relu = layout.separable_relu
         drop = nn.Dropout2d if layout.channel_dropout else nn.Dropout
         rgb = 3 if channels >= 3 else 0
         self.register_buffer("mean", torch.tensor(_MEAN_RGB[:rgb] + (_MEAN_OTHER,) * (channels - rgb)))
@@ -189,20 +233,20 @@ class FastSCNN(nn.Module):
 
         c32, c48, c64, c96, c128 = (8 * round(width * c / 8) for c in (32, 48, 64, 96, 128))
         self.downsample = nn.Sequential(  # learning to downsample
-            _conv(channels, c32, 3, stride=2),  # [N, 32, H/2, W/2]
-            _dsconv(c32, c48, stride=2),  # [N, 48, H/4, W/4]
-            _dsconv(c48, c64, stride=2),  # [N, 64, H/8, W/8]
+            _stem(channels, c32, layout.stem_padding),  # [N, 32, H/2, W/2]
+            _dsconv(c32, c48, stride=2, relu=relu),  # [N, 48, H/4, W/4]
+            _dsconv(c48, c64, stride=2, relu=relu),  # [N, 64, H/8, W/8]
         )
         self.global_features = nn.Sequential(  # global feature extractor
             *_stage(c64, c64, blocks=3, stride=2),  # [N, 64, H/16, W/16]
             *_stage(c64, c96, blocks=3, stride=2),  # [N, 96, H/32, W/32]
             *_stage(c96, c128, blocks=3, stride=1),  # [N, 128, H/32, W/32]
-            PyramidPooling(c128, layout.ppm_kernel),  # [N, 128, H/32, W/32]
+            PyramidPooling(c128, layout.ppm_kernel, layout.ppm_corners),  # [N, 128, H/32, W/32]
         )
-        self.fusion = FeatureFusion(c64, c128, c128, layout.fusion_dilation)  # [N, 128, H/8, W/8]
+        self.fusion = FeatureFusion(c64, c128, c128, layout.fusion_dilation, layout.fusion_corners)  # [N, 128, H/8, W/8]
         self.classifier = nn.Sequential(
-            _dsconv(c128, c128),
-            _dsconv(c128, c128),
+            _dsconv(c128, c128, relu=relu),
+            _dsconv(c128, c128, relu=relu),
             drop(dropout),
             nn.Conv2d(c128, classes, 1),  # [N, classes, H/8, W/8]
         )

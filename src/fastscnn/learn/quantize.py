@@ -178,7 +178,7 @@ def _quantized(exported: Path, layers: Sequence[Layer], ranges: Ranges) -> bytes
 
     model = onnx.load(exported)
     nodes = [node for layer in layers for node in layer.nodes]
-    reads_bytes = stem.name(model) in nodes
+    reads_bytes = stem.name(model) in nodes and stem.suits(model)
     if reads_bytes:
         model = stem.grouped(model)
         nodes += stem.NODES

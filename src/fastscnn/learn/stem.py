@@ -46,6 +46,13 @@ def name(model: onnx.ModelProto) -> str:
     return str(_stem(model.graph)[-2].name)
 
 
+def suits(model: onnx.ModelProto) -> bool:
+    """Whether `grouped` takes the network: its first convolution pads by one on all sides, and nothing stands before it."""
+    *before, conv, _ = _stem(model.graph)
+    pads = [list(attribute.ints) for attribute in conv.attribute if attribute.name == "pads"]
+    return pads == [[1, 1, 1, 1]] and all(node.op_type != "Pad" for node in before)
+
+
 def grouped(model: onnx.ModelProto) -> onnx.ModelProto:
     """The network with a first convolution that reads uint8 pixels in fours and gives the same but for two things.
 

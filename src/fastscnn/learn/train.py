@@ -107,7 +107,8 @@ def train(
         spec.label_set,
         size,
         recipe.variant,
-        width=recipe.width,
+        spec.channels,
+        recipe.width,
         data=Data(spec.name, split, len(pairs), _terms(spec, [*([init] if init else []), *teacher]), report.fingerprint),
         recipe=dataclasses.asdict(recipe),
     )
