@@ -386,3 +386,62 @@ def test_a_submission_needs_one_label_id_for_each_class(tmp_path: Path, raw_ids:
 def test_labels_of_no_image_are_refused(tmp_path: Path, shape: tuple[int, ...]) -> None:
     with pytest.raises(FastSCNNError, match="the server takes 1024x2048"):
         write_submission(tmp_path, IMAGE, np.zeros(shape, np.uint8), SMALL, resize=True)
+
+
+# At the command line
+
+
+def tree(tmp_path: Path) -> tuple[Path, Path]:
+    """A Cityscapes of one val image, 1024x2048, with its labels, and weights whose 19 classes are Cityscapes'."""
+    pytest.importorskip("torch")
+    import torch
+
+    from fastscnn import images
+    from fastscnn.card import Card
+    from fastscnn.datasets import cityscapes as official
+    from fastscnn.learn import checkpoint
+    from fastscnn.learn.model import FastSCNN
+
+    stem = "leftImg8bit/val/ulm/ulm_000000_000019"
+    images.write(tmp_path / f"{stem}_leftImg8bit.png", np.random.default_rng(0).integers(0, 256, (1024, 2048, 3), np.uint8))
+    labels = np.full((1024, 2048), 7, np.uint8)  # road
+    labels[:512] = 24  # person
+    images.write(tmp_path / "gtFine/val/ulm/ulm_000000_000019_gtFine_labelIds.png", labels)
+    torch.manual_seed(0)
+    weights = tmp_path / "w.safetensors"
+    checkpoint.save(weights, FastSCNN(19).eval(), Card(official.LABELS, (64, 128)))
+    return tmp_path, weights
+
+
+def test_categories_are_the_official_ones() -> None:
+    theirs = pytest.importorskip("cityscapesscripts.helpers.labels")
+    from fastscnn.datasets import cityscapes as official
+
+    by_train_id = {label.trainId: label.category for label in theirs.labels if 0 <= label.trainId < 19}
+    assert tuple(by_train_id[index] for index in range(19)) == official.CATEGORIES
+
+
+def test_scores_and_submission(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    import json
+
+    from fastscnn import Segmenter, cli, images
+    from fastscnn.datasets import cityscapes as official
+
+    root, weights = tree(tmp_path)
+    words = ["evaluate", "--data", f"cityscapes:{root}", "--weights", str(weights), "--runtime", "torch", "--split", "val"]
+    assert cli.main([*words, "--json", str(tmp_path / "scores.json")]) == 0
+    assert "category mIoU" in capsys.readouterr().out
+    scores = json.loads((tmp_path / "scores.json").read_text())
+    assert set(scores["category_iou"]) == set(official.CATEGORIES)
+    out = tmp_path / "submitted"
+    assert cli.main([*words, "--submit", str(out)]) == 0
+    (file,) = out.iterdir()
+    assert file.name.startswith("ulm_000000_000019")
+    image = images.read(root / "leftImg8bit/val/ulm/ulm_000000_000019_leftImg8bit.png")
+    expected = Segmenter.load(weights, "torch").segment(image).labels
+    back = official.LABELS.train_ids()[images.read_ids(file)]
+    np.testing.assert_array_equal(back, expected)
+    capsys.readouterr()
+    assert cli.main([*words, "--submit", str(out)]) == 1  # never over another one's
+    assert cli.main(["evaluate", "--data", f"cityscapes:{root}", "--split", "val", "--submit", str(out)]) == 1
+    assert "takes weights and images of Cityscapes' 19 classes" in capsys.readouterr().err

@@ -200,6 +200,7 @@ def evaluate(
     scales: str = "1",
     flip: bool = False,
     threads: int | None = None,
+    submit: Path | None = None,
     json: Path | None = None,
 ) -> int:
     """Score weights on labelled images, through the same path that labels a user's.
@@ -214,13 +215,17 @@ def evaluate(
         scales: Times that size, the sizes at which each image is run, for example 0.5,1,1.5; probabilities are averaged.
         flip: Also run each scale mirrored left to right.
         threads: To compute with; all where none is given.
+        submit: Do not score, but write the labels into this folder as the server of Cityscapes takes them.
         json: Also write the scores to this file.
     """
     from fastscnn import datasets
+    from fastscnn.datasets import cityscapes
     from fastscnn.evaluate import evaluate as score
 
     segmenter = _load(weights, runtime, size, threads, _scales(scales), flip, precision)
     dataset = datasets.load(data)
+    if submit:
+        return _submit(segmenter, dataset, split, submit)
     with _progress("evaluate") as advance:
         report = score(segmenter, dataset, dataset.pairs(split), advance)
     scores = report.to_dict()
@@ -231,13 +236,38 @@ def evaluate(
     table.add_section()
     table.add_row("mIoU", f"{scores['miou']:.2f}")
     table.add_row("pixel accuracy", f"{scores['pixel_accuracy']:.2f}")
+    if report.names == cityscapes.LABELS.names:
+        order = list(dict.fromkeys(cityscapes.CATEGORIES))
+        categories = report.confusion.grouped([order.index(name) for name in cityscapes.CATEGORIES])
+        scores["category_iou"] = dict(zip(order, categories.iou(), strict=True))
+        scores["category_miou"] = categories.miou()
+        table.add_row("category mIoU", f"{scores['category_miou']:.2f}")
     _out.print(table)
     _out.print(_confusion_table(report.names, report.confusion.matrix))
     passes = f"scales {', '.join(f'{scale:g}' for scale in report.scales)}{' with flip' if report.flip else ''}"
     engine = f"{report.runtime} {report.precision}"
     _out.print(f"{report.images} images of {dataset.name} {split}, {engine}, input {report.size}, {passes}")
     if json:
-        files.write(json, report.to_json().encode())
+        files.write(json, json_.dumps(scores, indent=1).encode())
+    return 0
+
+
+def _submit(segmenter: Segmenter, dataset: DatasetSpec, split: str, folder: Path) -> int:
+    """Writes the labels of a split of Cityscapes as its server wants them; the labels themselves are not needed."""
+    from fastscnn import images
+    from fastscnn.cityscapes import write_submission
+    from fastscnn.datasets import cityscapes
+
+    if dataset.label_set.names != cityscapes.LABELS.names or segmenter.card.label_set.names != cityscapes.LABELS.names:
+        raise FastSCNNError(f"submit: takes weights and images of Cityscapes' {len(cityscapes.LABELS)} classes.")
+    found = dataset.image_files(split)
+    if not found:
+        raise FastSCNNError(f"{dataset.root}: no images in the split {split!r} of {dataset.name}.")
+    with _progress("label") as advance:
+        for done, image in enumerate(found, start=1):
+            write_submission(folder, image, segmenter.segment(images.read(image)).labels, cityscapes.LABELS)
+            advance(done, len(found))
+    _out.print(f"{len(found)} files of {dataset.name} {split} in {folder}", soft_wrap=True)
     return 0
 
 

@@ -54,6 +54,13 @@ LABELS = LabelSet(
     colours=tuple(colour for _, _, colour in _CLASSES),
     raw_ids=(*((raw, train) for train, (_, raw, _) in enumerate(_CLASSES)), *((raw, IGNORE) for raw in _IGNORED.values())),
 )
+CATEGORIES = tuple(  # of each class, in their order
+    name
+    for name, classes in (
+        ("flat", 2), ("construction", 3), ("object", 3), ("nature", 2), ("sky", 1), ("human", 2), ("vehicle", 6),
+    )
+    for _ in range(classes)
+)
 TERMS = "Cityscapes: non-commercial research and teaching, cityscapes-dataset.com/license (Cordts et al. 2016)"
 _WITHHELD = ("its files mark only the car's bonnet and borders; the others are kept for the evaluation server, "
              "cityscapes-dataset.com/submit")
