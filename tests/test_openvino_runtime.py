@@ -215,3 +215,8 @@ def test_an_image_that_the_network_cannot_take(tiny_onnx: Path) -> None:
 
 def test_peak(tiny_onnx: Path) -> None:
     assert 1e9 < OpenVinoRuntime(tiny_onnx, 2, "float32").peak() < 1e15
+
+
+def test_one_core_for_the_process(tiny_onnx: Path) -> None:
+    """A second one, once destroyed, would take the stack for signals with it: training's Ctrl-C test crashed of that."""
+    assert OpenVinoRuntime(tiny_onnx, 1)._core is OpenVinoRuntime(tiny_onnx, 1)._core

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
+from functools import cache
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Lock
@@ -46,7 +47,7 @@ class OpenVinoRuntime:
             data = path.read_bytes()
         except OSError as error:
             raise FastSCNNError(f"{path}: cannot be read ({error.strerror}).") from error
-        self._core = openvino.Core()
+        self._core = _core()
         try:
             self._model = self._core.read_model(data, b"")
         except Exception as error:  # RuntimeError with the text of a C++ error most often, but not always
@@ -148,6 +149,16 @@ class _Compiled:
         logits = np.array(request.get_output_tensor().data, np.float32)  # a copy: the next call overwrites the buffer
         self._idle.put(request)
         return logits
+
+
+@cache
+def _core() -> openvino.Core:
+    """One for the whole process, never destroyed.
+
+    Where the processor has AMX, it gives the thread that makes it a stack for signals, which large registers need. When it
+    goes, that stack is freed but stays in use: the next signal, Ctrl-C for one, would crash the process.
+    """
+    return openvino.Core()
 
 
 def _computes_in_bfloat16(core: openvino.Core) -> bool:
