@@ -90,10 +90,20 @@ FLOORS = [  # each module imports only from those above it
     "fastscnn.learn.foreign.layouts",
     "fastscnn.learn.foreign.pickles",
     "fastscnn.learn.foreign",
+    "fastscnn.cli._console",
+    "fastscnn.cli._flags",
+    "fastscnn.cli._segment",
+    "fastscnn.cli._train",
+    "fastscnn.cli._evaluate",
+    "fastscnn.cli._export",
+    "fastscnn.cli._convert",
+    "fastscnn.cli._check",
+    "fastscnn.cli._benchmark",
     "fastscnn.cli",
     "fastscnn.__main__",
 ]
 LEARN = tuple(name for name in FLOORS if name.startswith("fastscnn.learn."))
+CLI = tuple(name for name in FLOORS if name.startswith("fastscnn.cli"))
 ROOMS = {  # foreign package -> the only modules that import it
     "torch": LEARN,
     "safetensors": LEARN,
@@ -104,14 +114,14 @@ ROOMS = {  # foreign package -> the only modules that import it
     "onnxruntime": ("fastscnn.runtimes.onnx", "fastscnn.learn.quantize"),
     "openvino": ("fastscnn.runtimes.openvino",),
     "matplotlib": ("fastscnn.plot",),
-    "tyro": ("fastscnn.cli",),
-    "rich": ("fastscnn.cli",),
-    "importlib": ("fastscnn.cli",),  # which could import what no rule here sees
+    "tyro": CLI,
+    "rich": CLI,
+    "importlib": ("fastscnn.cli._flags",),  # which could import what no rule here sees
     "cv2": ("fastscnn.learn.augment",),  # too large for those who only label images
     "ctypes": ("fastscnn.kernel", "fastscnn.learn.train"),  # a wrong argument there is a crash; the second: mallopt alone
     "PIL": ("fastscnn.images", "fastscnn.segmentation", "fastscnn.scene.canvas"),
 }
-CALLS = {"print": ("fastscnn.cli",), "eval": (), "exec": (), "__import__": ()}
+CALLS = {"print": CLI, "eval": (), "exec": (), "__import__": ()}
 
 
 def offences(sources: Mapping[str, str]) -> list[str]:

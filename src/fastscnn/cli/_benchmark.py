@@ -1,0 +1,121 @@
+"""benchmark: times of whole frames, of several sizes and beside a peer."""
+
+from __future__ import annotations
+
+import dataclasses
+import json as json_
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.table import Table
+
+from fastscnn import files
+from fastscnn.cli._console import STDOUT, progress_bar
+from fastscnn.cli._flags import load, parse_frames
+from fastscnn.errors import FastSCNNError
+
+if TYPE_CHECKING:
+    from fastscnn.benchmark import BenchmarkReport
+
+
+def benchmark(
+    *,
+    weights: Path | None = None,
+    sizes: str = "1024x2048",
+    runtime: str = "auto",
+    precision: str = "auto",
+    threads: int | None = None,
+    protocol: str = "files",
+    runs: int | None = None,
+    warmup: int | None = None,
+    against: Path | None = None,
+    plot: Path | None = None,
+    json: Path | None = None,
+) -> int:
+    """Time whole frames, stage by stage, with memory, cold start and the share of the machine's limit.
+
+    Args:
+        weights: A .onnx or .safetensors file; the bundled weights where none is given.
+        sizes: Of the frame and of the network's input, HxW; several with commas between show the growth.
+        runtime: onnx, openvino, torch, cuda, or auto: the fastest here that is, by the weights' card, as good as float32.
+        precision: float32, bfloat16, float16, int8, or auto: the fastest that is, by the weights' card, as good as float32.
+        threads: To compute with; all where none is given.
+        protocol: files, from JPEG to PNG; paper or mmseg, frames in memory as those count them.
+        runs: Frames measured; the protocol's where none is given.
+        warmup: Frames before them; the protocol's where none is given.
+        against: An environment that holds mmsegmentation, which is timed in turn with ours at the last size.
+        plot: Also draw the milliseconds over the pixels, as .svg, .png or .pdf.
+        json: Also write everything to this file.
+    """
+    from fastscnn.against import against as compare
+    from fastscnn.against import interpreter
+    from fastscnn.benchmark import PROTOCOLS
+    from fastscnn.benchmark import benchmark as measure
+
+    frames = parse_frames(sizes)
+    if against:
+        interpreter(against)  # what cannot be done is said before the measuring
+    draw = _plotter(plot) if plot else None
+    segmenter = load(weights, runtime, None, threads, precision=precision)
+    reports = []
+    for frame in frames:
+        with progress_bar(f"benchmark {frame[0]}x{frame[1]}") as advance:
+            reports.append(measure(segmenter, frame, protocol, runs, warmup, advance))
+        _print_benchmark(reports[-1], PROTOCOLS[protocol].what)
+    found: dict[str, Any] = {"reports": [json_.loads(report.to_json()) for report in reports]}
+    if json:
+        files.write(json, json_.dumps(found, indent=1).encode())
+    if draw:
+        draw(reports)
+    if len(reports) > 1:
+        growth = Table("size", "megapixels", "network ms", "labels ms", "frame ms", "network ns a pixel")
+        for report in reports:
+            pixels = report.size[0] * report.size[1]
+            network, labels, whole = (report.stages[name].p50 for name in ("network", "labels", "frame"))
+            size = f"{report.size[0]}x{report.size[1]}"
+            per_pixel = f"{1e6 * network / pixels:.1f}"
+            growth.add_row(size, f"{pixels / 1e6:.2f}", f"{network:.2f}", f"{labels:.2f}", f"{whole:.2f}", per_pixel)
+        STDOUT.print(growth)
+    if against:
+        with progress_bar("against mmsegmentation") as advance:
+            comparison = compare([segmenter], reports[-1].size, against, progress=advance)
+        found["against"] = dataclasses.asdict(comparison)
+        table = Table("frame in memory to labels", "ms", "ours is faster by", title=f"mmsegmentation {comparison.version}")
+        (ours,) = comparison.ours.values()
+        for name, milliseconds in {**comparison.ours, **comparison.peers}.items():
+            table.add_row(name, f"{milliseconds:.1f}", f"{milliseconds / ours:.1f}")
+        STDOUT.print(table)
+        if json:
+            files.write(json, json_.dumps(found, indent=1).encode())
+    return 0
+
+
+def _plotter(path: Path) -> Callable[[Sequence[BenchmarkReport]], None]:
+    """What draws the growth over the sizes into a file; refuses a file or a machine that cannot before all measuring."""
+    try:
+        from fastscnn import plot
+    except ImportError as error:
+        raise FastSCNNError(f"plot: {error.name} is not installed; pip install 'fastscnn[plot]'.") from error
+    plot.check(path)
+    return lambda reports: plot.growth(path, reports)
+
+
+def _print_benchmark(report: BenchmarkReport, protocol: str) -> None:
+    """One size: times of the stages, rates, and the machine."""
+    title = f"{report.size[0]}x{report.size[1]}, {report.runtime} {report.precision}, {report.threads} threads"
+    table = Table("stage", "mean ms", "p50", "p95", "p99", title=title)
+    for name, stage in report.stages.items():
+        table.add_row(name, *(f"{value:.2f}" for value in (stage.mean, stage.p50, stage.p95, stage.p99)))
+    STDOUT.print(table)
+    STDOUT.print(f"{1e3 / report.stages['frame'].mean:.1f} frames per second, {protocol}; {report.runs} after {report.warmup}",
+                 soft_wrap=True)
+    if report.stream_fps is not None:
+        STDOUT.print(f"{report.stream_fps:.1f} frames per second with {report.streams} at a time")
+    roof = report.roofline
+    STDOUT.print(f"network {report.stages['network'].p50:.2f} ms, {roof.share:.0f} % of the limit of {roof.limit_ms:.2f} ms: "
+                 f"{roof.operations / 1e9:.2f} G operations at {roof.peak / 1e9:.0f} G/s, "
+                 f"{roof.bytes / 1e6:.0f} MB at {roof.bandwidth / 1e9:.1f} GB/s", soft_wrap=True)
+    STDOUT.print(f"cold start to first labels {report.cold_start_s:.2f} s, peak memory {report.peak_memory_mib:.0f} MiB, "
+                 f"weights {report.weights_bytes / 1e6:.1f} MB", soft_wrap=True)
+    STDOUT.print(f"{report.machine}, {report.processors} processors, Python {report.python}, fastscnn {report.version}")

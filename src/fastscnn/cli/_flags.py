@@ -1,0 +1,95 @@
+"""What flags mean: sizes, scales, classes, and the segmenter that they describe."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+from fastscnn.errors import FastSCNNError
+
+if TYPE_CHECKING:
+    from fastscnn.labels import LabelSet
+    from fastscnn.segmenter import Segmenter, Size
+
+
+def load(
+    weights: Path | None,
+    runtime: str,
+    size: str | None,
+    threads: int | None,
+    scales: Sequence[float] = (1.0,),
+    flip: bool = False,
+    precision: str = "auto",
+    streams: int = 1,
+) -> Segmenter:
+    """The segmenter that the flags of these names describe."""
+    from fastscnn.segmenter import Segmenter
+
+    return Segmenter.load(weights, runtime, parse_size(size), threads, scales, flip, precision, streams)
+
+
+def parse_size(text: str | None) -> Size:
+    """HxW as (height, width); "native" and None as they are."""
+    if text is None:
+        return None
+    if text == "native":
+        return "native"
+    size = _height_width(text)
+    if size is None:
+        raise FastSCNNError(f"size: is HxW, for example 360x480, or native, not {text!r}.")
+    return size
+
+
+def parse_frames(sizes: str) -> list[tuple[int, int]]:
+    """Sizes of frames, HxW with commas between."""
+    from fastscnn import scene
+
+    frames = []
+    for part in sizes.split(","):
+        frame = _height_width(part.strip())
+        if frame is None:
+            raise FastSCNNError(f"sizes: of the frame are HxW, for example 512x1024,1024x2048, not {sizes!r}.")
+        if min(frame) < scene.MIN_SIDE:
+            raise FastSCNNError(f"sizes: a frame is a drawn scene of at least {scene.MIN_SIDE} pixels a side, not {part}.")
+        frames.append(frame)
+    return frames
+
+
+def _height_width(text: str) -> tuple[int, int] | None:
+    """HxW as (height, width), None where it is not that."""
+    height, _, width = text.lower().partition("x")
+    return (int(height), int(width)) if height.isdecimal() and width.isdecimal() else None
+
+
+def parse_scales(text: str) -> tuple[float, ...]:
+    """Numbers with commas between; what they may be, the Segmenter says."""
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise FastSCNNError(f"scales: are numbers with commas between, for example 0.5,1,1.5, not {text!r}.") from None
+
+
+def parse_classes(text: str) -> LabelSet:
+    """Classes by the name of a dataset that need not be there, or of one that is."""
+    from fastscnn import datasets
+    from fastscnn.datasets import camvid, cityscapes
+
+    known = {"cityscapes": cityscapes.LABELS, "camvid": camvid.LABELS}
+    if text in known:
+        return known[text]
+    try:
+        return datasets.load(text).label_set
+    except FastSCNNError as error:
+        raise FastSCNNError(f"classes: are {', '.join(known)}, or those of a dataset; {error}") from error
+
+
+def learning(verb: str) -> ModuleType:
+    """The module of `fastscnn.learn` behind a verb; a clear error where PyTorch is not installed."""
+    try:
+        return importlib.import_module(f"fastscnn.learn.{verb}")
+    except ModuleNotFoundError as error:
+        message = f"{verb}: needs the training extra ({error.name} is missing); pip install 'fastscnn[train]'."
+        raise FastSCNNError(message) from error
