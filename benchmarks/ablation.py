@@ -22,7 +22,8 @@ import tyro
 
 from fastscnn import datasets, files
 from fastscnn.datasets.spec import DatasetSpec, Split
-from fastscnn.learn.train import Progress, train
+from fastscnn.learn.loop import Progress
+from fastscnn.learn.train import train
 from fastscnn.recipes import Recipe, named
 
 RESULTS = Path(__file__).parent / "accuracy" / "ablation"

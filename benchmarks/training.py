@@ -43,16 +43,17 @@ def ours() -> Callable[[], object]:
     from fastscnn.labels import LabelSet
     from fastscnn.learn.initial import initial
     from fastscnn.learn.loader import Batch
-    from fastscnn.learn.train import _keep_freed_memory, _step
+    from fastscnn.learn.loop import keep_freed_memory, step
+    from fastscnn.learn.train import LabelLoss
     from fastscnn.recipes import named
 
-    _keep_freed_memory()
+    keep_freed_memory()
     recipe = dataclasses.replace(named("camvid"), batch=BATCH, crop=CROP)
     card = Card(LabelSet(tuple(f"class {index}" for index in range(CLASSES))), CROP)
     state, _ = initial(recipe, card, torch.device("cpu"))
     data = Batch(*batch(), ("noise",))
-    weights = torch.ones(CLASSES)
-    return lambda: _step(state, data, recipe, weights, 1e-4)
+    loss = LabelLoss(recipe, torch.ones(CLASSES))
+    return lambda: step(state, data, loss, recipe, 1e-4)
 
 
 def plain() -> Callable[[], object]:

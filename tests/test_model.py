@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fastscnn.learn.model import DepthwiseConv, FastSCNN, PyramidPooling, TrainingLogits, _averages, folded
+from fastscnn.learn.model import DepthwiseConv, FastSCNN, PyramidPooling, TrainingLogits, averages, folded
 
 
 def on_meta(classes: int, channels: int = 3, variant: str = "paper", **more: Any) -> FastSCNN:
@@ -143,7 +143,7 @@ def test_bottlenecks_end_linear_and_add_only_where_sizes_match() -> None:
 @pytest.mark.parametrize("bins", PyramidPooling.BINS)
 def test_pooling_by_matrices_is_adaptive_pooling(size: tuple[int, int], bins: int) -> None:
     x = torch.randn(2, 3, *size, generator=torch.Generator().manual_seed(bins))
-    pooled = _averages(size[0], bins, x) @ x @ _averages(size[1], bins, x).T
+    pooled = averages(size[0], bins, x) @ x @ averages(size[1], bins, x).T
     torch.testing.assert_close(pooled, F.adaptive_avg_pool2d(x, bins), atol=1e-6, rtol=0)
 
 

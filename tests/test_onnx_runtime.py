@@ -1,8 +1,9 @@
-"""Weight files and the runtime that runs them: what loads, and one sentence for all that does not."""
+"""Weight files and the runtimes that run them: what loads, and one sentence for all that does not."""
 
 from __future__ import annotations
 
 import pickle
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,11 @@ from fastscnn.card import Card
 from fastscnn.errors import FastSCNNError
 from fastscnn.labels import LabelSet
 from fastscnn.runtimes.onnx import OnnxRuntime
+
+engines = pytest.mark.parametrize(
+    "engine",
+    ["onnx", pytest.param("openvino", marks=pytest.mark.skipif(find_spec("openvino") is None, reason="OpenVINO is missing"))],
+)
 
 
 def test_facts(tiny_onnx: Path) -> None:
@@ -47,23 +53,26 @@ def test_the_suffix_may_shout(tiny_onnx: Path, tmp_path: Path) -> None:
     assert runtimes.load(loud, "onnx").name == "onnx"
 
 
+@engines
 @pytest.mark.parametrize("share", [0, 0.3, 0.9])
-def test_truncated(tiny_onnx: Path, tmp_path: Path, share: float) -> None:
+def test_truncated(tiny_onnx: Path, tmp_path: Path, engine: str, share: float) -> None:
     data = tiny_onnx.read_bytes()
     path = tmp_path / "cut.onnx"
     path.write_bytes(data[: int(share * len(data))])
     with pytest.raises(FastSCNNError, match=r"cut\.onnx: "):
-        runtimes.load(path, "onnx")
+        runtimes.load(path, engine)
 
 
+@engines
 @pytest.mark.parametrize("data", [b"", b"hello", b"PK\3\4", b"\x89PNG\r\n\x1a\n", bytes(1000), pickle.dumps([1, 2])])
-def test_no_onnx(tmp_path: Path, data: bytes) -> None:
+def test_no_onnx(tmp_path: Path, engine: str, data: bytes) -> None:
     path = tmp_path / "no.onnx"
     path.write_bytes(data)
     with pytest.raises(FastSCNNError, match=r"no\.onnx: is no ONNX model"):
-        runtimes.load(path, "onnx")
+        runtimes.load(path, engine)
 
 
+@engines
 @pytest.mark.parametrize(
     ("metadata", "message"),
     [
@@ -75,21 +84,24 @@ def test_no_onnx(tmp_path: Path, data: bytes) -> None:
         ({card.KEY: Card(LabelSet(("a", "b", "c", "d")), (64, 96)).to_json()}, "gives 3 classes but its card names 4"),
     ],
 )
-def test_cards_that_do_not_fit(tmp_path: Path, write_onnx: WriteOnnx, metadata: dict[str, str], message: str) -> None:
+def test_cards_that_do_not_fit(
+    tmp_path: Path, write_onnx: WriteOnnx, engine: str, metadata: dict[str, str], message: str
+) -> None:
     path = write_onnx(tmp_path / "odd.onnx", metadata=metadata)
     with pytest.raises(FastSCNNError, match=rf"odd\.onnx: {message}"):
-        runtimes.load(path, "onnx")
+        runtimes.load(path, engine)
 
 
+@engines
 @pytest.mark.parametrize("here", [False, True], ids=["beside the file", "in the working folder"])
 def test_weights_in_another_file_are_refused(
-    tmp_path: Path, write_onnx: WriteOnnx, monkeypatch: pytest.MonkeyPatch, here: bool
+    tmp_path: Path, write_onnx: WriteOnnx, monkeypatch: pytest.MonkeyPatch, engine: str, here: bool
 ) -> None:
     path = write_onnx(tmp_path / "split.onnx", external="weights.bin")
     if here:
         monkeypatch.chdir(tmp_path)
     with pytest.raises(FastSCNNError, match=r"split\.onnx: is no ONNX model that can be run"):
-        runtimes.load(path, "onnx")
+        runtimes.load(path, engine)
 
 
 @pytest.mark.parametrize("name", ["a.pth", "a.pt", "a.pkl", "a.bin", "a", "a.onnx.gz"])

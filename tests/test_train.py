@@ -30,15 +30,16 @@ from fastscnn.card import Card
 from fastscnn.datasets.check import CheckReport, check
 from fastscnn.errors import FastSCNNError
 from fastscnn.labels import LabelSet
-from fastscnn.learn import checkpoint
+from fastscnn.learn import checkpoint, loop
 from fastscnn.learn import train as module
 from fastscnn.learn.initial import initial, teachers
 from fastscnn.learn.loader import Batch, Loader
+from fastscnn.learn.loop import Progress, _average, _learning_rate, step
 from fastscnn.learn.loss import training_loss
 from fastscnn.learn.model import FastSCNN, TrainingLogits
 from fastscnn.learn.run import Run as Folder
 from fastscnn.learn.run import State
-from fastscnn.learn.train import Progress, _average, _class_weights, _learning_rate, _step, train
+from fastscnn.learn.train import LabelLoss, _class_weights, _Labelling, train
 from fastscnn.recipes import Recipe, named
 
 DEBUG = named("debug")
@@ -219,7 +220,7 @@ def test_without_validation_the_last_weights_are_the_best(run: Run, tmp_path: Pa
 
 def test_the_best_weights_stay_when_later_ones_are_worse(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     scores = iter([40.0, 50.0, 45.0, 49.0])
-    monkeypatch.setattr(module, "_validate", lambda *_: {"miou": next(scores)})
+    monkeypatch.setattr(_Labelling, "validate", lambda *_: {"miou": next(scores)})
     recipe = replace(DEBUG, iterations=12)
     run(recipe, pause_after=7)
     run(recipe, resume=True)
@@ -421,13 +422,13 @@ def test_the_average_of_the_weights() -> None:
     state = begun(DEBUG)
     name, bits = "fusion.deep.0.weight", "fusion.deep.1.running_var"
     expected = {key: state.average.state_dict()[key].double() for key in (name, bits)}
-    for step in range(1, 31):
+    for number in range(1, 31):
         with torch.no_grad():
             for tensor in state.model.state_dict().values():
-                tensor.add_(1) if tensor.is_floating_point() else tensor.fill_(step)
-        state.step = step
+                tensor.add_(1) if tensor.is_floating_point() else tensor.fill_(number)
+        state.step = number
         _average(state, 0.6)
-        decay = min(0.6, step / (step + 10))
+        decay = min(0.6, number / (number + 10))
         for key, value in expected.items():
             expected[key] = decay * value + (1 - decay) * state.model.state_dict()[key].double()
     average = state.average.state_dict()
@@ -687,7 +688,7 @@ def test_a_step_follows_the_mean_of_its_teachers(monkeypatch: pytest.MonkeyPatch
     teaching = [FastSCNN(2).eval(), FastSCNN(2, width=0.5).eval()]
     for teacher in teaching:
         nn.init.normal_(teacher.get_parameter("classifier.3.bias"))  # so that they do not agree
-    _step(begun(recipe), batch, recipe, None, 0.01, teaching)
+    step(begun(recipe), batch, LabelLoss(recipe, teachers=teaching), recipe, 0.01)
     with torch.no_grad():
         first, second = (teacher(torch.from_numpy(batch.images)).softmax(1) for teacher in teaching)
     torch.testing.assert_close(seen[0], (first + second) / 2)
@@ -721,7 +722,7 @@ def test_running_out_of_memory_says_what_to_try(
     def full(*_: object) -> float:
         raise error
 
-    monkeypatch.setattr(module, "_step", full)
+    monkeypatch.setattr(loop, "step", full)
     message = f"^Out of memory at --batch {batch} and --crop {crop[0]} {crop[1]}; try {hint}, in another --out.$"
     with pytest.raises(FastSCNNError, match=message) as caught:
         run(replace(DEBUG, batch=batch, crop=crop))
@@ -736,7 +737,7 @@ def test_running_out_of_memory_in_loading_and_validation(run: Run, tmp_path: Pat
         patch.setattr(Loader, "batch", full)
         with pytest.raises(FastSCNNError, match="Out of memory at --batch 2"):
             run()
-    monkeypatch.setattr(module, "_validate", full)
+    monkeypatch.setattr(_Labelling, "validate", full)
     with pytest.raises(FastSCNNError, match="Out of memory at --batch 2"):
         run(out=tmp_path / "other")
 
@@ -746,7 +747,7 @@ def test_other_errors_stay_what_they_are(run: Run, monkeypatch: pytest.MonkeyPat
     def fail(*_: object) -> float:
         raise error
 
-    monkeypatch.setattr(module, "_step", fail)
+    monkeypatch.setattr(loop, "step", fail)
     with pytest.raises(type(error)) as caught:
         run()
     assert caught.value is error

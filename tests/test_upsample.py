@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from statistics import median
 from time import perf_counter
 from typing import Any
@@ -20,11 +21,18 @@ from fastscnn.errors import FastSCNNError
 
 EXAMPLES = settings(deadline=None, derandomize=True, max_examples=300)
 KINDS = ("random", "constant", "pieces", "tied", "offset", "one hot")
+LAYOUTS: dict[str, Callable[[Float32Array], Float32Array]] = {  # logits as they may lie in memory, by what was done to them
+    "transposed": lambda logits: logits.transpose(0, 2, 1),
+    "reversed": lambda logits: logits[::-1, ::-1, ::-1],
+    "every second": lambda logits: logits[::2, ::2, ::2],
+    "read-only": lambda logits: np.broadcast_to(logits[:, :1], logits.shape),
+    "unaligned": lambda logits: np.frombuffer(b"?" + logits.tobytes(), np.float32, offset=1).reshape(logits.shape),
+}
 
 
 def interpolated(logits: Float32Array, size: tuple[int, int]) -> torch.Tensor:
     """[C, H, W] in float32, as PyTorch gives them."""
-    batch = torch.from_numpy(np.ascontiguousarray(logits))[None]
+    batch = torch.from_numpy(np.array(logits, order="C"))[None]  # a copy: PyTorch takes no array that must not be written to
     return F.interpolate(batch, size=size, mode="bilinear", align_corners=False)[0]
 
 
@@ -138,16 +146,10 @@ def test_confidence_is_of_the_given_labels() -> None:
     np.testing.assert_allclose(upsample.confidence(logits, given_labels), expected, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("view", ["transposed", "reversed", "every second", "read-only"])
-def test_other_memory_layouts(view: str) -> None:
-    logits = made("random", (6, 10, 12), 1.0, 0)
-    views = {
-        "transposed": logits.transpose(0, 2, 1),
-        "reversed": logits[::-1, ::-1, ::-1],
-        "every second": logits[::2, ::2, ::2],
-        "read-only": np.broadcast_to(logits[:, :1], logits.shape),
-    }
-    assert_labels(upsample.labels(views[view], (41, 59)), views[view], (41, 59))
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_other_memory_layouts(layout: str) -> None:
+    logits = LAYOUTS[layout](made("random", (6, 10, 12), 1.0, 0))
+    assert_labels(upsample.labels(logits, (41, 59)), logits, (41, 59))
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])

@@ -15,9 +15,7 @@ import numpy as np
 
 from fastscnn import files, images, machine, scene
 from fastscnn.arrays import UInt8Array
-from fastscnn.card import FRACTIONS
 from fastscnn.errors import FastSCNNError
-from fastscnn.recipes import MIN_SIDE
 from fastscnn.segmenter import Segmenter
 from fastscnn.version import __version__
 
@@ -91,15 +89,13 @@ def measure(
         raise FastSCNNError("Only weights from a file can be given a budget: what was measured is remembered by the file.")
     runtime = segmenter.runtime
     facts = (
-        hashlib.sha256(segmenter.path.read_bytes()).hexdigest(), runtime.name, runtime.precision, runtime.threads,
+        files.digest(segmenter.path), runtime.name, runtime.precision, runtime.threads,
         runtime.streams, *frame, machine.processor(), machine.threads(), __version__,
     )
     file = cache / f"{hashlib.sha256(repr(facts).encode()).hexdigest()[:16]}.json" if cache else None
     if file and (known := _read(file)):
         return known
-    height, width = runtime.card.size
-    sizes = [(round(height * fraction), round(width * fraction)) for fraction in FRACTIONS]
-    sizes = [size for size in sizes if min(size) >= MIN_SIDE]
+    sizes = runtime.card.inputs()
     image = _image(frame)
     measured = []
     for index, size in enumerate(sizes):

@@ -11,12 +11,14 @@ from typing import Any
 
 from fastscnn.errors import FastSCNNError
 from fastscnn.labels import LabelSet
+from fastscnn.recipes import MIN_SIDE
 from fastscnn.version import __version__
 
 KEY = "fastscnn.card"  # the metadata key under which every file format carries the card
 PRECISIONS = ("float32", "int8")
 GATE = 0.5  # points of mIoU that a faster engine may lose before it is no longer taken by itself
-FRACTIONS = (1.0, 0.75, 0.5, 0.25)  # of `Card.size`, each way: the inputs that a budget chooses from
+_FRACTIONS = (1.0, 0.75, 0.5, 0.25)  # of `Card.size`, each way
+_AT = " at "  # in the names of `Card.metrics`, before an input that is not the card's own
 _WIDEST = 8
 
 
@@ -83,14 +85,23 @@ class Card:
         measured = self.losses.get(f"{engine} {precision}")
         return precision == "float32" or (measured is not None and measured["miou"] <= GATE)
 
+    def inputs(self) -> list[tuple[int, int]]:
+        """The sizes (height, width) of input that a budget chooses from, the card's own first: all, 3/4, 1/2 and 1/4 of it,
+        without those that are too small for the network."""
+        sizes = [(round(self.size[0] * fraction), round(self.size[1] * fraction)) for fraction in _FRACTIONS]
+        return [size for size in sizes if min(size) >= MIN_SIDE]
+
+    def metric(self, split: str, size: tuple[int, int]) -> str:
+        """The name in `metrics` of the scores of a split at an input (height, width)."""
+        return split if size == self.size else f"{split}{_AT}{size[0]}x{size[1]}"
+
     def miou(self, size: tuple[int, int]) -> tuple[str, float] | None:
         """The split and the mIoU in percent that the card holds for an input (height, width); None where it holds none."""
-        own = "" if size == self.size else f" at {size[0]}x{size[1]}"
-        splits = [name for name in self.metrics if " at " not in name]
+        splits = [name for name in self.metrics if _AT not in name]
         # The split that knows most inputs comes first, so that figures of several inputs are of one split.
-        inputs = {split: sum(name.startswith(f"{split} at ") for name in self.metrics) for split in splits}
+        inputs = {split: sum(name.startswith(f"{split}{_AT}") for name in self.metrics) for split in splits}
         for split in sorted(splits, key=lambda split: -inputs[split]):
-            if (scores := self.metrics.get(f"{split}{own}")) is not None:
+            if (scores := self.metrics.get(self.metric(split, size))) is not None:
                 return split, float(scores["miou"])
         return None
 
@@ -135,6 +146,11 @@ def check_network(source: Path, described: Card, inputs: Sequence[str], classes:
     if classes[0] != len(described.label_set):
         named = len(described.label_set)
         raise FastSCNNError(f"{source}: gives {classes[0]} classes but its card names {named}; export it again.")
+
+
+def no_model(source: Path) -> FastSCNNError:
+    """The error for an .onnx file that an engine does not load."""
+    return FastSCNNError(f"{source}: is no ONNX model that can be run, or is truncated; export it again.")
 
 
 def missing(source: Path) -> FastSCNNError:

@@ -75,8 +75,8 @@ class Scores:
             raise FastSCNNError(f"categories: there are {len(categories)} for {len(label_set)} classes; give one each.")
         self.confusion = Confusion(len(label_set))
         self._names = label_set.names
-        self._categories = tuple(dict.fromkeys(categories))
-        self._category = np.array([self._categories.index(name) for name in categories])
+        self._categories, places = grouping(categories)
+        self._category = np.array(places)
         self._train_ids = label_set.train_ids()
         self._average = np.full(len(label_set), np.nan)
         for name, size in average_sizes.items():
@@ -163,6 +163,12 @@ class Scores:
             "category_iiou": self.category_iiou(),
         }
         return {**{f"mean_{name}": mean(table) for name, table in tables.items()}, **tables}
+
+
+def grouping(categories: Sequence[str]) -> tuple[list[str], list[int]]:
+    """Of the name of each class's category: the categories in their order, and of each class the place of its own there."""
+    names = list(dict.fromkeys(categories))
+    return names, [names.index(name) for name in categories]
 
 
 def mean(scores: Mapping[str, float | None]) -> float | None:

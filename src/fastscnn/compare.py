@@ -9,11 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from fastscnn.card import FRACTIONS
 from fastscnn.datasets import DatasetSpec, Pair
 from fastscnn.errors import FastSCNNError
 from fastscnn.metrics import Confusion
-from fastscnn.recipes import MIN_SIDE
 from fastscnn.segmenter import Segmenter
 
 _ENGINES = (("openvino", "bfloat16"), ("onnx", "int8"), ("openvino", "int8"))  # what may lose something
@@ -126,11 +124,9 @@ def by_size(
     Args: see `losses`.
     """
     full = Segmenter.load(file, "onnx")
-    height, width = full.card.size
-    smaller = [(round(height * fraction), round(width * fraction)) for fraction in FRACTIONS[1:]]
-    others = {f"{size[0]}x{size[1]}": Segmenter(full.runtime, size) for size in smaller if min(size) >= MIN_SIDE}
+    others = {full.card.metric(split, size): Segmenter(full.runtime, size) for size in full.card.inputs()[1:]}
     own, differences = compare(full, others, spec, spec.pairs(split), progress)
-    scores = {split: own, **{f"{split} at {size}": found.confusion for size, found in differences.items()}}
+    scores = {split: own, **{name: found.confusion for name, found in differences.items()}}
     names = full.card.label_set.names
     return {
         name: {"miou": confusion.miou(), "pixel_accuracy": confusion.pixel_accuracy(),

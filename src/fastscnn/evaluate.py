@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from fastscnn import files
 from fastscnn.datasets import DatasetSpec, Pair
 from fastscnn.errors import FastSCNNError
 from fastscnn.metrics import Confusion
@@ -88,7 +88,7 @@ def evaluate(
         if progress:
             progress(done, len(pairs))
     size = segmenter.size if isinstance(segmenter.size, str) else f"{segmenter.size[0]}x{segmenter.size[1]}"
-    digest = hashlib.sha256(segmenter.path.read_bytes()).hexdigest() if segmenter.path else ""
+    digest = files.digest(segmenter.path) if segmenter.path else ""
     runtime = segmenter.runtime
     return Report(
         confusion, names, len(pairs), runtime.name, runtime.precision, size, segmenter.scales, segmenter.flip, digest

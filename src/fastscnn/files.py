@@ -1,8 +1,9 @@
-"""Where files are kept, and writing them so that a full disk or a kill leaves the old one whole."""
+"""Where files are kept, their digests, and writing them so that a full disk or a kill leaves the old one whole."""
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import secrets
 from pathlib import Path
@@ -15,6 +16,11 @@ def cache(name: str) -> Path:
     else in ~/.cache."""
     base = Path(os.environ.get("XDG_CACHE_HOME", ""))
     return (base if base.is_absolute() else Path.home() / ".cache") / "fastscnn" / name
+
+
+def digest(path: Path) -> str:
+    """sha256 of a file, in hexadecimal."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def write(path: Path, data: bytes) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from time import perf_counter
@@ -34,10 +35,15 @@ def bandwidth(workers: int) -> float:
     source = np.ones(_COPIED, np.uint8)
     target = np.zeros_like(source)
     parts = list(zip(np.array_split(source, workers), np.array_split(target, workers), strict=True))
-    best = np.inf
     with ThreadPoolExecutor(workers) as pool:
-        for _ in range(_ROUNDS):
-            start = perf_counter()
-            list(pool.map(lambda part: np.copyto(part[1], part[0]), parts))
-            best = min(best, perf_counter() - start)
-    return 2 * _COPIED / best
+        return 2 * _COPIED / fastest(lambda: list(pool.map(lambda part: np.copyto(part[1], part[0]), parts)), _ROUNDS)
+
+
+def fastest(work: Callable[[], object], rounds: int) -> float:
+    """Seconds that the fastest of some rounds takes: what disturbs a round only makes it slower."""
+    seconds = []
+    for _ in range(rounds):
+        start = perf_counter()
+        work()
+        seconds.append(perf_counter() - start)
+    return min(seconds)

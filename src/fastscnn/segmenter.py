@@ -106,7 +106,7 @@ class Segmenter:
         passes = []
         for scale in self.scales:
             start = perf_counter()
-            resized = images.resize(image, _scaled(full if self.size == "native" else self.size, scale))
+            resized = self._resized(image, scale)
             after_resize = perf_counter()
             passes.append(self.runtime(resized[None])[0])
             if self.flip:
@@ -128,11 +128,15 @@ class Segmenter:
 
     def _on_device(self, runtime: Labeller, image: UInt8Array, full: tuple[int, int]) -> Segmentation:
         start = perf_counter()
-        resized = images.resize(image, _scaled(full if self.size == "native" else self.size, self.scales[0]))
+        resized = self._resized(image, self.scales[0])
         after_resize = perf_counter()
         labels = runtime.labels(resized, full)
         seconds = {"resize": after_resize - start, "network": perf_counter() - after_resize, "labels": 0.0}  # one piece
         return Segmentation(labels, self.card.label_set, seconds=seconds)
+
+    def _resized(self, image: UInt8Array, scale: float) -> UInt8Array:
+        """The image as the network takes it at one of the scales."""
+        return images.resize(image, _scaled(image.shape[:2] if self.size == "native" else self.size, scale))
 
     def stream(self, frames: Iterable[UInt8Array], realtime: bool = False) -> Iterator[tuple[UInt8Array, Segmentation]]:
         """The frames with their segmentations, in order, while a thread of its own draws the next ones.

@@ -45,7 +45,7 @@ def labels(logits: Float32Array, size: tuple[int, int], threads: int = 1) -> UIn
         raise FastSCNNError(f"threads: at least one is needed, not {threads}.")
     if kernel.KERNEL is None:
         return labels_in_numpy(logits, size)
-    result = kernel.KERNEL.labels(logits, _axis(logits.shape[1], size[0]), _axis(logits.shape[2], size[1]), threads)
+    result = kernel.KERNEL.labels(logits, axis(logits.shape[1], size[0]), axis(logits.shape[2], size[1]), threads)
     if result is None:
         raise _broken()
     return result
@@ -54,7 +54,7 @@ def labels(logits: Float32Array, size: tuple[int, int], threads: int = 1) -> UIn
 def labels_in_numpy(logits: Float32Array, size: tuple[int, int]) -> UInt8Array:
     """What `labels` gives, without the compiled kernel: where that is missing, and to test it. Raises the same errors."""
     _check(logits, size)
-    rows, columns = _axis(logits.shape[1], size[0]), _axis(logits.shape[2], size[1])
+    rows, columns = axis(logits.shape[1], size[0]), axis(logits.shape[2], size[1])
     coarse = argmax(logits)
     result: UInt8Array = coarse[:, columns.low[columns.cell]][rows.low[rows.cell]]
     corners = [coarse[np.ix_(y, x)] for y in (rows.low, rows.high) for x in (columns.low, columns.high)]
@@ -139,7 +139,8 @@ def _broken() -> FastSCNNError:
 
 
 @lru_cache(maxsize=16)  # the images of a video, or of a data set, have one size or few
-def _axis(source: int, target: int) -> Axis:
+def axis(source: int, target: int) -> Axis:
+    """Where `target` pixels along one axis lie between `source` logits. Not to be written to: it is kept."""
     pixel = np.arange(target)
     position = np.clip((pixel + 0.5) * (source / target) - 0.5, 0, None)
     low = np.minimum(position.astype(np.int64), source - 1)
@@ -156,7 +157,7 @@ def _axis(source: int, target: int) -> Axis:
 
 def _interpolated(logits: Float32Array, size: tuple[int, int]) -> Iterator[tuple[slice, Float32Array]]:
     """Logits interpolated to `size`, a few rows at a time: which rows, and their values [C, rows, width]."""
-    rows, columns = _axis(logits.shape[1], size[0]), _axis(logits.shape[2], size[1])
+    rows, columns = axis(logits.shape[1], size[0]), axis(logits.shape[2], size[1])
     column, right = columns.cell, columns.weight
     wide: Float32Array = logits[:, :, columns.low[column]] * (1 - right) + logits[:, :, columns.high[column]] * right
     step = max(1, _BLOCK // (len(logits) * size[1]))

@@ -15,7 +15,7 @@ from fastscnn.cli._flags import learning
 from fastscnn.recipes import Recipe
 
 if TYPE_CHECKING:
-    from fastscnn.learn.train import Progress as TrainingProgress
+    from fastscnn.learn.loop import Progress as TrainingProgress
 _PLAIN_SECONDS = 30.0  # between two lines of progress where there is no terminal
 
 
@@ -57,8 +57,8 @@ def train(run: Training) -> int:
         told = perf_counter()
 
         def observe(progress: TrainingProgress) -> None:
-            miou = "" if progress.miou is None else f"  mIoU {progress.miou:.2f}"
-            news = f"loss {progress.loss:.3f}{miou}  {progress.images_per_second:.1f} images/s"
+            score = "" if progress.score is None else f"  mIoU {progress.score:.2f}"
+            news = f"loss {progress.loss:.3f}{score}  {progress.images_per_second:.1f} images/s"
             bar.update(task, completed=progress.step, total=progress.steps, facts=news)
             nonlocal told
             if not STDERR.is_terminal and (progress.step == progress.steps or perf_counter() - told > _PLAIN_SECONDS):

@@ -40,7 +40,8 @@ def augment(
     patch = cv2.warpAffine(image, warp, (width, height), flags=flags, borderValue=_OUTSIDE)
     colours = np.ascontiguousarray(patch[..., :3])
     changed = _distorted(colours, rng) if recipe.colour == "mmseg" else cv2.LUT(colours, _tone(recipe, rng))
-    return np.concatenate([np.asarray(changed, np.uint8), patch[..., 3:]], axis=2), ids
+    made = np.asarray(changed, np.uint8)
+    return (np.concatenate([made, patch[..., 3:]], axis=2) if patch.shape[2] > 3 else made), ids
 
 
 def paste(

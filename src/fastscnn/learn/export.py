@@ -15,10 +15,11 @@ import numpy as np
 import onnx
 import torch
 
-from fastscnn import card, files, scene, upsample
+from fastscnn import files, scene, upsample
 from fastscnn.card import Card
 from fastscnn.errors import FastSCNNError
 from fastscnn.learn import checkpoint, stem
+from fastscnn.learn.exported import with_card
 from fastscnn.learn.model import FastSCNN
 from fastscnn.learn.runtime import TorchRuntime
 from fastscnn.runtimes.onnx import OnnxRuntime
@@ -91,16 +92,13 @@ def _trace(model: FastSCNN, described: Card) -> bytes:
             verbose=False,
         )
     assert program is not None  # only the legacy exporter returns None
-    proto = program.model_proto
+    proto: onnx.ModelProto = program.model_proto
     stem.fold(proto)  # dividing the image is a pass over it
     graph = proto.graph
     for place in (*graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
         del place.metadata_props[:]  # stack traces with the paths of the machine that exported
         place.doc_string = ""
-    del proto.metadata_props[:]
-    onnx.helper.set_model_props(proto, {card.KEY: described.to_json()})
-    serialized: bytes = proto.SerializeToString()
-    return serialized
+    return with_card(proto, described)
 
 
 def _compare(reference: TorchRuntime, exported: OnnxRuntime) -> list[Agreement]:

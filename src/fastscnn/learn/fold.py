@@ -8,11 +8,10 @@ on a card those many tiny kernels would take longer than the layers around them.
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from fastscnn.learn.model import FastSCNN, PyramidPooling, folded
+from fastscnn.learn.model import FastSCNN, PyramidPooling, averages, folded, resize
 
 
 class FoldedNetwork(nn.Module):
@@ -62,9 +61,11 @@ class FoldedNetwork(nn.Module):
     def averages(self, height: int, width: int) -> Tensor:
         """Matrix [50 bins of all levels, pixels at 1/32] for images of that size: the adaptive average pooling of them."""
         rows, columns = -(-height // 32), -(-width // 32)
+        like = self.mean.float()  # the product is rounded once, to the network's type
         levels = []
         for bins in PyramidPooling.BINS:
-            shares = _shares(rows, bins)[:, None, :, None] * _shares(columns, bins)[None, :, None, :]
+            down, right = averages(rows, bins, like), averages(columns, bins, like)
+            shares = down[:, None, :, None] * right[None, :, None, :]
             levels.append(shares.reshape(bins * bins, rows * columns))
         return torch.cat(levels).to(self.mean)
 
@@ -75,16 +76,10 @@ class FoldedNetwork(nn.Module):
         parts, start = [x], 0
         for bins, level in zip(PyramidPooling.BINS, self.pooling.levels, strict=True):
             own = means[:, start : start + bins * bins].reshape(count, bins, bins, channels).permute(0, 3, 1, 2)
-            corners = self.pooling.align_corners
-            parts.append(F.interpolate(level(own), size=(height, width), mode="bilinear", align_corners=corners))
+            parts.append(resize(level(own), x, self.pooling.align_corners))
             start += bins * bins
         y: Tensor = self.pooling.project(torch.cat(parts, dim=1))
         return y
-
-
-def _shares(length: int, bins: int) -> Tensor:
-    """Share [bins, length] of each input in each bin of the adaptive average pooling along one axis."""
-    return F.adaptive_avg_pool1d(torch.eye(length)[None], bins)[0].T
 
 
 def _fuse(model: nn.Module) -> None:

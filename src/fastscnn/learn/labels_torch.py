@@ -11,6 +11,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from fastscnn import upsample
+
 _BLOCK = 1 << 24  # interpolated logits held at a time, 64 MB
 
 
@@ -29,9 +31,9 @@ class Axis(NamedTuple):
 
 def axis(inputs: int, pixels: int, device: torch.device) -> Axis:
     """The tables of an axis of so many inputs and pixels."""
-    position = ((torch.arange(pixels, dtype=torch.float64) + 0.5) * (inputs / pixels) - 0.5).clamp(min=0)
-    low = position.long().clamp(max=inputs - 1)
-    return Axis(low.int().to(device), (position - low).float().to(device), inputs)
+    cells = upsample.axis(inputs, pixels)
+    low = torch.tensor(cells.low[cells.cell], dtype=torch.int32, device=device)
+    return Axis(low, torch.tensor(cells.weight, device=device), inputs)
 
 
 def fill(logits: Tensor, rows: Axis, columns: Axis, labels: Tensor) -> None:

@@ -139,7 +139,7 @@ class Bottleneck(nn.Module):
         return x + y if self.residual else y
 
 
-def _averages(length: int, bins: int, like: Tensor) -> Tensor:
+def averages(length: int, bins: int, like: Tensor) -> Tensor:
     """Matrix [bins, length] whose product with a signal is its adaptive average pooling.
 
     Plain arithmetic on `arange`, because `adaptive_avg_pool2d` cannot be exported for sizes unknown at export.
@@ -171,8 +171,8 @@ class PyramidPooling(nn.Module):
         height, width = x.shape[2:]
         parts = [x]
         for bins, level in zip(self.BINS, self.levels, strict=True):
-            pooled = _averages(height, bins, x) @ x @ _averages(width, bins, x).transpose(0, 1)  # [N, C, bins, bins]
-            parts.append(_resize(level(pooled), x, self.align_corners))
+            pooled = averages(height, bins, x) @ x @ averages(width, bins, x).transpose(0, 1)  # [N, C, bins, bins]
+            parts.append(resize(level(pooled), x, self.align_corners))
         y: Tensor = self.project(torch.cat(parts, dim=1))
         return y
 
@@ -188,30 +188,78 @@ class FeatureFusion(nn.Module):
         self.skip = _conv(skip, outputs, relu=False)
 
     def forward(self, skip: Tensor, deep: Tensor) -> Tensor:
-        return F.relu(self.deep(self.depthwise(_resize(deep, skip, self.align_corners))) + self.skip(skip))
+        return F.relu(self.deep(self.depthwise(resize(deep, skip, self.align_corners))) + self.skip(skip))
 
 
-def _resize(x: Tensor, like: Tensor, align_corners: bool) -> Tensor:
+def resize(x: Tensor, like: Tensor, align_corners: bool) -> Tensor:
+    """Bilinear resizing of x [N, C, h, w] to the height and width of `like`."""
     return F.interpolate(x, size=like.shape[2:], mode="bilinear", align_corners=align_corners)
 
 
-class FastSCNN(nn.Module):
-    """Images in, class logits at 1/8 of their size out; `upsample.labels` makes full-size labels of them.
+class Backbone(nn.Module):
+    """What labelling and classifying have in common: normalisation, learning to downsample and global features.
 
     Args:
-        classes: number of classes.
         channels: channels of the image; the first three of three or more are RGB.
         variant: a name in `VARIANTS`.
         width: factor of all channels inside; 1 is the paper's, more makes a teacher.
-        dropout: rate before the last layer (the paper states none; 0.1 is what everyone uses).
-        auxiliary: adds the two heads of the auxiliary losses; they only work in training mode.
-        branches: adds a branch to every depthwise convolution, for training; `folded` takes them out again.
 
     The network normalises its input itself: mean and standard deviation are buffers and travel with the weights.
     """
 
     mean: Tensor
     std: Tensor
+
+    def __init__(self, channels: int, variant: str, width: float) -> None:
+        super().__init__()
+        layout = VARIANTS[variant]
+        rgb = 3 if channels >= 3 else 0
+        self.register_buffer("mean", torch.tensor(_MEAN_RGB[:rgb] + (_MEAN_OTHER,) * (channels - rgb)))
+        self.register_buffer("std", torch.tensor(_STD_RGB[:rgb] + (_STD_OTHER,) * (channels - rgb)))
+
+        c32, c48, c64, c96, c128 = (8 * round(width * c / 8) for c in (32, 48, 64, 96, 128))
+        self.skip_channels, self.deep_channels = c64, c128
+        self.downsample = nn.Sequential(  # learning to downsample
+            _stem(channels, c32, layout.stem_padding),  # [N, 32, H/2, W/2]
+            _dsconv(c32, c48, stride=2, relu=layout.separable_relu),  # [N, 48, H/4, W/4]
+            _dsconv(c48, c64, stride=2, relu=layout.separable_relu),  # [N, 64, H/8, W/8]
+        )
+        self.global_features = nn.Sequential(  # global feature extractor
+            *_stage(c64, c64, blocks=3, stride=2),  # [N, 64, H/16, W/16]
+            *_stage(c64, c96, blocks=3, stride=2),  # [N, 96, H/32, W/32]
+            *_stage(c96, c128, blocks=3, stride=1),  # [N, 128, H/32, W/32]
+            PyramidPooling(c128, layout.ppm_kernel, layout.ppm_corners),  # [N, 128, H/32, W/32]
+        )
+
+    def depthwise(self) -> list[DepthwiseConv]:
+        """All its depthwise convolutions."""
+        return [module for module in self.modules() if isinstance(module, DepthwiseConv)]
+
+    def features(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """What learning to downsample and the global feature extractor make of images.
+
+        Args:
+            images: [N, H, W, channels] uint8, or float with the same 0 to 255 range; H and W at least 32.
+
+        Returns:
+            [N, 64, H/8, W/8] and [N, 128, H/32, W/32], at width 1.
+        """
+        x = images.permute(0, 3, 1, 2).to(self.mean.dtype)  # [N, channels, H, W], channels last in memory
+        x = (x - self.mean[:, None, None]) / self.std[:, None, None]
+        skip = self.downsample(x)
+        return skip, self.global_features(skip)
+
+
+class FastSCNN(Backbone):
+    """Images in, class logits at 1/8 of their size out; `upsample.labels` makes full-size labels of them.
+
+    Args:
+        classes: number of classes.
+        channels, variant, width: see `Backbone`.
+        dropout: rate before the last layer (the paper states none; 0.1 is what everyone uses).
+        auxiliary: adds the two heads of the auxiliary losses; they only work in training mode.
+        branches: adds a branch to every depthwise convolution, for training; `folded` takes them out again.
+    """
 
     def __init__(
         self,
@@ -223,43 +271,22 @@ class FastSCNN(nn.Module):
         auxiliary: bool = False,
         branches: bool = False,
     ) -> None:
-        super().__init__()
-        layout = VARIANTS[variant]
-        relu = layout.separable_relu
+        super().__init__(channels, variant, width)
+        layout, skip, deep = VARIANTS[variant], self.skip_channels, self.deep_channels
         drop = nn.Dropout2d if layout.channel_dropout else nn.Dropout
-        rgb = 3 if channels >= 3 else 0
-        self.register_buffer("mean", torch.tensor(_MEAN_RGB[:rgb] + (_MEAN_OTHER,) * (channels - rgb)))
-        self.register_buffer("std", torch.tensor(_STD_RGB[:rgb] + (_STD_OTHER,) * (channels - rgb)))
-
-        c32, c48, c64, c96, c128 = (8 * round(width * c / 8) for c in (32, 48, 64, 96, 128))
-        self.downsample = nn.Sequential(  # learning to downsample
-            _stem(channels, c32, layout.stem_padding),  # [N, 32, H/2, W/2]
-            _dsconv(c32, c48, stride=2, relu=relu),  # [N, 48, H/4, W/4]
-            _dsconv(c48, c64, stride=2, relu=relu),  # [N, 64, H/8, W/8]
-        )
-        self.global_features = nn.Sequential(  # global feature extractor
-            *_stage(c64, c64, blocks=3, stride=2),  # [N, 64, H/16, W/16]
-            *_stage(c64, c96, blocks=3, stride=2),  # [N, 96, H/32, W/32]
-            *_stage(c96, c128, blocks=3, stride=1),  # [N, 128, H/32, W/32]
-            PyramidPooling(c128, layout.ppm_kernel, layout.ppm_corners),  # [N, 128, H/32, W/32]
-        )
-        self.fusion = FeatureFusion(c64, c128, c128, layout.fusion_dilation, layout.fusion_corners)  # [N, 128, H/8, W/8]
+        self.fusion = FeatureFusion(skip, deep, deep, layout.fusion_dilation, layout.fusion_corners)  # [N, 128, H/8, W/8]
         self.classifier = nn.Sequential(
-            _dsconv(c128, c128, relu=relu),
-            _dsconv(c128, c128, relu=relu),
+            _dsconv(deep, deep, relu=layout.separable_relu),
+            _dsconv(deep, deep, relu=layout.separable_relu),
             drop(dropout),
-            nn.Conv2d(c128, classes, 1),  # [N, classes, H/8, W/8]
+            nn.Conv2d(deep, classes, 1),  # [N, classes, H/8, W/8]
         )
         side_dropout = dropout if layout.channel_dropout else 0.0
-        heads = (_auxiliary_head(inputs, classes, side_dropout) for inputs in (c128, c64))
+        heads = (_auxiliary_head(inputs, classes, side_dropout) for inputs in (deep, skip))
         self.auxiliary = nn.ModuleList(heads) if auxiliary else None
         if branches:
             for conv in self.depthwise():
                 conv.branch = nn.BatchNorm2d(conv.in_channels)
-
-    def depthwise(self) -> list[DepthwiseConv]:
-        """All its depthwise convolutions."""
-        return [module for module in self.modules() if isinstance(module, DepthwiseConv)]
 
     def forward(self, images: Tensor) -> Tensor | TrainingLogits:
         """Class logits.
@@ -270,10 +297,7 @@ class FastSCNN(nn.Module):
         Returns:
             [N, classes, H/8, W/8]; in training mode with auxiliary heads, a `TrainingLogits`.
         """
-        x = images.permute(0, 3, 1, 2).to(self.mean.dtype)  # [N, channels, H, W], channels last in memory
-        x = (x - self.mean[:, None, None]) / self.std[:, None, None]
-        skip = self.downsample(x)  # [N, 64, H/8, W/8]
-        deep = self.global_features(skip)  # [N, 128, H/32, W/32]
+        skip, deep = self.features(images)
         logits: Tensor = self.classifier(self.fusion(skip, deep))  # [N, classes, H/8, W/8]
         if self.auxiliary is None or not self.training:
             return logits

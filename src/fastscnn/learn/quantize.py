@@ -24,6 +24,7 @@ from fastscnn.arrays import UInt8Array
 from fastscnn.card import Card
 from fastscnn.datasets import DatasetSpec
 from fastscnn.learn import stem
+from fastscnn.learn.exported import with_card
 
 _CALIBRATED = 64  # images at most
 _COMPARED = 4  # of those, to compare layers on: layers differ by far more than images do
@@ -199,11 +200,7 @@ def _quantized(exported: Path, layers: Sequence[Layer], ranges: Ranges) -> bytes
     if reads_bytes:
         stem.clear(proto)
     (text,) = (prop.value for prop in proto.metadata_props if prop.key == card.KEY)
-    described = dataclasses.replace(Card.from_json(text, exported), precision="int8")
-    del proto.metadata_props[:]  # the quantizer's own among them
-    onnx.helper.set_model_props(proto, {card.KEY: described.to_json()})
-    serialized: bytes = proto.SerializeToString()
-    return serialized
+    return with_card(proto, dataclasses.replace(Card.from_json(text, exported), precision="int8"))
 
 
 def _by_error(

@@ -10,6 +10,7 @@ import json
 import platform
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,9 @@ import torch
 from torch import Tensor, nn
 
 from fastscnn import card, files
-from fastscnn.card import Card
 from fastscnn.errors import FastSCNNError
 from fastscnn.learn import checkpoint
-from fastscnn.learn.model import FastSCNN
+from fastscnn.learn.model import Backbone
 from fastscnn.version import __version__
 
 
@@ -35,12 +35,12 @@ class State:
         average: exponential moving average of its weights: what is validated and saved.
         optimiser: with its momenta.
         step: steps done.
-        best: highest mIoU of a validation so far, in percent; -1 before the first.
+        best: highest score of a validation so far, in percent; -1 before the first.
         losses: of the steps since the last validation.
     """
 
-    model: FastSCNN
-    average: FastSCNN
+    model: Backbone
+    average: Backbone
     optimiser: torch.optim.Optimizer
     step: int = 0
     best: float = -1.0
@@ -70,20 +70,23 @@ class Run:
         else:
             self._begin(folder)
 
-    def save(self, description: Card, line: dict[str, Any], miou: float | None) -> Card:
+    def save(self, write: Callable[[Path], None], line: dict[str, Any], score: float | None) -> None:
         """Adds a line to the log and writes last, best if it is, and then the state.
 
         In that order, so that after a kill in between resuming redoes and overwrites what the state does not reach.
-        Returns the card with the hash of the weights.
+
+        Args:
+            write: writes the averaged weights to a path.
+            line: of the log.
+            score: of the validation; None where there is none, so that the last weights are the best.
         """
         self._lines.append(line)
         files.write(self._log, "".join(json.dumps(entry) + "\n" for entry in self._lines).encode())
-        saved = checkpoint.save(self.last, self._state.average, description)
-        if miou is None or miou > self._state.best:
-            checkpoint.save(self.best, self._state.average, description)
-            self._state.best = self._state.best if miou is None else miou
+        write(self.last)
+        if score is None or score > self._state.best:
+            write(self.best)
+            self._state.best = self._state.best if score is None else score
         self.save_state()
-        return saved
 
     def save_state(self) -> None:
         """Writes all that is needed to go on from here."""

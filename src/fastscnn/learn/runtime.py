@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from time import perf_counter
 
 import numpy as np
 import torch
@@ -60,11 +59,10 @@ def bandwidth_of_card() -> float:
     """Bytes a second that copying a large tensor on the current CUDA device reads and writes."""
     source = torch.ones(1 << 28, dtype=torch.uint8, device="cuda")
     target = torch.empty_like(source)
-    best = float("inf")
-    for _ in range(5):
-        torch.cuda.synchronize()
-        start = perf_counter()
+
+    def copy() -> None:
         target.copy_(source)
         torch.cuda.synchronize()
-        best = min(best, perf_counter() - start)
-    return 2 * source.numel() / best
+
+    torch.cuda.synchronize()
+    return 2 * source.numel() / machine.fastest(copy, 5)

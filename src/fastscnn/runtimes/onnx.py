@@ -40,7 +40,7 @@ class OnnxRuntime:
         except OSError as error:
             raise FastSCNNError(f"{path}: cannot be read ({error.strerror}).") from error
         except Exception as error:  # onnxruntime's own errors share no public base class
-            raise FastSCNNError(f"{path}: is no ONNX model that can be run, or is truncated; export it again.") from error
+            raise card.no_model(path) from error
         metadata = self._session.get_modelmeta().custom_metadata_map
         if card.KEY not in metadata:
             raise card.missing(path)

@@ -51,13 +51,13 @@ class OpenVinoRuntime:
         try:
             self._model = self._core.read_model(data, b"")
         except Exception as error:  # RuntimeError with the text of a C++ error most often, but not always
-            raise _broken(path) from error
+            raise card.no_model(path) from error
         try:
             text = self._model.get_rt_info(["framework", card.KEY]).astype(str)
         except RuntimeError as error:
             raise card.missing(path) from error
         if b"location" in data.replace(text.encode(), b""):  # how ONNX names other files that hold weights: none is used
-            raise _broken(path)
+            raise card.no_model(path)
         self.card = card.Card.from_json(text, path)
         card.check_network(path, self.card, *_signature(self._model))
         self.precision = self._precision(path, precision)
@@ -81,8 +81,7 @@ class OpenVinoRuntime:
 
     def peak(self) -> float:
         """See `Runtime`."""
-        options = {"INFERENCE_PRECISION_HINT": self._hint, "INFERENCE_NUM_THREADS": self.threads, "NUM_STREAMS": 1}
-        network = self._core.compile_model(_product(self.precision), "CPU", options)
+        network = self._core.compile_model(_product(self.precision), "CPU", self._options(streams=1))
         request = network.create_infer_request()
         request.set_input_tensor(openvino.Tensor(np.ones((SIDE, SIDE), np.float32)))
         return rate(request.infer)
@@ -124,12 +123,10 @@ class OpenVinoRuntime:
 
     def _compile(self, shape: list[int]) -> _Compiled:
         self._model.reshape(shape)
-        options = {
-            "INFERENCE_PRECISION_HINT": self._hint,
-            "INFERENCE_NUM_THREADS": self.threads,
-            "NUM_STREAMS": self.streams,
-        }
-        return _Compiled(self._core.compile_model(self._model, "CPU", options))
+        return _Compiled(self._core.compile_model(self._model, "CPU", self._options(self.streams)))
+
+    def _options(self, streams: int) -> dict[str, str | int]:
+        return {"INFERENCE_PRECISION_HINT": self._hint, "INFERENCE_NUM_THREADS": self.threads, "NUM_STREAMS": streams}
 
 
 class _Compiled:
@@ -182,7 +179,3 @@ def _signature(model: openvino.Model) -> tuple[list[str], list[int | None]]:
     shapes = [output.get_partial_shape() for output in model.outputs]
     classes = [shape[1].get_length() if len(shape) == 4 and shape[1].is_static else None for shape in shapes]
     return [image.any_name for image in model.inputs], classes
-
-
-def _broken(path: Path) -> FastSCNNError:
-    return FastSCNNError(f"{path}: is no ONNX model that can be run, or is truncated; export it again.")
