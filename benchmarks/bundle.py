@@ -21,6 +21,7 @@ import tyro
 from torch import Tensor
 
 from fastscnn import Segmenter, datasets, files
+from fastscnn.calibrate import calibrate
 from fastscnn.compare import by_size, losses
 from fastscnn.datasets import DatasetSpec
 from fastscnn.evaluate import Report, evaluate
@@ -59,6 +60,9 @@ def main(data: str, /, run: Path | None = None) -> None:
             print(agreement)
         files.write(bundled("onnx", "float32"), described(plain.read_bytes(), plain, spec))
         files.write(bundled("onnx", "int8"), described(in_int8(plain, spec), plain, spec))
+    model, card = checkpoint.load(bundled("torch"))
+    calibration = Segmenter.load(bundled("onnx", "float32"), "onnx").card.calibration  # of the same weights
+    checkpoint.save(bundled("torch"), model, dataclasses.replace(card, calibration=calibration))
     weights = {"onnx": bundled("onnx", "float32"), "torch": bundled("torch"), "int8": bundled("onnx", "int8")}
     reports = {name: scores(file, spec) for name, file in weights.items()}
     reports |= {name: scores(weights["onnx"], spec, size) for name, size in SIZES.items()}
@@ -77,18 +81,20 @@ def scores(weights: Path, spec: DatasetSpec, size: Size = None, scales: tuple[fl
 
 
 def described(data: bytes, reference: Path, spec: DatasetSpec) -> bytes:
-    """An exported file with a card that holds its scores on test by input, and what each engine loses on val."""
+    """An exported file whose card holds its scores on test by input, what each engine loses on val, its calibration there."""
     with TemporaryDirectory() as folder:
         file = Path(folder) / "model.onnx"
         file.write_bytes(data)
-        card = Segmenter.load(file, "onnx").card
+        segmenter = Segmenter.load(file, "onnx")
+        calibration = calibrate(segmenter, spec, spec.pairs("val"), "val")
+        card = segmenter.card
         lost = losses(file, reference, spec, "val")
         metrics = by_size(file, spec, "test")
     # What was measured in float32 says nothing of the file in int8.
     kept = dict(card.metrics) if card.precision == "float32" else {}
     for name, loss in lost.items():
         print(f"{name}: {loss}")
-    return with_card(data, dataclasses.replace(card, metrics=kept | metrics, losses=lost))
+    return with_card(data, dataclasses.replace(card, metrics=kept | metrics, losses=lost, calibration=calibration))
 
 
 def in_int8(exported: Path, spec: DatasetSpec) -> bytes:

@@ -30,7 +30,9 @@ def test_card_names_classes_data_and_terms(segmenter: Segmenter) -> None:
     assert card.data is not None
     assert "CC BY-NC" in card.data.terms
     assert (card.data.splits, card.data.images) == ("train+val", 468)
-    assert dict(card.recipe) == json.loads(json.dumps(asdict(named("camvid"))))
+    recipe = json.loads(json.dumps(asdict(named("camvid"))))
+    assert dict(card.recipe) == {field: recipe[field] for field in card.recipe}
+    assert set(recipe) - set(card.recipe) == {"task", "hard_probability"}  # which came after the training, at their defaults
     assert card.metrics["test"]["miou"] >= 58
     for size in ((360, 480), (270, 360), (180, 240), (90, 120)):  # what a budget chooses from
         assert card.miou(size) is not None
@@ -41,8 +43,12 @@ def test_both_files_hold_the_same_weights(segmenter: Segmenter) -> None:
     described = Segmenter.load(runtime="torch").card
     assert checkpoint.digest(tensors) == segmenter.card.parameters_sha256
     for card, precision in ((segmenter.card, "float32"), (Segmenter.load(runtime="onnx").card, "int8")):
-        assert dataclasses.replace(card, metrics=described.metrics, losses={}, precision="float32") == described
+        same = dataclasses.replace(card, metrics=described.metrics, losses={}, precision="float32")
+        assert dataclasses.replace(same, calibration=described.calibration) == described
         assert card.precision == precision
+        assert card.calibration is not None
+        assert (card.calibration.split, card.calibration.images) == ("val", 101)
+    assert segmenter.card.calibration == described.calibration
 
 
 def test_engines_agree_on_the_drawn_scene(segmenter: Segmenter) -> None:

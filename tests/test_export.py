@@ -180,7 +180,9 @@ def test_at_the_command_line(
     # The card says what was measured: the scores at each input that is large enough, and what other engines lose.
     assert list(got.card.metrics) == ["val", "val at 72x96", "val at 48x64"]
     assert set(got.card.losses) <= {"openvino bfloat16"}
-    assert dataclasses.replace(got.card, metrics=plain.card.metrics, losses={}) == plain.card
+    assert dataclasses.replace(got.card, metrics=plain.card.metrics, losses={}, calibration=None) == plain.card
+    assert got.card.calibration is not None
+    assert (got.card.calibration.split, got.card.calibration.images) == ("val", 3)
 
 
 def test_the_gate(
@@ -225,8 +227,9 @@ def test_int8_at_the_command_line(
     assert out.stat().st_size < 0.4 * traced.file.stat().st_size
     runtime, plain = OnnxRuntime(out, 1), OnnxRuntime(traced.file, 1)
     assert runtime.precision == "int8"
-    measured = dataclasses.replace(plain.card, metrics=runtime.card.metrics, losses=runtime.card.losses)
-    assert runtime.card == dataclasses.replace(measured, precision="int8")
+    measured = {field: getattr(runtime.card, field) for field in ("metrics", "losses", "calibration")}
+    assert runtime.card == dataclasses.replace(plain.card, precision="int8", **measured)
+    assert runtime.card.calibration is not None
     assert {"onnx int8"} <= set(runtime.card.losses) <= {"onnx int8", "openvino int8"}
     assert runtime.card.losses["onnx int8"]["images"] == 3
     for batch, height, width in ((2, 96, 128), (1, 65, 131)):

@@ -95,6 +95,46 @@ def test_the_kernel_equals_numpy(
     np.testing.assert_array_equal(logits, before)
 
 
+@EXAMPLES
+@given(
+    kind=st.sampled_from((*KINDS, "smooth")),
+    shape=st.tuples(st.one_of(st.integers(1, 25), st.integers(1, 255)), st.integers(1, 25), st.integers(1, 40)),
+    size=SIZES,
+    magnitude=st.sampled_from((0.1, 1.0, 5.0)),
+    threads=st.integers(1, 3),
+    seed=st.integers(0, 2**32 - 1),
+)
+@example(kind="random", shape=(19, 33, 65), size=(264, 520), magnitude=3.0, threads=2, seed=0)
+@example(kind="smooth", shape=(19, 45, 60), size=(270, 480), magnitude=5.0, threads=2, seed=0)
+@example(kind="random", shape=(7, 3, 2), size=(300, 290), magnitude=5.0, threads=2, seed=0)  # tall cells of many factors
+@example(kind="random", shape=(7, 2, 3), size=(3, 9), magnitude=5.0, threads=1, seed=0)  # odd: pixels on the logits
+def test_the_confidence_of_the_kernel(
+    compiled: kernel.Kernel,
+    kind: str,
+    shape: tuple[int, int, int],
+    size: tuple[int, int],
+    magnitude: float,
+    threads: int,
+    seed: int,
+) -> None:
+    logits = magnitude * (smooth(shape, seed) if kind == "smooth" else made(kind, shape, 1.0, seed))
+    exact = upsample.confidence_in_numpy(logits, size)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kernel, "KERNEL", compiled)
+        patch.setattr(kernel, "_WORTH", 1)
+        given_ = upsample.confidence(logits, size, threads)
+    assert given_.dtype == np.float32
+    above = given_ - exact
+    assert above.min() > -2e-5
+    assert above.max() < 3.4e-4 * (shape[0] - 1) + 2e-5  # what the classes left out could add
+
+
+def test_logits_far_apart_have_a_confidence(compiled: kernel.Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
+    logits = made("random", (4, 6, 7), 200.0, 0)
+    monkeypatch.setattr(kernel, "KERNEL", compiled)
+    np.testing.assert_array_equal(upsample.confidence(logits, (48, 56)), upsample.confidence_in_numpy(logits, (48, 56)))
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_the_kernel_rounds_as_numpy(compiled: kernel.Kernel, seed: int) -> None:
     """Where two classes are nearly tied on every pixel, a product that is not rounded before it is added shows."""
@@ -217,7 +257,7 @@ def test_images_labelled_at_once(compiled: kernel.Kernel) -> None:
 
 
 def test_a_failed_allocation_is_said(compiled: kernel.Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compiled, "_function", lambda *_: 2)
+    monkeypatch.setattr(compiled, "_labels", lambda *_: 2)
     with pytest.raises(MemoryError):
         labelled(compiled, made("random", (3, 4, 4), 1.0, 0), (32, 32))
 

@@ -95,7 +95,7 @@ def test_labels(kind: str, shape: tuple[int, int, int], size: tuple[int, int], m
 )
 def test_confidence(kind: str, shape: tuple[int, int, int], size: tuple[int, int], seed: int) -> None:
     logits = made(kind, shape, 0.1 if kind == "offset" else 3.0, seed)  # 10 beside 1: 1e-5 is what float32 allows
-    confidence = upsample.confidence(logits, upsample.labels(logits, size))
+    confidence = upsample.confidence_in_numpy(logits, size)
     assert confidence.shape == size
     assert confidence.dtype == np.float32
     expected = interpolated(logits, size).softmax(dim=0).amax(dim=0).numpy()
@@ -125,6 +125,15 @@ def test_probabilities(kind: str, classes: int, grids: list[tuple[int, int]], si
         np.testing.assert_array_equal(logits, copy)
 
 
+def test_probabilities_are_the_same_on_any_number_of_threads() -> None:
+    passes = [made("random", (19, 30, 40), 1.0, seed) for seed in range(2)]
+    one = upsample.probabilities(passes, (480, 320))  # twelve blocks of rows
+    for threads in (2, 5):
+        np.testing.assert_array_equal(upsample.probabilities(passes, (480, 320), threads), one)
+    with pytest.raises(FastSCNNError, match="threads: at least one is needed, not 0"):
+        upsample.probabilities(passes, (8, 8), 0)
+
+
 @pytest.mark.parametrize("classes", [(), (2, 3)])
 def test_passes_that_cannot_be_averaged(classes: tuple[int, ...]) -> None:
     with pytest.raises(FastSCNNError, match="at least one, and all have the same classes"):
@@ -139,11 +148,17 @@ def test_argmax(shape: tuple[int, int, int]) -> None:
     np.testing.assert_array_equal(winner, planes.argmax(axis=0))
 
 
-def test_confidence_is_of_the_given_labels() -> None:
-    logits = made("random", (4, 5, 6), 1.0, 0)
-    given_labels = np.full((20, 30), 2, np.uint8)
-    expected = interpolated(logits, (20, 30)).softmax(dim=0)[2].numpy()
-    np.testing.assert_allclose(upsample.confidence(logits, given_labels), expected, rtol=0, atol=1e-5)
+@pytest.mark.parametrize("size", [(80, 96), (41, 59), (5, 7)])
+@pytest.mark.parametrize("threshold", [-0.3, 1.2])
+def test_the_unknown(size: tuple[int, int], threshold: float) -> None:
+    logits = made("random", (6, 10, 12), 1.0, 0)
+    best = interpolated(logits.max(axis=0, keepdims=True), size)[0].numpy()
+    clear = np.abs(best - threshold) > 1e-5
+    unknown = upsample.unknown(logits, threshold, size)
+    assert unknown.dtype == np.bool_
+    assert unknown.shape == size
+    np.testing.assert_array_equal(unknown[clear], (best < threshold)[clear])
+    assert unknown.any() == (threshold > 0)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -160,6 +175,8 @@ def test_nan_and_infinity_are_refused(value: float, place: tuple[int, int, int])
     with pytest.raises(FastSCNNError, match="NaN or infinity"):
         upsample.labels(logits, (32, 32))
     with pytest.raises(FastSCNNError, match="NaN or infinity"):
+        upsample.confidence(logits, (32, 32))
+    with pytest.raises(FastSCNNError, match="NaN or infinity"):
         upsample.probabilities([np.zeros((3, 4, 4), np.float32), logits], (32, 32))
 
 
@@ -167,7 +184,8 @@ def test_nan_and_infinity_are_refused(value: float, place: tuple[int, int, int])
     "call",
     [
         upsample.labels,
-        lambda logits, size: upsample.confidence(logits, np.zeros(size, np.uint8)),
+        upsample.confidence,
+        lambda logits, size: upsample.unknown(logits, 0.0, size),
         lambda logits, size: upsample.probabilities([logits], size),
     ],
 )

@@ -6,6 +6,7 @@ import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from math import inf, isfinite
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,25 @@ class Data:
 
 
 @dataclass(frozen=True)
+class Calibration:
+    """What the logits of a file say of its own certainty, as measured on labelled images; see `calibrate`.
+
+    Attributes:
+        temperature: divides the logits before the softmax of a confidence.
+        unknown_below: best logit below which nothing is seen that the weights know well.
+        split, images: what it was measured on.
+        ece_before, ece: expected calibration error there, in percent, without and with the temperature.
+    """
+
+    temperature: float
+    unknown_below: float
+    split: str
+    images: int
+    ece_before: float
+    ece: float
+
+
+@dataclass(frozen=True)
 class Card:
     """What a weight file says of itself.
 
@@ -57,6 +77,7 @@ class Card:
         metrics: split -> scores in percent, as measured at the end of the training; "SPLIT at HxW" -> those at another input.
         losses: "ENGINE PRECISION" -> what is lost against float32 on labelled images: `miou` and `worst` in points (less
             than 0 where something is gained), `class` the worst one, `labels` the percent that stay, `split`, `images`.
+        calibration: how far its probabilities can be trusted; None where that was not measured.
         parameters_sha256: hash of the tensors, the same in every format made of the same weights.
         version: version of fastscnn that made the file.
     """
@@ -71,6 +92,7 @@ class Card:
     recipe: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, Any] = field(default_factory=dict)
     losses: Mapping[str, Any] = field(default_factory=dict)
+    calibration: Calibration | None = None
     parameters_sha256: str = ""
     version: str = __version__
 
@@ -79,6 +101,16 @@ class Card:
         card = dataclasses.asdict(self)
         labels = card.pop("label_set")
         return json.dumps({"classes": labels["names"], "colours": labels["colours"], **card})
+
+    @property
+    def temperature(self) -> float:
+        """Of a confidence's softmax; 1 where it was not measured."""
+        return self.calibration.temperature if self.calibration else 1.0
+
+    @property
+    def unknown_below(self) -> float | None:
+        """Best logit below which a pixel is unknown; None where it was not measured."""
+        return self.calibration.unknown_below if self.calibration else None
 
     def keeps_accuracy(self, engine: str, precision: str) -> bool:
         """Whether an engine was measured to lose no more than `GATE` in that precision; float32 never loses any."""
@@ -119,12 +151,17 @@ class Card:
                 raise TypeError("classes is a list of names")
             label_set = LabelSet(tuple(classes), tuple(tuple(colour) for colour in card.pop("colours")))
             height, width = card.pop("size")
-            data = card.pop("data")
-            made = cls(label_set, (int(height), int(width)), data=Data(**data) if data else None, **card)
+            data, calibration = card.pop("data"), card.pop("calibration", None)  # the second: younger than some cards
+            known = Calibration(**calibration) if calibration else None
+            made = cls(label_set, (int(height), int(width)), data=Data(**data) if data else None, calibration=known, **card)
             if min(*made.size, made.channels) < 1:
                 raise ValueError("size and channels are at least 1")
             if not 0 < made.width <= _WIDEST:
                 raise ValueError(f"width lies above 0 and at most {_WIDEST}")
+            if not 0 < made.temperature < inf:
+                raise ValueError("temperature lies above 0")
+            if not isfinite(made.unknown_below or 0):
+                raise ValueError("unknown_below is a finite number")
             if made.precision not in PRECISIONS:
                 raise ValueError(f"precision is one of {', '.join(PRECISIONS)}, not {made.precision!r}")
         except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError, FastSCNNError) as error:

@@ -1,4 +1,4 @@
-"""The compiled form of `upsample.labels`, lazy.c, where this installation has it: hatch_build.py compiles it."""
+"""The compiled form of `upsample.labels` and `upsample.confidence`: lazy.c, where hatch_build.py could compile it."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -17,6 +18,7 @@ from fastscnn.arrays import Float32Array, Int64Array, UInt8Array
 LIBRARY = Path(__file__).with_name("lazy.so")  # of this name on every system
 _PADDING = np.zeros(7, np.float32)  # lazy.c reads weights eight at a time
 _STRIPS = 4  # parts of an image for each thread: some have many more borders between classes than others
+MOST_SPREAD = 60.0  # between two logits: their powers then are floats without loss
 _WORTH = 1 << 19  # pixels for each thread: with fewer, waking it costs about what it saves
 
 
@@ -36,7 +38,7 @@ class Axis:
 
 
 class Kernel:
-    """The compiled labelling.
+    """The compiled labels, and the probability of each.
 
     Args:
         path: the shared library.
@@ -47,11 +49,12 @@ class Kernel:
     """
 
     def __init__(self, path: Path) -> None:
-        function = ctypes.CDLL(str(path.resolve())).fastscnn_labels_1  # which runs without the GIL
+        library = ctypes.CDLL(str(path.resolve()))  # whose functions run without the GIL
+        self._labels, self._confidence = library.fastscnn_labels_1, library.fastscnn_confidence_1
         size, axis, data = ctypes.c_int64, ctypes.POINTER(_AxisInC), ctypes.c_void_p
-        function.argtypes = (data, size, size, size, axis, axis, size, size, data)
-        function.restype = ctypes.c_int
-        self._function = function
+        for function in (self._labels, self._confidence):
+            function.argtypes = (data, size, size, size, axis, axis, size, size, data)
+            function.restype = ctypes.c_int
 
     def labels(self, logits: Float32Array, rows: Axis, columns: Axis, threads: int) -> UInt8Array | None:
         """Labels of an image; None where NaN or infinity is among the logits.
@@ -67,31 +70,57 @@ class Kernel:
         Raises:
             MemoryError: there is none left for two rows of the logits.
         """
-        logits = np.require(logits, requirements=["C", "ALIGNED"])
         result = np.empty((len(rows.weight), len(columns.weight)), np.uint8)
-        tables = _AxisInC(rows), _AxisInC(columns)
-        threads = max(1, min(threads, result.size // _WORTH))
-        parts = min(len(rows.low), threads * _STRIPS if threads > 1 else 1)
-        edges = [len(rows.low) * part // parts for part in range(parts + 1)]
-        strips = deque(pairwise(edges))
-        outcomes = []
+        return result if _shared(self._labels, logits, rows, columns, result, threads) else None
 
-        def work() -> None:
-            while True:
-                try:
-                    start, stop = strips.popleft()
-                except IndexError:  # another thread took the last
-                    return
-                outcomes.append(self._function(logits.ctypes.data, *logits.shape, *tables, start, stop, result.ctypes.data))
+    def confidence(self, logits: Float32Array, rows: Axis, columns: Axis, threads: int) -> Float32Array:
+        """Softmax probability of the best class at each pixel, to 3e-4 for each class that is left out of the sum.
 
-        helpers = [_pool.submit(work) for _ in range(threads - 1)]
-        work()
-        for helper in helpers:
-            if not helper.cancel():  # one that has not begun has nothing left to do
-                helper.result()
-        if 2 in outcomes:
-            raise MemoryError("no memory for two rows of the logits")
-        return None if any(outcomes) else result
+        Multiplying down a cell adds 4e-6 where it is 60 rows tall, 3e-4 where it is 750.
+
+        Args:
+            logits: as `labels` takes them, all finite, and none more than `MOST_SPREAD` above another.
+            rows, columns, threads: as there.
+
+        Returns:
+            float32 [pixels of rows, pixels of columns].
+
+        Raises:
+            MemoryError: as `labels`.
+        """
+        result = np.empty((len(rows.weight), len(columns.weight)), np.float32)
+        _shared(self._confidence, logits, rows, columns, result, threads)
+        return result
+
+
+def _shared(
+    function: Any, logits: Float32Array, rows: Axis, columns: Axis, result: UInt8Array | Float32Array, threads: int
+) -> bool:
+    """Fills `result` by a function of lazy.c, rows of cells shared among threads; whether all logits were finite."""
+    logits = np.require(logits, requirements=["C", "ALIGNED"])
+    tables = _AxisInC(rows), _AxisInC(columns)
+    threads = max(1, min(threads, result.size // _WORTH))
+    parts = min(len(rows.low), threads * _STRIPS if threads > 1 else 1)
+    edges = [len(rows.low) * part // parts for part in range(parts + 1)]
+    strips = deque(pairwise(edges))
+    outcomes = []
+
+    def work() -> None:
+        while True:
+            try:
+                start, stop = strips.popleft()
+            except IndexError:  # another thread took the last
+                return
+            outcomes.append(function(logits.ctypes.data, *logits.shape, *tables, start, stop, result.ctypes.data))
+
+    helpers = [_pool.submit(work) for _ in range(threads - 1)]
+    work()
+    for helper in helpers:
+        if not helper.cancel():  # one that has not begun has nothing left to do
+            helper.result()
+    if 2 in outcomes:
+        raise MemoryError("no memory for two rows of the logits")
+    return not any(outcomes)
 
 
 def load(path: Path) -> Kernel | None:

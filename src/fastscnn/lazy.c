@@ -1,5 +1,5 @@
-/* Full-size labels from logits at 1/8: upsample.py says what the rule is and why it holds, and its NumPy form is the
- * oracle of this one. Every sum and product is NumPy's, in its order and in float32: compile with -ffp-contract=off.
+/* Full-size labels, and the probability of each, from logits at 1/8: upsample.py says how and why, and its NumPy forms are the
+ * oracles of these. Every sum and product of the labels is NumPy's, in its order and in float32: compile with -ffp-contract=off.
  */
 #include <math.h>
 #include <stdint.h>
@@ -9,6 +9,7 @@
 enum {
     CHUNK = 8,         /* pixels worked on at a time: one AVX register of floats */
     MOST_CLASSES = 255,
+    REACH = 8,         /* a logit so far below the best adds 3e-4 to the softmax's sum at most, and is left out */
     GAP = 16           /* floats between the classes of a copied row: without them, powers of two share a cache set */
 };
 
@@ -137,6 +138,88 @@ INLINED void settle(const float *upper, const float *lower, int64_t classes, int
     }
 }
 
+/* e to the power of x for x of at most 0, to 3e-7 of itself: 2^n times a polynomial, which takes vectors, unlike expf. */
+INLINED float power(float x)
+{
+    int32_t whole = (int32_t)(x * 1.44269504f - 0.5f); /* rounded, since conversion cuts towards zero */
+    whole = whole > -126 ? whole : -126;
+    const float n = (float)whole, r = x - n * 0.693359375f + n * 2.12194440e-4f; /* ln 2 in two parts: n * the first is exact */
+    const float series = ((((1.3981999507e-3f * r + 8.3334519073e-3f) * r + 4.1665795894e-2f) * r + 1.6666665459e-1f) * r
+                          + 5.0000001201e-1f) * r * r + r + 1;
+    union { int32_t bits; float value; } scale = {(whole + 127) * (1 << 23)};
+    return series * scale.value;
+}
+
+/* Softmax probability of the best class, from interpolated logits, at the `tall` by `wide` pixels of a cell.
+ *
+ * Down a column the logits grow by the same step from row to row, so their powers grow by the same factor.
+ */
+INLINED void trust(const float *upper, const float *lower, int64_t classes, int64_t stride, int64_t low, int64_t high,
+                   const float *down, const float *right, int64_t tall, int64_t wide, float *chances, int64_t width)
+{
+    float a[MOST_CLASSES], b[MOST_CLASSES], c[MOST_CLASSES], d[MOST_CLASSES], largest[MOST_CLASSES];
+    float bound = -INFINITY, top = -INFINITY; /* nowhere in the cell is the best logit below the one or above the other */
+    for (int64_t k = 0; k < classes; k++) {
+        a[k] = upper[k * stride + low];
+        b[k] = upper[k * stride + high];
+        c[k] = lower[k * stride + low];
+        d[k] = lower[k * stride + high];
+        largest[k] = most(most(a[k], b[k]), most(c[k], d[k]));
+        bound = most(bound, least(least(a[k], b[k]), least(c[k], d[k])));
+        top = most(top, largest[k]);
+    }
+    int64_t count = 0;
+    for (int64_t k = 0; k < classes; k++) { /* without a branch, which would be mispredicted */
+        a[count] = a[k];
+        b[count] = b[k];
+        c[count] = c[k];
+        d[count] = d[k];
+        count += largest[k] >= bound - REACH;
+    }
+    const float step = down[tall - 1] - down[tall > 1 ? tall - 2 : tall - 1];
+    for (int64_t x = 0; x < wide; x += CHUNK) {
+        float chance[MOST_CLASSES][CHUNK], factor[MOST_CLASSES][CHUNK];
+        const size_t bytes = (size_t)(wide - x < CHUNK ? wide - x : CHUNK) * sizeof(float);
+        for (int64_t k = 0; k < count; k++)
+#ifdef __GNUC__
+#pragma GCC unroll 1
+#endif
+            for (int i = 0; i < CHUNK; i++) {
+                const float above = a[k] + (b[k] - a[k]) * right[x + i], below = c[k] + (d[k] - c[k]) * right[x + i];
+                const float change = (below - above) * step;
+                chance[k][i] = power(above + (below - above) * down[0] - top);
+                const float size = fabsf(change); /* one of the two powers is 1: a branch would keep GCC from vectors */
+                factor[k][i] = power((change - size) / 2) / power((-change - size) / 2);
+            }
+        for (int64_t y = 0; y < tall; y++) {
+            float best[CHUNK], sum[CHUNK];
+            for (int i = 0; i < CHUNK; i++)
+                best[i] = sum[i] = 0;
+            for (int64_t k = 0; k < count; k++)
+#ifdef __GNUC__
+#pragma GCC unroll 1
+#endif
+                for (int i = 0; i < CHUNK; i++) {
+                    sum[i] += chance[k][i];
+                    best[i] = most(chance[k][i], best[i]);
+                }
+            for (int i = 0; i < CHUNK; i++)
+                sum[i] = best[i] / sum[i];
+            if (bytes == sizeof sum)
+                memcpy(chances + y * width + x, sum, sizeof sum); /* of known length: one store */
+            else
+                memcpy(chances + y * width + x, sum, bytes);
+            if (y + 1 < tall)
+                for (int64_t k = 0; k < count; k++)
+#ifdef __GNUC__
+#pragma GCC unroll 1
+#endif
+                    for (int i = 0; i < CHUNK; i++)
+                        chance[k][i] *= factor[k][i];
+        }
+    }
+}
+
 /* Labels the rows of cells from `start` up to `stop`, so that threads can share an image.
  *
  * logits [classes, height, width], labels [pixels of rows, pixels of columns]. Gives 0; 1 where a value is NaN or
@@ -189,4 +272,37 @@ EVERY_X86 int fastscnn_labels_1(const float *logits, int64_t classes, int64_t he
     free(memory);
     free(winners);
     return broken;
+}
+
+/* As fastscnn_labels_1, the probability of each label: chances float [pixels of rows, pixels of columns]. The logits are
+ * finite and lie within 60 of each other, so that their powers do too. Gives 0; 2 where memory is short.
+ */
+EVERY_X86 int fastscnn_confidence_1(const float *logits, int64_t classes, int64_t height, int64_t width,
+                                    const struct axis *rows, const struct axis *columns, int64_t start, int64_t stop,
+                                    float *chances)
+{
+    const int64_t stride = width + GAP, pixels = columns->last[columns->cells - 1] + 1;
+    float *const memory = malloc((size_t)(2 * classes * stride) * sizeof(float));
+    if (!memory)
+        return 2;
+    for (int64_t row = start; row < stop; row++) {
+        for (int64_t k = 0; k < classes; k++) {
+            memcpy(memory + k * stride, logits + (k * height + rows->low[row]) * width, (size_t)width * sizeof(float));
+            memcpy(memory + (classes + k) * stride, logits + (k * height + rows->high[row]) * width, (size_t)width * sizeof(float));
+        }
+        /* The pixels above the middle of the first logits all have their value: a run of rows with a step of its own. */
+        for (int64_t first = rows->first[row], next; first <= rows->last[row]; first = next) {
+            next = first;
+            while (next <= rows->last[row] && (row > 0 || !rows->weight[next] == !rows->weight[first]))
+                next++;
+            for (int64_t k = 0; k < columns->cells; k++) {
+                const int64_t left = columns->first[k];
+                trust(memory, memory + classes * stride, classes, stride, columns->low[k], columns->high[k],
+                      rows->weight + first, columns->weight + left, next - first, columns->last[k] - left + 1,
+                      chances + first * pixels + left, pixels);
+            }
+        }
+    }
+    free(memory);
+    return 0;
 }

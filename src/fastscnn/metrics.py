@@ -1,15 +1,18 @@
-"""Confusion: the one matrix from which every score comes; RunningMIoU: the score that PST900's authors print."""
+"""Confusion: the one matrix behind every score; RunningMIoU: what PST900's authors print; Reliability: calibration."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
-from fastscnn.arrays import Int64Array, UInt8Array
+from fastscnn.arrays import Float32Array, Int64Array, UInt8Array
 from fastscnn.errors import FastSCNNError
 from fastscnn.labels import IGNORE
+
+BINS = 15  # as Guo et al. 2017, "On Calibration of Modern Neural Networks", and most since
 
 
 @dataclass
@@ -116,3 +119,44 @@ class RunningMIoU:
         """Their mIoU in percent; None for fewer than two images."""
         scores = self.iou()
         return sum(scores) / len(scores) if scores else None
+
+
+class Reliability:
+    """Confidence against accuracy of every pixel that is not ignored, in bins of equal width."""
+
+    def __init__(self) -> None:
+        self._pixels = np.zeros(BINS, np.int64)
+        self._right = np.zeros(BINS, np.int64)
+        self._confidence = np.zeros(BINS)  # summed over pixels
+
+    def add(self, confidence: Float32Array, labels: UInt8Array, truth: UInt8Array) -> None:
+        """Counts an image.
+
+        Args:
+            confidence: float32 [H, W], 0 to 1.
+            labels, truth: uint8 [H, W] of train ids; pixels whose truth is 255 are left out.
+        """
+        counted = truth != IGNORE
+        sure = confidence[counted].astype(np.float64)
+        place = np.clip((sure * BINS).astype(np.int64), 0, BINS - 1)  # the last bin holds 1 itself, too
+        self._pixels += np.bincount(place, minlength=BINS)
+        self._right += np.bincount(place[labels[counted] == truth[counted]], minlength=BINS)
+        self._confidence += np.bincount(place, sure, minlength=BINS)
+
+    def bins(self) -> list[tuple[float, float, float]]:
+        """Of each bin mean confidence, accuracy and share of the pixels, from 0 to 1; zeros where it holds no pixel."""
+        counts = np.maximum(self._pixels, 1)
+        columns = (self._confidence / counts, self._right / counts, self._pixels / max(1, int(self._pixels.sum())))
+        return [(confidence, accuracy, share) for confidence, accuracy, share in np.stack(columns, axis=1).tolist()]
+
+    def error(self) -> float:
+        """The expected calibration error in percent: the mean of |accuracy - confidence| over bins, weighted by pixels."""
+        return 100 * sum(share * abs(accuracy - confidence) for confidence, accuracy, share in self.bins())
+
+    def to_dict(self) -> dict[str, Any]:
+        """Error and bins for JSON, in percent."""
+        bins = [
+            {"confidence": 100 * confidence, "accuracy": 100 * accuracy, "share": 100 * share}
+            for confidence, accuracy, share in self.bins()
+        ]
+        return {"ece": self.error(), "bins": bins}

@@ -6,24 +6,27 @@ largest corner reaches the best smallest corner of any class can win, and only t
 few cells are disputed, and those between two or three classes. The result is that of interpolate-then-argmax
 (align_corners False) on every pixel whose two best classes are not tied.
 
-`labels` does this in C where the kernel is installed (lazy.c), and in NumPy, as `labels_in_numpy`, where it is not.
-Where several passes over one image are averaged, no such short cut holds: `probabilities` interpolates everything.
+`labels` does this in C where the kernel is installed (lazy.c), and in NumPy, as `labels_in_numpy`, where it is not;
+`confidence` likewise takes of each cell only the classes that count. Where the probabilities of all classes are asked
+for, or the mean of several passes, no such short cut holds: `probabilities` interpolates everything.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
 
 from fastscnn import kernel
-from fastscnn.arrays import Float32Array, Int64Array, UInt8Array
+from fastscnn.arrays import BoolArray, Float32Array, Int64Array, UInt8Array
 from fastscnn.errors import FastSCNNError
 from fastscnn.kernel import Axis
 
 _BLOCK = 1 << 16  # values worked on at a time: a quarter of a megabyte stays in the processor's cache
+_WIDE_BLOCK = 1 << 18  # where rows are interpolated whole: with less, two threads wait for Python more than they compute
 
 
 def labels(logits: Float32Array, size: tuple[int, int], threads: int = 1) -> UInt8Array:
@@ -41,8 +44,7 @@ def labels(logits: Float32Array, size: tuple[int, int], threads: int = 1) -> UIn
         FastSCNNError: NaN or infinity among the logits, wrong dtype or shape, an empty size, or no thread.
     """
     _check(logits, size)
-    if threads < 1:
-        raise FastSCNNError(f"threads: at least one is needed, not {threads}.")
+    _check_threads(threads)
     if kernel.KERNEL is None:
         return labels_in_numpy(logits, size)
     result = kernel.KERNEL.labels(logits, axis(logits.shape[1], size[0]), axis(logits.shape[2], size[1]), threads)
@@ -65,33 +67,73 @@ def labels_in_numpy(logits: Float32Array, size: tuple[int, int]) -> UInt8Array:
     return result
 
 
-def confidence(logits: Float32Array, label_map: UInt8Array) -> Float32Array:
-    """Softmax probability of each pixel's label, from logits interpolated bilinearly to the labels' size.
+def confidence(logits: Float32Array, size: tuple[int, int], threads: int = 1) -> Float32Array:
+    """Probability of each pixel's label: the best softmax of logits that are interpolated bilinearly to `size`.
+
+    The compiled kernel leaves out the classes that nowhere in a cell come near the best, so that it gives up to 3e-4 too
+    much for each of them; and from row to row of a cell it multiplies powers instead of taking new ones.
 
     Args:
         logits: float32 [C, h, w].
-        label_map: uint8 [H, W], as `labels` gives them.
+        size, threads: as `labels` takes them.
 
     Returns:
-        float32 [H, W] in (0, 1].
+        float32 [height, width] in (0, 1].
+
+    Raises:
+        FastSCNNError: as `labels`.
     """
-    _check(logits, label_map.shape)
-    result = np.empty(label_map.shape, np.float32)
-    for rows, values in _interpolated(logits, (label_map.shape[0], label_map.shape[1])):
-        winner = np.take_along_axis(values, label_map[rows][None].astype(np.int64), axis=0)
-        result[rows] = 1 / np.exp(values - winner).sum(axis=0)
+    _check(logits, size)
+    _check_threads(threads)
+    # Where logits lie far apart, powers of their differences are no floats; NaN and infinity, too, fail this comparison.
+    if kernel.KERNEL is None or not logits.max() - logits.min() <= kernel.MOST_SPREAD:
+        return confidence_in_numpy(logits, size)
+    return kernel.KERNEL.confidence(logits, axis(logits.shape[1], size[0]), axis(logits.shape[2], size[1]), threads)
+
+
+def confidence_in_numpy(logits: Float32Array, size: tuple[int, int]) -> Float32Array:
+    """What `confidence` gives, of all classes and without the compiled kernel: where that is missing, and to test it."""
+    _check(logits, size)
+    if not np.isfinite(logits).all():
+        raise _broken()
+    result = np.empty(size, np.float32)
+    wide, rows = _widened(logits, size[1]), axis(logits.shape[1], size[0])
+    for block in _blocks(len(logits), *size):
+        values = _interpolated(wide, rows, block)
+        result[block] = 1 / np.exp(values - values.max(axis=0)).sum(axis=0)
     return result
 
 
-def probabilities(passes: Sequence[Float32Array], size: tuple[int, int]) -> Float32Array:
+def unknown(logits: Float32Array, threshold: float, size: tuple[int, int], threads: int = 1) -> BoolArray:
+    """Where no class is known well: the best logit, interpolated bilinearly from the network's grid, is below `threshold`.
+
+    Args:
+        logits: float32 [C, h, w].
+        threshold: as `Card.unknown_below` has it.
+        size, threads: as `labels` takes them.
+
+    Returns:
+        bool [height, width].
+
+    Raises:
+        FastSCNNError: as `labels`.
+    """
+    _check(logits, size)
+    best = logits.max(axis=0)  # keeps a NaN
+    # The threshold is a class against which the best logit must win: the same rule, the same short cut.
+    return labels(np.stack([best, np.full_like(best, threshold)]), size, threads).view(np.bool_)
+
+
+def probabilities(passes: Sequence[Float32Array], size: tuple[int, int], threads: int = 1) -> Float32Array:
     """Softmax over the classes of logits interpolated bilinearly to `size`, averaged over several passes of one image.
 
     Args:
         passes: logits of each pass, float32 [C, h, w] with one C and any h and w.
         size: (height, width) of the result, any.
+        threads: to compute with; the result is the same for any number of them.
 
     Returns:
-        float32 [C, height, width], the only array of that size that is held.
+        float32 [C, height, width], the only array of that size that is held: 4 * C * height * width bytes.
 
     Raises:
         FastSCNNError: as `labels`; also without a pass, or where the passes differ in their classes.
@@ -102,12 +144,24 @@ def probabilities(passes: Sequence[Float32Array], size: tuple[int, int]) -> Floa
             raise _broken()
     if len({len(logits) for logits in passes}) != 1:
         raise FastSCNNError("Passes are averaged where there is at least one, and all have the same classes.")
-    result = np.zeros((len(passes[0]), *size), np.float32)
-    for logits in passes:
-        for rows, values in _interpolated(logits, size):
-            share = np.exp(values - values.max(axis=0))
-            share /= len(passes) * share.sum(axis=0)
-            result[:, rows] += share
+    _check_threads(threads)
+    result = np.empty((len(passes[0]), *size), np.float32)
+    parts = [(_widened(logits, size[1]), axis(logits.shape[1], size[0])) for logits in passes]
+
+    def fill(block: slice) -> None:
+        for index, (wide, rows) in enumerate(parts):
+            share = _interpolated(wide, rows, block)
+            share -= share.max(axis=0)
+            np.exp(share, out=share)
+            share /= len(parts) * share.sum(axis=0)
+            if index:
+                result[:, block] += share
+            else:
+                result[:, block] = share
+
+    with ThreadPoolExecutor(threads) as pool:
+        for _ in pool.map(fill, _blocks(len(result), *size)):
+            pass
     return result
 
 
@@ -134,6 +188,11 @@ def _check(logits: npt.NDArray[np.generic], size: tuple[int, ...]) -> None:
         raise FastSCNNError(f"The size of the labels is (height, width), each at least 1, not {tuple(size)}.")
 
 
+def _check_threads(threads: int) -> None:
+    if threads < 1:
+        raise FastSCNNError(f"threads: at least one is needed, not {threads}.")
+
+
 def _broken() -> FastSCNNError:
     return FastSCNNError("The logits hold NaN or infinity: the weights are broken, and no label would be right.")
 
@@ -155,17 +214,31 @@ def axis(source: int, target: int) -> Axis:
     )
 
 
-def _interpolated(logits: Float32Array, size: tuple[int, int]) -> Iterator[tuple[slice, Float32Array]]:
-    """Logits interpolated to `size`, a few rows at a time: which rows, and their values [C, rows, width]."""
-    rows, columns = axis(logits.shape[1], size[0]), axis(logits.shape[2], size[1])
-    column, right = columns.cell, columns.weight
-    wide: Float32Array = logits[:, :, columns.low[column]] * (1 - right) + logits[:, :, columns.high[column]] * right
-    step = max(1, _BLOCK // (len(logits) * size[1]))
-    for start in range(0, size[0], step):
-        block = slice(start, start + step)
-        cell, down = rows.cell[block], rows.weight[block, None]
-        values: Float32Array = wide[:, rows.low[cell]] * (1 - down) + wide[:, rows.high[cell]] * down
-        yield block, values
+def _blocks(classes: int, height: int, width: int) -> Iterator[slice]:
+    """All rows of a result [classes, height, width], a few at a time."""
+    step = max(1, _WIDE_BLOCK // (classes * width))
+    return (slice(start, start + step) for start in range(0, height, step))
+
+
+def _widened(logits: Float32Array, width: int) -> Float32Array:
+    """Logits [C, h, w] interpolated along their rows alone, [C, h, width]."""
+    columns = axis(logits.shape[2], width)
+    return _between(logits, columns.low[columns.cell], columns.high[columns.cell], columns.weight, 2)
+
+
+def _interpolated(wide: Float32Array, rows: Axis, block: slice) -> Float32Array:
+    """A few rows at full size, [C, rows, width], of logits that have that width."""
+    cell = rows.cell[block]
+    return _between(wide, rows.low[cell], rows.high[cell], rows.weight[block, None], 1)
+
+
+def _between(values: Float32Array, low: Int64Array, high: Int64Array, weight: Float32Array, along: int) -> Float32Array:
+    """Values at places between those at `low` and at `high`."""
+    start, result = values.take(low, along), values.take(high, along)  # C order, which indexing would not give
+    result -= start
+    result *= weight
+    result += start
+    return result
 
 
 def _settle(logits: Float32Array, rows: Axis, columns: Axis, y: Int64Array, x: Int64Array, result: UInt8Array) -> None:

@@ -101,7 +101,8 @@ def _quantize(exported: Path, out: Path, dataset: DatasetSpec, calibration: str,
 
 
 def _measured(data: bytes, reference: Path, dataset: DatasetSpec, split: str) -> bytes:
-    """An exported file with a card that says how good it is at smaller inputs, and what each engine here loses with it."""
+    """An exported file whose card says how good it is at smaller inputs, what engines lose, and how sure it may be."""
+    from fastscnn.calibrate import calibrate
     from fastscnn.compare import by_size, losses
 
     with tempfile.TemporaryDirectory() as folder:
@@ -111,7 +112,10 @@ def _measured(data: bytes, reference: Path, dataset: DatasetSpec, split: str) ->
             lost = losses(file, reference, dataset, split, advance)
         with progress_bar("compare inputs") as advance:
             scores = by_size(file, dataset, split, advance)
-        described = load(file, "onnx", None, None).card
+        segmenter = load(file, "onnx", None, None)
+        with progress_bar("calibrate") as advance:
+            calibration = calibrate(segmenter, dataset, dataset.pairs(split), split, advance)
+        described = segmenter.card
     if lost:
         engines = Table("engine", "equal labels %", "mIoU lost", "worst class", title="against ONNX Runtime in float32")
         for name, loss in lost.items():
@@ -121,9 +125,12 @@ def _measured(data: bytes, reference: Path, dataset: DatasetSpec, split: str) ->
     for name, score in scores.items():
         inputs.add_row(name, f"{score['miou']:.2f}")
     STDOUT.print(inputs)
+    STDOUT.print(f"temperature {calibration.temperature:.2f}: expected calibration error {calibration.ece_before:.2f} -> "
+                 f"{calibration.ece:.2f} %; unknown below a best logit of {calibration.unknown_below:.2f}", soft_wrap=True)
     # Scores of the same weights in float32, or on other data, say nothing of this file on this data.
     same = described.precision == "float32" and described.data is not None and described.data.name == dataset.name
-    described = dataclasses.replace(described, metrics={**(described.metrics if same else {}), **scores}, losses=lost)
+    metrics = {**(described.metrics if same else {}), **scores}
+    described = dataclasses.replace(described, metrics=metrics, losses=lost, calibration=calibration)
     made: bytes = learning("exported").with_card(data, described)
     return made
 

@@ -1,0 +1,45 @@
+"""Draws the clip of the README, a drive into a drawn street.
+
+    python benchmarks/clip.py
+
+Writes docs/clip.webp. The clip goes into a drawn street by enlarging it, so that only the labels are
+real work: the bundled weights', made steady, each frame beside its labels.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from fastscnn import Segmenter, scene
+from fastscnn.arrays import UInt8Array
+
+CLIP = Path(__file__).parents[1] / "docs" / "clip.webp"
+SEED, FRAMES, NEAREST, RATE = 3, 24, 1.5, 10  # NEAREST: how much the last frame is enlarged
+DRAWN, SHOWN = (1080, 1440), (270, 360)  # (height, width) of the street, and of each half of the clip
+
+
+def drive(street: UInt8Array) -> list[UInt8Array]:
+    """Frames that come nearer to the vanishing point of the street."""
+    picture = Image.fromarray(street)
+    frames = []
+    for zoom in np.geomspace(1, NEAREST, FRAMES):
+        height, width = DRAWN[0] / zoom, DRAWN[1] / zoom
+        left, top = (DRAWN[1] - width) / 2, 0.45 * (DRAWN[0] - height)
+        box = (left, top, left + width, top + height)
+        frames.append(np.asarray(picture.resize(SHOWN[::-1], Image.Resampling.LANCZOS, box), np.uint8))
+    return frames
+
+
+def main() -> None:
+    segmenter = Segmenter.load(runtime="onnx")
+    frames = drive(scene.draw(*DRAWN, seed=SEED).image)
+    halves = [np.hstack([frame, result.blend(frame)]) for frame, result in segmenter.stream(frames, steady=True)]
+    first, *others = [Image.fromarray(half) for half in halves + halves[::-1]]
+    first.save(CLIP, save_all=True, append_images=others, duration=1000 // RATE, loop=0, quality=40, method=6)
+
+
+if __name__ == "__main__":
+    main()

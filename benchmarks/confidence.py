@@ -1,0 +1,159 @@
+"""Measures how far confidences and the mask of what is unknown can be trusted, and what they cost.
+
+    python benchmarks/confidence.py DATA [--splits val test] [--out benchmarks/confidence.json]
+
+Of each split: expected calibration error (15 bins, every pixel) without and with the temperature in the bundled weights'
+card, in percent. Of the first split also the unknown: textured polygons that are none of the classes are pasted into every
+image, anew for each of five seeds, and the best logit tells them from the rest. FPR at 95 % TPR is the share of the known
+pixels that a threshold would flag which finds 95 % of the pasted ones (of all seeds together, and of each); then what the
+card's own threshold finds and flags, and the area under the ROC curve. Times are
+medians at 1024x2048 with the logits of the card's input, on two threads, in milliseconds, in turn with PyTorch's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw
+
+from fastscnn import Segmenter, datasets, scene, upsample
+from fastscnn.arrays import BoolArray, Float32Array, UInt8Array
+from fastscnn.datasets import DatasetSpec
+from fastscnn.labels import IGNORE
+from fastscnn.metrics import Reliability
+
+SIZE, RUNS, SEEDS = (1024, 2048), 25, 5
+
+
+def texture(random: np.random.Generator, side: int) -> UInt8Array:
+    """A square of soft blots, hard blots or waves around one colour, with noise."""
+    kind, count = random.integers(3), int(random.integers(2, 12))
+    blots = np.clip(random.normal(size=(count, count, 3)) * 70 + random.integers(0, 256, 3), 0, 255).astype(np.uint8)
+    picture = Image.fromarray(blots).resize((side, side), Image.Resampling.BICUBIC if kind else Image.Resampling.NEAREST)
+    values = np.asarray(picture, np.float64)
+    if kind == 2:
+        y, x = np.mgrid[:side, :side]
+        pitch, turn = random.uniform(0.1, 0.8), random.uniform(0, np.pi)
+        values = values + 60 * np.sin(pitch * (x * np.cos(turn) + y * np.sin(turn)))[..., None]
+    return np.clip(values + random.normal(0, 8, values.shape), 0, 255).astype(np.uint8)
+
+
+def with_objects(random: np.random.Generator, image: UInt8Array) -> tuple[UInt8Array, BoolArray]:
+    """The image with one to three polygons pasted into its lower two thirds, and where they are."""
+    image, mask = image.copy(), np.zeros(image.shape[:2], bool)
+    height, width = image.shape[:2]
+    for _ in range(random.integers(1, 4)):
+        side = int(random.integers(height // 15, height // 4))
+        top, left = int(random.integers(height // 3, height - side)), int(random.integers(0, width - side))
+        corners = int(random.integers(5, 10))
+        angles, radii = np.sort(random.uniform(0, 2 * np.pi, corners)), random.uniform(0.25, 0.5, corners) * side
+        shape = Image.new("L", (side, side))
+        outline = [(side / 2 + r * np.cos(a), side / 2 + r * np.sin(a)) for a, r in zip(angles, radii, strict=True)]
+        ImageDraw.Draw(shape).polygon(outline, fill=255)
+        inside, place = np.asarray(shape) > 0, (slice(top, top + side), slice(left, left + side))
+        image[place][inside] = texture(random, side)[inside]
+        mask[place] |= inside
+    return image, mask
+
+
+def calibration(segmenter: Segmenter, spec: DatasetSpec, split: str) -> dict[str, float]:
+    """Expected calibration error in percent, without and with the card's temperature."""
+    before, after = Reliability(), Reliability()
+    for pair in spec.pairs(split):
+        image, truth = spec.read(pair)
+        logits = segmenter.logits(image)
+        labels = upsample.labels(logits, truth.shape)
+        before.add(upsample.confidence(logits, truth.shape), labels, truth)
+        after.add(upsample.confidence(logits / np.float32(segmenter.card.temperature), truth.shape), labels, truth)
+    return {"before": before.error(), "after": after.error()}
+
+
+def unknown(segmenter: Segmenter, spec: DatasetSpec, split: str) -> dict[str, Any]:
+    """How well the best logit tells pasted objects from what is known, in percent."""
+    assert segmenter.card.unknown_below is not None
+    objects, rest = [], []
+    for seed in range(SEEDS):
+        random = np.random.default_rng(seed)
+        strange: list[Float32Array] = []
+        known: list[Float32Array] = []
+        for pair in spec.pairs(split):
+            image, truth = spec.read(pair)
+            pasted, mask = with_objects(random, image)
+            best = torch.from_numpy(segmenter.logits(pasted).max(axis=0))[None, None]
+            full = torch.nn.functional.interpolate(best, truth.shape, mode="bilinear")[0, 0].numpy()
+            strange.append(full[mask])
+            known.append(full[(truth != IGNORE) & ~mask][:: SEEDS])
+        objects.append(np.concatenate(strange))
+        rest.append(np.concatenate(known))
+    each = [100 * float((ours < np.quantile(theirs, 0.95)).mean()) for ours, theirs in zip(rest, objects, strict=True)]
+    pooled, others = np.concatenate(objects), np.concatenate(rest)
+    sorted_ = np.sort(others)
+    return {
+        "FPR at 95 % TPR": 100 * float((others < np.quantile(pooled, 0.95)).mean()),
+        "of each seed": each,
+        "area under the ROC curve": 100 * (1 - float(np.searchsorted(sorted_, pooled).mean()) / len(sorted_)),
+        "found by the card's threshold": 100 * float((pooled < segmenter.card.unknown_below).mean()),
+        "flagged by it of the known": 100 * float((others < segmenter.card.unknown_below).mean()),
+    }
+
+
+def times(segmenter: Segmenter) -> dict[str, float]:
+    """Median milliseconds at 1024x2048 on a drawn street."""
+    threshold = segmenter.card.unknown_below
+    assert threshold is not None
+    logits = segmenter.logits(scene.draw(*SIZE).image)
+
+    def by_torch() -> Any:
+        with torch.inference_mode():
+            full = torch.nn.functional.interpolate(torch.from_numpy(logits)[None], SIZE, mode="bilinear")
+            return full.softmax(1).amax(1)
+
+    ways: dict[str, Callable[[], Any]] = {
+        "torch interpolate, softmax, max": by_torch,
+        "confidence": lambda: upsample.confidence(logits, SIZE, 2),
+        "unknown": lambda: upsample.unknown(logits, threshold, SIZE),
+    }
+    taken: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(RUNS):
+        for name, way in ways.items():
+            for _ in range(2):  # right behind PyTorch, whose idle threads spin for a while, the first one is slow
+                start = perf_counter()
+                way()
+                seconds = perf_counter() - start
+            taken[name].append(1e3 * seconds)
+    return {name: median(values) for name, values in taken.items()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data")
+    parser.add_argument("--splits", nargs="+", default=["val", "test"])
+    parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".json"))
+    arguments = parser.parse_args()
+    torch.set_num_threads(2)
+    spec = datasets.load(arguments.data)
+    found: dict[str, Any] = {}
+    for precision in ("float32", "int8"):
+        segmenter = Segmenter.load(runtime="onnx", precision=precision)
+        assert segmenter.card.calibration is not None
+        found[precision] = {
+            "card": dataclasses.asdict(segmenter.card.calibration),
+            "ece": {split: calibration(segmenter, spec, split) for split in arguments.splits},
+            "unknown": unknown(segmenter, spec, arguments.splits[0]),
+        }
+    found["ms"] = times(segmenter)
+    print(json.dumps(found, indent=1))
+    arguments.out.write_text(json.dumps(found, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,115 @@
+"""Calibration: the temperature that made the labels is found again, and the threshold is the quantile that it says."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fastscnn import Segmenter, calibrate, card, datasets, images, upsample
+from fastscnn.arrays import Float32Array, UInt8Array
+from fastscnn.card import Calibration, Card
+from fastscnn.errors import FastSCNNError
+from fastscnn.labels import LabelSet
+
+RANDOM = np.random.default_rng(0)
+FOUND = Calibration(1.5, 2.0, "val", 3, 4.0, 1.0)
+
+
+def drawn(logits: Float32Array, temperature: float) -> UInt8Array:
+    """A class for each column of logits [C, n], by the probabilities that the temperature makes of them."""
+    chances = np.exp(logits / temperature)
+    chances /= chances.sum(axis=0)
+    classes: UInt8Array = (chances.cumsum(axis=0) < RANDOM.random(logits.shape[1])).sum(axis=0).astype(np.uint8)
+    return classes
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 2.5])
+def test_the_temperature_that_made_the_labels(temperature: float) -> None:
+    logits = RANDOM.normal(size=(5, 100_000)).astype(np.float32) * 3
+    truth = drawn(logits, temperature)
+    assert calibrate._temperature(logits, truth) == pytest.approx(temperature, rel=0.03)
+    assert calibrate._error(logits / np.float32(temperature), truth) < 1
+
+
+def test_values_between_the_logits() -> None:
+    planes = RANDOM.normal(size=(3, 5, 7)).astype(np.float32)
+    row, column = RANDOM.integers(0, 40, 200), RANDOM.integers(0, 61, 200)
+    full = np.log(upsample.probabilities([planes], (40, 61)))[:, row, column]
+    at = calibrate._at(planes, (40, 61), row, column)
+    np.testing.assert_allclose(at - np.log(np.exp(at).sum(axis=0)), full, atol=1e-5)
+
+
+def test_a_dataset(tiny: Segmenter, tmp_path: Path) -> None:
+    """Red, green and blue, on which `tiny` is sure; a tenth of the labels is wrong, so it should not be that sure."""
+    for number in range(4):
+        truth = RANDOM.integers(0, 3, (8, 12), np.uint8).repeat(8, axis=0).repeat(8, axis=1)
+        light = RANDOM.integers(100, 200, (8, 12, 1), np.uint8).repeat(8, axis=0).repeat(8, axis=1)
+        images.write(tmp_path / f"images/val/{number}.png", np.eye(3, dtype=np.uint8)[truth] * light)
+        wrong = RANDOM.random(truth.shape) < 0.1
+        noted = np.where(wrong, RANDOM.integers(0, 3, truth.shape), truth).astype(np.uint8)
+        noted[:8] = 255
+        images.write(tmp_path / f"labels/val/{number}.png", noted)
+    toml = tmp_path / "dataset.toml"
+    toml.write_text('name = "colours"\nclasses = ["red", "green", "blue"]\nterms = "none"\n'
+                    '[splits.val]\nimages = "images/val/*.png"\nlabels = "labels/val/{stem}.png"\n')
+    spec = datasets.load(str(toml))
+    seen: list[tuple[int, int]] = []
+    found = calibrate.calibrate(tiny, spec, spec.pairs("val"), "val", lambda done, total: seen.append((done, total)))
+    assert (found.split, found.images, seen[-1]) == ("val", 4, (4, 4))
+    assert found.temperature > 1.5
+    assert found.ece < found.ece_before
+    logits = [tiny.logits(spec.read(pair)[0]) for pair in spec.pairs("val")]
+    flagged = [upsample.unknown(each, found.unknown_below, (64, 96))[8:] for each in logits]
+    assert np.mean(flagged) == pytest.approx(0.05, abs=0.02)
+
+
+def test_the_card_keeps_it() -> None:
+    made = Card(LabelSet(("road", "car")), (64, 96), calibration=FOUND)
+    assert (made.temperature, made.unknown_below) == (1.5, 2.0)
+    assert Card.from_json(made.to_json(), Path("x.onnx")) == made
+    without = json.loads(made.to_json())
+    del without["calibration"]  # as cards of version 0.1 were
+    older = Card.from_json(json.dumps(without), Path("x.onnx"))
+    assert (older.calibration, older.temperature, older.unknown_below) == (None, 1.0, None)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("temperature", 0.0), ("temperature", -1.0), ("temperature", float("nan")), ("temperature", float("inf")),
+     ("unknown_below", float("nan")), ("unknown_below", float("inf"))],
+)
+def test_values_that_cannot_be(field: str, value: float) -> None:
+    changes: dict[str, Any] = {field: value}
+    broken = Card(LabelSet(("road", "car")), (64, 96), calibration=replace(FOUND, **changes))
+    with pytest.raises(FastSCNNError, match=f"^x.onnx: its card is broken .*{field}"):
+        Card.from_json(broken.to_json(), Path("x.onnx"))
+
+
+def test_confidence_and_the_unknown_of_a_card(write_onnx: object, tmp_path: Path) -> None:
+    assert callable(write_onnx)
+    described = Card(LabelSet(("red", "green", "blue")), (64, 96), calibration=FOUND)
+    path = write_onnx(tmp_path / "tiny.onnx", described.label_set.names, {card.KEY: described.to_json()})
+    segmenter = Segmenter.load(path, "onnx", threads=1)
+    image = RANDOM.integers(0, 60, (64, 96, 3), np.uint8)
+    result = segmenter.segment(image, confidence=True, unknown=True)
+    logits = segmenter.logits(image)
+    np.testing.assert_array_equal(result.labels, upsample.labels(logits, (64, 96)))
+    assert result.confidence is not None
+    np.testing.assert_allclose(result.confidence, upsample.confidence_in_numpy(logits / 1.5, (64, 96)), atol=7e-4)
+    np.testing.assert_array_equal(result.unknown, upsample.unknown(logits, 2.0, (64, 96)))
+    assert result.unknown is not None
+    assert 0 < result.unknown.mean() < 1
+    assert list(result.seconds) == ["resize", "network", "labels", "confidence", "unknown"]
+    np.testing.assert_allclose(segmenter.probabilities(image).max(axis=0), result.confidence, atol=7e-4)
+
+
+def test_weights_without_a_threshold_know_nothing_of_the_unknown(tiny: Segmenter) -> None:
+    with pytest.raises(FastSCNNError, match="the card has no threshold for what is unknown; `fastscnn export --data`"):
+        tiny.segment(np.zeros((64, 96, 3), np.uint8), unknown=True)
+    with pytest.raises(FastSCNNError, match="unknown: its threshold is that of one pass"):
+        Segmenter(tiny.runtime, flip=True).segment(np.zeros((64, 96, 3), np.uint8), unknown=True)
