@@ -39,7 +39,9 @@ def test_report(tiny: Segmenter, tiny_onnx: Path) -> None:
     assert facts.pop("python").startswith("3.")
     assert facts == {
         "protocol": "files",
+        "output": "cls",
         "size": [96, 128],
+        "channels": 3,
         "streams": 1,
         "runs": 5,
         "warmup": 2,
@@ -66,6 +68,35 @@ def test_protocols_in_memory(tiny: Segmenter, protocol: str, frames: int) -> Non
     assert list(report.stages) == ["resize", "network", "labels", "frame"]
     assert report.runs + report.warmup == frames
     assert report.stream_fps is None
+
+
+def test_probabilities(tiny: Segmenter, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Segmenter, "segment", None)  # nothing is labelled here; the cold start has a process of its own
+    report = benchmark(tiny, (96, 128), "paper", runs=3, warmup=1, output="prob")
+    assert report.output == "prob"
+    assert list(report.stages) == ["resize", "network", "probabilities", "frame"]
+    parts = sum(stage.mean for name, stage in report.stages.items() if name != "frame")
+    assert 0 < parts <= report.stages["frame"].mean + 1e-6
+    assert report.cold_start_s > 0
+
+
+def test_the_cold_start_makes_what_is_timed(tiny: Segmenter, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fastscnn.benchmark._COLD", "import sys; sys.exit(sys.argv[1])")
+    for output, call in (("cls", "segment"), ("prob", "probabilities")):
+        with pytest.raises(FastSCNNError, match=f'The cold start failed: .*"{call}"\\]'):
+            benchmark(tiny, (96, 128), "paper", runs=1, warmup=0, output=output)
+
+
+@pytest.mark.parametrize(
+    ("protocol", "output", "message"),
+    [
+        ("files", "prob", "prob is of frames in memory, .*; take the protocol paper or mmseg"),
+        ("paper", "prop", r"There is no output 'prop'\. Did you mean 'prob'"),
+    ],
+)
+def test_outputs_that_cannot_be_timed(tiny: Segmenter, protocol: str, output: str, message: str) -> None:
+    with pytest.raises(FastSCNNError, match=message):
+        benchmark(tiny, (96, 128), protocol, output=output)
 
 
 def test_the_network_runs_at_the_size_of_the_frame(tiny: Segmenter) -> None:

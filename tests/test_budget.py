@@ -56,9 +56,9 @@ def test_frames_that_are_no_size_to_draw(tiny: Segmenter, monkeypatch: pytest.Mo
     seen = []
     segment = Segmenter.segment
 
-    def note(self: Segmenter, image: Any, confidence: bool = False) -> Any:
+    def note(self: Segmenter, image: Any, confidence: bool = False, unknown: bool = False) -> Any:
         seen.append(image.shape)
-        return segment(self, image, confidence)
+        return segment(self, image, confidence, unknown)
 
     monkeypatch.setattr(Segmenter, "segment", note)
     monkeypatch.setattr(budget, "_SECONDS", 0.0)

@@ -17,7 +17,7 @@ import pytest
 from conftest import WriteOnnx
 from PIL import Image
 
-from fastscnn import cli, images, scene
+from fastscnn import Segmenter, cli, images, scene
 from fastscnn.scene import Scene
 from fastscnn.version import __version__
 
@@ -479,6 +479,15 @@ def test_benchmark_of_several_sizes(run: Run, tiny_onnx: Path) -> None:
     assert Path("growth.svg").read_text().startswith("<?xml")
 
 
+def test_benchmark_of_probabilities(run: Run, tiny_onnx: Path) -> None:
+    words = ["--weights", tiny_onnx, "--runtime", "onnx", "--runs", 2, "--warmup", 0, "--threads", 1]
+    code, out, _ = run("benchmark", *words, "--sizes", "64x64,64x96", "--protocol=paper", "--output=prob", "--json", "b.json")
+    assert code == 0
+    assert "frame in memory to probabilities, the mean" in unfolded(out)
+    assert "cold start to first probabilities" in unfolded(out)
+    assert [report["output"] for report in json.loads(Path("b.json").read_text())["reports"]] == ["prob", "prob"]
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -488,6 +497,8 @@ def test_benchmark_of_several_sizes(run: Run, tiny_onnx: Path) -> None:
         (["--sizes", "96x128", "--plot", "growth.txt"], "growth.txt: a plot is one of"),
         (["--sizes", "96x128", "--runs", "0"], "runs: must be at least 1"),
         (["--sizes", "96x128", "--protocol", "mine"], "There is no protocol 'mine'"),
+        (["--output", "prob"], "output: prob is of frames in memory, and the protocol files writes labels"),
+        (["--output", "prob", "--protocol", "paper", "--against", "x"], "against: times labels on both sides; leave --output"),
         (["--precision", "int8"], "in float32 or bfloat16, not in int8"),
         (["--precision", "int4"], "There is no precision 'int4'. Did you mean 'int8'"),
         (["--sizes", "64x64", "--runs", "1", "--against", "nowhere"], "nowhere: holds no Python; give the virtual environment"),
@@ -560,3 +571,38 @@ def test_python_m_fastscnn() -> None:
     done = subprocess.run([sys.executable, "-m", "fastscnn", "segmnt"], capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "Did you mean 'segment'?" in done.stderr
+
+
+# What `segment` tells beside labels
+
+
+def test_confidence_and_the_unknown(run: Run) -> None:
+    code, out, _ = run("segment", "--confidence", "--unknown", "--json")
+    assert code == 0
+    (line,) = lines(out)
+    confidence, unknown = images.read_grey(line["confidence"]), images.read_grey(line["unknown"])
+    assert confidence.shape == unknown.shape == tuple(line["size"])
+    assert 128 < np.median(confidence) <= 255
+    assert set(np.unique(unknown)) == {0, 255}
+    assert line["unknown_share"] == pytest.approx(100 * (unknown > 0).mean(), abs=1e-3)
+    segmenter = Segmenter.load(runtime="onnx")
+    result = segmenter.segment(images.read("segmented/scene.png"), confidence=True, unknown=True)
+    assert result.confidence is not None
+    np.testing.assert_array_equal(confidence, np.rint(255 * result.confidence).astype(np.uint8))
+    np.testing.assert_array_equal(unknown > 0, result.unknown)
+    drawn = images.read("segmented/scene.png")
+    np.testing.assert_array_equal(result.blend(drawn)[unknown > 0], drawn[unknown > 0])
+    assert {"confidence", "unknown"} <= set(line["milliseconds"])
+
+
+def test_without_a_threshold_nothing_is_begun(run: Run, picture: Path, tiny_onnx: Path) -> None:
+    code, _, error = run("segment", picture, "--weights", tiny_onnx, "--unknown")
+    assert code == 1
+    assert "the card has no threshold for what is unknown" in error
+    assert not Path("segmented").exists()
+
+
+def test_steady_goes_with_videos(run: Run, picture: Path) -> None:
+    code, _, error = run("segment", picture, "--steady")
+    assert code == 1
+    assert "--steady: go with a video or camera" in error

@@ -62,6 +62,97 @@ def test_the_folder_of_results_is_known_by_any_name(tmp_path: Path) -> None:
     assert list(found("p", out=str(tmp_path / "p" / "x" / ".." / "seen"))) == ["p/a.png"]
 
 
+Pairs = dict[str, str | None]  # image -> its thermal file, None where none belongs to it
+
+
+@pytest.mark.parametrize(
+    ("files", "paths", "thermal", "expected"),
+    [
+        (["a.png", "t/b.tif"], ["a.png"], "t/b.tif", {"a.png": "t/b.tif"}),
+        (["a.png", "b.png"], ["a.png", "b.png"], "b.png", {"a.png": "b.png"}),
+        (["r/a.jpg", "r/b.JPG", "t/a.PNG", "t/b.tif", "t/c.png"], ["r"], "t", {"r/a.jpg": "t/a.PNG", "r/b.JPG": "t/b.tif"}),
+        (["r/a.jpg", "t/a.txt", "t/a.b.png"], ["r"], "t", {"r/a.jpg": None}),
+        (["r/a.b.jpg", "t/a.c.png", "t/a.b.png"], ["r"], "t", {"r/a.b.jpg": "t/a.b.png"}),
+        (["r/x/1.png", "r/y/1.png", "t/x/1.png", "t/y/1.png"], ["./r"], "t",
+         {"r/x/1.png": "t/x/1.png", "r/y/1.png": "t/y/1.png"}),
+        (["r/x/1.png", "r/y/2.png", "t/z/1.png", "t/2.png"], ["r"], "t", {"r/x/1.png": "t/z/1.png", "r/y/2.png": "t/2.png"}),
+        # by name alone, only where it is one image's and one file's: frames of two drives bear the same numbers
+        (["r/x/1.png", "r/y/1.png", "t/y/1.png"], ["r"], "t", {"r/x/1.png": None, "r/y/1.png": "t/y/1.png"}),
+        (["r/x/1.png", "t/y/1.png", "t/z/1.png"], ["r"], "t", {"r/x/1.png": None}),
+        (["r/x/1.png", "t/x/1.png", "t/z/1.png"], ["r"], "t", {"r/x/1.png": "t/x/1.png"}),
+        (["r/1.png", "t/1.png", "t/1.tif", "t/x/1.png"], ["r"], "t", {"r/1.png": None}),
+        (["r/1.png", "r/1.jpg", "t/1.tif"], ["r"], "t", {"r/1.jpg": "t/1.tif", "r/1.png": "t/1.tif"}),
+        (["r/x/1.png", "t/1.png"], ["r/x/1.png"], "t", {"r/x/1.png": "t/1.png"}),
+        (["r/x/1.png", "t/x/1.png"], ["r/x/1.png"], "t", {"r/x/1.png": "t/x/1.png"}),
+        # what lies in the thermal folder is no image
+        (["p/a.png", "p/t/a.png"], ["p"], "p/t", {"p/a.png": "p/t/a.png"}),
+        (["p/a.png", "p/t/a.png"], ["p/a.png", "p/t/a.png"], "p/t", {"p/a.png": "p/t/a.png"}),
+        (["r/a.png", "t/a.png"], ["r", "t"], "t", {"r/a.png": "t/a.png"}),
+        (["r/a.png", "t/a.png", "out/b.overlay.png"], ["."], "t", {"r/a.png": "t/a.png"}),
+    ],
+)
+def test_thermal_files(files: list[str], paths: list[str], thermal: str, expected: Pairs) -> None:
+    touch(*files)
+    jobs = inputs.find([Path(path) for path in paths], Path("out"), Path(thermal))
+    assert {str(job.image): str(job.more[0]) if job.more else None for job in jobs} == expected
+    for job in jobs:
+        assert job.fault == "" if job.more else job.fault.startswith(f"{job.image}: ")
+
+
+def test_what_keeps_an_image_from_its_thermal_file() -> None:
+    touch("r/x/1.png", "r/2.png", "t/1.png", "t/y/1.png", "t/2.tif", "t/2.png", "r/x/3.png")
+    faults = [job.fault for job in inputs.find([Path("r")], Path("out"), Path("t"))]
+    assert faults == [
+        "r/2.png: both t/2.png and t/2.tif may be its thermal file; keep one of them.",
+        "r/x/1.png: both t/1.png and t/y/1.png may be its thermal file; keep one of them.",
+        "r/x/3.png: has no thermal file named 3 in t/x; add it, or take the image out.",
+    ]
+
+
+def test_links_lie_where_they_stand() -> None:
+    """Data sets that are kept by content are folders of links into one store."""
+    touch("store/1.png", "store/2.png")
+    for folder, target in (("p", "1.png"), ("p/t", "2.png")):
+        Path(folder).mkdir()
+        Path(folder, "a.png").symlink_to(Path("store", target).resolve())
+    (job,) = inputs.find([Path("p")], Path("out"), Path("p/t"))
+    assert (job.image, job.more) == (Path("p/a.png"), (Path("p/t/a.png"),))
+    (job,) = inputs.find([Path("p")], Path("out"), Path("p/t/a.png"))
+    assert (job.image, job.more) == (Path("p/a.png"), (Path("p/t/a.png"),))
+
+
+@pytest.mark.parametrize(
+    ("files", "paths", "thermal", "message"),
+    [
+        (["a.png"], ["a.png"], "t", "t: no such file or folder of thermal images"),
+        (["a.png", "t/a.txt"], ["a.png"], "t", r"t: holds no thermal image \(\.bmp, "),
+        (["a.png", "b.png", "c.png"], ["a.png", "b.png"], "c.png", "c.png: is one thermal file for 2 images; give a folder"),
+        (["t/a.png"], ["t"], "t", "t: no image is given but thermal ones"),
+        (["t/r/a.png"], ["t/r"], "t", "t: no image is given but thermal ones"),
+        (["a.png"], ["a.png"], "a.png", "a.png: no image is given but thermal ones"),
+        (["a.png"], [], "a.png", "a.png: no image is given but thermal ones"),
+    ],
+)
+def test_wrong_thermal_files(files: list[str], paths: list[str], thermal: str, message: str) -> None:
+    touch(*files)
+    with pytest.raises(FastSCNNError, match=message):
+        inputs.find([Path(path) for path in paths], Path("out"), Path(thermal))
+
+
+def test_a_folder_of_videos_is_told_from_one_without_anything() -> None:
+    touch("p/x/b.MTS", "p/a.mp4.txt")
+    with pytest.raises(FastSCNNError, match=r"^p: holds no image \(.*\); videos are given by name, such as p/x/b.MTS\.$"):
+        found("p")
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.MTS", "a.m2ts", "a.3gp", "a.wmv", "a.flv", "a.mpeg"])
+def test_videos_are_known_by_their_suffix(name: str) -> None:
+    assert inputs.is_video(Path(name))
+    Path(name).mkdir()
+    assert not inputs.is_video(Path(name)), "a folder"
+    assert not inputs.is_video(Path("mp4"))
+
+
 def test_beside() -> None:
     assert inputs.Job(Path("a.b.png"), Path("out/a.b")).beside(".labels.png") == Path("out/a.b.labels.png")
 

@@ -19,6 +19,7 @@ from fastscnn import images, kernel, machine, scene
 from fastscnn.arrays import UInt8Array
 from fastscnn.cost import cost
 from fastscnn.errors import FastSCNNError, unknown
+from fastscnn.inputs import Job
 from fastscnn.runtimes import MOST_STREAMS
 from fastscnn.segmenter import Segmenter
 from fastscnn.stream import ordered
@@ -30,9 +31,9 @@ import time; start = time.perf_counter()
 import json, sys
 import fastscnn, fastscnn.images
 from pathlib import Path
-image, weights, runtime, precision, size, threads = json.loads(sys.argv[1])
+image, more, weights, runtime, precision, size, threads, call = json.loads(sys.argv[1])
 segmenter = fastscnn.Segmenter.load(weights, runtime, tuple(size), threads, precision=precision)
-segmenter.segment(fastscnn.images.read(Path(image)))
+getattr(segmenter, call)(fastscnn.images.stack(fastscnn.images.read(image), image, more))
 seconds = time.perf_counter() - start
 status = Path("/proc/self/status")
 if status.is_file():  # Linux passes the peak of the process that started this one on to getrusage
@@ -65,6 +66,8 @@ PROTOCOLS: Mapping[str, Protocol] = {
     "paper": Protocol("the paper's: frame in memory to labels, the mean of 100 after 100", False, 100, 100),
     "mmseg": Protocol("mmsegmentation's: frame in memory to labels, batch 1, the mean of 195 after 5", False, 5, 195),
 }
+
+OUTPUTS: Mapping[str, str] = {"cls": "segment", "prob": "probabilities"}  # the paper's names -> what Segmenter calls them
 
 
 @dataclass(frozen=True)
@@ -104,9 +107,11 @@ class BenchmarkReport:
 
     Attributes:
         protocol: a name in `PROTOCOLS`.
-        stages: decode and write where files are read and written, resize, network, labels, and frame (their sum frame
-            by frame), in milliseconds.
+        output: "cls", the label of every pixel, or "prob", the probability of every class there.
+        stages: decode and write where files are read and written, resize, network, labels or probabilities, and frame
+            (their sum frame by frame), in milliseconds.
         size: (height, width) of the image and of the network's input.
+        channels: of the image; what stands behind RGB is the scene's grey, where files are timed a PNG beside the JPEG.
         runs, warmup: frames measured, and frames before them that were not.
         streams, stream_fps: frames a second where so many are worked on at a time; 1 and None where files are not timed.
         roofline: the network beside the machine's limit.
@@ -119,8 +124,10 @@ class BenchmarkReport:
     """
 
     protocol: str
+    output: str
     stages: dict[str, Stage]
     size: tuple[int, int]
+    channels: int
     runs: int
     warmup: int
     streams: int
@@ -150,6 +157,7 @@ def benchmark(
     runs: int | None = None,
     warmup: int | None = None,
     progress: Callable[[int, int], None] | None = None,
+    output: str = "cls",
 ) -> BenchmarkReport:
     """Times whole frames of a drawn street scene, with the call that `segment` and `evaluate` make.
 
@@ -160,10 +168,18 @@ def benchmark(
         runs: frames measured, at least 1; None: the protocol's.
         warmup: frames before them; None: the protocol's.
         progress: called with (done, all) after each frame.
+        output: a name in `OUTPUTS`; "prob" for frames in memory alone.
+
+    Raises:
+        FastSCNNError: what is wrong with these, before anything is timed.
     """
-    if protocol not in PROTOCOLS:
-        raise unknown("protocol", protocol, PROTOCOLS)
+    for kind, name, known in (("protocol", protocol, PROTOCOLS), ("output", output, OUTPUTS)):
+        if name not in known:
+            raise unknown(kind, name, known)
     chosen = PROTOCOLS[protocol]
+    if chosen.files and output == "prob":
+        raise FastSCNNError("output: prob is of frames in memory, and the protocol files writes labels; "
+                            "take the protocol paper or mmseg.")
     runs, warmup = chosen.runs if runs is None else runs, chosen.warmup if warmup is None else warmup
     if runs < 1 or warmup < 0:
         raise FastSCNNError(f"runs: must be at least 1 and warmup at least 0, not {runs} and {warmup}.")
@@ -175,20 +191,22 @@ def benchmark(
     segmenter = Segmenter(runtime, size, path)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        frame, image = folder / "frame.jpg", scene.draw(*size).image
-        images.write(frame, image)
+        image = images.widened(scene.draw(*size).image, segmenter.card.channels)
+        frame = _write(folder, image)
         times: list[dict[str, float]] = []
         for done in range(warmup + runs):
-            times.append(_file(segmenter, frame, folder / "labels.png") if chosen.files else _frame(segmenter, image))
+            times.append(_file(segmenter, frame, folder / "labels.png") if chosen.files else _frame(segmenter, image, output))
             if progress:
                 progress(done + 1, warmup + runs)
         stages = {stage: _stage([1e3 * one[stage] for one in times[warmup:]]) for stage in times[0]}
         streams, rate = _stream(segmenter, frame, folder, runs) if chosen.files else (1, None)
-        cold, peak_memory = _cold_start(segmenter, frame)
+        cold, peak_memory = _cold_start(segmenter, frame, OUTPUTS[output])
     return BenchmarkReport(
         protocol=protocol,
+        output=output,
         stages=stages,
         size=size,
+        channels=segmenter.card.channels,
         runs=runs,
         warmup=warmup,
         streams=streams,
@@ -208,17 +226,30 @@ def benchmark(
     )
 
 
-def _frame(segmenter: Segmenter, image: UInt8Array) -> dict[str, float]:
+def _write(folder: Path, image: UInt8Array) -> Job:
+    """The image as a JPEG, and what stands behind RGB, all the same grey, as a PNG."""
+    frame = Job(folder / "frame.jpg", folder / "frame", (folder / "grey.png",) * (image.shape[2] - 3))
+    images.write(frame.image, image[:, :, :3])
+    for path in frame.more:
+        images.write(path, image[:, :, 3])
+    return frame
+
+
+def _frame(segmenter: Segmenter, image: UInt8Array, output: str) -> dict[str, float]:
     """Seconds of each stage of one frame in memory."""
+    seconds: dict[str, float] = {}
     start = perf_counter()
-    seconds = segmenter.segment(image).seconds
+    if output == "prob":
+        segmenter.probabilities(image, seconds)
+    else:
+        seconds = segmenter.segment(image).seconds
     return {**seconds, "frame": perf_counter() - start}
 
 
-def _file(segmenter: Segmenter, source: Path, target: Path) -> dict[str, float]:
+def _file(segmenter: Segmenter, source: Job, target: Path) -> dict[str, float]:
     """Seconds of each stage of one frame from file to file."""
     start = perf_counter()
-    image = images.read(source)
+    image = images.stack(images.read(source.image), source.image, source.more)
     decoded = perf_counter()
     segmentation = segmenter.segment(image)
     labelled = perf_counter()
@@ -227,7 +258,7 @@ def _file(segmenter: Segmenter, source: Path, target: Path) -> dict[str, float]:
     return {"decode": decoded - start, **segmentation.seconds, "write": written - labelled, "frame": written - start}
 
 
-def _stream(segmenter: Segmenter, frame: Path, folder: Path, runs: int) -> tuple[int, float]:
+def _stream(segmenter: Segmenter, frame: Job, folder: Path, runs: int) -> tuple[int, float]:
     """How many frames are worked on at a time, and frames a second from file to file then."""
     runtime, size = segmenter.runtime, segmenter.size
     wanted = min(MOST_STREAMS, runtime.threads)
@@ -255,10 +286,13 @@ def _roofline(segmenter: Segmenter, size: tuple[int, int], milliseconds: float) 
     return Roofline(2 * needed.macs, needed.bytes, peak, bandwidth, limit, 100 * limit / milliseconds)
 
 
-def _cold_start(segmenter: Segmenter, frame: Path) -> tuple[float, float]:
-    """Seconds to the first labels of a fresh process, and its peak memory in MiB."""
+def _cold_start(segmenter: Segmenter, frame: Job, call: str) -> tuple[float, float]:
+    """Seconds to the first output of a fresh process, and its peak memory in MiB."""
     runtime = segmenter.runtime
-    arguments = json.dumps([str(frame), str(segmenter.path), runtime.name, runtime.precision, segmenter.size, runtime.threads])
+    arguments = json.dumps([
+        str(frame.image), [str(path) for path in frame.more], str(segmenter.path), runtime.name, runtime.precision,
+        segmenter.size, runtime.threads, call,
+    ])
     result = subprocess.run([sys.executable, "-c", _COLD, arguments], capture_output=True, text=True, check=False)
     if result.returncode:
         reason = (result.stderr.strip().splitlines() or [f"exit code {result.returncode}"])[-1]

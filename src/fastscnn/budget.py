@@ -96,7 +96,7 @@ def measure(
     if file and (known := _read(file)):
         return known
     sizes = runtime.card.inputs()
-    image = _image(frame)
+    image = images.widened(_image(frame), runtime.card.channels)
     measured = []
     for index, size in enumerate(sizes):
         sized = Segmenter(runtime, size, segmenter.path)

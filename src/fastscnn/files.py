@@ -23,6 +23,11 @@ def digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
+def part(path: Path) -> Path:
+    """The name beside `path` under which a file is written until it is whole."""
+    return path.parent / f".{path.name}.{secrets.token_hex(8)}.part"
+
+
 def write(path: Path, data: bytes) -> None:
     """Writes `data` to `path` in one piece: to a temporary file beside it, flushed to the disk, then renamed.
 
@@ -32,7 +37,7 @@ def write(path: Path, data: bytes) -> None:
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.parent / f".{path.name}.{secrets.token_hex(8)}.part"
+        temporary = part(path)
         with temporary.open("xb") as file:  # not tempfile: its files are private, ours are ordinary ones
             file.write(data)
             file.flush()

@@ -25,6 +25,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFile, UnidentifiedImageError
 
 from fastscnn import files
@@ -79,6 +80,22 @@ def read_ids(path: str | Path) -> UInt8Array:
                             'say labels_are = "colours" in the dataset file if colours stand for classes.')
 
 
+def read_wide_ids(path: str | Path) -> npt.NDArray[np.uint16]:
+    """A file of ids over 255, such as Cityscapes' instanceIds, as its stored values, uint16 [H, W].
+
+    Raises:
+        FastSCNNError: as `read`; also where the file has not one channel of 16 bits, or holds values beyond them.
+    """
+    with _opened(path) as image:
+        if image.mode not in (*_SIXTEEN_BIT, "I"):  # "I": what some versions of Pillow make of 16 bits
+            raise FastSCNNError(f"{path}: has the mode {image.mode} where one channel of 16 bits was expected; "
+                                "take the file as its dataset ships it.")
+        values = np.array(image)
+        if values.min() < 0 or values.max() > np.iinfo(np.uint16).max:
+            raise FastSCNNError(f"{path}: holds ids from {values.min()} to {values.max()}; 16 bits hold 0 to 65535.")
+        return values.astype(np.uint16)
+
+
 def read_colours(path: str | Path) -> UInt8Array:
     """A label file as its colours, uint8 [H, W, 3]; alpha is dropped, palettes are looked up.
 
@@ -93,26 +110,50 @@ def read_colours(path: str | Path) -> UInt8Array:
 
 
 def read_grey(path: str | Path) -> UInt8Array:
-    """A further channel of an image, such as thermal, uint8 [H, W]; colours become their luma.
+    """A further channel of an image, such as thermal, uint8 [H, W], upright by its own EXIF orientation.
 
     Of 16 bits, the values between the 1st and the 99th percentile of those over 0 are spread over 1 to 255, file by file,
-    and those beyond are cut; 0, which marks holes, stays 0.
+    and those beyond are cut; 0, which marks holes, stays 0. A file that stores grey as colours is taken.
 
     Raises:
-        FastSCNNError: as `read`.
+        FastSCNNError: as `read`; also where the file holds colours: what they stand for, grey does not tell.
     """
     with _opened(path) as image:
+        wide = image.mode in (*_SIXTEEN_BIT, "I")
         if image.mode == "F":
             raise FastSCNNError(f"{path}: has 32 bits per pixel; save it with 8 or 16 bits per channel.")
-        if image.mode not in (*_SIXTEEN_BIT, "I"):
-            return np.array(image.convert("L"), np.uint8)
-        values = np.array(image).astype(np.int64)
-        seen = values[values > 0]
-        if not seen.size:
-            return np.zeros(values.shape, np.uint8)
-        low, high = np.percentile(seen, (1, 99))
-        spread = np.clip(np.rint((values - low) / max(high - low, 1) * 254 + 1), 1, 255)
-        return np.where(values > 0, spread, 0).astype(np.uint8)
+        if "16" in _raw_mode(image) and not wide:  # of several channels, of which Pillow keeps the high byte
+            raise FastSCNNError(f"{path}: has 16 bits in each of several channels; save it with one.")
+        orientation = 1 if _turns_itself(image) else _orientation(image)
+        return _turned(_spread(image) if wide else _uncoloured(path, image), orientation)
+
+
+def stack(image: UInt8Array, path: str | Path, more: Sequence[str | Path]) -> UInt8Array:
+    """An image with the grey of further files behind its channels: what a network of more than RGB is trained on and reads.
+
+    Args:
+        image: uint8 [H, W, 3], as `read` gives it.
+        path: of its file, for errors.
+        more: files of one further channel each, as `read_grey` takes them.
+
+    Returns:
+        uint8 [H, W, 3 + len(more)].
+
+    Raises:
+        FastSCNNError: what `read_grey` says of a file, or one of another size than the image.
+    """
+    channels = [read_grey(file) for file in more]
+    for file, channel in zip(more, channels, strict=True):
+        if channel.shape != image.shape[:2]:
+            raise FastSCNNError(f"{file}: has {channel.shape[1]}x{channel.shape[0]} pixels but its image {path} "
+                                f"{image.shape[1]}x{image.shape[0]}, both upright; make them the same.")
+    return np.dstack([image, *channels]) if channels else image
+
+
+def widened(image: UInt8Array, channels: int) -> UInt8Array:
+    """RGB uint8 [H, W, 3] as [H, W, channels]: its own grey stands in for what no camera recorded behind RGB."""
+    grey = np.array(Image.fromarray(image).convert("L"), np.uint8)
+    return np.ascontiguousarray(np.dstack([image, *[grey] * (channels - 3)])[:, :, :channels])
 
 
 def size(path: str | Path) -> tuple[int, int]:
@@ -166,12 +207,20 @@ def write(path: str | Path, image: UInt8Array, quality: int = 92) -> None:
         raise FastSCNNError(f"{path}: images are written as .png or .jpg.")
     if suffix != ".png" and max(image.shape[:2]) > _JPEG_SIDE:
         raise FastSCNNError(f"{path}: a JPEG has at most {_JPEG_SIDE} pixels a side; cut the image into parts.")
+    files.write(path, _png(image) if suffix == ".png" else jpeg(image, quality))
+
+
+def jpeg(image: UInt8Array, quality: int = 92) -> bytes:
+    """The bytes of a JPEG file of uint8 [H, W] (grey) or [H, W, 3] (RGB)."""
     encoded = io.BytesIO()
-    if suffix == ".png":
-        Image.fromarray(image).save(encoded, "PNG", compress_level=1)  # labels shrink well at any level: take the fastest
-    else:
-        Image.fromarray(image).save(encoded, "JPEG", quality=quality)
-    files.write(path, encoded.getvalue())
+    Image.fromarray(image).save(encoded, "JPEG", quality=quality)
+    return encoded.getvalue()
+
+
+def _png(image: UInt8Array) -> bytes:
+    encoded = io.BytesIO()
+    Image.fromarray(image).save(encoded, "PNG", compress_level=1)  # labels shrink well at any level: take the fastest
+    return encoded.getvalue()
 
 
 @contextmanager
@@ -243,6 +292,26 @@ def _rgb(image: ImageFile.ImageFile) -> UInt8Array:
     return np.array(image.convert("RGB"), np.uint8)
 
 
+def _spread(image: ImageFile.ImageFile) -> UInt8Array:
+    """More than 8 bits as 8, [H, W]; see `read_grey`."""
+    values = np.array(image).astype(np.int64)
+    seen = values[values > 0]
+    if not seen.size:
+        return np.zeros(values.shape, np.uint8)
+    low, high = np.percentile(seen, (1, 99))
+    spread = np.clip(np.rint((values - low) / max(high - low, 1) * 254 + 1), 1, 255)
+    return np.where(values > 0, spread, 0).astype(np.uint8)
+
+
+def _uncoloured(path: str | Path, image: ImageFile.ImageFile) -> UInt8Array:
+    """8 bits of grey [H, W], whatever they are stored as; refuses colours."""
+    pixels = _rgb(image)
+    if (pixels != pixels[:, :, :1]).any():
+        raise FastSCNNError(f"{path}: is a colour image where one channel was expected; save it as grey, "
+                            "of the values themselves and not of the colours they are shown in.")
+    return np.ascontiguousarray(pixels[:, :, 0])
+
+
 def _orientation(image: ImageFile.ImageFile) -> int:
     """The EXIF orientation, 1 (upright) to 8; 1 where the file has none, or one that means nothing."""
     value = image.getexif().get(_ORIENTATION, 1)
@@ -255,7 +324,7 @@ def _turns_itself(image: ImageFile.ImageFile) -> bool:
 
 
 def _turned(pixels: UInt8Array, orientation: int) -> UInt8Array:
-    """Stored pixels [H, W, 3] as a viewer shows them; our own, as Pillow's refuses images whose other EXIF tags are broken."""
+    """Stored pixels [H, W, ...] as viewers show them; our own, as Pillow's refuses images whose other EXIF tags are broken."""
     if orientation >= 5:
         pixels = pixels.swapaxes(0, 1)
     rows, columns = ((1, 1), (1, -1), (-1, -1), (-1, 1))[(orientation - 1) % 4]

@@ -27,6 +27,7 @@ def benchmark(
     precision: str = "auto",
     threads: int | None = None,
     protocol: str = "files",
+    output: str = "cls",
     runs: int | None = None,
     warmup: int | None = None,
     against: Path | None = None,
@@ -42,6 +43,7 @@ def benchmark(
         precision: float32, bfloat16, float16, int8, or auto: the fastest that is, by the weights' card, as good as float32.
         threads: To compute with; all where none is given.
         protocol: files, from JPEG to PNG; paper or mmseg, frames in memory as those count them.
+        output: cls, the label of every pixel, or prob, the probability of every class there, of frames in memory.
         runs: Frames measured; the protocol's where none is given.
         warmup: Frames before them; the protocol's where none is given.
         against: An environment that holds mmsegmentation, which is timed in turn with ours at the last size.
@@ -54,28 +56,34 @@ def benchmark(
     from fastscnn.benchmark import benchmark as measure
 
     frames = parse_frames(sizes)
+    if against and output != "cls":
+        raise FastSCNNError("against: times labels on both sides; leave --output out, or --against.")
     if against:
         interpreter(against)  # what cannot be done is said before the measuring
     draw = _plotter(plot) if plot else None
     segmenter = load(weights, runtime, None, threads, precision=precision)
+    if against and segmenter.card.channels != 3:
+        raise FastSCNNError(f"against: mmsegmentation's network takes RGB, and {segmenter.path} {segmenter.card.channels} "
+                            "channels; give weights of RGB, or leave --against out.")
     reports = []
     for frame in frames:
         with progress_bar(f"benchmark {frame[0]}x{frame[1]}") as advance:
-            reports.append(measure(segmenter, frame, protocol, runs, warmup, advance))
-        _print_benchmark(reports[-1], PROTOCOLS[protocol].what)
+            reports.append(measure(segmenter, frame, protocol, runs, warmup, advance, output))
+        _print_benchmark(reports[-1], PROTOCOLS[protocol].what.replace("labels", _made(reports[-1])))
     found: dict[str, Any] = {"reports": [json_.loads(report.to_json()) for report in reports]}
     if json:
         files.write(json, json_.dumps(found, indent=1).encode())
     if draw:
         draw(reports)
     if len(reports) > 1:
-        growth = Table("size", "megapixels", "network ms", "labels ms", "frame ms", "network ns a pixel")
+        made = _made(reports[0])
+        growth = Table("size", "megapixels", "network ms", f"{made} ms", "frame ms", "network ns a pixel")
         for report in reports:
             pixels = report.size[0] * report.size[1]
-            network, labels, whole = (report.stages[name].p50 for name in ("network", "labels", "frame"))
+            network, last, whole = (report.stages[name].p50 for name in ("network", made, "frame"))
             size = f"{report.size[0]}x{report.size[1]}"
             per_pixel = f"{1e6 * network / pixels:.1f}"
-            growth.add_row(size, f"{pixels / 1e6:.2f}", f"{network:.2f}", f"{labels:.2f}", f"{whole:.2f}", per_pixel)
+            growth.add_row(size, f"{pixels / 1e6:.2f}", f"{network:.2f}", f"{last:.2f}", f"{whole:.2f}", per_pixel)
         STDOUT.print(growth)
     if against:
         with progress_bar("against mmsegmentation") as advance:
@@ -101,9 +109,15 @@ def _plotter(path: Path) -> Callable[[Sequence[BenchmarkReport]], None]:
     return lambda reports: plot.growth(path, reports)
 
 
+def _made(report: BenchmarkReport) -> str:
+    """What the frames became, as the stage is called that made it."""
+    return "probabilities" if report.output == "prob" else "labels"
+
+
 def _print_benchmark(report: BenchmarkReport, protocol: str) -> None:
     """One size: times of the stages, rates, and the machine."""
-    title = f"{report.size[0]}x{report.size[1]}, {report.runtime} {report.precision}, {report.threads} threads"
+    more = "" if report.channels == 3 else f" in {report.channels} channels"
+    title = f"{report.size[0]}x{report.size[1]}{more}, {report.runtime} {report.precision}, {report.threads} threads"
     table = Table("stage", "mean ms", "p50", "p95", "p99", title=title)
     for name, stage in report.stages.items():
         table.add_row(name, *(f"{value:.2f}" for value in (stage.mean, stage.p50, stage.p95, stage.p99)))
@@ -116,6 +130,6 @@ def _print_benchmark(report: BenchmarkReport, protocol: str) -> None:
     STDOUT.print(f"network {report.stages['network'].p50:.2f} ms, {roof.share:.0f} % of the limit of {roof.limit_ms:.2f} ms: "
                  f"{roof.operations / 1e9:.2f} G operations at {roof.peak / 1e9:.0f} G/s, "
                  f"{roof.bytes / 1e6:.0f} MB at {roof.bandwidth / 1e9:.1f} GB/s", soft_wrap=True)
-    STDOUT.print(f"cold start to first labels {report.cold_start_s:.2f} s, peak memory {report.peak_memory_mib:.0f} MiB, "
-                 f"weights {report.weights_bytes / 1e6:.1f} MB", soft_wrap=True)
+    STDOUT.print(f"cold start to first {_made(report)} {report.cold_start_s:.2f} s, "
+                 f"peak memory {report.peak_memory_mib:.0f} MiB, weights {report.weights_bytes / 1e6:.1f} MB", soft_wrap=True)
     STDOUT.print(f"{report.machine}, {report.processors} processors, Python {report.python}, fastscnn {report.version}")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
+from fastscnn import files
+from fastscnn.cli._console import STDERR, progress_bar
 from fastscnn.errors import FastSCNNError
 
 if TYPE_CHECKING:
@@ -29,6 +31,31 @@ def load(
     from fastscnn.segmenter import Segmenter
 
     return Segmenter.load(weights, runtime, parse_size(size), threads, scales, flip, precision, streams)
+
+
+def within(budget: str, segmenter: Segmenter, frames: Iterable[tuple[int, int]], quiet: bool) -> Segmenter:
+    """The segmenter with the largest input that labels the largest of these (height, width) within the budget.
+
+    Says which on the error stream, and how good it is.
+    """
+    from fastscnn import budget as budgets
+    from fastscnn import scene
+    from fastscnn.segmenter import Segmenter
+
+    try:
+        milliseconds = float(budget.lower().removesuffix("ms"))
+    except ValueError:
+        raise FastSCNNError(f"budget: is milliseconds a frame, for example 33ms, not {budget!r}.") from None
+    frame = max(frames, key=lambda size: size[0] * size[1], default=scene.SIZE)
+    with progress_bar("measure this machine", quiet) as advance:
+        measured = budgets.measure(segmenter, frame, files.cache("budget"), advance)
+    choice = measured.largest(milliseconds)
+    known = segmenter.card.miou(choice.size)
+    accuracy = f"mIoU {known[1]:.2f} on {known[0]} by its card" if known else "its card holds no mIoU for that input"
+    runtime = segmenter.runtime
+    STDERR.print(f"input {choice.size[0]}x{choice.size[1]}: {choice.milliseconds:.1f} ms at the 95th percentile for frames of "
+                 f"{frame[0]}x{frame[1]}, {runtime.name} {runtime.precision}{measured.source()}; {accuracy}", soft_wrap=True)
+    return Segmenter(runtime, choice.size, segmenter.path)
 
 
 def parse_size(text: str | None) -> Size:

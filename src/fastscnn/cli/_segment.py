@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import json as json_
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
-from statistics import fmean, median
 from time import perf_counter
 from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
-from rich.columns import Columns
-from rich.table import Table
 
-from fastscnn import files, machine
-from fastscnn.cli._console import STDERR, STDOUT, complain, progress_bar
-from fastscnn.cli._flags import load
+from fastscnn import machine
+from fastscnn.cli import _video
+from fastscnn.cli._console import STDOUT, complain, print_stages, progress_bar
+from fastscnn.cli._flags import load, within
 from fastscnn.errors import FastSCNNError
 from fastscnn.runtimes import MOST_STREAMS
 
@@ -25,6 +24,9 @@ if TYPE_CHECKING:
     from fastscnn.inputs import Job
     from fastscnn.segmentation import Segmentation
     from fastscnn.segmenter import Segmenter
+
+    _Work = Callable[[UInt8Array], Segmentation]
+
 _SCENE = 3  # the drawn street of the first run: people, a cyclist, signs and trees stand close enough to see
 _MANY = 50  # images from which an engine that compiles the network first has the time back
 
@@ -33,51 +35,95 @@ def segment(
     paths: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="[PATH ...]")] = (),
     *,
     weights: Path | None = None,
+    thermal: Path | None = None,
     runtime: str = "auto",
     precision: str = "auto",
     size: str | None = None,
     budget: str | None = None,
     threads: int | None = None,
+    confidence: bool = False,
+    unknown: bool = False,
+    steady: bool = False,
+    camera: str | None = None,
+    fps: float = 10,
+    realtime: bool = False,
+    preview: bool = False,
+    labels: Path | None = None,
     out: Path = Path("segmented"),
     json: bool = False,
 ) -> int:
-    """Label every pixel of images: STEM.labels.png (class ids) and STEM.overlay.jpg of each, in --out.
+    """Label every pixel of images: STEM.labels.png (class ids) and STEM.overlay.jpg of each, in --out; or of videos.
 
     Without a PATH, a street scene that the package draws is labelled and compared with its exact labels.
 
     Args:
-        paths: Image files, and folders that are searched recursively.
+        paths: Image files, and folders that are searched recursively for them; or videos, whose overlays are STEM.overlay.mp4.
         weights: A .onnx or .safetensors file; the bundled weights where none is given.
+        thermal: For weights that take RGB and thermal: the thermal file of the one image; or a folder that holds a file of
+            each image's name, whatever the suffix, in the same subfolder, or anywhere if only one image and one file have
+            that name. What lies there is no PATH.
         runtime: onnx, openvino, torch, cuda, or auto: the fastest here that is, by the weights' card, as good as float32.
         precision: float32, bfloat16, float16, int8, or auto: the fastest that is, by the weights' card, as good as float32.
         size: Of the network's input, HxW or native; the weights' own where none is given.
         budget: Milliseconds a frame, such as 33ms: takes the largest input that needs no more on this machine.
         threads: To compute with; all where none is given.
-        out: Folder of the results.
-        json: Print one JSON line an image instead of tables.
+        confidence: Also write the probability of each label, as grey from 0 to 255: STEM.confidence.png.
+        unknown: Also write where nothing is seen that the weights know well, 255 there: STEM.unknown.png. There the overlay
+            keeps the image's own colours.
+        steady: Let earlier frames of a video or camera count where the picture stays the same, against flicker.
+        camera: Its number, or what the system calls it (/dev/video0), until Ctrl-C: camera.overlay.mp4. Frames that come
+            while busy are dropped.
+        fps: Frames a second of the video that images become where --out is a video.
+        realtime: Take a video at its own pace, and drop frames that come while busy.
+        preview: Show the overlays of a video or camera in a window, too; closing it ends the work.
+        labels: Folder for the class ids of each frame of a video or camera: STEM.NUMBER.labels.png.
+        out: Folder of the results; or, of one video or camera, or of images as one video, a file: .mp4, .mov or .mkv.
+        json: Print one JSON line an image or video instead of tables.
     """
     from fastscnn import inputs
-    from fastscnn.stream import ordered
 
-    jobs = inputs.find(paths, out) if paths else []
+    if budget is not None and size:
+        raise FastSCNNError("budget: chooses the size; leave --size out.")
+    clips = _video.clips(paths, camera, out, fps, realtime)
+    if clips and thermal:
+        raise FastSCNNError("thermal: goes with images, not with a video or camera.")
+    if not clips and (realtime or preview or labels or steady):
+        message = "--realtime, --preview, --labels and --steady: go with a video or camera; of images, labels are in --out."
+        raise FastSCNNError(message)
+    if clips and confidence and not labels:
+        message = "confidence: of a video or camera is written beside the class ids of each frame; give --labels DIR too."
+        raise FastSCNNError(message)
+    jobs = inputs.find(paths, out, thermal) if (paths or thermal) and not clips else []
     # Several images at a time, each on fewer threads: reading and writing files use one processor each.
-    streams = 1 if budget is not None else min(MOST_STREAMS, threads or machine.threads(), max(1, len(jobs)))
+    at_most = MOST_STREAMS if clips else min(MOST_STREAMS, max(1, len(jobs)))
+    streams = 1 if budget is not None else min(at_most, threads or machine.threads())
     compiled = weights is None or weights.suffix.lower() == ".onnx"
-    if compiled and len(jobs) < _MANY and runtime == precision == "auto":
+    if compiled and not clips and len(jobs) < _MANY and runtime == precision == "auto":
         runtime = "onnx"  # faster for few images: OpenVINO first compiles the network
     segmenter = load(weights, runtime, size, threads, precision=precision, streams=streams)
+    _check_channels(segmenter, thermal)
     if budget is not None:
-        if size:
-            raise FastSCNNError("budget: chooses the size; leave --size out.")
-        segmenter = _within(budget, segmenter, jobs, json)
+        segmenter = within(budget, segmenter, _video.sizes(clips) if clips else _readable_sizes(jobs), json)
+    if unknown:
+        segmenter.check_unknown()
+    if clips:
+        return _video.run(segmenter, clips, _video.Wish(labels, preview, steady, confidence, unknown), json)
+    work = partial(segmenter.segment, confidence=confidence, unknown=unknown)
     if not paths:
-        return _segment_scene(segmenter, out, json)
+        return _segment_scene(segmenter, work, out, json)
+    return _segment_images(segmenter, work, jobs, out, json)
+
+
+def _segment_images(segmenter: Segmenter, work: _Work, jobs: Sequence[Job], out: Path, json: bool) -> int:
+    """Labels images, several at a time; returns the exit code."""
+    from fastscnn.stream import ordered
+
     times: list[dict[str, float]] = []
     shares: list[dict[str, float]] = []
     failed: list[str] = []
     start = perf_counter()
     with progress_bar("segment", quiet=json or len(jobs) == 1) as advance:
-        lines = ordered(lambda job: _segment_file(segmenter, job), jobs, segmenter.runtime.streams)
+        lines = ordered(lambda job: _segment_file(segmenter, work, job), jobs, segmenter.runtime.streams)
         for done, (_, line) in enumerate(lines, start=1):
             if "error" in line:
                 failed.append(line["error"])
@@ -100,26 +146,16 @@ def segment(
     return 1 if failed else 0
 
 
-def _within(budget: str, segmenter: Segmenter, jobs: Sequence[Job], quiet: bool) -> Segmenter:
-    """The segmenter with the largest input that is labelled within the budget; says which, and how good it is."""
-    from fastscnn import budget as budgets
-    from fastscnn import scene
-    from fastscnn.segmenter import Segmenter
-
-    try:
-        milliseconds = float(budget.lower().removesuffix("ms"))
-    except ValueError:
-        raise FastSCNNError(f"budget: is milliseconds a frame, for example 33ms, not {budget!r}.") from None
-    frame = max(_readable_sizes(jobs), key=lambda size: size[0] * size[1], default=scene.SIZE)
-    with progress_bar("measure this machine", quiet) as advance:
-        measured = budgets.measure(segmenter, frame, files.cache("budget"), advance)
-    choice = measured.largest(milliseconds)
-    known = segmenter.card.miou(choice.size)
-    accuracy = f"mIoU {known[1]:.2f} on {known[0]} by its card" if known else "its card holds no mIoU for that input"
-    runtime = segmenter.runtime
-    STDERR.print(f"input {choice.size[0]}x{choice.size[1]}: {choice.milliseconds:.1f} ms at the 95th percentile for frames of "
-                 f"{frame[0]}x{frame[1]}, {runtime.name} {runtime.precision}{measured.source()}; {accuracy}", soft_wrap=True)
-    return Segmenter(runtime, choice.size, segmenter.path)
+def _check_channels(segmenter: Segmenter, thermal: Path | None) -> None:
+    """Refuses weights of other channels than the images will have."""
+    channels = segmenter.card.channels
+    if channels not in (3, 4):
+        raise FastSCNNError(f"{segmenter.path}: takes {channels} channels, and segment reads RGB, or RGB and thermal; "
+                            "label such images in Python, by Segmenter.segment.")
+    if channels == 4 and not thermal:
+        raise FastSCNNError(f"{segmenter.path}: takes RGB and thermal; give images, and their thermal files by --thermal.")
+    if channels == 3 and thermal:
+        raise FastSCNNError(f"{segmenter.path}: takes RGB alone; leave --thermal out, or give weights trained with thermal.")
 
 
 def _readable_sizes(jobs: Sequence[Job]) -> Iterator[tuple[int, int]]:
@@ -131,19 +167,24 @@ def _readable_sizes(jobs: Sequence[Job]) -> Iterator[tuple[int, int]]:
             yield images.size(job.image)
 
 
-def _segment_file(segmenter: Segmenter, job: Job) -> dict[str, Any]:
+def _segment_file(segmenter: Segmenter, work: _Work, job: Job) -> dict[str, Any]:
     """Labels one file and writes its results; returns what `--json` prints of it, the error where there was one."""
     from fastscnn import images
 
+    named = {"image": str(job.image)}
+    if job.more:
+        named["thermal"] = str(job.more[0])
     try:
+        if job.fault:
+            raise FastSCNNError(job.fault)
         start = perf_counter()
-        image = images.read(job.image)
+        image = images.stack(images.read(job.image), job.image, job.more)
         seconds = {"decode": perf_counter() - start}
-        segmentation = segmenter.segment(image)
-        return {"image": str(job.image), **_write_results(segmentation, image, job, seconds), **_engine(segmenter)}
+        segmentation = work(image)
+        return {**named, **_write_results(segmentation, image[:, :, :3], job, seconds), **_engine(segmenter)}
     except FastSCNNError as error:
-        message = str(error) if str(job.image) in str(error) else f"{job.image}: {error}"
-        return {"image": str(job.image), "error": message}
+        message = str(error) if str(error).startswith(f"{job.image}: ") else f"{job.image}: {error}"
+        return {**named, "error": message}
 
 
 def _engine(segmenter: Segmenter) -> dict[str, str]:
@@ -160,17 +201,25 @@ def _write_results(segmentation: Segmentation, image: UInt8Array, job: Job, seco
     after_overlay = perf_counter()
     segmentation.save_labels(labels)
     images.write(overlay, drawn)
+    more: dict[str, Any] = {}
+    if segmentation.confidence is not None:
+        segmentation.save_confidence(path := job.beside(".confidence.png"))
+        more["confidence"] = str(path)
+    if segmentation.unknown is not None:
+        segmentation.save_unknown(path := job.beside(".unknown.png"))
+        more |= {"unknown": str(path), "unknown_share": round(100 * float(segmentation.unknown.mean()), 3)}
     seconds = {**seconds, **segmentation.seconds, "overlay": after_overlay - start, "write": perf_counter() - after_overlay}
     return {
         "labels": str(labels),
         "overlay": str(overlay),
+        **more,
         "size": list(segmentation.labels.shape),
         "share": {name: round(share, 3) for name, share in segmentation.shares().items()},
         "milliseconds": {stage: round(1e3 * value, 3) for stage, value in seconds.items()},
     }
 
 
-def _segment_scene(segmenter: Segmenter, out: Path, json: bool) -> int:
+def _segment_scene(segmenter: Segmenter, work: _Work, out: Path, json: bool) -> int:
     """The first run: labels the drawn scene and says how right the labels are."""
     from fastscnn import images, inputs, scene
     from fastscnn.metrics import Confusion
@@ -178,7 +227,7 @@ def _segment_scene(segmenter: Segmenter, out: Path, json: bool) -> int:
     drawn = scene.draw(seed=_SCENE)
     job = inputs.Job(out / "scene.png", out / "scene")
     images.write(job.image, drawn.image)
-    segmentation = segmenter.segment(drawn.image)
+    segmentation = work(drawn.image)
     line = {"image": str(job.image), **_write_results(segmentation, drawn.image, job, {}), **_engine(segmenter)}
     if segmenter.card.label_set.names == scene.CLASSES:
         confusion = Confusion(len(scene.CLASSES))
@@ -198,11 +247,5 @@ def _segment_scene(segmenter: Segmenter, out: Path, json: bool) -> int:
 def _print_summary(segmenter: Segmenter, times: list[dict[str, float]], shares: list[dict[str, float]], out: Path) -> None:
     """Median time of each stage and mean share of each class over the images labelled."""
     runtime = segmenter.runtime
-    table = Table("stage", "ms", title=f"{runtime.name} {runtime.precision}, {runtime.threads} threads")
-    for stage in times[0]:
-        table.add_row(stage, f"{median(frame[stage] for frame in times):.1f}")
-    classes = Table("class", "share %")
-    for name in sorted(shares[0], key=lambda name: -fmean(image[name] for image in shares)):
-        classes.add_row(name, f"{fmean(image[name] for image in shares):.2f}")
-    STDOUT.print(Columns([table, classes]))
+    print_stages(f"{runtime.name} {runtime.precision}, {runtime.threads} threads", times, shares)
     STDOUT.print(f"{len(times)} labelled; results in {out}", soft_wrap=True)
