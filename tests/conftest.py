@@ -21,7 +21,10 @@ _COLOURS = ("red", "green", "blue")
 WriteOnnx = Callable[..., Path]
 
 if find_spec("torch") is None:  # the core is tested without the training extra, too
-    _LEARN = ("model", "loss", "checkpoint", "train", "train_cli", "export", "quantize", "stem", "cuda", "foreign")
+    _LEARN = (
+        "model", "loss", "checkpoint", "classify", "distributed", "train", "train_cli", "export",
+        "quantize", "stem", "cuda", "foreign", "thermal",
+    )
     collect_ignore = [f"test_{name}.py" for name in _LEARN]
 
 

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import copy
+import json
 import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from conftest import WriteOnnx
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from fastscnn import images
+from fastscnn import Segmenter, cli, datasets, images
 from fastscnn.cityscapes import AVERAGE_SIZES, SIZE, Scores, mean, submission_name, write_submission
+from fastscnn.datasets import cityscapes as official_labels
 from fastscnn.errors import FastSCNNError
 from fastscnn.labels import LabelSet
 
@@ -445,3 +448,132 @@ def test_scores_and_submission(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert cli.main([*words, "--submit", str(out)]) == 1  # never over another one's
     assert cli.main(["evaluate", "--data", f"cityscapes:{root}", "--split", "val", "--submit", str(out)]) == 1
     assert "takes weights and images of Cityscapes' 19 classes" in capsys.readouterr().err
+
+
+SHAPE = (96, 128)
+
+
+def knowing(path: Path, write_onnx: WriteOnnx) -> Path:
+    """A network of one convolution that gives every eighth pixel the class whose colour is nearest."""
+    onnx = pytest.importorskip("onnx")
+    colours = np.array(official_labels.LABELS.colours, np.float32) / 16  # |x - c|^2 is least where 2 c x - |c|^2 is largest
+    model = onnx.load(write_onnx(path, classes=official_labels.LABELS.names))
+    del model.graph.initializer[:]
+    for name, values in (("weight", 2 * colours[:, :, None, None] / 16), ("bias", -(colours**2).sum(axis=1))):
+        model.graph.initializer.append(onnx.numpy_helper.from_array(values, name))
+    next(node for node in model.graph.node if node.op_type == "Conv").input.append("bias")
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+@pytest.fixture
+def instances(script: Any, tmp_path: Path, write_onnx: WriteOnnx) -> tuple[Path, list[str]]:
+    """Cityscapes in its official layout, two cities with two images each and all their files, and the words that score it."""
+    rng = np.random.default_rng(5)
+    for number, city in enumerate(("ulm", "ulm", "bonn", "bonn")):
+        labels, ids, values = draw(rng, script, SHAPE, alone=number == 1)
+        stem = f"{city}/{city}_{number:06}_000019"
+        images.write(tmp_path / f"leftImg8bit/val/{stem}_leftImg8bit.png",
+                     np.array(official_labels.LABELS.colours, np.uint8)[labels])
+        images.write(tmp_path / f"gtFine/val/{stem}_gtFine_labelIds.png", ids)
+        Image.fromarray(values).save(tmp_path / f"gtFine/val/{stem}_gtFine_instanceIds.png")
+    weights = knowing(tmp_path / "knowing.onnx", write_onnx)
+    words = ["evaluate", "--data", f"cityscapes:{tmp_path}", "--split", "val", "--size", "native", "--runtime", "onnx"]
+    return tmp_path, [*words, "--weights", str(weights), "--json", str(tmp_path / "scores.json")]
+
+
+def test_instance_scores_are_the_official_ones(
+    script: Any, monkeypatch: pytest.MonkeyPatch, instances: tuple[Path, list[str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    root, words = instances
+    assert cli.main(words) == 0
+    shown = capsys.readouterr().out
+    scores = json.loads((root / "scores.json").read_text())
+    raw = np.array([np.flatnonzero(official_labels.LABELS.train_ids() == train)[0] for train in range(19)], np.uint8)
+    segmenter = Segmenter.load(root / "knowing.onnx", "onnx", size="native")
+    truth = sorted(root.glob("gtFine/val/*/*_labelIds.png"))
+    predicted = []
+    for file in truth:
+        frame = file.name.removesuffix("_gtFine_labelIds.png")
+        image = images.read(root / "leftImg8bit/val" / file.parent.name / f"{frame}_leftImg8bit.png")
+        predicted.append(root / f"{frame}_predicted.png")
+        images.write(predicted[-1], raw[segmenter.segment(image).labels])
+    theirs = official(script, monkeypatch, predicted, truth)
+    for ours, table, ours_mean, its_mean in (
+        ("iou", "classScores", "miou", "averageScoreClasses"),
+        ("category_iou", "categoryScores", "category_miou", "averageScoreCategories"),
+        ("class_iiou", "classInstScores", "class_miiou", "averageScoreInstClasses"),
+        ("category_iiou", "categoryInstScores", "category_miiou", "averageScoreInstCategories"),
+    ):
+        known = {name: score for name, score in scores[ours].items() if score is not None}
+        assert known == pytest.approx({name: 100 * score for name, score in theirs[table].items() if not math.isnan(score)},
+                                      abs=1e-6)
+        assert scores[ours_mean] == pytest.approx(100 * theirs[its_mean], abs=1e-6)
+        assert 5 < scores[ours_mean] < 95, "labels that are neither all right nor all wrong"
+        assert f"{scores[ours_mean]:.2f}" in shown
+    assert "iIoU %" in shown
+    assert "left out" not in shown
+
+
+def test_without_instance_files_iiou_is_left_out(
+    instances: tuple[Path, list[str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    root, words = instances
+    for file in root.glob("gtFine/val/*/*_instanceIds.png"):
+        file.unlink()
+    assert cli.main(words) == 0
+    shown = capsys.readouterr().out
+    assert "iIoU is left out: there are no instance files, such as " in shown
+    assert "bonn_000002_000019_gtFine_instanceIds.png" in shown
+    assert "iIoU %" not in shown
+    scores = json.loads((root / "scores.json").read_text())
+    assert "category_miou" in scores
+    assert not [name for name in scores if "iiou" in name]
+
+
+def too_small(file: Path) -> None:
+    Image.fromarray(np.zeros((SHAPE[0] - 1, SHAPE[1]), np.uint16)).save(file)
+
+
+def eight_bits(file: Path) -> None:
+    Image.fromarray(np.zeros(SHAPE, np.uint8)).save(file)
+
+
+def truncated(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:-200])
+
+
+def of_a_road(file: Path) -> None:
+    Image.fromarray(np.full(SHAPE, 7001, np.uint16)).save(file)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (Path.unlink, "is missing, where other instance files are there and iIoU needs all of them; it belongs to "
+                      "gtFine_trainvaltest.zip of cityscapes-dataset.com/downloads."),
+        (too_small, "Instances are (95, 128), true labels (96, 128)"),
+        (eight_bits, "has the mode L where one channel of 16 bits was expected"),
+        (truncated, "is truncated or broken"),
+        (of_a_road, "The instance 7001 is of the label id 7, which is no class that has instances."),
+    ],
+)  # fmt: skip
+def test_instance_files_that_are_wrong(
+    instances: tuple[Path, list[str]], capsys: pytest.CaptureFixture[str], spoil: Any, message: str
+) -> None:
+    root, words = instances
+    file = root / "gtFine/val/bonn/bonn_000003_000019_gtFine_instanceIds.png"
+    spoil(file)
+    assert cli.main(words) == 1
+    error = capsys.readouterr().err
+    assert str(file) in error
+    assert message in error
+    assert not (root / "scores.json").exists()
+
+
+def test_coarse_labels_have_no_instances(instances: tuple[Path, list[str]]) -> None:
+    root, _ = instances
+    fine = datasets.load(f"cityscapes:{root}").pairs("val")
+    assert [pair.instances for pair in fine] == sorted(root.glob("gtFine/val/*/*_instanceIds.png"))
+    coarse = datasets.load(f"cityscapes-coarse:{root}")
+    assert coarse.pair("val", fine[0].image).instances is None

@@ -12,11 +12,13 @@ import torch
 from torchmetrics.classification import MulticlassAccuracy, MulticlassJaccardIndex
 
 from fastscnn import Segmenter, datasets, images
-from fastscnn.datasets import DatasetSpec
+from fastscnn.arrays import UInt8Array
+from fastscnn.datasets import DatasetSpec, Pair
 from fastscnn.errors import FastSCNNError
 from fastscnn.evaluate import evaluate
 from fastscnn.metrics import Confusion
 from fastscnn.scene import Scene
+from fastscnn.segmentation import Segmentation
 from fastscnn.segmenter import Size
 
 TOML = '''
@@ -64,6 +66,23 @@ def test_all_right(tmp_path: Path, tiny: Segmenter, tiny_onnx: Path, stripes: Sc
         "weights_sha256": hashlib.sha256(tiny_onnx.read_bytes()).hexdigest(),
         "confusion": [[8192, 0, 0], [0, 8192, 0], [0, 0, 8192]],
     }
+
+
+@pytest.mark.parametrize("confidence", [False, True])
+def test_an_observer_sees_what_is_scored(tmp_path: Path, tiny: Segmenter, confidence: bool) -> None:
+    spec = dataset(tmp_path)
+    confusion, seen = Confusion(3), []
+
+    def observe(image: UInt8Array, result: Segmentation, truth: UInt8Array, pair: Pair) -> None:
+        confusion.add(result.labels, truth)
+        assert (result.confidence is None) == (not confidence)
+        np.testing.assert_array_equal(image, spec.read(pair)[0])
+        np.testing.assert_array_equal(truth, spec.read(pair)[1])
+        seen.append(pair)
+
+    report = evaluate(tiny, spec, spec.pairs("test")[::-1], observers=[observe, observe], confidence=confidence)
+    assert seen == [pair for pair in spec.pairs("test")[::-1] for _ in range(2)]
+    np.testing.assert_array_equal(confusion.matrix, 2 * report.confusion.matrix)
 
 
 @pytest.mark.parametrize("size", [None, "native", (80, 40)])

@@ -6,6 +6,7 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -413,17 +414,20 @@ def test_a_folder_may_be_called_with_a_question_mark(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "tree", "train_on", "score_on"),
+    ("recipe", "name", "tree", "train_on", "score_on"),
     [
-        ("cityscapes", "city", "train", "val"),
-        ("eventscape", "scape", "train", "val"),
-        ("pst900", "pst", "train", "test"),
-        ("pst900-rgbt", "pst", "train", "test"),
+        ("paper", "cityscapes", "city", "train", "val"),
+        ("mmseg", "cityscapes", "city", "train", "val"),
+        ("cityscapes-coarse", "cityscapes-coarse", "city", "train+train_extra", "val"),
+        ("eventscape", "eventscape", "scape", "train", "val"),
+        ("pst900", "pst900", "pst", "train", "test"),
+        ("pst900-rgbt", "pst900-rgbt", "pst", "train", "test"),
     ],
 )
 def test_training_and_scoring(
-    request: pytest.FixtureRequest, tmp_path: Path, name: str, tree: str, train_on: str, score_on: str
+    request: pytest.FixtureRequest, tmp_path: Path, recipe: str, name: str, tree: str, train_on: str, score_on: str
 ) -> None:
+    """Two steps of each recipe on its dataset, with patches and batches that a test has the time for."""
     pytest.importorskip("torch")
     import dataclasses
 
@@ -433,10 +437,40 @@ def test_training_and_scoring(
     from fastscnn.recipes import named
 
     spec = datasets.load(f"{name}:{request.getfixturevalue(tree)}")
-    recipe = dataclasses.replace(named("debug"), iterations=2, crop=(64, 64), size=(64, 96))
-    card = train(recipe, spec, tmp_path / "out", split=train_on, validation=None)
-    assert card.channels == spec.channels
+    small = dataclasses.replace(named(recipe), iterations=2, batch=2, crop=(64, 64), size=(64, 96))
+    card = train(small, spec, tmp_path / "out", split=train_on, validation=None)
+    assert (card.channels, card.variant) == (spec.channels, small.variant)
     segmenter = Segmenter.load(tmp_path / "out" / "last.safetensors", "torch")
     report = evaluate(segmenter, spec, spec.pairs(score_on))
     assert report.images == len(spec.pairs(score_on))
     assert report.confusion.matrix.sum() > 0
+
+
+def test_coarse_labels_first_then_fine_ones(city: Path, tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    import dataclasses
+
+    from fastscnn.learn import checkpoint
+    from fastscnn.learn.train import train
+    from fastscnn.recipes import named
+
+    small: dict[str, Any] = {"iterations": 1, "batch": 2, "crop": (64, 64), "size": (64, 96)}
+    coarse = datasets.load(f"cityscapes-coarse:{city}")
+    recipe = dataclasses.replace(named("cityscapes-coarse"), **small)
+    train(recipe, coarse, tmp_path / "coarse", split="train_extra", validation=None)
+    first = tmp_path / "coarse" / "last.safetensors"
+    notes: list[str] = []
+    fine = dataclasses.replace(named("paper"), **small, lr=0.0)
+    train(fine, datasets.load(f"cityscapes:{city}"), tmp_path / "fine", validation=None, init=first, tell=notes.append)
+    before, after = (checkpoint.load(path)[0].state_dict() for path in (first, tmp_path / "fine" / "last.safetensors"))
+    assert (before["classifier.3.weight"] == after["classifier.3.weight"]).all()  # the classes are the same: all is kept
+    assert not notes
+
+
+def test_class_weights_of_another_number_of_classes_are_refused(city: Path, tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    from fastscnn.learn.train import train
+    from fastscnn.recipes import named
+
+    with pytest.raises(FastSCNNError, match="class_weights: 5 are given, but the data have 19 classes"):
+        train(named("pst900"), datasets.load(f"cityscapes:{city}"), tmp_path / "out", validation=None)

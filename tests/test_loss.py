@@ -160,7 +160,7 @@ def hardest(values: Tensor, targets: Tensor, share: float, weights: Tensor | Non
 def test_hard_pixels_are_the_hardest_share(weights: Tensor | None, share: float) -> None:
     logits, labels = example((2, 3), (10, 15))
     values, targets = points(logits, labels)
-    loss = pixel_loss(values, targets, losing(), weights, share)
+    loss = pixel_loss(values, targets, losing(hard_pixels=share), weights, hard=True)
     expected = hardest(values, targets, share, weights)
     torch.testing.assert_close(loss, expected, atol=1e-5, rtol=1e-5)
     gradients = [torch.autograd.grad(value, logits, retain_graph=True)[0] for value in (loss, expected)]
@@ -177,7 +177,31 @@ def test_hard_pixels_are_of_the_main_head_only(weights: Tensor | None) -> None:
     torch.testing.assert_close(loss, expected, atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("changes", [{"hard_pixels": 0.2}, {"loss": "sigmoid"}, {"lovasz": 1.0}, {"label_smoothing": 0.1}])
+def doubtful(values: Tensor, targets: Tensor, threshold: float, weights: Tensor | None) -> Tensor:
+    """Cross-entropy of what PST900's authors keep: the rest ignored, as torch averages it. Sorting, as theirs does."""
+    chances = values.softmax(1).gather(1, targets.where(targets < 255, 0)[:, None])[:, 0]
+    counted = sorted(chances[targets < 255].tolist())
+    kept = targets.where(chances <= max(threshold, counted[255]), 255) if len(counted) > 256 else targets
+    return F.cross_entropy(values, kept, weights, ignore_index=255)
+
+
+@BOTH
+@pytest.mark.parametrize("threshold", [0.05, 0.3, 0.7])
+@pytest.mark.parametrize("full", [(10, 15), (30, 40)])  # with fewer pixels than are always taken, and with more
+def test_hard_pixels_are_those_in_doubt(weights: Tensor | None, threshold: float, full: tuple[int, int]) -> None:
+    logits, labels = example((2, 3), full)
+    values, targets = points(logits, labels)
+    loss = pixel_loss(values, targets, losing(hard_probability=threshold), weights, hard=True)
+    expected = doubtful(values, targets, threshold, weights)
+    torch.testing.assert_close(loss, expected, atol=1e-5, rtol=1e-5)
+    gradients = [torch.autograd.grad(value, logits, retain_graph=True)[0] for value in (loss, expected)]
+    torch.testing.assert_close(gradients[0], gradients[1], atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"hard_pixels": 0.2}, {"hard_probability": 0.7}, {"loss": "sigmoid"}, {"lovasz": 1.0}, {"label_smoothing": 0.1}],
+)
 def test_no_loss_learns_from_ignored_pixels(changes: dict[str, Any]) -> None:
     logits, labels = example((8, 12), (64, 96), ignored=1.1)
     loss = training_loss(TrainingLogits(logits, logits, logits), labels, losing(**changes), None, (0, 0))
@@ -200,7 +224,7 @@ def test_label_smoothing_is_torchs(weights: Tensor | None, share: float) -> None
         order = each.argsort(descending=True)[: round(share * int((targets != 255).sum()))]
         factors = torch.ones(5) if weights is None else weights
         expected = each[order].sum() / factors[targets.flatten()[order]].sum()
-        got = pixel_loss(values, targets, recipe, weights, share)
+        got = pixel_loss(values, targets, replace(recipe, hard_pixels=share), weights, hard=True)
     torch.testing.assert_close(got, expected, atol=1e-5, rtol=1e-5)
 
 

@@ -22,7 +22,8 @@ def test_the_papers_numbers() -> None:
     assert paper.channel_noise > 0
     ours = {"loss_stride": 1, "auxiliary_stride": 1, "ema": 0.0, "contrast": 1.0, "gamma": 1.0, "width": 1.0, "branches": False,
             "norm_momentum": 0.1, "optimiser": "sgd", "min_lr": 0.0, "warmup": 0, "decayed": "dense", "loss": "softmax",
-            "hard_pixels": 1.0, "distillation": 0.0, "label_smoothing": 0.0, "lovasz": 0.0, "cat_max_ratio": 1.0,
+            "hard_pixels": 1.0,
+            "hard_probability": 1.0, "distillation": 0.0, "label_smoothing": 0.0, "lovasz": 0.0, "cat_max_ratio": 1.0,
             "balanced_crops": 0.0, "classmix": 0.0, "paste": 0.0, "colour": "tone"}
     assert {field: getattr(paper, field) for field in ours} == ours  # not in the paper, so switched off
 
@@ -35,6 +36,33 @@ def test_mmsegmentations_numbers() -> None:
               "loss": "sigmoid", "auxiliary": 0.4, "crop": (512, 1024), "scale": (0.5, 2.0), "flip": 0.5,
               "cat_max_ratio": 0.75, "colour": "mmseg", "class_weights": "none", "loss_stride": 1, "auxiliary_stride": 1}
     assert {field: getattr(mmseg, field) for field in stated} == stated
+
+
+@pytest.mark.parametrize("name", ["pst900", "pst900-rgbt"])
+def test_pst900s_numbers(name: str) -> None:
+    """pstnet/code/FastSCNN/train.py, data_loader/penn_dataset.py and utils_fscnn/loss.py of the authors' repository."""
+    recipe = recipes.named(name)
+    stated = {"variant": "tramac", "batch": 12, "epochs": 300, "optimiser": "sgd", "lr": 0.01, "momentum": 0.9, "power": 0.9,
+              "min_lr": 0.0, "weight_decay": 1e-4, "decayed": "all", "auxiliary": 0.0, "dropout": 0.1, "loss": "softmax",
+              "class_weights": (1.4543, 43.8739, 34.2410, 47.3663, 27.4869), "hard_probability": 0.7, "size": (360, 640),
+              "crop": (360, 640), "scale": (1.0, 1.0), "flip": 0.0, "brightness": 0.0, "contrast": 1.0, "channel_noise": 0.0}
+    assert {field: getattr(recipe, field) for field in stated} == stated
+
+
+def test_recipes_that_are_the_papers_but_for_their_data() -> None:
+    paper = recipes.named("paper")
+    coarse, eventscape = recipes.named("cityscapes-coarse"), recipes.named("eventscape")
+    own = ("name", "source", "epochs", "validate_every", "crop")
+    for recipe in (coarse, eventscape):
+        same = [field.name for field in fields(paper) if field.name not in own]
+        assert {name: getattr(recipe, name) for name in same} == {name: getattr(paper, name) for name in same}
+    assert coarse.crop == (1024, 2048)
+    assert eventscape.crop == (256, 512)
+
+
+def test_hard_pixels_are_chosen_in_one_way() -> None:
+    with pytest.raises(FastSCNNError, match="hard_pixels: and hard_probability are two ways"):
+        replace(recipes.named("pst900"), hard_pixels=0.5)
 
 
 def test_names() -> None:
@@ -89,6 +117,10 @@ def test_the_nearest_spelling(word: str, meant: str) -> None:
         ("weight_decay", -1e-5),
         ("auxiliary", -0.4),
         ("class_weights", "Log"),
+        ("class_weights", (1.0, 0.0)),
+        ("class_weights", (1.0, inf)),
+        ("hard_probability", 0.0),
+        ("hard_probability", nan),
         ("loss_stride", 0),
         ("auxiliary_stride", 0),
         ("ema", 1.5),
@@ -144,8 +176,8 @@ def test_limits_are_allowed(field: str, value: Any) -> None:
     assert getattr(replace(recipes.named("debug"), **{field: value}), field) == value
 
 
-@pytest.mark.parametrize("changes", [{"hard_pixels": 0.5}, {"label_smoothing": 0.1}])
+@pytest.mark.parametrize("changes", [{"hard_pixels": 0.5}, {"hard_probability": 0.7}, {"label_smoothing": 0.1}])
 def test_what_acts_on_softmax_alone_is_refused_beside_sigmoid(changes: dict[str, Any]) -> None:
     replace(recipes.named("debug"), **changes)
-    with pytest.raises(FastSCNNError, match="loss: hard_pixels and label_smoothing act on softmax alone"):
+    with pytest.raises(FastSCNNError, match="loss: hard_pixels, hard_probability and label_smoothing act on softmax alone"):
         replace(recipes.named("debug"), loss="sigmoid", **changes)

@@ -36,7 +36,7 @@ from fastscnn.learn.initial import initial, teachers
 from fastscnn.learn.loader import Batch, Loader
 from fastscnn.learn.loop import Progress, _average, _learning_rate, step
 from fastscnn.learn.loss import training_loss
-from fastscnn.learn.model import FastSCNN, TrainingLogits
+from fastscnn.learn.model import Backbone, FastSCNN, TrainingLogits
 from fastscnn.learn.run import Run as Folder
 from fastscnn.learn.run import State
 from fastscnn.learn.train import LabelLoss, _class_weights, _Labelling, train
@@ -102,7 +102,7 @@ def assert_same_run(one: Path, other: Path) -> None:
 
 
 def test_a_run(uninterrupted: Path, tiny_dataset: Path) -> None:
-    assert sorted(content(uninterrupted)) == sorted([*KEPT, "resume.safetensors", "run.json"])
+    assert sorted(content(uninterrupted)) == sorted([*KEPT, "report.html", "resume.safetensors", "run.json"])
     log = lines(uninterrupted)
     assert [line["step"] for line in log] == [3, 4]
     assert all(line["loss"] > 0 and 0 <= line["validation"]["miou"] <= 100 for line in log)
@@ -161,11 +161,16 @@ def test_interrupted_and_resumed_equals_uninterrupted(
 def test_killed_while_saving_and_resumed_equals_uninterrupted(
     run: Run, uninterrupted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All but the state of step 3 is written: the log and the weights are ahead of it."""
+    """All but the state of step 3 is written: the log and the weights are ahead of it, which was saved before they were."""
     run(pause_after=1)
+    save = Folder.save_state
+    calls: list[Folder] = []
 
-    def kill(*_: object) -> None:
-        raise SystemExit
+    def kill(folder: Folder) -> None:
+        calls.append(folder)
+        if len(calls) == 2:
+            raise SystemExit
+        save(folder)
 
     with monkeypatch.context() as patch:
         patch.setattr(Folder, "save_state", kill)
@@ -216,6 +221,37 @@ def test_without_validation_the_last_weights_are_the_best(run: Run, tmp_path: Pa
     out = content(tmp_path / "out")
     assert out["last.safetensors"] == out["best.safetensors"]
     assert [line["validation"] for line in lines(tmp_path / "out")] == [None, None]
+
+
+def test_a_stop_within_a_validation_costs_the_validation_alone(
+    run: Run, uninterrupted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a kill that does not wait for the validation to end."""
+    validate = _Labelling.validate
+    for steps, whole in ((3, []), (4, [True])):  # in the middle, and at the end
+
+        def some(task: _Labelling, average: Backbone, whole: list[bool] = whole) -> dict[str, Any] | None:
+            if whole:
+                whole.pop()
+                return validate(task, average)
+            raise RuntimeError("killed")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(_Labelling, "validate", some)
+            with pytest.raises(RuntimeError, match="killed"):
+                run(out=tmp_path / str(steps))
+        kept = checkpoint.load_tensors(tmp_path / str(steps) / "resume.safetensors")[1]
+        assert json.loads(kept["step"]) == steps
+        run(out=tmp_path / str(steps), resume=True)
+        assert_same_run(tmp_path / str(steps), uninterrupted)
+
+
+def test_what_is_only_looked_at_comes_last(run: Run, uninterrupted: Path, tmp_path: Path) -> None:
+    run(pause_after=1)
+    (tmp_path / "out" / "run.json").write_text("{")
+    run(resume=True)
+    assert_same_run(tmp_path / "out", uninterrupted)
+    assert (tmp_path / "out" / "report.html").is_file()
 
 
 def test_the_best_weights_stay_when_later_ones_are_worse(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -369,7 +405,7 @@ def test_faulty_data_is_refused_before_the_first_step(own_dataset: Path, tmp_pat
 
 def test_an_out_that_is_a_file_is_refused(run: Run, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(FastSCNNError, match=r"file/run\.json: cannot be written"):
+    with pytest.raises(FastSCNNError, match=r"file/report\.html: cannot be read \(Not a directory\); take another folder"):
         run(out=tmp_path / "file")
 
 
@@ -484,7 +520,7 @@ def test_norm_momentum_reaches_every_batch_norm() -> None:
 
 def test_class_weights() -> None:
     pixels = {"train": (900, 50, 0), "val": (0, 50, 0)}
-    report = CheckReport((), {}, pixels, {}, {}, "")
+    report = CheckReport((), {}, pixels, {}, {}, {}, "")
     weights = _class_weights(replace(DEBUG, class_weights="log"), report, "train+val", CPU)
     expected = [1 / math.log(1.1 + share) for share in (0.9, 0.1, 0.0)]
     assert isinstance(weights, Tensor)
@@ -535,6 +571,7 @@ def test_the_precision_is_the_recipes(run: Run, monkeypatch: pytest.MonkeyPatch,
 
 MEANS: list[dict[str, Any]] = [
     {"optimiser": "adamw", "lr": 0.003, "warmup": 2},
+    {"hard_probability": 0.3, "class_weights": (1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0, 11.0)},
     {"branches": True, "classmix": 0.5, "distillation": 1.0, "optimiser": "adamw", "lr": 0.003},
     {"branches": True, "balanced_crops": 0.5, "paste": 0.5, "lovasz": 0.5, "hard_pixels": 0.5, "label_smoothing": 0.1},
 ]

@@ -8,10 +8,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from fastscnn import files
+from fastscnn.arrays import UInt8Array
 from fastscnn.datasets import DatasetSpec, Pair
 from fastscnn.errors import FastSCNNError
 from fastscnn.metrics import Confusion
+from fastscnn.segmentation import Segmentation
 from fastscnn.segmenter import Segmenter
+
+Observer = Callable[[UInt8Array, Segmentation, UInt8Array, Pair], None]
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,8 @@ def evaluate(
     spec: DatasetSpec,
     pairs: Sequence[Pair],
     progress: Callable[[int, int], None] | None = None,
+    observers: Sequence[Observer] = (),
+    confidence: bool = False,
 ) -> Report:
     """Scores of a segmenter on labelled images, each at its label file's own size.
 
@@ -72,6 +78,9 @@ def evaluate(
         spec: the dataset, with the same classes in the same order.
         pairs: its images and labels.
         progress: called with (done, all) after each image.
+        observers: called with each image itself, uint8 [H, W, channels], its segmentation, its true labels, uint8 [H, W] of
+            train ids, and its pair, in the order of `pairs`: for scores and pictures beside the report, in one pass.
+        confidence: whether the segmentations hold it.
 
     Raises:
         FastSCNNError: other classes than the weights', a broken file, or an image and labels that differ in size.
@@ -84,7 +93,10 @@ def evaluate(
     confusion = Confusion(len(names))
     for done, pair in enumerate(pairs, start=1):
         image, truth = spec.read(pair)
-        confusion.add(segmenter.segment(image).labels, truth)
+        result = segmenter.segment(image, confidence=confidence)
+        confusion.add(result.labels, truth)
+        for observe in observers:
+            observe(image, result, truth, pair)
         if progress:
             progress(done, len(pairs))
     size = segmenter.size if isinstance(segmenter.size, str) else f"{segmenter.size[0]}x{segmenter.size[1]}"

@@ -19,6 +19,8 @@ class Recipe:
     """Name of the recipe, kept in the card."""
     source: str
     """Where its numbers come from."""
+    task: Literal["segmentation", "classification"] = "segmentation"
+    """A class for each pixel, or one for each image (ImageNet)."""
 
     variant: Literal["paper", "mmseg", "tramac", "paddleseg"] = "paper"
     """Layout of the network: the paper's, or that of another implementation."""
@@ -31,10 +33,11 @@ class Recipe:
     norm_momentum: float = 0.1
     """Share of each batch in the running statistics of batch norm."""
     size: tuple[int, int] | None = None
-    """Input (height, width) in use and in validation; none: that of the first training image."""
+    """Input (height, width) in use and in validation; none: that of the first training image. In classification, where both
+    are the same, it is what the shorter side of an image becomes before crop is cut out of its middle."""
 
     batch: int = 12
-    """Images a step."""
+    """Images a step, those of all processes together."""
     epochs: int = 1000
     """Passes over the training images."""
     iterations: int | None = None
@@ -60,14 +63,16 @@ class Recipe:
     """Cross-entropy over the classes, or the mean over the classes of each one's binary cross-entropy."""
     auxiliary: float = 0.4
     """Weight of each auxiliary loss; 0 trains without those heads."""
-    class_weights: Literal["none", "log"] = "none"
-    """log: weight 1 / ln(1.1 + share of the class among the pixels)."""
+    class_weights: Literal["none", "log"] | tuple[float, ...] = "none"
+    """log: weight 1 / ln(1.1 + share of the class among the pixels); or a weight for each class."""
     loss_stride: int = 1
     """The loss takes every n-th pixel each way, from a random first one: unbiased, n * n times cheaper."""
     auxiliary_stride: int = 1
     """The same for the auxiliary losses."""
     hard_pixels: float = 1.0
     """Share of the pixels, those with the highest loss, that the main cross-entropy takes (OHEM)."""
+    hard_probability: float = 1.0
+    """The main cross-entropy takes the pixels whose class has at most this probability, and 256 a batch at least (OHEM)."""
     distillation: float = 0.0
     """Weight of the Kullback-Leibler divergence from the teacher's probabilities; needs --teacher."""
     label_smoothing: float = 0.0
@@ -110,15 +115,22 @@ class Recipe:
     """Seed of initialisation, order and augmentation."""
 
     def __post_init__(self) -> None:
-        for field in ("variant", "optimiser", "decayed", "loss", "class_weights", "colour", "precision"):
+        if isinstance(self.class_weights, str) and self.class_weights not in ("none", "log"):
+            raise FastSCNNError(f"class_weights: {unknown('choice', self.class_weights, ('none', 'log'))}")
+        for field in ("task", "variant", "optimiser", "decayed", "loss", "colour", "precision"):
             if getattr(self, field) not in (choices := get_args(get_type_hints(Recipe)[field])):
                 raise FastSCNNError(f"{field}: {unknown('choice', getattr(self, field), choices)}")
         if self.batch < 2:
             raise FastSCNNError("batch: must be at least 2, since pooling to one pixel leaves batch norm a single value at 1.")
         if min(*self.crop, *(self.size or ())) < MIN_SIDE:
             raise FastSCNNError(f"crop and size: must have at least {MIN_SIDE} pixels a side, not {self.crop}, {self.size}.")
-        if self.loss == "sigmoid" and (self.hard_pixels < 1 or self.label_smoothing):
-            raise FastSCNNError("loss: hard_pixels and label_smoothing act on softmax alone; leave them out, or sigmoid.")
+        if self.loss == "sigmoid" and (min(self.hard_pixels, self.hard_probability) < 1 or self.label_smoothing):
+            ours = "hard_pixels, hard_probability and label_smoothing"
+            raise FastSCNNError(f"loss: {ours} act on softmax alone; leave them out, or sigmoid.")
+        if max(self.hard_pixels, self.hard_probability) < 1:
+            raise FastSCNNError("hard_pixels: and hard_probability are two ways to choose the same pixels; take one.")
+        if not isinstance(self.class_weights, str) and not all(0 < weight < inf for weight in self.class_weights):
+            raise FastSCNNError(f"class_weights: must be over 0, not {list(self.class_weights)}.")
         if self.optimiser == "adamw" and self.momentum >= 1:
             raise FastSCNNError(f"momentum: must lie under 1 with adamw, not {self.momentum}.")
         if not (0 < self.scale[0] <= self.scale[1] < inf):
@@ -137,7 +149,7 @@ _BOUNDS = {
     **dict.fromkeys(("contrast", "gamma"), (1, inf)),  # largest factors, whose inverses are the smallest
     **dict.fromkeys(("dropout", "norm_momentum", "label_smoothing", "ema", "channel_noise"), (0, 1)),
     **dict.fromkeys(("flip", "balanced_crops", "classmix", "paste"), (0, 1)),  # chances
-    **dict.fromkeys(("hard_pixels", "cat_max_ratio"), (0.01, 1)),
+    **dict.fromkeys(("hard_pixels", "hard_probability", "cat_max_ratio"), (0.01, 1)),
     "width": (0.25, 8),
     "seed": (0, (1 << 31) - 1),
 }
@@ -158,12 +170,40 @@ _CAMVID_QUICK = Recipe(
     channel_noise=0.15,
 )
 
+_PAPER = Recipe(
+    name="paper",
+    source="Poudel et al. 2019, section 4.1; the amounts of colour noise and brightness are not stated there",
+    brightness=32,
+    channel_noise=0.1,
+)
+
+_PST900 = Recipe(
+    name="pst900",
+    source="the Fast-SCNN of PST900's authors, pstnet/code/FastSCNN: Tramac's network, whole frames, no augmentation",
+    variant="tramac",
+    size=(360, 640),
+    epochs=300,
+    lr=0.01,
+    weight_decay=1e-4,
+    decayed="all",
+    auxiliary=0.0,
+    class_weights=(1.4543, 43.8739, 34.2410, 47.3663, 27.4869),
+    hard_probability=0.7,
+    crop=(360, 640),
+    scale=(1.0, 1.0),
+    flip=0.0,
+    precision="float32",
+    validate_every=10,
+)
+
 _RECIPES = (
-    Recipe(
-        name="paper",
-        source="Poudel et al. 2019, section 4.1; the amounts of colour noise and brightness are not stated there",
-        brightness=32,
-        channel_noise=0.1,
+    _PAPER,
+    replace(
+        _PAPER,
+        name="cityscapes-coarse",
+        source="the paper's training, for coarse labels to be gone on from by --init; its length is not stated there",
+        epochs=60,
+        validate_every=2,
     ),
     Recipe(
         name="mmseg",
@@ -196,6 +236,29 @@ _RECIPES = (
         scale=(0.48, 1.6),
         lovasz=1.0,
         ema=0.998,
+    ),
+    replace(
+        _PAPER,
+        name="eventscape",
+        source="the paper's training at EventScape's size of 256x512; how the published row was trained is not known",
+        epochs=200,
+        crop=(256, 512),
+    ),
+    _PST900,
+    replace(_PST900, name="pst900-rgbt"),
+    Recipe(
+        name="imagenet",
+        source="the paper's optimiser; what it leaves open by He et al. 2016, section 3.4, its length by Goyal et al. 2017",
+        task="classification",
+        dropout=0.0,
+        size=(256, 256),
+        batch=256,
+        epochs=90,
+        lr=0.1,
+        auxiliary=0.0,
+        crop=(224, 224),
+        scale=(1.0, 1.875),
+        validate_every=1,
     ),
     Recipe(
         name="debug",

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import json as json_
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
 from fastscnn import files
-from fastscnn.cli._console import STDOUT, progress_bar
+from fastscnn.cli._classes import evaluate_classes
+from fastscnn.cli._console import STDOUT, command, progress_bar
 from fastscnn.cli._flags import load, parse_scales
 from fastscnn.errors import FastSCNNError
 
 if TYPE_CHECKING:
     from fastscnn.arrays import Int64Array
     from fastscnn.datasets import DatasetSpec
+    from fastscnn.evaluate import Report
     from fastscnn.segmenter import Segmenter
 
 
@@ -24,7 +26,7 @@ def evaluate(
     *,
     data: str,
     weights: Path | None = None,
-    split: str = "test",
+    split: str | None = None,
     runtime: str = "auto",
     precision: str = "auto",
     size: str | None = None,
@@ -32,6 +34,7 @@ def evaluate(
     flip: bool = False,
     threads: int | None = None,
     submit: Path | None = None,
+    report: Path | None = None,
     json: Path | None = None,
 ) -> int:
     """Score weights on labelled images, through the same path that labels a user's.
@@ -39,7 +42,8 @@ def evaluate(
     Args:
         data: The dataset: NAME:ROOT, for example camvid:ROOT or cityscapes:ROOT, or the path of a dataset.toml.
         weights: A .onnx or .safetensors file; the bundled weights where none is given.
-        split: What to evaluate on; several splits joined by +.
+        split: What to evaluate on, test where none is given; several splits of labelled pixels joined by +. Of classes of
+            images, val.
         runtime: onnx, openvino, torch, cuda, or auto: the fastest here that is, by the weights' card, as good as float32.
         precision: float32, bfloat16, float16, int8, or auto: the fastest that is, by the weights' card, as good as float32.
         size: Of the network's input, HxW or native; the weights' own where none is given.
@@ -47,40 +51,91 @@ def evaluate(
         flip: Also run each scale mirrored left to right.
         threads: To compute with; all where none is given.
         submit: Do not score, but write the labels into this folder as the server of Cityscapes takes them.
+        report: Also write a page into this folder: scores, confusions, the worst and the best images, calibration, speed.
         json: Also write the scores to this file.
     """
     from fastscnn import datasets
-    from fastscnn.datasets import cityscapes
     from fastscnn.evaluate import evaluate as score
+    from fastscnn.official import official
+    from fastscnn.report.page import PAGE, check_ours, write
+    from fastscnn.report.scores import Examination, by_class, render
 
+    dataset = datasets.load_any(data)
+    if isinstance(dataset, datasets.ClassFolders):
+        given = (runtime, precision, size, scales, flip, threads, submit, report)
+        others = given != ("auto", "auto", None, "1", False, None, None, None)
+        return evaluate_classes(dataset, weights, split or "val", json, others)
+    split = split or "test"
     segmenter = load(weights, runtime, size, threads, parse_scales(scales), flip, precision)
-    dataset = datasets.load(data)
+    if report:
+        check_ours(report / PAGE)
+    if submit and report:
+        raise FastSCNNError("report: nothing is scored with --submit, so there is nothing to report; leave one of them out.")
     if submit:
         return _submit(segmenter, dataset, split, submit)
+    pairs = dataset.pairs(split)
+    authors = official(dataset, pairs)
+    seen = Examination(dataset) if report else None
+    observers = [part.see for part in (authors, seen) if part]
     with progress_bar("evaluate") as advance:
-        report = score(segmenter, dataset, dataset.pairs(split), advance)
-    scores = report.to_dict()
-    table = Table("class", "IoU %")
-    table.columns[1].justify = "right"
-    for name, iou in scores["iou"].items():
-        table.add_row(name, "absent" if iou is None else f"{iou:.2f}")
-    table.add_section()
-    table.add_row("mIoU", f"{scores['miou']:.2f}")
-    table.add_row("pixel accuracy", f"{scores['pixel_accuracy']:.2f}")
-    if report.names == cityscapes.LABELS.names:
-        order = list(dict.fromkeys(cityscapes.CATEGORIES))
-        categories = report.confusion.grouped([order.index(name) for name in cityscapes.CATEGORIES])
-        scores["category_iou"] = dict(zip(order, categories.iou(), strict=True))
-        scores["category_miou"] = categories.miou()
-        table.add_row("category mIoU", f"{scores['category_miou']:.2f}")
-    STDOUT.print(table)
-    STDOUT.print(_confusion_table(report.names, report.confusion.matrix))
-    passes = f"scales {', '.join(f'{scale:g}' for scale in report.scales)}{' with flip' if report.flip else ''}"
-    engine = f"{report.runtime} {report.precision}"
-    STDOUT.print(f"{report.images} images of {dataset.name} {split}, {engine}, input {report.size}, {passes}")
+        found = score(segmenter, dataset, pairs, advance, observers, confidence=seen is not None)
+    further = _categories(found) | (authors.to_dict() if authors else {})
+    scores = found.to_dict() | further
+    STDOUT.print(_scores_table(scores))
+    STDOUT.print(_confusion_table(found.names, found.confusion.matrix))
+    passes = f"scales {', '.join(f'{scale:g}' for scale in found.scales)}{' with flip' if found.flip else ''}"
+    engine = f"{found.runtime} {found.precision}"
+    STDOUT.print(f"{found.images} images of {dataset.name} {split}, {engine}, input {found.size}, {passes}")
+    if pairs[0].instances and not authors:
+        STDOUT.print(f"iIoU is left out: there are no instance files, such as {pairs[0].instances}", soft_wrap=True)
+    if "pst900_running_miou" in scores:
+        STDOUT.print("The running mIoU of PST900's authors is the sum of the mIoU so far after each image, in the order of "
+                     "file names, divided by one less than there are images", soft_wrap=True)
+    if report and seen:
+        shown = render(found, seen, segmenter, f"{dataset.name} {split}", command(), further)
+        write(report / PAGE, shown)
+        STDOUT.print(f"Look at {report / PAGE}", soft_wrap=True)
+        scores |= {"by_class": by_class(found)} | seen.to_dict()
     if json:
         files.write(json, json_.dumps(scores, indent=1).encode())
     return 0
+
+
+def _categories(report: Report) -> dict[str, Any]:
+    """IoU of Cityscapes' categories, where the classes are its own."""
+    from fastscnn.cityscapes import grouping
+    from fastscnn.datasets import cityscapes
+
+    if report.names != cityscapes.LABELS.names:
+        return {}
+    names, places = grouping(cityscapes.CATEGORIES)
+    confusion = report.confusion.grouped(places)
+    return {"category_iou": dict(zip(names, confusion.iou(), strict=True)), "category_miou": confusion.miou()}
+
+
+def _scores_table(scores: Mapping[str, Any]) -> Table:
+    """Scores by class and their means, with a column of iIoU where there are instances."""
+    instances: Mapping[str, float | None] = scores.get("class_iiou", {})
+    table = Table("class", "IoU %", *(["iIoU %"] if instances else []))
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for name in scores["iou"]:
+        table.add_row(name, *(_percent(row[name]) for row in (scores["iou"], instances) if name in row))
+    table.add_section()
+    means = {
+        "mIoU": ("miou", "class_miiou"),
+        "pixel accuracy": ("pixel_accuracy",),
+        "category mIoU": ("category_miou", "category_miiou"),
+        "running mIoU of PST900's authors": ("pst900_running_miou",),
+    }
+    for name, keys in means.items():
+        if keys[0] in scores:
+            table.add_row(name, *(_percent(scores[key]) for key in keys if key in scores))
+    return table
+
+
+def _percent(score: float | None) -> str:
+    return "absent" if score is None else f"{score:.2f}"
 
 
 def _submit(segmenter: Segmenter, dataset: DatasetSpec, split: str, folder: Path) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -30,7 +31,7 @@ class Training:
     recipe: tyro.conf.OmitArgPrefixes[Recipe]
     """How to train."""
     split: str = "train"
-    """What to train on; several splits joined by +."""
+    """What to train on; several splits of labelled pixels joined by +."""
     validation: str = "val"
     """The split that chooses the best weights; none: the last are the best."""
     resume: bool = False
@@ -41,6 +42,8 @@ class Training:
     """A .safetensors file to go on from, or `bundled`; its last layer is replaced where the classes differ."""
     teacher: tuple[Path, ...] = ()
     """.safetensors files whose mean probabilities --distillation follows."""
+    tensorboard: bool = False
+    """Keep the curves for TensorBoard, too, in a folder of that name in --out; needs the extra fastscnn[track]."""
 
 
 def train(run: Training) -> int:
@@ -49,15 +52,23 @@ def train(run: Training) -> int:
     from fastscnn.weights import bundled
 
     training = learning("train")
-    dataset = datasets.load(run.data)
+    from fastscnn.learn import distributed
+
+    speaks = distributed.first()  # of the processes that torchrun started
+    dataset = datasets.load_any(run.data)
+    classifies = isinstance(dataset, datasets.ClassFolders)
+    figure, key = ("top-1", "top1") if classifies else ("mIoU", "miou")
+    if classifies:
+        training = learning("classify")
     facts = TextColumn("{task.fields[facts]}", markup=False)
-    with Progress("{task.description}", BarColumn(), MofNCompleteColumn(), facts, TimeRemainingColumn(), console=STDERR) as bar:
+    bar = Progress("{task.description}", BarColumn(), MofNCompleteColumn(), facts, TimeRemainingColumn(), console=STDERR)
+    with bar if speaks else nullcontext():
         task = bar.add_task(run.recipe.name, total=None, facts="reading the data")
 
         told = perf_counter()
 
         def observe(progress: TrainingProgress) -> None:
-            score = "" if progress.score is None else f"  mIoU {progress.score:.2f}"
+            score = "" if progress.score is None else f"  {figure} {progress.score:.2f}"
             news = f"loss {progress.loss:.3f}{score}  {progress.images_per_second:.1f} images/s"
             bar.update(task, completed=progress.step, total=progress.steps, facts=news)
             nonlocal told
@@ -75,12 +86,18 @@ def train(run: Training) -> int:
             pause_after=run.pause_after,
             init=bundled("torch") if run.init == Path("bundled") else run.init,
             teacher=run.teacher,
+            tensorboard=run.tensorboard,
             observe=observe,
             tell=STDERR.print,
         )
+    if not speaks:
+        return 0
     for name, scores in card.metrics.items():
-        STDOUT.print(f"mIoU {scores['miou']:.2f} on {name} with the last weights")
+        STDOUT.print(f"{figure} {scores[key]:.2f} on {name} with the last weights")
     best = run.out / "best.safetensors"
     if best.is_file():
-        STDOUT.print(f"Next: fastscnn export {best} --out {run.out / 'model.onnx'}", soft_wrap=True)
+        then = f"train RECIPE --data SPEC --init {best} --out DIR"
+        if not classifies:
+            then = f"export {best} --out {run.out / 'model.onnx'}"
+        STDOUT.print(f"Next: fastscnn {then}", soft_wrap=True)
     return 0

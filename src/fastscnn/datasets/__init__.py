@@ -6,18 +6,19 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from fastscnn.datasets import camvid, camvid_colours, cityscapes, dada, eventscape, folder, options, pst900
+from fastscnn.datasets import camvid, camvid_colours, cityscapes, class_folders, dada, eventscape, folder, options, pst900
+from fastscnn.datasets.class_folders import ClassFolders
 from fastscnn.datasets.spec import DatasetSpec, Pair, Split
 from fastscnn.errors import FastSCNNError, unknown
 
-__all__ = ["DatasetSpec", "Pair", "Split", "load"]
+__all__ = ["ClassFolders", "DatasetSpec", "Pair", "Split", "load", "load_any"]
 
 
 @dataclass(frozen=True)
 class _BuiltIn:
     """How a dataset is made of its root and its options, and which values those take; none stands for a whole number."""
 
-    make: Callable[[Path, Mapping[str, str]], DatasetSpec]
+    make: Callable[[Path, Mapping[str, str]], DatasetSpec | ClassFolders]
     options: Mapping[str, Collection[str]] = field(default_factory=dict)
 
 
@@ -28,6 +29,7 @@ _BUILT_IN = {
     "cityscapes-coarse": _BuiltIn(lambda root, _: cityscapes.coarse(root)),
     "dada": _BuiltIn(lambda root, given: dada.spec(root, given.get("crop")), {"crop": ("issafe",)}),
     "eventscape": _BuiltIn(lambda root, given: eventscape.spec(root, int(given.get("every", "1"))), {"every": ()}),
+    "imagenet": _BuiltIn(lambda root, _: class_folders.imagenet(root)),
     "pst900": _BuiltIn(lambda root, _: pst900.rgb(root)),
     "pst900-rgbt": _BuiltIn(lambda root, given: pst900.rgbt(root, given.get("thermal")), {"thermal": ("agc", "raw")}),
 }
@@ -40,8 +42,18 @@ def load(spec: str) -> DatasetSpec:
     follow the root, as in `eventscape:ROOT?every=30`, and become part of the dataset's name.
 
     Raises:
-        FastSCNNError: unknown dataset or option, missing folder or file, or a dataset.toml that says something impossible.
+        FastSCNNError: unknown dataset or option, missing folder or file, a dataset.toml that says something impossible, or
+            classes of whole images.
     """
+    found = load_any(spec)
+    if isinstance(found, ClassFolders):
+        raise FastSCNNError(f"{spec}: has a class for each image and none for its pixels; it is for "
+                            "`fastscnn train imagenet`, and for check and evaluate.")
+    return found
+
+
+def load_any(spec: str) -> DatasetSpec | ClassFolders:
+    """As `load`; also `imagenet:ROOT`, images in a folder for each class."""
     path = Path(spec)
     if path.suffix == ".toml":
         return folder.spec(path)

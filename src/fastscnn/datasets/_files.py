@@ -42,6 +42,7 @@ class Facts:
         labels: sha256 of the decoded ids; "" where the labels cannot be read.
         pixels: pixels of each class.
         ignored: pixels that are ignored.
+        size: (height, width) of the image, upright and whole; (0, 0) where it cannot be read.
     """
 
     remarks: tuple[Remark, ...]
@@ -49,6 +50,7 @@ class Facts:
     labels: str
     pixels: tuple[int, ...]
     ignored: int
+    size: tuple[int, int]
 
 
 def read(spec: DatasetSpec, pair: Pair) -> Facts:
@@ -66,7 +68,7 @@ def read(spec: DatasetSpec, pair: Pair) -> Facts:
         remarks.append(Remark("error", False, "missing-channel", message))
     if picture is not None and not missing:
         try:
-            picture = spec.stack(picture, pair)
+            picture = images.stack(picture, pair.image, pair.more)
         except FastSCNNError as error:
             remarks.append(Remark("error", False, "broken-channel", f"{pair.image}: {error}"))
     if not pair.labels.is_file():
@@ -81,6 +83,7 @@ def read(spec: DatasetSpec, pair: Pair) -> Facts:
         message = f"{pair.labels}: is {_size(labels)}, but its image {pair.image} is {_size(picture)}; make them the same size."
         remarks.append(Remark("error", True, "size-mismatch", message))
     pixels, ignored = np.zeros(len(spec.label_set), np.int64), 0
+    height, width = (0, 0) if picture is None else picture.shape[:2]
     try:
         picture = None if picture is None else spec.cropped(picture, pair.image)
         labels = None if labels is None else spec.cropped(labels, pair.labels)
@@ -90,7 +93,7 @@ def read(spec: DatasetSpec, pair: Pair) -> Facts:
         if labels is not None:
             pixels, ignored, found = _about_labels(spec, pair.labels, labels, strange)
             remarks += found
-    return Facts(tuple(remarks), _hash(picture), _hash(labels), tuple(map(int, pixels)), ignored)
+    return Facts(tuple(remarks), _hash(picture), _hash(labels), tuple(map(int, pixels)), ignored, (height, width))
 
 
 def _about_image(path: Path, image: UInt8Array, orientation: int) -> Iterator[Remark]:
@@ -210,7 +213,8 @@ class Cache:
         pixels = tuple(map(int, saved["pixels"]))
         if len(pixels) != self._classes:
             raise ValueError
-        return Facts(remarks, str(saved["image"]), str(saved["labels"]), pixels, int(saved["ignored"]))
+        height, width = map(int, saved["size"])
+        return Facts(remarks, str(saved["image"]), str(saved["labels"]), pixels, int(saved["ignored"]), (height, width))
 
 
 def relative(root: Path, path: Path) -> str:

@@ -49,6 +49,7 @@ class CheckReport:
         pixels: pixels of each class, in the order of train ids; ids of no class are left out.
         shares: class name -> percent of the pixels that are not ignored.
         ignored: percent of the pixels that are ignored.
+        sizes: "HxW" -> images that have it, upright and whole; most first.
         fingerprint: sha256 over the splits, file names below the root, decoded pixels and decoded ids: the same
             wherever the dataset lies and however its files are compressed.
     """
@@ -58,6 +59,7 @@ class CheckReport:
     pixels: Mapping[str, tuple[int, ...]]
     shares: Mapping[str, Mapping[str, float]]
     ignored: Mapping[str, float]
+    sizes: Mapping[str, Mapping[str, int]]
     fingerprint: str
 
     @property
@@ -106,6 +108,7 @@ def check(
         pixels=pixels,
         shares={split: dict(zip(spec.label_set.names, _percent(pixels[split]), strict=True)) for split in chosen},
         ignored={split: _percent((ignored[split], sum(pixels[split])))[0] for split in chosen},
+        sizes={split: _sizes(found[split]) for split in chosen},
         fingerprint=_fingerprint(spec, found),
     )
 
@@ -219,6 +222,12 @@ def _summed(spec: DatasetSpec, found: _Read) -> tuple[int, ...]:
     """Pixels of each class."""
     columns = zip(*(facts.pixels for _, facts in found), strict=True)
     return tuple(map(sum, columns)) if found else (0,) * len(spec.label_set)
+
+
+def _sizes(found: _Read) -> dict[str, int]:
+    """How many images have each size; those that cannot be read are left out."""
+    counts = Counter(f"{facts.size[0]}x{facts.size[1]}" for _, facts in found if facts.image)
+    return dict(counts.most_common())
 
 
 def _percent(counts: tuple[int, ...]) -> tuple[float, ...]:

@@ -71,7 +71,7 @@ def fine(root: Path) -> DatasetSpec:
     """The dataset below `root`: `leftImg8bit/{train,val,test}/{city}/*_leftImg8bit.png` and their labels in `gtFine/`.
 
     Labels are `*_gtFine_labelIds.png`; where one is missing and `*_gtFine_polygons.json` is there, they are drawn from it.
-    Labels of the split test are withheld.
+    Labels of the split test are withheld. `*_gtFine_instanceIds.png` beside them tell single people and vehicles apart.
     """
     counts = {"train": 2975, "val": 500, "test": 1525}
     splits = {split: _split("gtFine", split, count, "gtFine_trainvaltest.zip") for split, count in counts.items()}
@@ -93,6 +93,7 @@ def _split(kind: str, split: str, count: int, labels_in: str) -> Split:
         images=f"leftImg8bit/{split}/*/*_leftImg8bit.png",
         labels=f"{kind}/{split}/{{1}}/{{2}}_{kind}_labelIds.png",
         polygons=f"{kind}/{split}/{{1}}/{{2}}_{kind}_polygons.json",
+        instances=f"{kind}/{split}/{{1}}/{{2}}_{kind}_instanceIds.png" if kind == "gtFine" else "",  # what scores are of
         count=count,
         images_in=f"leftImg8bit_{'trainextra' if split == 'train_extra' else 'trainvaltest'}.zip {_SITE}",
         labels_in=f"{labels_in} {_SITE}",

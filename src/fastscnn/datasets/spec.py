@@ -22,11 +22,18 @@ _WILD = re.compile(r"\*\*/|\*")
 
 @dataclass(frozen=True)
 class Pair:
-    """An image file and its label file; `more` are files whose grey values become channels behind the image's RGB."""
+    """An image file and its label file.
+
+    Attributes:
+        more: files whose grey values become channels behind the image's RGB.
+        instances: file of 16-bit ids that tell single objects apart, whether it is there or not; None where the dataset
+            has none.
+    """
 
     image: Path
     labels: Path
     more: tuple[Path, ...] = ()
+    instances: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -39,6 +46,7 @@ class Split:
             first wildcard of `images` took (`*`, or `**/` with its slash), `{2}` for the second, and so on.
         polygons: as `labels`, of a file of polygons that is taken where the label file is missing.
         more: as `labels`, of the files that hold further channels.
+        instances: as `labels`, of a file that tells single objects apart; only scores that weigh objects need it.
         count: how many images the official release holds; 0 where that is not known.
         images_in: the official archive that holds the images and further channels, in words; "" where there is none.
         labels_in: the one that holds the labels.
@@ -49,6 +57,7 @@ class Split:
     labels: str
     polygons: str = ""
     more: tuple[str, ...] = ()
+    instances: str = ""
     count: int = 0
     images_in: str = ""
     labels_in: str = ""
@@ -148,7 +157,9 @@ class DatasetSpec:
 
     def pair(self, split: str, image: Path) -> Pair:
         """The files that belong to `image`, whether they are there or not."""
-        return Pair(image, self.label_file(split, image), tuple(self.channel_files(split, image)))
+        pattern = self.split(split).instances
+        instances = self._beside(split, image, pattern) if pattern else None
+        return Pair(image, self.label_file(split, image), tuple(self.channel_files(split, image)), instances)
 
     def pairs(self, splits: str) -> list[Pair]:
         """The pairs of a split, or of several joined by `+` ("train+val"), in the order of their file names.
@@ -180,26 +191,12 @@ class DatasetSpec:
             FastSCNNError: a file that cannot be read, an id that belongs to no class, sizes that differ, or files that are
                 smaller than `crop`.
         """
-        image, labels = self.stack(images.read(pair.image), pair), self.read_labels(pair.labels)
+        image = images.stack(images.read(pair.image), pair.image, pair.more)
+        labels = self.read_labels(pair.labels)
         if image.shape[:2] != labels.shape:
             raise FastSCNNError(f"{pair.labels}: has {labels.shape[1]}x{labels.shape[0]} pixels but its image "
                                 f"{image.shape[1]}x{image.shape[0]}; make them the same.")
         return self.cropped(image, pair.image), self.cropped(labels, pair.labels)
-
-    def stack(self, image: UInt8Array, pair: Pair) -> UInt8Array:
-        """The RGB image [H, W, 3] of a pair with its further channels behind, uint8 [H, W, channels].
-
-        Raises:
-            FastSCNNError: a channel that cannot be read, or is of another size than the image.
-        """
-        if not pair.more:
-            return image
-        channels = [images.read_grey(path) for path in pair.more]
-        for path, channel in zip(pair.more, channels, strict=True):
-            if channel.shape != image.shape[:2]:
-                raise FastSCNNError(f"{path}: has {channel.shape[1]}x{channel.shape[0]} pixels but its image {pair.image} "
-                                    f"{image.shape[1]}x{image.shape[0]}; make them the same.")
-        return np.dstack([image, *channels])
 
     def cropped(self, pixels: UInt8Array, path: Path) -> UInt8Array:
         """The part of an image or of labels [H, W, ...] that is used. Raises FastSCNNError where it is smaller than that."""

@@ -14,7 +14,9 @@ from torch import Tensor
 from fastscnn import card, files
 from fastscnn.card import Card
 from fastscnn.errors import FastSCNNError
-from fastscnn.learn.model import VARIANTS, FastSCNN, folded
+from fastscnn.learn import classifier_card
+from fastscnn.learn.classifier_card import ClassifierCard
+from fastscnn.learn.model import VARIANTS, Backbone, Classifier, FastSCNN, folded
 
 Tensors = dict[str, Tensor]
 
@@ -31,24 +33,63 @@ def load(path: Path) -> tuple[FastSCNN, Card]:
     """The network of a weight file, in evaluation mode on the CPU, and its card.
 
     Raises:
-        FastSCNNError: missing, not safetensors, truncated, without card, or tensors that do not fit the card.
+        FastSCNNError: missing, not safetensors, truncated, of a classifier, without card, or tensors that do not fit the card.
     """
     tensors, metadata = load_tensors(path)
+    if classifier_card.KEY in metadata:
+        raise FastSCNNError(f"{path}: is of a classifier of images and labels no pixels; "
+                            f"go on from it by `fastscnn train RECIPE --init {path}`.")
     if card.KEY not in metadata:
         raise card.missing(path)
     described = Card.from_json(metadata[card.KEY], path)
-    if described.variant not in VARIANTS:
-        raise FastSCNNError(f"{path}: its network is of the unknown variant {described.variant!r}; upgrade fastscnn.")
+    _check_variant(path, described.variant)
     model = FastSCNN(len(described.label_set), described.channels, described.variant, described.width)
+    _fill(path, model, tensors, len(described.label_set), described.parameters_sha256)
+    return model.eval(), described
+
+
+def save_classifier(path: Path, model: Classifier, description: ClassifierCard) -> None:
+    """Writes a classifier and its card in one piece."""
+    tensors = model.state_dict()
+    described = dataclasses.replace(description, parameters_sha256=digest(tensors))
+    save_tensors(path, tensors, {classifier_card.KEY: described.to_json()})
+
+
+def load_classifier(path: Path) -> tuple[Classifier, ClassifierCard]:
+    """The classifier of a weight file, in evaluation mode on the CPU, and its card.
+
+    Raises:
+        FastSCNNError: as `load`; of a network that labels pixels, in the place of a classifier's.
+    """
+    tensors, metadata = load_tensors(path)
+    if classifier_card.KEY not in metadata:
+        raise FastSCNNError(f"{path}: is of no classifier of images; use a file that `fastscnn train imagenet` made.")
+    described = ClassifierCard.from_json(metadata[classifier_card.KEY], path)
+    _check_variant(path, described.variant)
+    model = Classifier(len(described.classes), described.channels, described.variant, described.width)
+    _fill(path, model, tensors, len(described.classes), described.parameters_sha256)
+    return model.eval(), described
+
+
+def load_any(path: Path) -> tuple[FastSCNN, Card] | tuple[Classifier, ClassifierCard]:
+    """What `load` or `load_classifier` gives, whichever the file is of."""
+    return load_classifier(path) if classifier_card.KEY in load_tensors(path)[1] else load(path)
+
+
+def _check_variant(path: Path, variant: str) -> None:
+    if variant not in VARIANTS:
+        raise FastSCNNError(f"{path}: its network is of the unknown variant {variant!r}; upgrade fastscnn.")
+
+
+def _fill(path: Path, model: Backbone, tensors: Tensors, classes: int, sha256: str) -> None:
+    """Puts the tensors of a file into the network that its card describes."""
     try:
         model.load_state_dict(tensors)
     except RuntimeError as error:
         reason = str(error).splitlines()[1].strip()
-        classes = len(described.label_set)
         raise FastSCNNError(f"{path}: its tensors do not fit its card of {classes} classes ({reason})") from error
-    if described.parameters_sha256 != digest(tensors):
+    if sha256 != digest(tensors):
         raise FastSCNNError(f"{path}: its tensors are not those that its card was written for; copy it again from its source.")
-    return model.eval(), described
 
 
 def digest(tensors: Mapping[str, Tensor]) -> str:

@@ -12,10 +12,13 @@ from torch import Tensor, nn
 from fastscnn.card import Card
 from fastscnn.errors import FastSCNNError
 from fastscnn.learn import checkpoint
-from fastscnn.learn.model import FastSCNN
+from fastscnn.learn.classifier_card import ClassifierCard
+from fastscnn.learn.model import Backbone, FastSCNN
 from fastscnn.learn.run import State
 from fastscnn.recipes import Recipe
 
+_FIRST = "downsample.0.0.weight"  # of the first convolution
+_SHARED = ("downsample.", "global_features.", "mean", "std")  # what a classifier has in common with us
 _HEAD = "classifier.3."  # the layer whose channels are the classes
 
 
@@ -26,7 +29,8 @@ def initial(recipe: Recipe, card: Card, device: torch.device, weights: Path | No
         recipe: how to train.
         card: of the network to be trained: its classes, channels and layout.
         device: where to train.
-        weights: a .safetensors file to go on from; None: random ones by the recipe's seed.
+        weights: a .safetensors file to go on from, of such a network or of a classifier; None: random ones by the recipe's
+            seed.
 
     Returns:
         The state, and what was not taken from `weights`, in sentences.
@@ -39,11 +43,16 @@ def initial(recipe: Recipe, card: Card, device: torch.device, weights: Path | No
     auxiliary = recipe.auxiliary > 0
     model = FastSCNN(classes, channels, recipe.variant, recipe.width, recipe.dropout, auxiliary, recipe.branches)
     notes = _take_over(model, card, weights) if weights else []
+    return begun(recipe, model, device), notes
+
+
+def begun(recipe: Recipe, model: Backbone, device: torch.device) -> State:
+    """The state before the first step of a network that has its first weights."""
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = recipe.norm_momentum
     model = model.to(device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
-    return State(model, copy.deepcopy(model).eval(), _optimiser(recipe, model)), notes
+    return State(model, copy.deepcopy(model).eval(), _optimiser(recipe, model))
 
 
 def teachers(paths: Sequence[Path], card: Card, device: torch.device) -> list[FastSCNN]:
@@ -58,14 +67,24 @@ def teachers(paths: Sequence[Path], card: Card, device: torch.device) -> list[Fa
 
 
 def _take_over(model: FastSCNN, card: Card, path: Path) -> list[str]:
-    source, theirs = checkpoint.load(path)
+    source, theirs = checkpoint.load_any(path)
     ours = (card.variant, card.width, card.channels)
-    if (theirs.variant, theirs.width, theirs.channels) != ours:
+    if (theirs.variant, theirs.width) != ours[:2]:
         raise FastSCNNError(f"{path}: is of variant {theirs.variant!r}, width {theirs.width} and {theirs.channels} channels, "
                             f"but variant {ours[0]!r}, width {ours[1]} and {ours[2]} channels are to be trained.")
+    if theirs.channels != ours[2] and not theirs.channels == 3 < ours[2]:
+        raise FastSCNNError(f"{path}: is of {theirs.channels} channels, but {ours[2]} are to be trained; "
+                            f"go on from weights of {'RGB or ' if ours[2] > 3 else ''}{ours[2]} channels.")
     taken: dict[str, Tensor] = dict(source.state_dict())
     notes = []
-    if theirs.label_set.names != card.label_set.names:
+    if theirs.channels < ours[2]:
+        taken |= _widened(model, taken)
+        notes.append(f"{path}: knows {theirs.channels} channels of the {ours[2]}; it begins without a weight for the others.")
+    if isinstance(theirs, ClassifierCard):
+        taken = {name: tensor for name, tensor in taken.items() if name.startswith(_SHARED)}
+        notes.append(f"{path}: is of a classifier, so that learning to downsample and the global features are taken from it; "
+                     "the rest begins anew.")
+    elif theirs.label_set.names != card.label_set.names:
         taken = {name: tensor for name, tensor in taken.items() if not name.startswith(_HEAD)}
         before, now = ", ".join(theirs.label_set.names), ", ".join(card.label_set.names)
         notes.append(f"{path}: its last layer is replaced, because its classes ({before}) are not those of the data ({now}).")
@@ -76,7 +95,17 @@ def _take_over(model: FastSCNN, card: Card, path: Path) -> list[str]:
     return notes
 
 
-def _optimiser(recipe: Recipe, model: FastSCNN) -> torch.optim.Optimizer:
+def _widened(model: FastSCNN, taken: dict[str, Tensor]) -> dict[str, Tensor]:
+    """What depends on the channels of the image, for a network of more than RGB that computes what the one of RGB does: the
+    weights of the further channels are zero, their mean and deviation the model's own."""
+    first = taken[_FIRST]
+    weight = first.new_zeros(len(first), len(model.mean), *first.shape[2:])
+    weight[:, : first.shape[1]] = first
+    statistics = {name: torch.cat([taken[name], model.get_buffer(name)[first.shape[1] :]]) for name in ("mean", "std")}
+    return {_FIRST: weight, **statistics}
+
+
+def _optimiser(recipe: Recipe, model: Backbone) -> torch.optim.Optimizer:
     free = set() if recipe.decayed == "all" else {id(conv.weight) for conv in model.depthwise()}
     decayed = [parameter for parameter in model.parameters() if id(parameter) not in free]
     others = [parameter for parameter in model.parameters() if id(parameter) in free]

@@ -1,47 +1,56 @@
 """Training batches: decoded once, kept in bounded memory, augmented ahead of time by threads.
 
 What batch `step` holds depends on the seed and on `step` alone, so that a resumed training sees what an
-uninterrupted one would have seen. OpenCV and Pillow release the interpreter's lock, so threads are enough.
+uninterrupted one would have seen; of several processes each makes its part of that same batch. OpenCV and Pillow
+release the interpreter's lock, so threads are enough.
 """
 
 from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache, partial
 from threading import Lock
 
 import numpy as np
 
+from fastscnn import machine
 from fastscnn.arrays import Int64Array, UInt8Array
 from fastscnn.datasets.spec import DatasetSpec, Pair
 from fastscnn.labels import IGNORE
+from fastscnn.learn import distributed
 from fastscnn.learn.augment import augment, paste
 from fastscnn.recipes import Recipe
 
-_CACHE_BYTES = 4 << 30  # decoded images kept in memory: 30 times CamVid, 500 frames of Cityscapes
+_CACHE_BYTES = 4 << 30  # decoded images kept in a machine's memory: 30 times CamVid, 500 frames of Cityscapes
 _AHEAD = 4  # batches in the making while the network works on one
+
+Sample = tuple[UInt8Array, UInt8Array, str]  # a patch, its labels, and the file they come from
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Patches of one step: images uint8 [N, h, w, 3], labels uint8 [N, h, w], and the files they come from."""
+    """Patches of one step, or one process's part of them.
+
+    Images uint8 [N, h, w, 3], labels uint8 [N, h, w], and the files they come from.
+    """
 
     images: UInt8Array
-    labels: UInt8Array
+    labels: UInt8Array | Int64Array  # int64 [N] where each image has one class
     names: tuple[str, ...]
 
 
 class Loader:
-    """Batches of `pairs` as `recipe` wants them."""
+    """Batches of `pairs` as `recipe` wants them; of several processes, the part of this one."""
 
     def __init__(self, spec: DatasetSpec, pairs: Sequence[Pair], recipe: Recipe, threads: int = 2) -> None:
         self._spec, self._pairs, self._recipe, self._threads = spec, pairs, recipe, threads
         self._cache: dict[int, tuple[UInt8Array, UInt8Array]] = {}
-        self._room = _CACHE_BYTES
+        self._room = _CACHE_BYTES // distributed.neighbours()
+        self._part = distributed.part(recipe.batch)
         self._lock = Lock()  # of the two above
         if recipe.balanced_crops or recipe.paste:
             self._count()
@@ -67,13 +76,16 @@ class Loader:
 
     def batch(self, step: int) -> Batch:
         """The batch of one step; every image comes once an epoch, in an order of that epoch's own, but for balanced crops."""
-        first = step * self._recipe.batch
-        samples = [self._sample(place) for place in range(first, first + self._recipe.batch)]
-        pasted = [self._paste(first + index, samples[index], samples[index - 1]) for index in range(len(samples))]
+        recipe = self._recipe
+        first = step * recipe.batch
+        sample = cache(lambda index: self._sample(first + index))  # the one pasted may be another process's
+        pasted = [
+            self._paste(first + index, sample(index), partial(sample, (index - 1) % recipe.batch)) for index in self._part
+        ]
         patches, labels = zip(*pasted, strict=True)
-        return Batch(np.stack(patches), np.stack(labels), tuple(name for *_, name in samples))
+        return Batch(np.stack(patches), np.stack(labels), tuple(sample(index)[2] for index in self._part))
 
-    def _sample(self, place: int) -> tuple[UInt8Array, UInt8Array, str]:
+    def _sample(self, place: int) -> Sample:
         recipe = self._recipe
         epoch, index = divmod(place, len(self._pairs))
         chosen = int(_order(recipe.seed, epoch, len(self._pairs))[index])
@@ -85,17 +97,15 @@ class Loader:
         patch, ids = augment(*self._read(chosen), recipe, rng, focus)
         return patch, ids, str(self._pairs[chosen].image)
 
-    def _paste(
-        self, place: int, onto: tuple[UInt8Array, UInt8Array, str], source: tuple[UInt8Array, UInt8Array, str]
-    ) -> tuple[UInt8Array, UInt8Array]:
+    def _paste(self, place: int, onto: Sample, source: Callable[[], Sample]) -> tuple[UInt8Array, UInt8Array]:
         """The patch at `place`, with classes of the `source` over it where the recipe and chance have it so."""
         rng = np.random.default_rng((self._recipe.seed, 3, place))
         classmix, rare = rng.random(2) < (self._recipe.classmix, self._recipe.paste)
         if classmix:
-            present = np.setdiff1d(source[1], [IGNORE])
-            return paste(onto[:2], source[:2], rng.permutation(present)[: len(present) // 2])
+            present = np.setdiff1d(source()[1], [IGNORE])
+            return paste(onto[:2], source()[:2], rng.permutation(present)[: len(present) // 2])
         if rare:
-            return paste(onto[:2], source[:2], self._rare)
+            return paste(onto[:2], source()[:2], self._rare)
         return onto[:2]
 
     def _count(self) -> None:
@@ -116,6 +126,11 @@ class Loader:
                 self._room -= image.nbytes + labels.nbytes
                 self._cache[index] = image, labels
         return image, labels
+
+
+def loading_threads() -> int:
+    """Threads that make batches: this process's part of the processors that it may use, but for one that trains."""
+    return max(2, machine.threads() // distributed.neighbours() - 1)
 
 
 @lru_cache(maxsize=4)

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from fastscnn.errors import FastSCNNError
+from fastscnn.learn import distributed
 from fastscnn.learn.loader import Batch
 from fastscnn.learn.model import Backbone
 from fastscnn.learn.run import Run, State
@@ -45,6 +46,8 @@ class Progress:
 class Task(Protocol):
     """What is learned: where its batches come from, what a step minimises, and how good its weights are.
 
+    Of several processes each calls all of it but `save`, which is the first one's.
+
     Attributes:
         score: the key of `validate`'s figures that chooses the best weights.
     """
@@ -56,14 +59,15 @@ class Task(Protocol):
         """Steps an epoch, rounded up."""
 
     def batches(self, start: int, stop: int) -> Iterator[Batch]:
-        """The batches of steps `start` to `stop - 1`, in order; each depends on its step and the seed alone."""
+        """The batches of steps `start` to `stop - 1`, in order; each depends on its step and the seed alone. Of several
+        processes, the part of this one."""
 
     @property
     def loss(self) -> Callable[[Backbone, Batch, int], Tensor]:
-        """What a step minimises: (model, batch, number of the step) -> a float32 scalar."""
+        """What a step minimises: (model, batch, number of the step) -> a float32 scalar, this process's share."""
 
     def validate(self, average: Backbone) -> dict[str, Any] | None:
-        """Figures of the averaged weights in percent; None where nothing validates."""
+        """Figures of the averaged weights in percent, the same in every process; None where nothing validates."""
 
     def save(self, path: Path, average: Backbone, metrics: dict[str, Any] | None) -> None:
         """Writes the averaged weights, with what validation said of them, as a file that runs."""
@@ -78,7 +82,7 @@ def loop(
     stop: int,
     observe: Callable[[Progress], None] | None = None,
 ) -> None:
-    """Trains from the state's step to `stop`, and keeps in `run` what it learns.
+    """Trains from the state's step to `stop`, and keeps in `run` what it learns; of several processes, all call it.
 
     Args:
         state: before the next step; it changes.
@@ -93,11 +97,29 @@ def loop(
         FastSCNNError: a loss or a gradient that is no longer finite.
         KeyboardInterrupt: on Ctrl-C or SIGTERM, after the state is saved.
     """
+    distributed.synchronise(state.model)
     score: float | None = None
     saved = started = perf_counter()
     durations: deque[float] = deque(maxlen=20)
     validate_every = recipe.validate_every * len(task)
+
+    def validate() -> None:
+        nonlocal score, saved
+        run.save_state()  # a validation may take longer than whoever stops the training waits
+        metrics = task.validate(state.average)
+        score = metrics[task.score] if metrics else None
+        line = {"step": state.step, "loss": fmean(state.losses), "lr": lr, "validation": metrics}
+        state.losses.clear()
+        run.save(partial(task.save, average=state.average, metrics=metrics), line, score)
+        saved = perf_counter()
+
+    def due() -> bool:
+        return state.step % validate_every == 0 or state.step == steps
+
     with _interruptions() as interrupted:
+        if state.losses and due():  # the run was stopped within this validation
+            lr = _learning_rate(recipe, state.step - 1, steps)
+            validate()
         for batch in task.batches(state.step, stop):
             lr = _learning_rate(recipe, state.step, steps)
             state.losses.append(step(state, batch, task.loss, recipe, lr))
@@ -105,35 +127,34 @@ def loop(
             if observe:
                 speed = recipe.batch / fmean(durations)
                 observe(Progress(state.step, steps, fmean(state.losses[-50:]), lr, speed, score))
-            stopping = bool(interrupted)  # asked once, so that nothing stops unsaved
+            stopping = distributed.anyone(bool(interrupted))  # asked once, so that nothing stops unsaved
 
-            if state.step % validate_every == 0 or state.step == steps:
-                metrics = task.validate(state.average)
-                score = metrics[task.score] if metrics else None
-                line = {"step": state.step, "loss": fmean(state.losses), "lr": lr, "validation": metrics}
-                state.losses.clear()
-                run.save(partial(task.save, average=state.average, metrics=metrics), line, score)
-                saved = perf_counter()
+            if due():
+                validate()
             elif stopping or state.step == stop or perf_counter() - saved > _SAVE_SECONDS:
                 run.save_state()
                 saved = perf_counter()
             if stopping:
+                distributed.wait()  # torchrun ends them all when one has gone, and the first may still be writing
                 raise KeyboardInterrupt
             started = perf_counter()
 
 
 def step(state: State, batch: Batch, loss_of: Callable[[Backbone, Batch, int], Tensor], recipe: Recipe, lr: float) -> float:
     """One step of the optimiser; returns the loss. Raises FastSCNNError before any weight changes if it is not finite."""
-    torch.manual_seed((recipe.seed << 32) + state.step)  # dropout depends on the step, not on what ran before
+    # Dropout depends on the step and the process, not on what ran before.
+    torch.manual_seed((recipe.seed << 32) + state.step * distributed.size() + distributed.rank())
     loss = loss_of(state.model, batch, state.step)
-    value = float(loss.detach())
+    value = float(distributed.total(loss.detach()))
     if not math.isfinite(value):
-        raise _diverged(f"loss is {value}", state, batch)
+        raise _diverged(f"loss is {value}", state, batch, own=not math.isfinite(float(loss.detach())))
     for group in state.optimiser.param_groups:
         group["lr"] = lr
     state.optimiser.zero_grad()
     loss.backward()  # type: ignore[no-untyped-call]
-    length = float(torch.nn.utils.get_total_norm([p.grad for p in state.model.parameters() if p.grad is not None]))
+    gradients = [parameter.grad for parameter in state.model.parameters() if parameter.grad is not None]
+    distributed.add_up(gradients)
+    length = float(torch.nn.utils.get_total_norm(gradients))
     if not math.isfinite(length):
         raise _diverged(f"gradient's length is {length}", state, batch)
     state.optimiser.step()
@@ -148,9 +169,13 @@ def _learning_rate(recipe: Recipe, step: int, steps: int) -> float:
     return decayed * min(1.0, (step + 1) / (recipe.warmup + 1))
 
 
-def _diverged(what: str, state: State, batch: Batch) -> FastSCNNError:
-    return FastSCNNError(f"The {what} at step {state.step}, on {', '.join(batch.names)}; the weights saved before are kept. "
-                         "Look at those files, or begin anew with a lower --lr and another --out.")
+def _diverged(what: str, state: State, batch: Batch, own: bool = True) -> FastSCNNError:
+    """The error of a training that cannot go on; `own`: whether this process's images may be the reason."""
+    images, look = f", on {', '.join(batch.names)}", "Look at those files, or begin"
+    if not own:
+        images, look = ", in another process", "Begin"
+    return FastSCNNError(f"The {what} at step {state.step}{images}; the weights saved before are kept. "
+                         f"{look} anew with a lower --lr and another --out.")
 
 
 def _average(state: State, decay: float) -> None:
@@ -171,7 +196,7 @@ def _interruptions() -> Iterator[list[int]]:
     previous = {}
 
     def receive(number: int, _: object) -> None:
-        if received:  # asked twice: whoever asks will not wait for the step to end
+        if received and distributed.size() == 1:  # asked twice: whoever asks will not wait; torchrun may well ask twice
             raise KeyboardInterrupt
         received.append(number)
 
@@ -198,7 +223,8 @@ def enough_memory(recipe: Recipe) -> Iterator[None]:
             raise
         height, width = recipe.crop
         smaller = _less(height), _less(width)
-        ways = [f"--batch {recipe.batch // 2}"] if recipe.batch >= 4 else []
+        half = recipe.batch // 2 // distributed.size() * distributed.size()
+        ways = [f"--batch {half}"] if half >= 2 else []
         ways += [f"--crop {smaller[0]} {smaller[1]}"] if smaller != recipe.crop else []
         advice = f"try {' or '.join(ways)}, in another --out" if ways else "no smaller ones are possible, so free some"
         raise FastSCNNError(f"Out of memory at --batch {recipe.batch} and --crop {height} {width}; {advice}.") from error

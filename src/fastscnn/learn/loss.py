@@ -1,4 +1,8 @@
-"""What training minimises: losses at the size of the labels, from logits at 1/8, with the paper's two auxiliary ones."""
+"""What training minimises: losses at the size of the labels, from logits at 1/8, with the paper's two auxiliary ones.
+
+Of several processes each works out its share of the loss of the whole batch, so that the shares, and their gradients,
+add up to what one process gives. Hard pixels are chosen, and Lovasz-softmax is taken, of each process's own images.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +11,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fastscnn.labels import IGNORE
+from fastscnn.learn import distributed
 from fastscnn.learn.model import TrainingLogits
 from fastscnn.recipes import Recipe
 
+_FEWEST = 256  # pixels of a batch that OHEM by probability takes at least, as PST900's authors have it
 _LOVASZ_STRIDE = 2  # of the points of the cross-entropy: sorting all of them would cost more than the network
 
 
@@ -32,16 +38,17 @@ def training_loss(
         taught: float32 [N, classes, H/8, W/8], probabilities that the main head is to follow too.
 
     Returns:
-        A float32 scalar; 0 where every pixel is ignored.
+        A float32 scalar, this process's share; 0 where every pixel is ignored.
     """
     main = logits if isinstance(logits, Tensor) else logits.main
     sides = () if isinstance(logits, Tensor) else (logits.global_features, logits.downsample)
-    loss = pixel_loss(*at_points(main, labels, recipe.loss_stride, phase), recipe, weights, recipe.hard_pixels)
+    loss = pixel_loss(*at_points(main, labels, recipe.loss_stride, phase), recipe, weights, hard=True)
     if recipe.lovasz:
-        loss = loss + recipe.lovasz * lovasz_softmax(*at_points(main, labels, _LOVASZ_STRIDE * recipe.loss_stride, phase))
+        lovasz = lovasz_softmax(*at_points(main, labels, _LOVASZ_STRIDE * recipe.loss_stride, phase))
+        loss = loss + recipe.lovasz * lovasz / distributed.size()
     if taught is not None:
         divergence = F.kl_div(main.float().log_softmax(1), taught, reduction="sum")
-        loss = loss + recipe.distillation * divergence / (taught.numel() / taught.shape[1])
+        loss = loss + recipe.distillation * divergence / (distributed.size() * taught.numel() / taught.shape[1])
     for side in sides:
         loss = loss + recipe.auxiliary * pixel_loss(*at_points(side, labels, recipe.auxiliary_stride, phase), recipe, weights)
     return loss
@@ -67,26 +74,40 @@ def at_points(logits: Tensor, labels: Tensor, stride: int, phase: tuple[int, int
     return values, labels[:, row::stride, column::stride].long()
 
 
-def pixel_loss(values: Tensor, targets: Tensor, recipe: Recipe, weights: Tensor | None, hard: float = 1.0) -> Tensor:
-    """The recipe's loss of each pixel, averaged.
+def pixel_loss(values: Tensor, targets: Tensor, recipe: Recipe, weights: Tensor | None, hard: bool = False) -> Tensor:
+    """The recipe's loss of each pixel, averaged over the pixels of all processes; the share of this one.
 
-    Softmax: cross-entropy, each pixel counted by its class's weight and ignored ones not at all; of the share `hard` of
-    the pixels whose loss is highest. Sigmoid: as mmsegmentation averages it, over all pixels and classes.
+    Softmax: cross-entropy, each pixel counted by its class's weight and ignored ones not at all; where `hard` is set, of the
+    recipe's hard pixels alone. Sigmoid: as mmsegmentation averages it, over all pixels and classes.
     """
     if recipe.loss == "sigmoid":
         truth = F.one_hot(targets.where(targets != IGNORE, 0), values.shape[1]).permute(0, 3, 1, 2)
         each = F.binary_cross_entropy_with_logits(values, truth.float(), reduction="none")
         each = each * (targets != IGNORE)[:, None]
-        return (each if weights is None else each * weights[:, None, None]).mean()
+        return (each if weights is None else each * weights[:, None, None]).mean() / distributed.size()
     counted = (targets != IGNORE).float() if weights is None else F.pad(weights, (0, IGNORE + 1 - len(weights)))[targets]
     smoothing = recipe.label_smoothing
-    if hard >= 1:
+    if not hard or min(recipe.hard_pixels, recipe.hard_probability) == 1:
         total = F.cross_entropy(values, targets, weights, ignore_index=IGNORE, reduction="sum", label_smoothing=smoothing)
-        return total / counted.sum().clamp(min=1e-6)
+        return total / distributed.total(counted.sum()).clamp(min=1e-6)
     each = F.cross_entropy(values, targets, weights, ignore_index=IGNORE, reduction="none", label_smoothing=smoothing).flatten()
-    count = max(1, round(hard * int((targets != IGNORE).sum())))
-    kept = each.detach().topk(count, sorted=False).indices
-    return each[kept].sum() / counted.flatten()[kept].sum().clamp(min=1e-6)
+    kept = _hardest(each.detach(), targets, recipe) if recipe.hard_pixels < 1 else _doubtful(values.detach(), targets, recipe)
+    return each[kept].sum() / distributed.total(counted.flatten()[kept].sum()).clamp(min=1e-6)
+
+
+def _hardest(losses: Tensor, targets: Tensor, recipe: Recipe) -> Tensor:
+    """Indices of the share `recipe.hard_pixels` of the pixels that are not ignored, those with the highest loss."""
+    count = max(1, round(recipe.hard_pixels * int((targets != IGNORE).sum())))
+    return losses.topk(count, sorted=False).indices
+
+
+def _doubtful(values: Tensor, targets: Tensor, recipe: Recipe) -> Tensor:
+    """Indices of the pixels whose class has at most the probability `recipe.hard_probability`, `_FEWEST` at least."""
+    counted = targets != IGNORE
+    chances = values.softmax(1).gather(1, targets.where(counted, 0)[:, None])[:, 0][counted]
+    fewest = min(_FEWEST, len(chances))
+    threshold = max(recipe.hard_probability, float(chances.kthvalue(fewest).values)) if fewest else 1.0
+    return counted.flatten().nonzero()[:, 0][chances <= threshold]
 
 
 def lovasz_softmax(values: Tensor, targets: Tensor) -> Tensor:

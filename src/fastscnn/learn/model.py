@@ -304,6 +304,29 @@ class FastSCNN(Backbone):
         return TrainingLogits(logits, self.auxiliary[0](deep), self.auxiliary[1](skip))
 
 
+class Classifier(Backbone):
+    """Images in, logits of their one class out: the network of the paper's pretraining on ImageNet.
+
+    There, the feature fusion is replaced by average pooling, and the classifier is a softmax layer only; the softmax is
+    the loss's. Whether the pyramid pooling stays is not stated: it does here, so that all of the global feature extractor
+    is pretrained.
+
+    Args:
+        classes: number of classes.
+        channels, variant, width: see `Backbone`.
+    """
+
+    def __init__(self, classes: int, channels: int = 3, variant: str = "paper", width: float = 1.0) -> None:
+        super().__init__(channels, variant, width)
+        self.linear = nn.Linear(self.deep_channels, classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Class logits [N, classes] of images as `FastSCNN.forward` takes them."""
+        _, deep = self.features(images)
+        logits: Tensor = self.linear(deep.mean((2, 3)))
+        return logits
+
+
 def _stage(inputs: int, outputs: int, *, blocks: int, stride: int) -> list[Bottleneck]:
     """One row of Table 1: `blocks` bottlenecks, the first with the stride and the change of channels."""
     first = Bottleneck(inputs, outputs, stride=stride)

@@ -1,7 +1,8 @@
 """Run: the folder of a training: what it keeps, and how it goes on after a stop.
 
 `best.safetensors` and `last.safetensors` are weights that run, with their card; `resume.safetensors` holds all that is
-needed to go on; `log.jsonl` has a line for each validation, `run.json` says what ran.
+needed to go on; `log.jsonl` has a line for each validation, `report.html` the curves of its figures, `run.json` says
+what ran. Of several processes all read the folder and the first alone writes to it.
 """
 
 from __future__ import annotations
@@ -21,8 +22,9 @@ from torch import Tensor, nn
 
 from fastscnn import card, files
 from fastscnn.errors import FastSCNNError
-from fastscnn.learn import checkpoint
+from fastscnn.learn import checkpoint, distributed, track
 from fastscnn.learn.model import Backbone
+from fastscnn.report import page, training
 from fastscnn.version import __version__
 
 
@@ -55,20 +57,28 @@ class Run:
         identity: what decides the outcome (recipe, data, splits); a run is only resumed with the same.
         state: of the training; filled from the folder where `resume` is set.
         resume: go on with the run in the folder; otherwise a new one begins.
+        tensorboard: keep the curves for TensorBoard, too.
 
     Raises:
-        FastSCNNError: nothing to resume, a run that began otherwise, or a folder that holds a run already.
+        FastSCNNError: nothing to resume, a run that began otherwise, a folder that holds a run already, or processes
+            that would begin with different things.
     """
 
-    def __init__(self, folder: Path, identity: dict[str, Any], state: State, resume: bool) -> None:
+    def __init__(
+        self, folder: Path, identity: dict[str, Any], state: State, resume: bool, tensorboard: bool = False
+    ) -> None:
         self.best, self.last = folder / "best.safetensors", folder / "last.safetensors"
         self._resume, self._log = folder / "resume.safetensors", folder / "log.jsonl"
+        self._facts, self._report = folder / "run.json", folder / "report.html"
         self._identity, self._state = identity, state
         self._lines: list[dict[str, Any]] = []
+        page.check_ours(self._report)
         if resume:
             self._take_up(folder)
         else:
             self._begin(folder)
+        self._track = track.Track(folder / "tensorboard", self._lines) if tensorboard and distributed.first() else None
+        distributed.agree(json.dumps([identity, state.step], sort_keys=True))
 
     def save(self, write: Callable[[Path], None], line: dict[str, Any], score: float | None) -> None:
         """Adds a line to the log and writes last, best if it is, and then the state.
@@ -81,21 +91,38 @@ class Run:
             score: of the validation; None where there is none, so that the last weights are the best.
         """
         self._lines.append(line)
+        better = score is None or score > self._state.best
+        if score is not None and better:
+            self._state.best = score
+        if not distributed.first():
+            return
         files.write(self._log, "".join(json.dumps(entry) + "\n" for entry in self._lines).encode())
         write(self.last)
-        if score is None or score > self._state.best:
+        if better:
             write(self.best)
-            self._state.best = self._state.best if score is None else score
         self.save_state()
+        self._show()  # what is only looked at comes last
+        if self._track:
+            self._track.add(line)
 
     def save_state(self) -> None:
-        """Writes all that is needed to go on from here."""
+        """Writes all that is needed to go on from here, with any number of processes."""
+        if not distributed.first():
+            return
         state = self._state
         tensors = {f"model.{name}": tensor for name, tensor in state.model.state_dict().items()}
         tensors |= {f"average.{name}": tensor for name, tensor in state.average.state_dict().items()}
         tensors |= _moments(state)
         numbers = {"step": state.step, "best": state.best, "losses": state.losses, "identity": self._identity}
         checkpoint.save_tensors(self._resume, tensors, {name: json.dumps(number) for name, number in numbers.items()})
+
+    def _show(self) -> None:
+        """Writes the page of the curves so far."""
+        try:
+            facts = json.loads(self._facts.read_text())
+        except (OSError, ValueError):  # nothing but the page needs it
+            facts = {}
+        page.write(self._report, training.render(self._report.resolve().parent.name, self._lines, facts))
 
     def _begin(self, folder: Path) -> None:
         if self._resume.exists():
@@ -104,8 +131,9 @@ class Run:
             if path.exists():
                 message = f"{folder}: holds {path.name} of a run that cannot be resumed; move it away, or use another --out."
                 raise FastSCNNError(message)
-        facts = {**self._identity, **_circumstances(self._state.model.mean.device)}
-        files.write(folder / "run.json", json.dumps(facts, indent=1).encode())
+        if distributed.first():
+            facts = {**self._identity, **_circumstances(self._state.model.mean.device)}
+            files.write(self._facts, json.dumps(facts, indent=1).encode())
 
     def _take_up(self, folder: Path) -> None:
         if not self._resume.is_file():
@@ -128,7 +156,8 @@ class Run:
                 state.optimiser.state[parameters[parameter]][key] = _like(parameters[parameter], tensor)
         state.step, state.best, state.losses = numbers["step"], numbers["best"], numbers["losses"]
         lines = [json.loads(line) for line in self._log.read_text().splitlines()] if self._log.is_file() else []
-        self._lines = [line for line in lines if line["step"] <= state.step]
+        # A state with losses is of before the validation of its step, where there was one.
+        self._lines = [line for line in lines if line["step"] < state.step + (not state.losses)]
 
     def _last_whole(self) -> str:
         """Which weights of the run are whole, for those who lost the state."""
@@ -182,6 +211,7 @@ def _circumstances(device: torch.device) -> dict[str, Any]:
         "machine": platform.platform(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         "threads": torch.get_num_threads(),
+        "processes": distributed.size(),
         "command": sys.argv,
     }
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,9 +18,9 @@ from fastscnn.datasets import DatasetSpec
 from fastscnn.datasets.check import CheckReport, check
 from fastscnn.errors import FastSCNNError
 from fastscnn.evaluate import evaluate
-from fastscnn.learn import checkpoint
+from fastscnn.learn import checkpoint, distributed, track
 from fastscnn.learn.initial import initial, teachers
-from fastscnn.learn.loader import Batch, Loader
+from fastscnn.learn.loader import Batch, Loader, loading_threads
 from fastscnn.learn.loop import Progress, enough_memory, keep_freed_memory, loop
 from fastscnn.learn.loss import training_loss
 from fastscnn.learn.model import Backbone, FastSCNN, folded
@@ -31,6 +30,7 @@ from fastscnn.recipes import Recipe
 from fastscnn.segmenter import Segmenter
 
 
+@distributed.joined()
 def train(
     recipe: Recipe,
     spec: DatasetSpec,
@@ -42,6 +42,7 @@ def train(
     pause_after: int | None = None,
     init: Path | None = None,
     teacher: Sequence[Path] = (),
+    tensorboard: bool = False,
     observe: Callable[[Progress], None] | None = None,
     tell: Callable[[str], None] | None = None,
 ) -> Card:
@@ -50,6 +51,9 @@ def train(
     On one machine, a training that was interrupted and resumed sees the same steps as one that was not: the order,
     the augmentation and the dropout of a step depend on the seed and the step alone. On the CPU it gives the same
     weights, bit for bit; CUDA adds up in no fixed order.
+
+    Under torchrun every process calls it with the same arguments and takes its part of each batch; the first writes
+    `out`, and alone calls `observe` and `tell`. See docs/cluster.md.
 
     Args:
         recipe: how to train.
@@ -61,22 +65,31 @@ def train(
         pause_after: stop after this many steps as an interruption would, state saved.
         init: a .safetensors file whose weights to go on from, but for the last layer where the classes differ.
         teacher: .safetensors files of the networks whose mean probabilities `recipe.distillation` follows.
+        tensorboard: keep the curves for TensorBoard, too, in a folder of that name.
         observe: called after every step.
         tell: called with what is worth knowing before the first step, in sentences.
 
     Returns:
-        The card of the last weights that were saved; one without metrics where it stopped before the first were.
+        The card of the last weights that were saved; one without metrics where it stopped before the first were, and in
+        all processes but the first.
 
     Raises:
         FastSCNNError: faulty data, a class without pixels, weights in `init` or `teacher` that do not fit, a run already
-            in `out`, another recipe or data than the run to resume, a loss that is no longer finite, or too little memory.
+            in `out`, another recipe or data than the run to resume, a loss that is no longer finite, too little memory,
+            a batch that cannot be split among the processes, or the end of one of them.
         KeyboardInterrupt: on Ctrl-C, after the state is saved.
     """
     if pause_after is not None and pause_after < 1:
         raise FastSCNNError(f"pause_after: must be at least 1, not {pause_after}.")
-    report = _checked(spec, split, validation)
-    pairs = spec.pairs(split)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if tensorboard:
+        track.check()
+    if recipe.task != "segmentation":
+        raise FastSCNNError(f"{spec.name}: has a class for each pixel, and the recipe {recipe.name!r} learns one for each "
+                            "image; train by another recipe, or on imagenet:ROOT.")
+    distributed.part(recipe.batch)  # refused before any work where it cannot be split
+    with distributed.one_first():
+        report = _checked(spec, split, validation)
+    pairs, device = spec.pairs(split), distributed.device()
     keep_freed_memory()
     size = recipe.size or images.size(pairs[0].image)
     steps = recipe.iterations or -(-recipe.epochs * len(pairs) // recipe.batch)
@@ -94,17 +107,18 @@ def train(
     identity["init"], identity["teacher"] = _digest(init) if init else None, [_digest(path) for path in teacher]
     state, notes = initial(recipe, card, device, init)
     learned_from = _teachers(recipe, teacher, card, device)
-    if tell and not resume:
+    if tell and not resume and distributed.first():
         for note in notes:
             tell(note)
-    run = Run(out, identity, state, resume)
+    run = Run(out, identity, state, resume, tensorboard)
     stop = min(steps, pause_after or steps)
 
     with enough_memory(recipe):
-        loader = Loader(spec, pairs, dataclasses.replace(recipe, size=size), threads=max(2, (os.cpu_count() or 2) - 1))
+        loader = Loader(spec, pairs, dataclasses.replace(recipe, size=size), loading_threads())
         loss = LabelLoss(recipe, _class_weights(recipe, report, split, device), learned_from)
-        loop(state, _Labelling(card, spec, validation, loader, loss), recipe, run, steps, stop, observe)
-    return checkpoint.load(run.last)[1] if run.last.is_file() else card
+        task = _Labelling(card, spec, validation, loader, loss)
+        loop(state, task, recipe, run, steps, stop, observe if distributed.first() else None)
+    return checkpoint.load(run.last)[1] if distributed.first() and run.last.is_file() else card
 
 
 @dataclass(frozen=True)
@@ -156,7 +170,10 @@ class _Labelling:
             return None
         assert isinstance(average, FastSCNN)
         segmenter = Segmenter(TorchRuntime(folded(average), self.card))
-        scores = evaluate(segmenter, self.spec, self.spec.pairs(self.validation)).to_dict()
+        own = self.spec.pairs(self.validation)[distributed.rank() :: distributed.size()]
+        report = evaluate(segmenter, self.spec, own)
+        report.confusion.matrix = distributed.total(torch.from_numpy(report.confusion.matrix)).numpy()
+        scores = report.to_dict()
         return {key: scores[key] for key in ("miou", "pixel_accuracy", "iou")}
 
     def save(self, path: Path, average: Backbone, metrics: dict[str, Any] | None) -> None:
@@ -168,6 +185,11 @@ class _Labelling:
 def _class_weights(recipe: Recipe, report: CheckReport, split: str, device: torch.device) -> Tensor | None:
     if recipe.class_weights == "none":
         return None
+    if not isinstance(recipe.class_weights, str):
+        if len(recipe.class_weights) != len(report.pixels[split.partition("+")[0]]):
+            classes = len(report.pixels[split.partition("+")[0]])
+            raise FastSCNNError(f"class_weights: {len(recipe.class_weights)} are given, but the data have {classes} classes.")
+        return torch.tensor(recipe.class_weights, dtype=torch.float32, device=device)
     pixels = np.sum([report.pixels[name] for name in split.split("+")], axis=0)
     return torch.tensor(1 / np.log(1.1 + pixels / pixels.sum()), dtype=torch.float32, device=device)
 
@@ -205,7 +227,7 @@ def _terms(spec: DatasetSpec, sources: Sequence[Path]) -> str:
     """The terms of the data, and those of the data behind the weights that the training begins with or learns from."""
     terms = [spec.terms]
     for path in sources:
-        data = checkpoint.load(path)[1].data
+        data = checkpoint.load_any(path)[1].data
         if data and data.terms not in terms:
             terms.append(data.terms)
     return "; and of earlier weights: ".join(terms)

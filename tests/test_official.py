@@ -1,0 +1,79 @@
+"""official: PST900's running mean at the command line. Cityscapes' scores are held to its script in test_cityscapes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import WriteOnnx
+from PIL import Image
+
+from fastscnn import Segmenter, cli, datasets, images
+from fastscnn.datasets import DatasetSpec, pst900
+from fastscnn.labels import LabelSet
+from fastscnn.official import official
+
+IMAGES = 4
+
+
+@pytest.fixture
+def pst(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(0)
+    for number in rng.permutation(IMAGES):  # files are not made in the order of their names
+        for kind, pixels in (
+            ("rgb", rng.integers(0, 256, (64, 96, 3))), ("labels", rng.integers(0, 2 + number, (64, 96))),
+            ("thermal", rng.integers(0, 256, (64, 96))),
+        ):
+            images.write(tmp_path / "test" / kind / f"{number}.png", pixels.astype(np.uint8))
+    return tmp_path
+
+
+def running(root: Path, segmenter: Segmenter) -> tuple[float, float]:
+    """Their mean, with their loop written out, and the standard one, in percent."""
+    counts = np.zeros((5, 5))
+    total = 0.0
+    for number in range(IMAGES):
+        truth = np.asarray(Image.open(root / "test" / "labels" / f"{number}.png"))
+        labels = segmenter.segment(images.read(root / "test" / "rgb" / f"{number}.png")).labels
+        for true, seen in zip(truth.ravel(), labels.ravel(), strict=True):
+            counts[true, seen] += 1
+        union = counts.sum(axis=0) + counts.sum(axis=1) - counts.diagonal()
+        iou = np.divide(counts.diagonal(), union, out=np.zeros(5), where=union > 0)
+        total += iou.mean()
+    return 100 * total / (IMAGES - 1), 100 * iou.mean()
+
+
+def test_the_running_mean_stands_beside_the_standard_one(
+    pst: Path, write_onnx: WriteOnnx, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights = write_onnx(pst / "w.onnx", classes=pst900.LABELS.names)
+    words = ["evaluate", "--data", f"pst900:{pst}", "--weights", str(weights), "--runtime", "onnx"]
+    assert cli.main([*words, "--json", str(pst / "scores.json")]) == 0
+    shown = capsys.readouterr().out
+    scores = json.loads((pst / "scores.json").read_text())
+    theirs, standard = running(pst, Segmenter.load(weights, "onnx"))
+    assert scores["pst900_running_miou"] == pytest.approx(theirs, abs=1e-9)
+    assert scores["miou"] == pytest.approx(standard, abs=1e-9)
+    assert abs(theirs - standard) > 0.1
+    line = next(line for line in shown.splitlines() if "running mIoU of PST900's authors" in line)
+    assert f"{theirs:.2f}" in line
+    assert "in the order of file names" in " ".join(shown.split())
+
+
+def test_one_image_has_no_running_mean(pst: Path, write_onnx: WriteOnnx, capsys: pytest.CaptureFixture[str]) -> None:
+    for number in range(1, IMAGES):
+        (pst / "test" / "rgb" / f"{number}.png").unlink()
+    weights = write_onnx(pst / "w.onnx", classes=pst900.LABELS.names)
+    assert cli.main(["evaluate", "--data", f"pst900:{pst}", "--weights", str(weights), "--json", str(pst / "scores.json")]) == 0
+    assert json.loads((pst / "scores.json").read_text())["pst900_running_miou"] is None
+
+
+def test_which_datasets_have_scores_of_their_own(pst: Path) -> None:
+    thermal = datasets.load(f"pst900-rgbt:{pst}")
+    scores = official(thermal, [])
+    assert scores is not None
+    assert scores.to_dict() == {"pst900_running_miou": None}
+    other = DatasetSpec("other", pst, LabelSet(("a", "b", "c", "d", "e")), thermal.splits)
+    assert official(other, other.pairs("test")) is None
