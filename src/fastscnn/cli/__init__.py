@@ -16,6 +16,7 @@ from fastscnn.cli._evaluate import evaluate
 from fastscnn.cli._export import export
 from fastscnn.cli._segment import segment
 from fastscnn.cli._train import Training, train
+from fastscnn.cli._web import web
 from fastscnn.errors import FastSCNNError, unknown
 from fastscnn.recipes import named, names
 from fastscnn.version import __version__
@@ -28,6 +29,7 @@ _VERBS: dict[str, Callable[..., int]] = {
     "convert": convert,
     "check": check,
     "benchmark": benchmark,
+    "web": web,
 }
 
 

@@ -1,0 +1,77 @@
+"""ONNX Runtime for browsers: too large to carry, so npm fetches it once, and every file is checked."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import subprocess
+import tarfile
+import zlib
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from fastscnn import files
+from fastscnn.errors import FastSCNNError
+
+VERSION = "1.30.0"  # of npm's onnxruntime-web
+PACKAGE = f"onnxruntime-web@{VERSION}"
+FILES = {  # name in the package's folder dist -> sha256
+    "ort.wasm.min.mjs": "219e6a1fc8a9938268d18efca3c91d310bd2f4a59bbd13744df5b2b7fc6cee3b",
+    "ort-wasm-simd-threaded.mjs": "e13f7f94fc51b4ca72b12faeb1ee95f4ace6dfbc8939bc718aabdc0a27c4299b",
+    "ort-wasm-simd-threaded.wasm": "3398c10d07d229bd91b364548e130e0e51a8e5704b88c7c083ebbeb78842dee2",
+}
+_CURE = f"run `npm install {PACKAGE}` where npm is, and give --ort node_modules/onnxruntime-web/dist"
+
+
+def find(folder: Path | None = None) -> dict[str, bytes]:
+    """The files of `FILES` with their contents, about 14 MB.
+
+    Args:
+        folder: where they lie; None: in the cache folder, where npm puts them first if they are missing.
+
+    Raises:
+        FastSCNNError: a file is missing or not that of `VERSION`; npm is missing or fails.
+    """
+    if folder is None:
+        folder = files.cache("web") / PACKAGE
+        if not all(_is(folder / name, sha256) for name, sha256 in FILES.items()):
+            _fetch(folder)
+    for name, sha256 in FILES.items():
+        if not (folder / name).is_file():
+            raise FastSCNNError(f"{folder / name}: no such file; {_CURE}.")
+        if not _is(folder / name, sha256):
+            raise FastSCNNError(f"{folder / name}: is not the file of {PACKAGE}; {_CURE}.")
+    return {name: (folder / name).read_bytes() for name in FILES}
+
+
+def _is(path: Path, sha256: str) -> bool:
+    return path.is_file() and files.digest(path) == sha256
+
+
+def _fetch(folder: Path) -> None:
+    """Has npm fetch the package, and keeps in `folder` the files that we need of it."""
+    npm = shutil.which("npm")
+    if npm is None:
+        raise FastSCNNError(f"npm is not installed, so {PACKAGE} cannot be fetched; {_CURE}.")
+    with TemporaryDirectory() as scratch:
+        command = [npm, "pack", PACKAGE, "--silent", "--pack-destination", scratch]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        archives = list(Path(scratch).glob("*.tgz"))
+        if done.returncode or len(archives) != 1:
+            reason = done.stderr.strip().rpartition("\n")[2] or f"exit code {done.returncode}"
+            raise FastSCNNError(f"`npm pack {PACKAGE}` failed ({reason}); {_CURE}.")
+        contents = _unpacked(archives[0])
+    if {name: hashlib.sha256(data).hexdigest() for name, data in contents.items()} != FILES:
+        raise FastSCNNError(f"What npm fetched is not {PACKAGE} as it was released; {_CURE}.")
+    for name, data in contents.items():
+        files.write(folder / name, data)
+
+
+def _unpacked(archive: Path) -> dict[str, bytes]:
+    """The files of `FILES` in an npm archive, none where it is broken; read, not extracted, so that no path in it counts."""
+    try:
+        with tarfile.open(archive) as package:
+            members = {name: package.extractfile(f"package/dist/{name}") for name in FILES}
+            return {name: member.read() for name, member in members.items() if member is not None}
+    except (tarfile.TarError, KeyError, EOFError, zlib.error):
+        return {}

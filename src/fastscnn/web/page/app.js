@@ -1,0 +1,215 @@
+// The page: what its buttons do, and the loop of a video. Once it is loaded, it forbids itself every further request.
+
+import { download, load, start, threads } from "./engine.js";
+import { camera, close, frames, picture, playCamera, playFile, stop } from "./sources.js";
+import { View } from "./view.js";
+
+const $ = (id) => document.getElementById(id);
+const STAGES = ["read", "resize", "network", "labels", "draw"];
+const REFRESH = 250; // milliseconds between two readings of the speed
+let label, view, scene; // the worker's function, the view, the drawn scene as a file
+let asked = 0; // grows with every source that is asked for: a picture that is still decoded when the next one comes is late
+let turn = 0; // grows with every source that is shown: what belongs to an older one stops
+let name = "scene"; // of the files that are saved
+
+function say(text, isError = false) {
+  $("status").textContent = text;
+  $("status").classList.toggle("error", isError);
+}
+
+/** Runs what a button or a drop asks for; its errors become a sentence on the page. */
+async function attempt(action) {
+  try {
+    await action();
+  } catch (error) {
+    say(error.message, true);
+  }
+}
+
+/** Ends the source that is shown, and gives the number of the new one. */
+function take() {
+  asked++;
+  close($("video"));
+  $("camera").textContent = "Use camera";
+  $("pause").hidden = true;
+  $("pause").textContent = "Pause";
+  return ++turn;
+}
+
+/** One picture, labelled and drawn; gives the milliseconds of each stage, or nothing where another source came meanwhile. */
+async function once(bitmap, mine) {
+  const answer = await label(bitmap);
+  if (mine !== turn) return answer.bitmap.close();
+  const start = performance.now();
+  view.show(answer);
+  return { ...answer.milliseconds, draw: performance.now() - start };
+}
+
+async function open(file) {
+  if (!file) return;
+  const isVideo = file.type.startsWith("video/");
+  const request = ++asked;
+  const bitmap = isVideo ? null : await picture(file); // before the old source is let go
+  if (request !== asked) return bitmap.close();
+  const mine = take();
+  name = (file.name ?? "pasted").replace(/\.[^.]*$/, "");
+  if (isVideo) {
+    await playFile($("video"), file);
+    if (mine !== turn) return;
+    say(`Labelling ${file.name}.`);
+    return loop(mine);
+  }
+  const { width, height } = bitmap;
+  const times = await once(bitmap, mine);
+  if (!times) return;
+  say(`Labelled ${file.name ?? "the picture"}, ${width}×${height} pixels.`);
+  meter(times, null);
+}
+
+async function toggleCamera() {
+  if ($("video").srcObject) {
+    take();
+    return say("The camera is off.");
+  }
+  const mine = take();
+  say("Waiting for the camera.");
+  const stream = await camera();
+  if (mine !== turn) return stop(stream);
+  await playCamera($("video"), stream);
+  if (mine !== turn) return;
+  stream.getVideoTracks()[0].addEventListener("ended", () => {
+    if (mine !== turn) return;
+    take();
+    say("The camera is gone; connect it again, or open a picture.", true);
+  });
+  name = "camera";
+  $("camera").textContent = "Stop camera";
+  say("Labelling the camera. Its pictures stay in this browser.");
+  return loop(mine);
+}
+
+/** Labels the frames of the video until another source comes: always the newest, and as many as there is time for. */
+async function loop(mine) {
+  const video = $("video");
+  $("pause").hidden = false;
+  const next = frames(video, () => mine === turn);
+  const ends = []; // when the last frames were drawn
+  let shown = 0;
+  for (;;) {
+    await next();
+    if (mine !== turn) return;
+    const start = performance.now();
+    const bitmap = await createImageBitmap(video);
+    const read = performance.now() - start;
+    const times = await once(bitmap, mine);
+    if (!times) return;
+    times.read += read;
+    const now = performance.now();
+    ends.push(now);
+    if (ends.length > 31) ends.shift();
+    if (now - shown < REFRESH || ends.length < 2) continue;
+    shown = now;
+    meter(times, (1000 * (ends.length - 1)) / (now - ends[0]));
+  }
+}
+
+/** Shows how long a picture took, stage by stage, and how many come a second. */
+function meter(times, rate) {
+  const total = STAGES.reduce((sum, stage) => sum + times[stage], 0);
+  $("rate").textContent = rate === null ? `${total.toFixed(0)} ms` : `${rate.toFixed(1)} frames/s`;
+  $("split").textContent = STAGES.map((stage) => `${stage} ${times[stage].toFixed(1)}`).join(" · ") +
+    ` ms · ${threads} thread${threads > 1 ? "s" : ""}`;
+  $("split").dataset.milliseconds = JSON.stringify(times);
+}
+
+async function save(suffix, made) {
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(await made);
+  link.download = name + suffix;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
+}
+
+function listen() {
+  $("file").addEventListener("change", ({ target }) => {
+    attempt(() => open(target.files[0]));
+    target.value = ""; // so that the same file can be chosen again
+  });
+  $("open").addEventListener("click", () => $("file").click());
+  $("camera").addEventListener("click", () => attempt(toggleCamera));
+  $("example").addEventListener("click", () => attempt(() => open(scene)));
+  $("pause").addEventListener("click", ({ target }) => {
+    const video = $("video");
+    if (video.paused) video.play();
+    else video.pause();
+    target.textContent = video.paused ? "Play" : "Pause";
+  });
+  $("opacity").addEventListener("input", ({ target }) => {
+    $("stage").style.setProperty("--opacity", target.value / 100);
+    $("percent").textContent = `${target.value} %`;
+  });
+  for (const choice of document.getElementsByName("mode"))
+    choice.addEventListener("change", () => {
+      $("opacity").disabled = $("stage").classList.toggle("beside", choice.value === "beside");
+    });
+  $("save-labels").addEventListener("click", () => attempt(() => save(".labels.png", view.labelFile())));
+  $("save-overlay").addEventListener("click", () => attempt(() => save(".overlay.jpg", view.overlayFile())));
+  addEventListener("dragover", (event) => {
+    event.preventDefault();
+    document.body.classList.add("drop");
+  });
+  addEventListener("dragleave", (event) => event.relatedTarget ?? document.body.classList.remove("drop"));
+  addEventListener("drop", (event) => {
+    event.preventDefault();
+    document.body.classList.remove("drop");
+    attempt(() => open(event.dataTransfer.files[0]));
+  });
+  addEventListener("paste", (event) => attempt(() => open(event.clipboardData.files[0])));
+}
+
+/** Has the service worker in front of the page, so that it runs offline and, on any server, with threads. */
+async function behindServiceWorker() {
+  if (!navigator.serviceWorker) return; // neither https nor localhost
+  const { active, installing, waiting } = await navigator.serviceWorker.register("sw.js");
+  const first = active ? null : (installing ?? waiting);
+  if (first && !navigator.serviceWorker.controller) // the first visit: it comes once it has the page's own, small files
+    await new Promise((resolve) => {
+      navigator.serviceWorker.addEventListener("controllerchange", resolve);
+      first.addEventListener("statechange", () => first.state === "redundant" && resolve()); // it could not keep them
+    });
+  if (!navigator.serviceWorker.controller) return;
+  if (self.crossOriginIsolated || sessionStorage.getItem("reloaded")) return;
+  sessionStorage.setItem("reloaded", "yes"); // once: its headers count from the next load on
+  location.reload();
+  await new Promise(() => {});
+}
+
+/** Nothing is requested from here on, here or in workers that start from here on: not by a mistake of ours, nor by anyone
+ * else's code. */
+function lock() {
+  const policy = document.createElement("meta");
+  policy.httpEquiv = "Content-Security-Policy";
+  policy.content = "default-src 'none'; script-src blob: 'wasm-unsafe-eval'; worker-src blob:; img-src blob:; media-src blob:";
+  document.head.append(policy);
+}
+
+await attempt(async () => {
+  await behindServiceWorker().catch(() => {}); // refused, as in private windows
+  const card = JSON.parse(new TextDecoder().decode(await download("labels.json")));
+  view = new View(card);
+  $("terms").textContent = card.terms;
+  const [drawn, loaded] = await Promise.all([
+    download("scene.png"),
+    load(card, (share) => { $("progress").value = share; }),
+  ]);
+  scene = new File([drawn], "scene.png", { type: "image/png" });
+  lock(); // before there is a worker
+  label = await start(loaded);
+  listen();
+  (await label(await picture(scene))).bitmap.close(); // the first is slow: the browser still compiles what it runs
+  await open(scene);
+  say("Ready: this street is drawn. Drop a picture or a video here; it stays in this browser.");
+  for (const control of document.querySelectorAll("[disabled]")) control.disabled = false;
+  document.body.classList.add("ready");
+});
+$("progress").hidden = true;
