@@ -116,6 +116,7 @@ FLOORS = [  # each module imports only from those above it
     "fastscnn.cli._console",
     "fastscnn.cli._flags",
     "fastscnn.cli._preview",
+    "fastscnn.cli._clips",
     "fastscnn.cli._video",
     "fastscnn.cli._segment",
     "fastscnn.cli._classes",

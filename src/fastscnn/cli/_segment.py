@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from fastscnn import machine
-from fastscnn.cli import _video
+from fastscnn.cli import _clips, _video
 from fastscnn.cli._console import STDOUT, complain, print_stages, progress_bar
 from fastscnn.cli._flags import load, within
 from fastscnn.errors import FastSCNNError
@@ -84,7 +84,7 @@ def segment(
 
     if budget is not None and size:
         raise FastSCNNError("budget: chooses the size; leave --size out.")
-    clips = _video.clips(paths, camera, out, fps, realtime)
+    clips = _clips.clips(paths, camera, out, fps, realtime)
     if clips and thermal:
         raise FastSCNNError("thermal: goes with images, not with a video or camera.")
     if not clips and (realtime or preview or labels or steady):
@@ -103,7 +103,7 @@ def segment(
     segmenter = load(weights, runtime, size, threads, precision=precision, streams=streams)
     _check_channels(segmenter, thermal)
     if budget is not None:
-        segmenter = within(budget, segmenter, _video.sizes(clips) if clips else _readable_sizes(jobs), json)
+        segmenter = within(budget, segmenter, _clips.sizes(clips) if clips else _readable_sizes(jobs), json)
     if unknown:
         segmenter.check_unknown()
     if clips:

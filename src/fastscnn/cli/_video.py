@@ -5,42 +5,29 @@ from __future__ import annotations
 import json as json_
 import signal
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
-from fractions import Fraction
-from functools import partial
 from pathlib import Path
 from statistics import median
 from threading import Event
-from time import perf_counter, sleep
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastscnn import inputs
+from fastscnn.cli._clips import Clip
 from fastscnn.cli._console import STDERR, STDOUT, complain, print_stages, progress_bar
 from fastscnn.errors import FastSCNNError
 
 if TYPE_CHECKING:
     from fastscnn.arrays import UInt8Array
     from fastscnn.cli._preview import Window
-    from fastscnn.inputs import Job
     from fastscnn.segmentation import Segmentation
     from fastscnn.segmenter import Passes, Segmenter
     from fastscnn.video import Frame, Source
 
 _KEPT = 10_000  # frames, the last ones, whose times the medians are of: a camera may run for days
-
-
-@dataclass(frozen=True)
-class Clip:
-    """A video to label: how its frames are had, where the overlays go, and whether frames that come while busy are dropped."""
-
-    open: Callable[[], Source]
-    job: Job
-    target: Path
-    live: bool
 
 
 @dataclass(frozen=True)
@@ -52,60 +39,6 @@ class Wish:
     steady: bool
     confidence: bool
     unknown: bool
-
-
-def clips(paths: Sequence[Path], camera: str | None, out: Path, fps: float, realtime: bool) -> list[Clip]:
-    """What is to be labelled: videos, a camera, or images that become one video; nothing where only images are meant.
-
-    Raises:
-        FastSCNNError: what does not go together, or PyAV is missing.
-    """
-    if camera is None and not (paths and any(inputs.is_video(path) for path in (out, *paths))):
-        return []
-    try:
-        from fastscnn import video
-    except ImportError as error:
-        raise FastSCNNError(f"video: needs PyAV ({error}); pip install 'fastscnn[video]'.") from error
-    into_file = inputs.is_video(out)
-    folder = out.parent if into_file else out
-    if camera is not None:
-        if paths:
-            raise FastSCNNError("camera: is labelled alone; give the other paths in a call of their own.")
-        jobs, live = [inputs.Job(Path(camera), folder / "camera")], True
-        openers: list[Callable[[], Source]] = [partial(video.camera, camera)]
-    elif not any(inputs.is_video(path) for path in paths):
-        images, live = inputs.find(paths, out), False
-        if realtime:
-            raise FastSCNNError("realtime: goes with a video, which has a pace of its own; images have none.")
-        if not 0.01 <= fps <= 1000:
-            raise FastSCNNError(f"fps: lies between 0.01 and 1000, not {fps:g}.")
-        jobs = [inputs.Job(images[0].image.parent, folder / out.stem)]
-        openers = [partial(video.stills, [job.image for job in images], Fraction(fps).limit_denominator(1001))]
-    else:
-        if not all(inputs.is_video(path) for path in paths):
-            raise FastSCNNError("paths: are videos, or images and folders of images; give the one and the other in two calls.")
-        jobs, live = inputs.find(paths, folder), realtime
-        openers = [partial(_paced if realtime else video.read, job.image) for job in jobs]
-    if into_file and len(jobs) > 1:
-        raise FastSCNNError(f"{out}: is one file for {len(jobs)} videos; give a folder.")
-    targets = [out if into_file else job.beside(".overlay.mp4") for job in jobs]
-    given = {job.image.resolve() for job in jobs}
-    for job, target in zip(jobs, targets, strict=True):
-        if target.resolve() in given:
-            lost = "the video itself" if target.resolve() == job.image.resolve() else \
-                   f"a video that is given, and the overlay of {job.image} would be written over it"
-            raise FastSCNNError(f"{target}: is {lost}; give --out another name.")
-    return [Clip(opener, job, target, live) for opener, job, target in zip(openers, jobs, targets, strict=True)]
-
-
-def sizes(clips: Sequence[Clip]) -> Iterator[tuple[int, int]]:
-    """(height, width) of the videos that can be opened twice; what is wrong with one is said when its turn has come."""
-    for clip in clips:
-        if not clip.job.image.is_fifo():
-            try:
-                yield clip.open().size
-            except FastSCNNError:
-                continue
 
 
 def run(segmenter: Segmenter, clips: Sequence[Clip], wish: Wish, json: bool) -> int:
@@ -307,21 +240,6 @@ def _work(segmenter: Segmenter, source: Source, clip: Clip, wish: Wish, strip: U
     # Two rows of workers, since what lies between them goes frame by frame.
     first = ordered(lambda frame: segmenter.forward(frame.image), source.frames, streams, clip.live)
     return ((frame, done) for (frame, _), done in ordered(second_half, segmenter.steadied(first), streams))
-
-
-def _paced(path: Path) -> Source:
-    """A video whose frames come when they are shown."""
-    from fastscnn import video
-
-    source = video.read(path, sound=False)
-
-    def frames() -> Iterator[Frame]:
-        start = perf_counter()
-        for frame in source.frames:
-            sleep(max(0.0, float(frame.pts * source.time_base) - (perf_counter() - start)))
-            yield frame
-
-    return replace(source, frames=frames())
 
 
 def _print(tally: _Tally) -> None:
