@@ -606,3 +606,12 @@ def test_steady_goes_with_videos(run: Run, picture: Path) -> None:
     code, _, error = run("segment", picture, "--steady")
     assert code == 1
     assert "--steady: go with a video or camera" in error
+
+
+def test_videos_in_a_folder_are_not_passed_over_in_silence(run: Run, picture: Path) -> None:
+    images.write(Path("drive/a.png"), images.read(picture))
+    Path("drive/b.mp4").write_bytes(b"not looked at")
+    code, out, error = run("segment", "drive")
+    assert code == 0
+    assert "1 labelled" in out
+    assert "videos are given by name, such as drive/b.mp4" in " ".join(error.split())

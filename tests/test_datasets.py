@@ -51,6 +51,22 @@ def split(images: str = "a/*.png", labels: str = "b/{stem}.png") -> str:
     return f'[splits.train]\nimages = "{images}"\nlabels = "{labels}"\n'
 
 
+def test_a_fourth_channel(tmp_path: Path) -> None:
+    spec = folder.spec(toml(tmp_path, BASE + TRAIN + 'thermal = "thermal/{stem}.png"\n'))
+    save(tmp_path / "images/a.jpg", np.full((40, 50, 3), 90))
+    save(tmp_path / "labels/a.png", np.ones((40, 50)))
+    grey = save(tmp_path / "thermal/a.png", np.full((40, 50), 7))
+    (pair,) = spec.pairs("train")
+    assert (spec.channels, pair.more) == (4, (grey,))
+    image, labels = spec.read(pair)
+    assert image.shape == (40, 50, 4)
+    assert (image[..., 3] == 7).all()
+    assert (labels == 1).all()
+    grey.unlink()
+    with pytest.raises(FastSCNNError, match=r"its further channel .*thermal/a.png is missing"):
+        spec.pairs("train")
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -63,6 +79,10 @@ def split(images: str = "a/*.png", labels: str = "b/{stem}.png") -> str:
         (BASE + "[splits]\ntrain = 3\n", "splits.train takes a table with the keys images and labels"),
         (BASE + '[splits.train]\nimages = "*.png"\n', "splits.train.labels is missing"),
         (BASE + '[splits.train]\nlabels = "{stem}.png"\n', "splits.train.images is missing"),
+        (BASE + TRAIN + 'thermal = "t/a.png"\n', "splits.train.thermal is 't/a.png', one file for all images; write {stem}"),
+        (BASE + TRAIN + 'thermal = 3\n', "splits.train.thermal is 3; it takes a pattern in quotes"),
+        (BASE + TRAIN + 'thermal = "t/{stem}.png"\n' + TRAIN.replace("train", "val"),
+         "splits.val.thermal is missing, which other splits have; give it to all or none"),
         (BASE + TRAIN + 'label = "a"\n', "no key of splits.train 'label'. Did you mean 'labels'"),
         (BASE + '[splits."a+b"]\n', r"cannot be called 'a\+b'"),
         (BASE + split(labels="b/labels.png"), r"splits.train.labels is 'b/labels.png', one file .* write \{stem\}"),

@@ -41,6 +41,11 @@ class Job:
         return self.result.with_name(self.result.name + suffix)
 
 
+def videos_below(paths: Sequence[Path]) -> list[Path]:
+    """The videos in the folders among `paths`, sorted: `find` leaves them out."""
+    return sorted(file for path in paths if path.is_dir() for file in path.rglob("*") if is_video(file))
+
+
 def find(paths: Sequence[Path], out: Path, thermal: Path | None = None) -> list[Job]:
     """The images among `paths`, folders searched recursively, and where in `out` their results belong.
 
@@ -65,8 +70,8 @@ def find(paths: Sequence[Path], out: Path, thermal: Path | None = None) -> list[
             if below and not found:
                 raise FastSCNNError(f"{path}: all its images lie in {out}, the folder for results; take another for those.")
             if not found:
-                video = next((file for file in sorted(path.rglob("*")) if is_video(file)), None)
-                cure = f"; videos are given by name, such as {video}" if video else ""
+                left = videos_below([path])
+                cure = f"; videos are given by name, such as {left[0]}" if left else ""
                 raise FastSCNNError(f"{path}: holds no image ({', '.join(sorted(images.SUFFIXES))}){cure}.")
             jobs |= {image: out / image.relative_to(path) for image in found}
         else:

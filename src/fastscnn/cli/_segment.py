@@ -14,7 +14,7 @@ import tyro
 
 from fastscnn import machine
 from fastscnn.cli import _clips, _video
-from fastscnn.cli._console import STDOUT, complain, print_stages, progress_bar
+from fastscnn.cli._console import STDERR, STDOUT, complain, print_stages, progress_bar
 from fastscnn.cli._flags import load, within
 from fastscnn.errors import FastSCNNError
 from fastscnn.runtimes import MOST_STREAMS
@@ -94,6 +94,8 @@ def segment(
         message = "confidence: of a video or camera is written beside the class ids of each frame; give --labels DIR too."
         raise FastSCNNError(message)
     jobs = inputs.find(paths, out, thermal) if (paths or thermal) and not clips else []
+    if jobs and (left := inputs.videos_below(paths)):
+        STDERR.print(f"Of folders the images are labelled; videos are given by name, such as {left[0]}.", soft_wrap=True)
     # Several images at a time, each on fewer threads: reading and writing files use one processor each.
     at_most = MOST_STREAMS if clips else min(MOST_STREAMS, max(1, len(jobs)))
     streams = 1 if budget is not None else min(at_most, threads or machine.threads())

@@ -11,6 +11,7 @@ terms = "..."                          # optional: under which terms the data ma
 [splits.train]
 images = "images/train/*.jpg"          # glob pattern from the toml's folder; `**` and `..` are allowed
 labels = "labels/train/{stem}.png"     # {stem}: the image's file name without its suffix
+thermal = "thermal/train/{stem}.png"   # optional, in all splits or in none: a fourth channel, 8 or 16 bits of grey
 ```
 """
 
@@ -106,7 +107,11 @@ def _splits(path: Path, table: dict[str, Any]) -> dict[str, Split]:
     splits = _required(path, "", table, "splits")
     if not isinstance(splits, dict) or not splits:
         raise FastSCNNError(f"{path}: splits is empty; add [splits.train] with the keys images and labels.")
-    return {name: _split(path, name, split) for name, split in splits.items()}
+    made = {name: _split(path, name, split) for name, split in splits.items()}
+    without = [name for name, split in made.items() if not split.more]
+    if 0 < len(without) < len(made):
+        raise FastSCNNError(f"{path}: splits.{without[0]}.thermal is missing, which other splits have; give it to all or none.")
+    return made
 
 
 def _split(path: Path, name: str, split: object) -> Split:
@@ -115,12 +120,14 @@ def _split(path: Path, name: str, split: object) -> Split:
         raise FastSCNNError(f"{path}: a split cannot be called {name!r}, as `+` joins splits; take another name.")
     if not isinstance(split, dict):
         raise FastSCNNError(f"{path}: {place} takes a table with the keys images and labels.")
-    _only(path, place, split, ("images", "labels"))
-    images, labels = (_pattern(path, place, split, key) for key in ("images", "labels"))
-    if "{stem}" not in labels:
-        raise FastSCNNError(f"{path}: {place}.labels is {labels!r}, one file for all images; "
-                            "write {stem} where the image's name without its suffix stands.")
-    return Split(images, labels)
+    _only(path, place, split, ("images", "labels", "thermal"))
+    beside = [key for key in ("labels", "thermal") if key == "labels" or key in split]
+    patterns = {key: _pattern(path, place, split, key) for key in ("images", *beside)}
+    for key in beside:
+        if "{stem}" not in patterns[key]:
+            raise FastSCNNError(f"{path}: {place}.{key} is {patterns[key]!r}, one file for all images; "
+                                "write {stem} where the image's name without its suffix stands.")
+    return Split(patterns["images"], patterns["labels"], more=tuple(patterns[key] for key in beside[1:]))
 
 
 def _pattern(path: Path, place: str, split: dict[str, Any], key: str) -> str:
