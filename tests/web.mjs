@@ -2,20 +2,10 @@
 // What is done stands here, what is expected there.
 
 import { readFileSync } from "node:fs";
-import { createRequire } from "node:module";
+import { launch } from "./chromium.mjs";
 
 const orders = JSON.parse(readFileSync(0, "utf8"));
-const { chromium } = createRequire(`${orders.modules}/`)("playwright-core");
-const context = await chromium.launchPersistentContext(orders.profile, {
-  executablePath: orders.chromium,
-  headless: true,
-  viewport: { width: 1280, height: 800 },
-  args: [
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync", "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream",
-    `--use-file-for-fake-video-capture=${orders.camera}`,
-  ],
-});
+const context = await launch(orders);
 const report = { complaints: [], requests: [] };
 const page = context.pages()[0];
 page.on("console", (message) => ["error", "warning"].includes(message.type()) && report.complaints.push(message.text()));

@@ -70,12 +70,11 @@ INLINED int take(const float *restrict logits, int64_t plane, int64_t classes, i
     return broken;
 }
 
-/* Interpolates a cell whose corners disagree, and writes the labels of its `tall` by `wide` pixels. */
-INLINED void settle(const float *upper, const float *lower, int64_t classes, int64_t stride, int64_t low, int64_t high,
-                    const float *down, const float *right, int64_t tall, int64_t wide, uint8_t *labels, int64_t width)
+/* Gives the logits of a cell's corners and the largest of each class; returns the best smallest corner of any. */
+INLINED float corners(const float *upper, const float *lower, int64_t classes, int64_t stride, int64_t low, int64_t high,
+                      float *a, float *b, float *c, float *d, float *largest)
 {
-    float a[MOST_CLASSES], b[MOST_CLASSES], c[MOST_CLASSES], d[MOST_CLASSES], largest[MOST_CLASSES];
-    float bound = -INFINITY; /* the best smallest corner: a class that nowhere reaches it cannot win */
+    float bound = -INFINITY;
     for (int64_t k = 0; k < classes; k++) {
         a[k] = upper[k * stride + low];
         b[k] = upper[k * stride + high];
@@ -84,6 +83,16 @@ INLINED void settle(const float *upper, const float *lower, int64_t classes, int
         largest[k] = most(most(a[k], b[k]), most(c[k], d[k]));
         bound = most(bound, least(least(a[k], b[k]), least(c[k], d[k])));
     }
+    return bound;
+}
+
+/* Interpolates a cell whose corners disagree, and writes the labels of its `tall` by `wide` pixels. */
+INLINED void settle(const float *upper, const float *lower, int64_t classes, int64_t stride, int64_t low, int64_t high,
+                    const float *down, const float *right, int64_t tall, int64_t wide, uint8_t *labels, int64_t width)
+{
+    float a[MOST_CLASSES], b[MOST_CLASSES], c[MOST_CLASSES], d[MOST_CLASSES], largest[MOST_CLASSES];
+    /* A class that nowhere reaches the best smallest corner cannot win. */
+    const float bound = corners(upper, lower, classes, stride, low, high, a, b, c, d, largest);
     int32_t class_[MOST_CLASSES];
     int64_t count = 0;
     for (int64_t k = 0; k < classes; k++) { /* without a branch, which would be mispredicted */
@@ -158,16 +167,8 @@ INLINED void trust(const float *upper, const float *lower, int64_t classes, int6
                    const float *down, const float *right, int64_t tall, int64_t wide, float *chances, int64_t width)
 {
     float a[MOST_CLASSES], b[MOST_CLASSES], c[MOST_CLASSES], d[MOST_CLASSES], largest[MOST_CLASSES];
-    float bound = -INFINITY, top = -INFINITY; /* nowhere in the cell is the best logit below the one or above the other */
-    for (int64_t k = 0; k < classes; k++) {
-        a[k] = upper[k * stride + low];
-        b[k] = upper[k * stride + high];
-        c[k] = lower[k * stride + low];
-        d[k] = lower[k * stride + high];
-        largest[k] = most(most(a[k], b[k]), most(c[k], d[k]));
-        bound = most(bound, least(least(a[k], b[k]), least(c[k], d[k])));
-        top = most(top, largest[k]);
-    }
+    const float bound = corners(upper, lower, classes, stride, low, high, a, b, c, d, largest);
+    float top = -INFINITY; /* nowhere in the cell is the best logit below `bound` or above this */
     int64_t count = 0;
     for (int64_t k = 0; k < classes; k++) { /* without a branch, which would be mispredicted */
         a[count] = a[k];
@@ -175,6 +176,7 @@ INLINED void trust(const float *upper, const float *lower, int64_t classes, int6
         c[count] = c[k];
         d[count] = d[k];
         count += largest[k] >= bound - REACH;
+        top = most(top, largest[k]);
     }
     const float step = down[tall - 1] - down[tall > 1 ? tall - 2 : tall - 1];
     for (int64_t x = 0; x < wide; x += CHUNK) {

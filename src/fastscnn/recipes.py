@@ -114,6 +114,10 @@ class Recipe:
     seed: int = 0
     """Seed of initialisation, order and augmentation."""
 
+    def steps(self, images: int) -> int:
+        """Steps in all, of a dataset of so many images."""
+        return self.iterations or -(-self.epochs * images // self.batch)
+
     def __post_init__(self) -> None:
         if isinstance(self.class_weights, str) and self.class_weights not in ("none", "log"):
             raise FastSCNNError(f"class_weights: {unknown('choice', self.class_weights, ('none', 'log'))}")

@@ -189,7 +189,6 @@ class Segmenter:
         Raises:
             FastSCNNError: as `segment`.
         """
-        self._check(image)
         passes = self.forward(image)
         start = perf_counter()
         result = self._mean(passes.logits, (image.shape[0], image.shape[1]))

@@ -40,7 +40,27 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class CheckReport:
+class Report:
+    """What a check found.
+
+    Attributes:
+        findings: in the order of splits and file names.
+    """
+
+    findings: tuple[Finding, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing is an error; there may be warnings."""
+        return all(finding.severity != "error" for finding in self.findings)
+
+    def to_json(self) -> str:
+        """The report as one JSON object, `ok` included."""
+        return json.dumps({"ok": self.ok, **asdict(self)}, default=str)
+
+
+@dataclass(frozen=True)
+class CheckReport(Report):
     """What `check` found; every mapping is by split.
 
     Attributes:
@@ -54,22 +74,12 @@ class CheckReport:
             wherever the dataset lies and however its files are compressed.
     """
 
-    findings: tuple[Finding, ...]
     counts: Mapping[str, int]
     pixels: Mapping[str, tuple[int, ...]]
     shares: Mapping[str, Mapping[str, float]]
     ignored: Mapping[str, float]
     sizes: Mapping[str, Mapping[str, int]]
     fingerprint: str
-
-    @property
-    def ok(self) -> bool:
-        """Whether nothing is an error; there may be warnings."""
-        return all(finding.severity != "error" for finding in self.findings)
-
-    def to_json(self) -> str:
-        """The report as one JSON object, `ok` included."""
-        return json.dumps({"ok": self.ok, **asdict(self)}, default=str)
 
 
 def check(

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from fastscnn import images
-from fastscnn.datasets.check import Finding
+from fastscnn.datasets.check import Finding, Report
 from fastscnn.datasets.class_folders import SPLITS, ClassFolders, Picture
 from fastscnn.errors import FastSCNNError
 
@@ -18,7 +17,7 @@ _AT_ONCE = 1024  # images given to the threads at a time: a future for each of I
 
 
 @dataclass(frozen=True)
-class ClassReport:
+class ClassReport(Report):
     """What `check_classes` found; every mapping is by split.
 
     Attributes:
@@ -29,20 +28,10 @@ class ClassReport:
         fingerprint: see `ClassFolders.fingerprint`.
     """
 
-    findings: tuple[Finding, ...]
     counts: Mapping[str, int]
     classes: Mapping[str, int]
     smallest: Mapping[str, int]
     fingerprint: str
-
-    @property
-    def ok(self) -> bool:
-        """Whether nothing is an error; there may be warnings."""
-        return all(finding.severity != "error" for finding in self.findings)
-
-    def to_json(self) -> str:
-        """The report as one JSON object, `ok` included."""
-        return json.dumps({"ok": self.ok, **asdict(self)}, default=str)
 
 
 def check_classes(

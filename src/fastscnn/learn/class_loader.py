@@ -7,7 +7,6 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
-from functools import lru_cache
 
 import numpy as np
 
@@ -17,7 +16,7 @@ from fastscnn.datasets import ClassFolders
 from fastscnn.datasets.class_folders import Picture
 from fastscnn.learn import distributed
 from fastscnn.learn.augment import augment
-from fastscnn.learn.loader import Batch
+from fastscnn.learn.loader import Batch, order
 from fastscnn.recipes import Recipe
 from fastscnn.stream import ordered
 
@@ -70,7 +69,7 @@ class ClassLoader:
         """The patch at a place in the training: `crop` of the image whose shorter side is `size` times a random scale."""
         recipe = self._recipe
         epoch, index = divmod(place, len(self._pictures))
-        picture = self._pictures[_order(recipe.seed, epoch, len(self._pictures))[index]]
+        picture = self._pictures[order(recipe.seed, epoch, len(self._pictures))[index]]
         rng = np.random.default_rng((recipe.seed, 1, place))
         assert recipe.size
         path = self._data.path(picture)
@@ -126,9 +125,3 @@ def _shorter(image: UInt8Array, side: int) -> UInt8Array:
     height, width = image.shape[:2]
     factor = side / min(height, width)
     return images.resize(image, (max(side, round(height * factor)), max(side, round(width * factor))))
-
-
-@lru_cache(maxsize=2)
-def _order(seed: int, epoch: int, count: int) -> Int64Array:
-    """The images of an epoch in the order of their coming; kept, because every sample of the epoch asks for it."""
-    return np.random.default_rng((seed, 0, epoch)).permutation(count)

@@ -101,13 +101,11 @@ def train(
     if tell and not resume and distributed.first():
         tell(f"{data.root}: {len(pictures)} images of {len(data.classes)} classes to train on and {len(held_out)} to validate; "
              f"`fastscnn check {data.name}:{data.root}` says beforehand which of them cannot be read.")
-    steps = recipe.iterations or -(-recipe.epochs * len(pictures) // recipe.batch)
-    stop = min(steps, pause_after or steps)
 
     with enough_memory(recipe):
         loader = ClassLoader(data, pictures, recipe, loading_threads())
         task = _Classifying(card, data, validation, held_out, loader, ClassLoss(recipe))
-        loop(state, task, recipe, run, steps, stop, observe if distributed.first() else None)
+        loop(state, task, recipe, run, recipe.steps(len(pictures)), pause_after, observe)
     return checkpoint.load_classifier(run.last)[1] if distributed.first() and run.last.is_file() else card
 
 

@@ -88,7 +88,7 @@ class Loader:
     def _sample(self, place: int) -> Sample:
         recipe = self._recipe
         epoch, index = divmod(place, len(self._pairs))
-        chosen = int(_order(recipe.seed, epoch, len(self._pairs))[index])
+        chosen = int(order(recipe.seed, epoch, len(self._pairs))[index])
         rng = np.random.default_rng((recipe.seed, 1, place))
         focus = None
         if recipe.balanced_crops and rng.random() < recipe.balanced_crops:
@@ -134,6 +134,6 @@ def loading_threads() -> int:
 
 
 @lru_cache(maxsize=4)
-def _order(seed: int, epoch: int, count: int) -> Int64Array:
+def order(seed: int, epoch: int, count: int) -> Int64Array:
     """The images of an epoch in the order of their coming; kept, because every sample of the epoch asks for it."""
     return np.random.default_rng((seed, 0, epoch)).permutation(count)

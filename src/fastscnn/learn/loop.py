@@ -79,10 +79,10 @@ def loop(
     recipe: Recipe,
     run: Run,
     steps: int,
-    stop: int,
+    pause_after: int | None = None,
     observe: Callable[[Progress], None] | None = None,
 ) -> None:
-    """Trains from the state's step to `stop`, and keeps in `run` what it learns; of several processes, all call it.
+    """Trains from the state's step on, and keeps in `run` what it learns; of several processes, all call it.
 
     Args:
         state: before the next step; it changes.
@@ -90,8 +90,8 @@ def loop(
         recipe: how.
         run: the folder.
         steps: of the whole training, on which the learning rate depends.
-        stop: the step to stop at.
-        observe: called after every step.
+        pause_after: the step to stop at, as an interruption would; None goes through to the end.
+        observe: called after every step, in the first process.
 
     Raises:
         FastSCNNError: a loss or a gradient that is no longer finite.
@@ -102,6 +102,7 @@ def loop(
     saved = started = perf_counter()
     durations: deque[float] = deque(maxlen=20)
     validate_every = recipe.validate_every * len(task)
+    stop = min(steps, pause_after or steps)
 
     def validate() -> None:
         nonlocal score, saved
@@ -124,7 +125,7 @@ def loop(
             lr = _learning_rate(recipe, state.step, steps)
             state.losses.append(step(state, batch, task.loss, recipe, lr))
             durations.append(perf_counter() - started)
-            if observe:
+            if observe and distributed.first():
                 speed = recipe.batch / fmean(durations)
                 observe(Progress(state.step, steps, fmean(state.losses[-50:]), lr, speed, score))
             stopping = distributed.anyone(bool(interrupted))  # asked once, so that nothing stops unsaved

@@ -92,7 +92,6 @@ def train(
     pairs, device = spec.pairs(split), distributed.device()
     keep_freed_memory()
     size = recipe.size or images.size(pairs[0].image)
-    steps = recipe.iterations or -(-recipe.epochs * len(pairs) // recipe.batch)
     card = Card(
         spec.label_set,
         size,
@@ -111,13 +110,12 @@ def train(
         for note in notes:
             tell(note)
     run = Run(out, identity, state, resume, tensorboard)
-    stop = min(steps, pause_after or steps)
 
     with enough_memory(recipe):
         loader = Loader(spec, pairs, dataclasses.replace(recipe, size=size), loading_threads())
         loss = LabelLoss(recipe, _class_weights(recipe, report, split, device), learned_from)
         task = _Labelling(card, spec, validation, loader, loss)
-        loop(state, task, recipe, run, steps, stop, observe if distributed.first() else None)
+        loop(state, task, recipe, run, recipe.steps(len(pairs)), pause_after, observe)
     return checkpoint.load(run.last)[1] if distributed.first() and run.last.is_file() else card
 
 

@@ -1,0 +1,18 @@
+// A headless Chromium of one's own with a fake camera, for web.mjs here and in benchmarks/.
+
+import { createRequire } from "node:module";
+
+/** Starts it; of `orders`: modules, where playwright-core lies; chromium, its program; profile, an empty folder; camera, a video. */
+export function launch(orders) {
+  const { chromium } = createRequire(`${orders.modules}/`)("playwright-core");
+  return chromium.launchPersistentContext(orders.profile, {
+    executablePath: orders.chromium,
+    headless: true,
+    viewport: { width: 1280, height: 800 },
+    args: [
+      "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+      "--disable-component-update", "--disable-sync", "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream",
+      `--use-file-for-fake-video-capture=${orders.camera}`,
+    ],
+  });
+}
