@@ -1,4 +1,4 @@
-"""Compiles src/fastscnn/lazy.c into every wheel, editable ones included; where that fails, the wheel is pure Python.
+"""Compiles src/fastscnn/upsampling/lazy.c into every wheel, editable ones included; where that fails, the wheel is pure Python.
 
 The library knows nothing of Python's own interface, so that one wheel serves every version of Python on its platform.
 The compiler is `cc`, or what the environment's CC says.
@@ -16,8 +16,8 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 from packaging.tags import platform_tags
 
-PACKAGE = Path("src", "fastscnn")
-LIBRARY = "lazy.so"  # kernel.py looks for this name on every system
+PACKAGE = Path("src", "fastscnn", "upsampling")
+LIBRARY = "lazy.so"  # native.py looks for this name on every system
 # Contraction would round a * b + c once where NumPy rounds twice: some labels would not be NumPy's.
 FLAGS = ("-std=c99", "-O3", "-ffp-contract=off", "-shared", "-fPIC")
 
@@ -37,7 +37,7 @@ class CompileLazy(BuildHookInterface[Any]):
             self.app.display_warning(message)
             return
         if not editable:
-            build_data["force_include"][str(library)] = f"fastscnn/{LIBRARY}"
+            build_data["force_include"][str(library)] = f"fastscnn/upsampling/{LIBRARY}"
         build_data["pure_python"] = False
         build_data["tag"] = f"py3-none-{own_platform()}"
 

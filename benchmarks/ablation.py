@@ -20,11 +20,12 @@ from typing import Any
 
 import tyro
 
-from fastscnn import datasets, files
-from fastscnn.datasets.spec import DatasetSpec, Split
-from fastscnn.learn.loop import Progress
-from fastscnn.learn.train import train
-from fastscnn.recipes import Recipe, named
+from fastscnn.base import files
+from fastscnn.data import datasets
+from fastscnn.data.spec import DatasetSpec, Split
+from fastscnn.training.loop import Progress
+from fastscnn.training.recipes import Recipe, named
+from fastscnn.training.train import train
 
 RESULTS = Path(__file__).parent / "accuracy" / "ablation"
 TRAINED, HELD_OUT = "0001TP+0016E5", "0006R0+val"

@@ -20,18 +20,20 @@ import torch
 import tyro
 from torch import Tensor
 
-from fastscnn import Segmenter, datasets, files
-from fastscnn.calibrate import calibrate
-from fastscnn.compare import by_size, losses
-from fastscnn.datasets import DatasetSpec
-from fastscnn.evaluate import Report, evaluate
-from fastscnn.learn import checkpoint
-from fastscnn.learn.export import export
-from fastscnn.learn.exported import with_card
-from fastscnn.learn.model import FastSCNN
-from fastscnn.learn.quantize import Layer, calibration_images, quantize
-from fastscnn.segmenter import Size
-from fastscnn.weights import bundled
+from fastscnn import Segmenter
+from fastscnn.base import files
+from fastscnn.data import datasets
+from fastscnn.data.datasets import DatasetSpec
+from fastscnn.evaluation.accuracy_loss import by_size, losses
+from fastscnn.evaluation.calibrate import calibrate
+from fastscnn.evaluation.evaluate import Report, evaluate
+from fastscnn.exporting.exported import with_card
+from fastscnn.exporting.onnx_export import export
+from fastscnn.exporting.quantize import Layer, calibration_images, quantize
+from fastscnn.inference.segmenter import Size
+from fastscnn.model.weights import bundled
+from fastscnn.network import checkpoint
+from fastscnn.network.fast_scnn import FastSCNN
 
 RESULTS = Path(__file__).parent / "accuracy"
 INPUT = (360, 480)  # that of the images: a third less work than the 450x600 that was best on held-out drives, by 0.9

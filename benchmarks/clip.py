@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from fastscnn import Segmenter, scene
-from fastscnn.arrays import UInt8Array
+from fastscnn import Segmenter
+from fastscnn.base.types import UInt8Array
+from fastscnn.data import synthetic
 
 CLIP = Path(__file__).parents[1] / "docs" / "clip.webp"
 SEED, FRAMES, NEAREST, RATE = 3, 24, 1.5, 10  # NEAREST: how much the last frame is enlarged
@@ -35,7 +36,7 @@ def drive(street: UInt8Array) -> list[UInt8Array]:
 
 def main() -> None:
     segmenter = Segmenter.load(runtime="onnx")
-    frames = drive(scene.draw(*DRAWN, seed=SEED).image)
+    frames = drive(synthetic.draw(*DRAWN, seed=SEED).image)
     halves = [np.hstack([frame, result.blend(frame)]) for frame, result in segmenter.stream(frames, steady=True)]
     first, *others = [Image.fromarray(half) for half in halves + halves[::-1]]
     first.save(CLIP, save_all=True, append_images=others, duration=1000 // RATE, loop=0, quality=40, method=6)

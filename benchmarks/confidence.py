@@ -25,11 +25,13 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw
 
-from fastscnn import Segmenter, datasets, scene, upsample
-from fastscnn.arrays import BoolArray, Float32Array, UInt8Array
-from fastscnn.datasets import DatasetSpec
-from fastscnn.labels import IGNORE
-from fastscnn.metrics import Reliability
+from fastscnn import Segmenter
+from fastscnn.base.types import BoolArray, Float32Array, UInt8Array
+from fastscnn.data import datasets, synthetic
+from fastscnn.data.datasets import DatasetSpec
+from fastscnn.evaluation.metrics import Reliability
+from fastscnn.model.label_set import IGNORE
+from fastscnn.upsampling import upsample
 
 SIZE, RUNS, SEEDS = (1024, 2048), 25, 5
 
@@ -110,7 +112,7 @@ def times(segmenter: Segmenter) -> dict[str, float]:
     """Median milliseconds at 1024x2048 on a drawn street."""
     threshold = segmenter.card.unknown_below
     assert threshold is not None
-    logits = segmenter.logits(scene.draw(*SIZE).image)
+    logits = segmenter.logits(synthetic.draw(*SIZE).image)
 
     def by_torch() -> Any:
         with torch.inference_mode():

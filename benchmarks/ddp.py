@@ -31,10 +31,10 @@ def child(spec: str, steps: int, lr: float, out: Path, losses: Path) -> None:
     """Trains in this process, or in this one of several; the first writes the loss of every step."""
     import dataclasses
 
-    from fastscnn import datasets
-    from fastscnn.learn import distributed, loop
-    from fastscnn.learn.train import train
-    from fastscnn.recipes import named
+    from fastscnn.data import datasets
+    from fastscnn.training import distributed, loop
+    from fastscnn.training.recipes import named
+    from fastscnn.training.train import train
 
     recorded: list[float] = []
     step = loop.step

@@ -18,11 +18,13 @@ from typing import Any
 
 import tyro
 
-from fastscnn import Segmenter, datasets, files
-from fastscnn.against import against as compare_speed
-from fastscnn.benchmark import benchmark
-from fastscnn.compare import compare
-from fastscnn.weights import bundled
+from fastscnn import Segmenter
+from fastscnn.base import files
+from fastscnn.benchmark.benchmark import benchmark
+from fastscnn.benchmark.mmseg import against as compare_speed
+from fastscnn.data import datasets
+from fastscnn.evaluation.accuracy_loss import compare
+from fastscnn.model.weights import bundled
 
 RESULT = Path(__file__).parent / "speed" / "engines.json"
 ENGINES = (

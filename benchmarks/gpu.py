@@ -39,14 +39,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fastscnn import scene, upsample
-from fastscnn.arrays import UInt8Array
-from fastscnn.card import Card
-from fastscnn.learn import checkpoint
-from fastscnn.learn.cuda import PRECISIONS, CudaRuntime, settings
-from fastscnn.learn.model import FastSCNN
-from fastscnn.learn.runtime import TorchRuntime
-from fastscnn.weights import bundled
+from fastscnn.backends.cuda.backend import PRECISIONS, CudaRuntime, settings
+from fastscnn.backends.torch import TorchRuntime
+from fastscnn.base.types import UInt8Array
+from fastscnn.data import synthetic
+from fastscnn.model.card import Card
+from fastscnn.model.weights import bundled
+from fastscnn.network import checkpoint
+from fastscnn.network.fast_scnn import FastSCNN
+from fastscnn.upsampling import upsample
 
 SIZES = ("1024x2048", "512x1024", "256x512")
 SCENES, WARM_UP, CPU_SCENES = 4, 10, 3
@@ -215,7 +216,7 @@ def measure(model: FastSCNN, card: Card, size: tuple[int, int], precision: str, 
     device, classes = arguments.device, len(card.label_set)
     if arguments.compile:
         torch.compiler.reset()  # which compiles one function for few sizes and then no more
-    frames = [scene.draw(*size, seed).image for seed in range(SCENES)]
+    frames = [synthetic.draw(*size, seed).image for seed in range(SCENES)]
     on_card = [torch.from_numpy(frame[None]).to(device) for frame in frames]
     makers: dict[str, Callable[[], System]] = {
         "ours": lambda: Ours(model, card, size, precision, device, False),

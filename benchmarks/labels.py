@@ -21,8 +21,11 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from fastscnn import Segmenter, images, kernel, scene, upsample
-from fastscnn.arrays import Float32Array, UInt8Array
+from fastscnn import Segmenter
+from fastscnn.base.types import Float32Array, UInt8Array
+from fastscnn.data import synthetic
+from fastscnn.media import images
+from fastscnn.upsampling import native, upsample
 
 SIZE, RUNS, THREADS = (1024, 2048), 15, 2
 
@@ -74,12 +77,12 @@ def main() -> None:
     parser.add_argument("images", nargs="*", type=Path, metavar="IMAGE")
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
-    if kernel.KERNEL is None:
+    if native.KERNEL is None:
         parser.error("there is no compiled kernel to time: pip install -v -e . compiles it, or says why not.")
     torch.set_num_threads(THREADS)
     segmenter = Segmenter.load(threads=THREADS)
     frames = {path.name: images.resize(images.read(path), SIZE) for path in arguments.images}
-    frames = frames or {"drawn scene": scene.draw(*SIZE).image}
+    frames = frames or {"drawn scene": synthetic.draw(*SIZE).image}
     rows = []
     for name, frame in frames.items():
         logits = segmenter.runtime(frame[None])[0]

@@ -19,11 +19,13 @@ from statistics import median
 
 import numpy as np
 
-from fastscnn import Segmenter, datasets, video
-from fastscnn.arrays import UInt8Array
-from fastscnn.datasets import DatasetSpec
-from fastscnn.metrics import Confusion
-from fastscnn.steady import flicker
+from fastscnn import Segmenter
+from fastscnn.base.types import UInt8Array
+from fastscnn.data import datasets
+from fastscnn.data.datasets import DatasetSpec
+from fastscnn.evaluation.metrics import Confusion
+from fastscnn.inference.smoothing import flicker
+from fastscnn.media import video
 
 STILLS, NOISE = 60, 12.0
 

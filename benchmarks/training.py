@@ -39,13 +39,13 @@ def ours() -> Callable[[], object]:
 
     import torch
 
-    from fastscnn.card import Card
-    from fastscnn.labels import LabelSet
-    from fastscnn.learn.initial import initial
-    from fastscnn.learn.loader import Batch
-    from fastscnn.learn.loop import keep_freed_memory, step
-    from fastscnn.learn.train import LabelLoss
-    from fastscnn.recipes import named
+    from fastscnn.model.card import Card
+    from fastscnn.model.label_set import LabelSet
+    from fastscnn.training.initial import initial
+    from fastscnn.training.loader import Batch
+    from fastscnn.training.loop import keep_freed_memory, step
+    from fastscnn.training.recipes import named
+    from fastscnn.training.train import LabelLoss
 
     keep_freed_memory()
     recipe = dataclasses.replace(named("camvid"), batch=BATCH, crop=CROP)
@@ -61,7 +61,7 @@ def plain() -> Callable[[], object]:
     import torch
     from torch.nn.functional import cross_entropy, interpolate
 
-    from fastscnn.learn.model import FastSCNN
+    from fastscnn.network.fast_scnn import FastSCNN
 
     model = FastSCNN(CLASSES, auxiliary=True).train()
     optimiser = torch.optim.SGD(model.parameters(), lr=1e-4, momentum=0.9, weight_decay=4e-5)

@@ -21,7 +21,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from fastscnn import Segmenter, images, machine, scene, web
+from fastscnn import Segmenter, web
+from fastscnn.base import machine
+from fastscnn.data import synthetic
+from fastscnn.media import images
 from fastscnn.web import engine, server
 
 
@@ -65,10 +68,10 @@ def main() -> None:
         folder = Path(scratch)
         web.write(folder / "site", arguments.modules / "onnxruntime-web" / "dist")
         for seed in range(8):
-            images.write(folder / f"frame-{seed}.jpg", scene.draw(*segmenter.card.size, seed).image)
+            images.write(folder / f"frame-{seed}.jpg", synthetic.draw(*segmenter.card.size, seed).image)
         (folder / "camera.mjpeg").write_bytes(b"".join(path.read_bytes() for path in sorted(folder.glob("frame-*.jpg"))))
         loaded = {path.stem: images.read(path) for path in arguments.images}
-        loaded = loaded or {f"scene-{seed}": scene.draw(seed=seed).image for seed in range(4)}
+        loaded = loaded or {f"scene-{seed}": synthetic.draw(seed=seed).image for seed in range(4)}
         pictures = [folder / f"{name}{suffix}" for name in loaded for suffix in (".png", ".jpg")]
         for path in pictures:
             images.write(path, loaded[path.stem])

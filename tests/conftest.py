@@ -9,11 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fastscnn import card, images, scene
-from fastscnn.card import Card
-from fastscnn.labels import LabelSet
-from fastscnn.scene import Scene
-from fastscnn.segmenter import Segmenter
+from fastscnn.data import synthetic
+from fastscnn.data.synthetic import Scene
+from fastscnn.inference.segmenter import Segmenter
+from fastscnn.media import images
+from fastscnn.model import card
+from fastscnn.model.card import Card
+from fastscnn.model.label_set import LabelSet
 
 _SHARED = Path(__file__).parents[2] / "shared"
 _COLOURS = ("red", "green", "blue")
@@ -123,11 +125,11 @@ def tiny_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The dataset.toml of drawn scenes of 96x128 with their exact labels: 6 to train, 3 to validate. Not to be changed."""
     root = tmp_path_factory.mktemp("tiny_dataset")
     for seed in range(9):
-        split, drawn = "train" if seed < 6 else "val", scene.draw(96, 128, seed)
+        split, drawn = "train" if seed < 6 else "val", synthetic.draw(96, 128, seed)
         images.write(root / f"images/{split}/{seed}.png", drawn.image)
         images.write(root / f"labels/{split}/{seed}.png", drawn.labels)
     splits = [f'[splits.{split}]\nimages = "images/{split}/*.png"\nlabels = "labels/{split}/{{stem}}.png"\n'
               for split in ("train", "val")]
     toml = root / "dataset.toml"
-    toml.write_text("\n".join(['name = "tiny"', f"classes = {list(scene.CLASSES)}", 'terms = "none"', *splits]))
+    toml.write_text("\n".join(['name = "tiny"', f"classes = {list(synthetic.CLASSES)}", 'terms = "none"', *splits]))
     return toml

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from fastscnn import Segmenter, against
-from fastscnn.errors import FastSCNNError
+from fastscnn import Segmenter
+from fastscnn.base.errors import FastSCNNError
+from fastscnn.benchmark import mmseg
 
 ANSWERS = """
 import json, os, sys
@@ -32,9 +33,9 @@ def interpreter(folder: Path, script: str) -> Path:
 
 
 def test_turns_and_ratios(tiny: Segmenter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(against, "_PAUSE", 0.0)
+    monkeypatch.setattr(mmseg, "_PAUSE", 0.0)
     calls: list[tuple[int, int]] = []
-    found = against.against([tiny], (64, 96), interpreter(tmp_path / "e", ANSWERS), 2, lambda *call: calls.append(call))
+    found = mmseg.against([tiny], (64, 96), interpreter(tmp_path / "e", ANSWERS), 2, lambda *call: calls.append(call))
     assert found.version == "9.9"
     assert found.peers == {
         "default": 1000, "kept memory": 990, "channels_last, bfloat16": 900, "channels_last, bfloat16, kept memory": 890,
@@ -55,9 +56,9 @@ def test_turns_and_ratios(tiny: Segmenter, tmp_path: Path, monkeypatch: pytest.M
 )
 def test_a_peer_that_cannot_run(tiny: Segmenter, tmp_path: Path, script: str, reason: str) -> None:
     with pytest.raises(FastSCNNError, match=f"mmsegmentation cannot be run there: .*{reason}"):
-        against.against([tiny], (64, 96), interpreter(tmp_path / "e", script))
+        mmseg.against([tiny], (64, 96), interpreter(tmp_path / "e", script))
 
 
 def test_no_environment(tiny: Segmenter, tmp_path: Path) -> None:
     with pytest.raises(FastSCNNError, match="holds no Python; give the virtual environment"):
-        against.against([tiny], (64, 96), tmp_path)
+        mmseg.against([tiny], (64, 96), tmp_path)

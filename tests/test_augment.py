@@ -11,10 +11,10 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from fastscnn.arrays import Float32Array, UInt8Array
-from fastscnn.learn import augment as module
-from fastscnn.learn.augment import _distorted, _largest_share, _tone, augment, paste
-from fastscnn.recipes import Recipe, named
+from fastscnn.base.types import Float32Array, UInt8Array
+from fastscnn.training import augment as module
+from fastscnn.training.augment import _distorted, _largest_share, _tone, augment, paste
+from fastscnn.training.recipes import Recipe, named
 
 HEIGHT, WIDTH = 96, 128
 BoolArray = npt.NDArray[np.bool_]

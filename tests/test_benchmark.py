@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from fastscnn import Segmenter, kernel
-from fastscnn.benchmark import benchmark
-from fastscnn.errors import FastSCNNError
+from fastscnn import Segmenter
+from fastscnn.base.errors import FastSCNNError
+from fastscnn.benchmark.benchmark import benchmark
+from fastscnn.upsampling import native
 from fastscnn.version import __version__
 
 
@@ -48,7 +49,7 @@ def test_report(tiny: Segmenter, tiny_onnx: Path) -> None:
         "runtime": "onnx",
         "precision": "float32",
         "threads": 1,
-        "labels_by": "NumPy" if kernel.KERNEL is None else "compiled kernel",
+        "labels_by": "NumPy" if native.KERNEL is None else "compiled kernel",
         "weights_bytes": tiny_onnx.stat().st_size,
         "version": __version__,
     }
@@ -81,7 +82,7 @@ def test_probabilities(tiny: Segmenter, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_the_cold_start_makes_what_is_timed(tiny: Segmenter, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fastscnn.benchmark._COLD", "import sys; sys.exit(sys.argv[1])")
+    monkeypatch.setattr("fastscnn.benchmark.benchmark._COLD", "import sys; sys.exit(sys.argv[1])")
     for output, call in (("cls", "segment"), ("prob", "probabilities")):
         with pytest.raises(FastSCNNError, match=f'The cold start failed: .*"{call}"\\]'):
             benchmark(tiny, (96, 128), "paper", runs=1, warmup=0, output=output)
@@ -125,6 +126,6 @@ def test_a_cold_start_that_fails(tiny: Segmenter, monkeypatch: pytest.MonkeyPatc
     def run(*arguments: Any, **_: Any) -> subprocess.CompletedProcess[str]:
         return subprocess.CompletedProcess(arguments, -9, "", stderr)
 
-    monkeypatch.setattr("fastscnn.benchmark.subprocess.run", run)
+    monkeypatch.setattr("fastscnn.benchmark.benchmark.subprocess.run", run)
     with pytest.raises(FastSCNNError, match=f"The cold start failed: {message}"):
         benchmark(tiny, (96, 128), runs=1, warmup=0)

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from fastscnn import Segmenter, budget
-from fastscnn.budget import Choice, Measured, measure
-from fastscnn.errors import FastSCNNError
+from fastscnn import Segmenter
+from fastscnn.base.errors import FastSCNNError
+from fastscnn.benchmark import latency_budget
+from fastscnn.benchmark.latency_budget import Choice, Measured, measure
 
 CHOICES = (Choice((360, 480), 20.0), Choice((270, 360), 12.0), Choice((180, 240), 6.0))
 MEASURED = Measured(CHOICES, "2026-01-02", Path("remembered.json"))
@@ -30,7 +31,7 @@ def test_none_fits(milliseconds: float) -> None:
 
 @pytest.fixture(autouse=True)
 def _few_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(budget, "_RUNS", 4)
+    monkeypatch.setattr(latency_budget, "_RUNS", 4)
 
 
 def test_sizes_and_progress(tiny: Segmenter) -> None:
@@ -44,7 +45,7 @@ def test_sizes_and_progress(tiny: Segmenter) -> None:
 
 
 def test_slow_sizes_take_fewer_runs(tiny: Segmenter, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(budget, "_SECONDS", 0.0)
+    monkeypatch.setattr(latency_budget, "_SECONDS", 0.0)
     calls: list[tuple[int, int]] = []
     measure(tiny, (96, 128), progress=lambda done, total: calls.append((done, total)))
     assert len(calls) == 15
@@ -61,7 +62,7 @@ def test_frames_that_are_no_size_to_draw(tiny: Segmenter, monkeypatch: pytest.Mo
         return segment(self, image, confidence, unknown)
 
     monkeypatch.setattr(Segmenter, "segment", note)
-    monkeypatch.setattr(budget, "_SECONDS", 0.0)
+    monkeypatch.setattr(latency_budget, "_SECONDS", 0.0)
     measure(tiny, frame)
     assert set(seen) == {(*frame, 3)}
 
@@ -79,7 +80,7 @@ def test_measured_once(tiny_onnx: Path, tmp_path: Path, monkeypatch: pytest.Monk
     assert [first.file] == list(tmp_path.iterdir())
     measure(segmenter, (96, 160), tmp_path)  # other frames
     measure(Segmenter.load(tiny_onnx, "onnx", threads=2), (96, 128), tmp_path)  # other threads
-    monkeypatch.setattr("fastscnn.machine.processor", lambda: "another")
+    monkeypatch.setattr("fastscnn.base.machine.processor", lambda: "another")
     measure(segmenter, (96, 128), tmp_path)
     assert len(list(tmp_path.iterdir())) == 4
 

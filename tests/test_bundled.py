@@ -10,12 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fastscnn import Segmenter, datasets, scene
-from fastscnn.evaluate import evaluate
-from fastscnn.learn import checkpoint
-from fastscnn.metrics import Confusion
-from fastscnn.recipes import named
-from fastscnn.weights import bundled
+from fastscnn import Segmenter
+from fastscnn.data import datasets, synthetic
+from fastscnn.evaluation.evaluate import evaluate
+from fastscnn.evaluation.metrics import Confusion
+from fastscnn.model.weights import bundled
+from fastscnn.network import checkpoint
+from fastscnn.training.recipes import named
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +26,7 @@ def segmenter() -> Segmenter:
 
 def test_card_names_classes_data_and_terms(segmenter: Segmenter) -> None:
     card = segmenter.card
-    assert card.label_set.names == scene.CLASSES
+    assert card.label_set.names == synthetic.CLASSES
     assert card.size == (360, 480)
     assert card.data is not None
     assert "CC BY-NC" in card.data.terms
@@ -52,7 +53,7 @@ def test_both_files_hold_the_same_weights(segmenter: Segmenter) -> None:
 
 
 def test_engines_agree_on_the_drawn_scene(segmenter: Segmenter) -> None:
-    image = scene.draw(360, 480).image
+    image = synthetic.draw(360, 480).image
     onnx = segmenter.segment(image).labels
     torch = Segmenter.load(runtime="torch").segment(image).labels
     assert np.mean(onnx == torch) >= 0.9999
@@ -68,10 +69,10 @@ def test_what_runs_unasked_costs_no_accuracy() -> None:
 
 @pytest.mark.parametrize("seed", range(4))
 def test_drawn_scene_looks_right(segmenter: Segmenter, seed: int) -> None:
-    drawn = scene.draw(seed=seed)
-    confusion = Confusion(len(scene.CLASSES))
+    drawn = synthetic.draw(seed=seed)
+    confusion = Confusion(len(synthetic.CLASSES))
     confusion.add(segmenter.segment(drawn.image).labels, drawn.labels)
-    iou = dict(zip(scene.CLASSES, confusion.iou(), strict=True))
+    iou = dict(zip(synthetic.CLASSES, confusion.iou(), strict=True))
     least = {"Road": 85, "Sky": 85, "Building": 60, "Car": 60}
     assert {name: iou[name] for name in least if (iou[name] or 0) < least[name]} == {}
 

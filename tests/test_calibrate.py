@@ -10,11 +10,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fastscnn import Segmenter, calibrate, card, datasets, images, upsample
-from fastscnn.arrays import Float32Array, UInt8Array
-from fastscnn.card import Calibration, Card
-from fastscnn.errors import FastSCNNError
-from fastscnn.labels import LabelSet
+from fastscnn import Segmenter
+from fastscnn.base.errors import FastSCNNError
+from fastscnn.base.types import Float32Array, UInt8Array
+from fastscnn.data import datasets
+from fastscnn.evaluation import calibrate
+from fastscnn.media import images
+from fastscnn.model import card
+from fastscnn.model.card import Calibration, Card
+from fastscnn.model.label_set import LabelSet
+from fastscnn.upsampling import upsample
 
 RANDOM = np.random.default_rng(0)
 FOUND = Calibration(1.5, 2.0, "val", 3, 4.0, 1.0)

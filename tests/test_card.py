@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from fastscnn import card
-from fastscnn.card import Card, Data
-from fastscnn.errors import FastSCNNError
-from fastscnn.labels import LabelSet
+from fastscnn.base.errors import FastSCNNError
+from fastscnn.model import card
+from fastscnn.model.card import Card, Data
+from fastscnn.model.label_set import LabelSet
 from fastscnn.version import __version__
 
 SOURCE = Path("weights/a.onnx")

@@ -14,12 +14,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fastscnn import datasets, files, images
-from fastscnn.arrays import UInt8Array
-from fastscnn.datasets import DatasetSpec, Split, _files
-from fastscnn.datasets.check import CheckReport, check
-from fastscnn.errors import FastSCNNError
-from fastscnn.labels import LabelSet
+from fastscnn.base import files
+from fastscnn.base.errors import FastSCNNError
+from fastscnn.base.types import UInt8Array
+from fastscnn.data import datasets
+from fastscnn.data.check import files as check_files
+from fastscnn.data.check.dataset import CheckReport, check
+from fastscnn.data.datasets import DatasetSpec, Split
+from fastscnn.media import images
+from fastscnn.model.label_set import LabelSet
 
 COLOURS = ((200, 0, 0), (0, 200, 0), (0, 0, 200))
 
@@ -358,7 +361,7 @@ def test_default_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 def test_counts_by_blocks() -> None:
     labels = np.random.default_rng(0).integers(0, 256, (1100, 1000), np.uint8)  # more than one block
-    np.testing.assert_array_equal(_files._counts(labels), np.bincount(labels.ravel(), minlength=256))
+    np.testing.assert_array_equal(check_files._counts(labels), np.bincount(labels.ravel(), minlength=256))
 
 
 CAMVID = {  # percent of all pixels, as the README beside the data says them; the last is "Unlabelled"

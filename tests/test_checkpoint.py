@@ -19,12 +19,12 @@ import safetensors
 import safetensors.torch
 import torch
 
-from fastscnn import card
-from fastscnn.card import Card, Data
-from fastscnn.errors import FastSCNNError
-from fastscnn.labels import LabelSet
-from fastscnn.learn import checkpoint
-from fastscnn.learn.model import FastSCNN
+from fastscnn.base.errors import FastSCNNError
+from fastscnn.model import card
+from fastscnn.model.card import Card, Data
+from fastscnn.model.label_set import LabelSet
+from fastscnn.network import checkpoint
+from fastscnn.network.fast_scnn import FastSCNN
 
 CARD = Card(LabelSet(("a", "b", "c")), (64, 96), data=Data("tiny", "train", 6, "none", "f"), recipe={"lr": 0.1})
 
@@ -193,7 +193,7 @@ _SAVES_FOR_EVER = """
 import os, sys
 from pathlib import Path
 import torch
-from fastscnn.learn import checkpoint
+from fastscnn.network import checkpoint
 for _ in sys.stdin:
     child = os.fork()
     if not child:

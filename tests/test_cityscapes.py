@@ -15,11 +15,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from fastscnn import Segmenter, cli, datasets, images
-from fastscnn.cityscapes import AVERAGE_SIZES, SIZE, Scores, mean, submission_name, write_submission
-from fastscnn.datasets import cityscapes as official_labels
-from fastscnn.errors import FastSCNNError
-from fastscnn.labels import LabelSet
+from fastscnn import Segmenter, cli
+from fastscnn.base.errors import FastSCNNError
+from fastscnn.data import datasets
+from fastscnn.data.builtin import cityscapes as official_labels
+from fastscnn.evaluation.protocols.cityscapes import AVERAGE_SIZES, SIZE, Scores, mean, submission_name, write_submission
+from fastscnn.media import images
+from fastscnn.model.label_set import LabelSet
 
 # Three classes, of which the last two have instances; "caravan" (29) is ignored.
 SMALL = LabelSet(("road", "person", "car"), raw_ids=((0, 255), (7, 0), (24, 1), (26, 2), (29, 255)))
@@ -399,11 +401,11 @@ def tree(tmp_path: Path) -> tuple[Path, Path]:
     pytest.importorskip("torch")
     import torch
 
-    from fastscnn import images
-    from fastscnn.card import Card
-    from fastscnn.datasets import cityscapes as official
-    from fastscnn.learn import checkpoint
-    from fastscnn.learn.model import FastSCNN
+    from fastscnn.data.builtin import cityscapes as official
+    from fastscnn.media import images
+    from fastscnn.model.card import Card
+    from fastscnn.network import checkpoint
+    from fastscnn.network.fast_scnn import FastSCNN
 
     stem = "leftImg8bit/val/ulm/ulm_000000_000019"
     images.write(tmp_path / f"{stem}_leftImg8bit.png", np.random.default_rng(0).integers(0, 256, (1024, 2048, 3), np.uint8))
@@ -418,7 +420,7 @@ def tree(tmp_path: Path) -> tuple[Path, Path]:
 
 def test_categories_are_the_official_ones() -> None:
     theirs = pytest.importorskip("cityscapesscripts.helpers.labels")
-    from fastscnn.datasets import cityscapes as official
+    from fastscnn.data.builtin import cityscapes as official
 
     by_train_id = {label.trainId: label.category for label in theirs.labels if 0 <= label.trainId < 19}
     assert tuple(by_train_id[index] for index in range(19)) == official.CATEGORIES
@@ -427,8 +429,9 @@ def test_categories_are_the_official_ones() -> None:
 def test_scores_and_submission(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     import json
 
-    from fastscnn import Segmenter, cli, images
-    from fastscnn.datasets import cityscapes as official
+    from fastscnn import Segmenter, cli
+    from fastscnn.data.builtin import cityscapes as official
+    from fastscnn.media import images
 
     root, weights = tree(tmp_path)
     words = ["evaluate", "--data", f"cityscapes:{root}", "--weights", str(weights), "--runtime", "torch", "--split", "val"]

@@ -12,10 +12,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastscnn import cli, datasets, images
-from fastscnn.datasets.class_check import check_classes
-from fastscnn.datasets.class_folders import ClassFolders
-from fastscnn.errors import FastSCNNError
+from fastscnn import cli
+from fastscnn.base.errors import FastSCNNError
+from fastscnn.data import datasets
+from fastscnn.data.check.class_folders import check_classes
+from fastscnn.data.class_folders import ClassFolders
+from fastscnn.media import images
 
 
 def drawn(path: Path, seed: int = 0, height: int = 8, width: int = 9) -> Path:

@@ -17,22 +17,25 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torchmetrics.functional.classification import multiclass_accuracy
 
-from fastscnn import Segmenter, cli, datasets, images
-from fastscnn.arrays import UInt8Array
-from fastscnn.card import Card
-from fastscnn.datasets import ClassFolders
-from fastscnn.errors import FastSCNNError
-from fastscnn.labels import LabelSet
-from fastscnn.learn import checkpoint, classify
-from fastscnn.learn.class_loader import ClassLoader, centre, centres
-from fastscnn.learn.classifier_card import KEY, ClassifierCard
-from fastscnn.learn.classify import _OF_PIXELS, ClassLoss, _Classifying, count_hits, ranks, train
-from fastscnn.learn.initial import initial
-from fastscnn.learn.loader import Batch
-from fastscnn.learn.loop import Progress
-from fastscnn.learn.model import Classifier, FastSCNN
-from fastscnn.learn.train import train as train_labels
-from fastscnn.recipes import Recipe, named
+from fastscnn import Segmenter, cli
+from fastscnn.base.errors import FastSCNNError
+from fastscnn.base.types import UInt8Array
+from fastscnn.data import datasets
+from fastscnn.data.datasets import ClassFolders
+from fastscnn.media import images
+from fastscnn.model.card import Card
+from fastscnn.model.label_set import LabelSet
+from fastscnn.network import checkpoint
+from fastscnn.network.classifier_card import KEY, ClassifierCard
+from fastscnn.network.fast_scnn import Classifier, FastSCNN
+from fastscnn.training.initial import initial
+from fastscnn.training.loader import Batch
+from fastscnn.training.loop import Progress
+from fastscnn.training.pretraining import classify
+from fastscnn.training.pretraining.classify import _OF_PIXELS, ClassLoss, _Classifying, count_hits, ranks, train
+from fastscnn.training.pretraining.loader import ClassLoader, centre, centres
+from fastscnn.training.recipes import Recipe, named
+from fastscnn.training.train import train as train_labels
 
 CPU = torch.device("cpu")
 SMALL = replace(named("imagenet"), batch=6, size=(72, 72), crop=(64, 64), scale=(1.0, 1.3), iterations=4, lr=0.02, ema=0.3)
@@ -176,7 +179,7 @@ def test_the_middle_of_an_image() -> None:
 
 
 def test_validation_sees_every_image_once_in_order(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fastscnn.learn.class_loader._VALIDATED", 5)
+    monkeypatch.setattr("fastscnn.training.pretraining.loader._VALIDATED", 5)
     data = load(tree)
     batches = list(centres(data, data.pictures("train"), 72, (64, 64), threads=2))
     assert [patches.shape for patches, _ in batches] == [(5, 64, 64, 3), (5, 64, 64, 3), (2, 64, 64, 3)]

@@ -17,8 +17,10 @@ import pytest
 from conftest import WriteOnnx
 from PIL import Image
 
-from fastscnn import Segmenter, cli, images, scene
-from fastscnn.scene import Scene
+from fastscnn import Segmenter, cli
+from fastscnn.data import synthetic
+from fastscnn.data.synthetic import Scene
+from fastscnn.media import images
 from fastscnn.version import __version__
 
 Run = Callable[..., tuple[int, str, str]]
@@ -126,14 +128,14 @@ def test_segment_the_drawn_scene(run: Run, tiny_onnx: Path, tmp_path: Path, writ
     assert files_in("segmented") == ["scene.labels.png", "scene.overlay.jpg", "scene.png"]
     assert "Look at segmented/scene.overlay.jpg" in out
     assert "mIoU" not in out, "other classes than the scene's"
-    np.testing.assert_array_equal(images.read(Path("segmented/scene.png")), scene.draw(seed=3).image)
+    np.testing.assert_array_equal(images.read(Path("segmented/scene.png")), synthetic.draw(seed=3).image)
 
-    street = write_onnx(tmp_path / "street.onnx", classes=scene.CLASSES)
+    street = write_onnx(tmp_path / "street.onnx", classes=synthetic.CLASSES)
     code, out, err = run("segment", "--weights", street, "--json")
     assert (code, err) == (0, "")
     (line,) = lines(out)
     drawn = images.read_ids(Path(line["labels"]))
-    assert line["pixel_accuracy"] == round(100 * float(np.mean(drawn == scene.draw(seed=3).labels)), 2)
+    assert line["pixel_accuracy"] == round(100 * float(np.mean(drawn == synthetic.draw(seed=3).labels)), 2)
     assert 0 <= line["miou"] <= 100
     code, out, _ = run("segment", "--weights", street)
     assert f"mIoU {line['miou']}, pixel accuracy {line['pixel_accuracy']} %" in out
@@ -299,7 +301,7 @@ def test_wrong_weights_and_runtimes(run: Run, tiny_onnx: Path, picture: Path, wo
 
 
 def test_a_budget(run: Run, tiny_onnx: Path, picture: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fastscnn.budget._RUNS", 3)
+    monkeypatch.setattr("fastscnn.benchmark.latency_budget._RUNS", 3)
     words = ["segment", picture, "--weights", tiny_onnx, "--threads", 1, "--runtime", "onnx"]
     code, _, err = run(*words, "--budget", "5000ms")
     assert code == 0
@@ -315,7 +317,7 @@ def test_a_budget_for_a_folder_whose_first_file_is_bad(
     run: Run, tiny_onnx: Path, stripes: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The largest readable image counts; a cache that cannot be written is no reason to stop."""
-    monkeypatch.setattr("fastscnn.budget._RUNS", 3)
+    monkeypatch.setattr("fastscnn.benchmark.latency_budget._RUNS", 3)
     monkeypatch.setenv("XDG_CACHE_HOME", "/proc/nowhere")
     images.write(Path("photos/b.png"), stripes.image)
     images.write(Path("photos/c.png"), stripes.image[:40, :50])

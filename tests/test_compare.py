@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from conftest import WriteOnnx
 
-from fastscnn import Segmenter, datasets
-from fastscnn.compare import by_size, compare, losses
-from fastscnn.errors import FastSCNNError
-from fastscnn.weights import bundled
+from fastscnn import Segmenter
+from fastscnn.base.errors import FastSCNNError
+from fastscnn.data import datasets
+from fastscnn.evaluation.accuracy_loss import by_size, compare, losses
+from fastscnn.model.weights import bundled
 
 NAMES = ("red", "green", "blue")
 
@@ -19,7 +20,7 @@ NAMES = ("red", "green", "blue")
 @pytest.fixture
 def dataset(tmp_path: Path) -> str:
     """Two images of 64x96 in stripes; what `tiny` says of them is the truth but for the second's first column."""
-    from fastscnn import images
+    from fastscnn.media import images
 
     stripes = np.repeat(np.array([[0, 1, 2]], np.uint8), 32, axis=1).repeat(64, axis=0)
     for name in ("a", "b"):
@@ -64,7 +65,7 @@ def test_by_hand(dataset: str, tiny: Segmenter, tmp_path: Path, write_onnx: Writ
 
 
 def test_nothing_to_compare_by(dataset: str, tiny: Segmenter) -> None:
-    from fastscnn import images
+    from fastscnn.media import images
 
     spec = datasets.load(dataset)
     for pair in spec.pairs("val"):

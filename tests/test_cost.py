@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from fastscnn.card import Card
-from fastscnn.cost import cost, layers
-from fastscnn.labels import LabelSet
+from fastscnn.benchmark.flops import cost, layers
+from fastscnn.model.card import Card
+from fastscnn.model.label_set import LabelSet
 
 
 def described(variant: str = "paper", width: float = 1.0, classes: int = 19, channels: int = 3) -> Card:
@@ -37,7 +37,7 @@ def test_bytes_follow_the_precision() -> None:
 )
 def test_every_layer_against_pytorch(variant: str, width: float, classes: int, channels: int, size: tuple[int, int]) -> None:
     torch = pytest.importorskip("torch")
-    from fastscnn.learn.model import FastSCNN
+    from fastscnn.network.fast_scnn import FastSCNN
 
     model = FastSCNN(classes, channels, variant, width).eval()
     run: list[tuple[int, int]] = []

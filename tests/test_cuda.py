@@ -19,17 +19,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fastscnn import scene, upsample
-from fastscnn.arrays import Float32Array, UInt8Array
-from fastscnn.card import Card
-from fastscnn.errors import FastSCNNError
-from fastscnn.learn import checkpoint, cuda, labels_torch
-from fastscnn.learn.cuda import CudaRuntime
-from fastscnn.learn.fold import FoldedNetwork
-from fastscnn.learn.model import FastSCNN
-from fastscnn.learn.runtime import TorchRuntime
-from fastscnn.runtimes import Runtime
-from fastscnn.weights import bundled
+from fastscnn.backends import Runtime
+from fastscnn.backends.cuda import backend, labels_torch
+from fastscnn.backends.cuda.backend import CudaRuntime
+from fastscnn.backends.torch import TorchRuntime
+from fastscnn.base.errors import FastSCNNError
+from fastscnn.base.types import Float32Array, UInt8Array
+from fastscnn.data import synthetic
+from fastscnn.model.card import Card
+from fastscnn.model.weights import bundled
+from fastscnn.network import checkpoint
+from fastscnn.network.fast_scnn import FastSCNN
+from fastscnn.network.fuse import FoldedNetwork
+from fastscnn.upsampling import upsample
 
 HOST = torch.device("cpu")
 CASES = [  # classes, inputs, pixels: by 8, by 8 not quite, by 2.7, at their own size, fewer; one class, one input
@@ -82,7 +84,7 @@ def street() -> tuple[FastSCNN, Card]:
 
 @pytest.fixture(scope="module")
 def frames() -> list[UInt8Array]:
-    return [scene.draw(96, 128, seed).image for seed in range(5)]
+    return [synthetic.draw(96, 128, seed).image for seed in range(5)]
 
 
 @pytest.fixture
@@ -150,9 +152,9 @@ import pathlib, sys
 import numpy as np, torch
 sys.path.insert(0, sys.argv[1])
 from test_cuda import CASES, HOST, checkpoint, bundled, scene, smooth, ties
-from fastscnn import upsample
-from fastscnn.learn import labels_torch, labels_triton
-from fastscnn.learn.cuda import CudaRuntime
+from fastscnn.upsampling import upsample
+from fastscnn.backends.cuda import labels_torch, labels_triton
+from fastscnn.backends.cuda.backend import CudaRuntime
 found = 0
 for classes, inputs, size in CASES:
     for dtype in (torch.float32, torch.float16):
@@ -180,7 +182,7 @@ COMPILED = """
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 import triton
-from fastscnn.learn.labels_triton import _fill
+from fastscnn.backends.cuda.labels_triton import _fill
 names = _fill.arg_names
 pointers = {"row_low": "*i32", "row_weight": "*fp32", "column_low": "*i32", "column_weight": "*fp32", "labels": "*u8"}
 for card, dtype in ((75, "fp16"), (80, "bf16"), (90, "fp16"), (90, "fp32")):
@@ -367,7 +369,7 @@ def test_the_settings_of_others_come_back(host: CudaRuntime, frames: list[UInt8A
     host(frames[0][None])
     assert inside[0] in ((True, "ieee"), (True, False))
     assert state() == before
-    with pytest.raises(ZeroDivisionError), cuda.settings():
+    with pytest.raises(ZeroDivisionError), backend.settings():
         _ = 1 / 0
     assert state() == before
 
@@ -485,16 +487,16 @@ def on_fake_card(
 ) -> tuple[CudaRuntime, FakeCard]:
     """A runtime that takes the CPU for a card; its graphs run the work again."""
     card = FakeCard(patch, captures)
-    lanes = cuda._Lanes.__init__
+    lanes = backend._Lanes.__init__
 
     def faked(self: Any, device: torch.device) -> None:
         lanes(self, torch.device("cuda"))
 
-    patch.setattr(cuda._Lanes, "__init__", faked)
+    patch.setattr(backend._Lanes, "__init__", faked)
     runtime = CudaRuntime(*street, "float32", "cpu")
     captured = runtime._captured
 
-    def keeping(work: cuda.Work) -> cuda.Work:
+    def keeping(work: backend.Work) -> backend.Work:
         run: Any = captured(work)
         if hasattr(run, "__self__"):
             run.__self__.work = work
@@ -545,7 +547,7 @@ def test_card_uses_graph_and_kernel(frames: list[UInt8Array]) -> None:
 def test_card_labels(street: tuple[FastSCNN, Card], precision: str, share: float, size: tuple[int, int]) -> None:
     runtime = CudaRuntime(*street, precision)
     for seed in range(3):
-        image = scene.draw(192, 256, seed).image
+        image = synthetic.draw(192, 256, seed).image
         own, expected = runtime(image[None])[0], TorchRuntime(street[0].cpu(), street[1])(image[None])[0]
         got = runtime.labels(image, size)
         assert ties(got, upsample.labels(own, size), own) <= 5
@@ -556,7 +558,7 @@ def test_card_labels(street: tuple[FastSCNN, Card], precision: str, share: float
 @pytest.mark.parametrize(("classes", "inputs", "size"), CASES)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
 def test_card_kernel(classes: int, inputs: tuple[int, int], size: tuple[int, int], dtype: torch.dtype) -> None:
-    from fastscnn.learn import labels_triton
+    from fastscnn.backends.cuda import labels_triton
 
     device = torch.device("cuda")
     for logits in (smooth(classes, inputs), np.random.default_rng(0).normal(size=(classes, *inputs)).astype(np.float32)):
@@ -575,7 +577,7 @@ def test_card_graphs_survive_one_another(street: tuple[FastSCNN, Card]) -> None:
     runtime = CudaRuntime(*street, "float32")
     plain = CudaRuntime(*street, "float32")
     plain._graphs = False
-    images = [scene.draw(height, 128, 3).image for height in (64, 96, 128, 160, 192, 224)]
+    images = [synthetic.draw(height, 128, 3).image for height in (64, 96, 128, 160, 192, 224)]
     for _ in range(3):  # more sizes than are kept: some graphs are used again, some are made again
         for image in (*images, images[0], images[-1]):
             size = (image.shape[0] + 5, 131)
@@ -584,14 +586,14 @@ def test_card_graphs_survive_one_another(street: tuple[FastSCNN, Card]) -> None:
             assert ties(runtime.labels(image, size), plain.labels(image, size), logits, 1e-4) <= 20
             junk = [torch.full((1 << 20,), 7.0, device="cuda") for _ in range(8)]  # lands in memory that no graph may read
             del junk
-    assert len(runtime._plans) == cuda._PLANS
+    assert len(runtime._plans) == backend._PLANS
     assert runtime.lacks == []
 
 
 @on_card
 def test_card_many_and_threads(street: tuple[FastSCNN, Card]) -> None:
     runtime = CudaRuntime(*street)
-    images = [scene.draw(96 + 32 * (seed % 3), 160, seed).image for seed in range(12)]
+    images = [synthetic.draw(96 + 32 * (seed % 3), 160, seed).image for seed in range(12)]
     expected = [runtime.labels(image, (200, 300)) for image in images]
     for _ in range(5):
         for got, labels in zip(runtime.labels_many(images, (200, 300)), expected, strict=True):

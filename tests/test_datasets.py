@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fastscnn import datasets, images
-from fastscnn.arrays import UInt8Array
-from fastscnn.datasets import DatasetSpec, Split, folder
-from fastscnn.errors import FastSCNNError
-from fastscnn.labels import LabelSet
+from fastscnn.base.errors import FastSCNNError
+from fastscnn.base.types import UInt8Array
+from fastscnn.data import datasets
+from fastscnn.data import toml as folder
+from fastscnn.data.datasets import DatasetSpec, Split
+from fastscnn.media import images
+from fastscnn.model.label_set import LabelSet
 
 TRAIN = '[splits.train]\nimages = "images/*.jpg"\nlabels = "labels/{stem}.png"\n'
 BASE = 'name = "facade"\nclasses = ["building", "car"]\n'

@@ -27,17 +27,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from fastscnn import cli, datasets
-from fastscnn.card import Card
-from fastscnn.errors import FastSCNNError
-from fastscnn.learn import checkpoint, distributed, loop
-from fastscnn.learn.initial import initial
-from fastscnn.learn.loader import Loader
-from fastscnn.learn.loss import at_points, lovasz_softmax, training_loss
-from fastscnn.learn.model import FastSCNN, TrainingLogits
-from fastscnn.learn.run import State
-from fastscnn.learn.train import LabelLoss, _Labelling, train
-from fastscnn.recipes import Recipe, named
+from fastscnn import cli
+from fastscnn.base.errors import FastSCNNError
+from fastscnn.data import datasets
+from fastscnn.model.card import Card
+from fastscnn.network import checkpoint
+from fastscnn.network.fast_scnn import FastSCNN, TrainingLogits
+from fastscnn.training import distributed, loop
+from fastscnn.training.initial import initial
+from fastscnn.training.loader import Loader
+from fastscnn.training.loss import at_points, lovasz_softmax, training_loss
+from fastscnn.training.recipes import Recipe, named
+from fastscnn.training.run import State
+from fastscnn.training.train import LabelLoss, _Labelling, train
 
 # A step an epoch, so that the log has every loss; a low learning rate, since a high one makes much of every rounding.
 # Classes are pasted from the sample before, which may be another process's.

@@ -11,15 +11,17 @@ import pytest
 import torch
 from torchmetrics.classification import MulticlassAccuracy, MulticlassJaccardIndex
 
-from fastscnn import Segmenter, datasets, images
-from fastscnn.arrays import UInt8Array
-from fastscnn.datasets import DatasetSpec, Pair
-from fastscnn.errors import FastSCNNError
-from fastscnn.evaluate import evaluate
-from fastscnn.metrics import Confusion
-from fastscnn.scene import Scene
-from fastscnn.segmentation import Segmentation
-from fastscnn.segmenter import Size
+from fastscnn import Segmenter
+from fastscnn.base.errors import FastSCNNError
+from fastscnn.base.types import UInt8Array
+from fastscnn.data import datasets
+from fastscnn.data.datasets import DatasetSpec, Pair
+from fastscnn.data.synthetic import Scene
+from fastscnn.evaluation.evaluate import evaluate
+from fastscnn.evaluation.metrics import Confusion
+from fastscnn.inference.segmentation import Segmentation
+from fastscnn.inference.segmenter import Size
+from fastscnn.media import images
 
 TOML = '''
 name = "stripes"

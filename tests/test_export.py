@@ -15,19 +15,23 @@ import pytest
 import torch
 from torch import nn
 
-from fastscnn import cli, evaluate, scene, upsample
-from fastscnn.arrays import UInt8Array
-from fastscnn.card import KEY, Card
-from fastscnn.errors import FastSCNNError
-from fastscnn.labels import LabelSet
-from fastscnn.learn import checkpoint, quantize
-from fastscnn.learn import export as module
-from fastscnn.learn.export import Agreement, export
-from fastscnn.learn.model import FastSCNN
-from fastscnn.learn.quantize import Layer
-from fastscnn.learn.runtime import TorchRuntime
-from fastscnn.runtimes.onnx import OnnxRuntime
-from fastscnn.segmenter import Segmenter
+from fastscnn import cli
+from fastscnn.backends.onnx import OnnxRuntime
+from fastscnn.backends.torch import TorchRuntime
+from fastscnn.base.errors import FastSCNNError
+from fastscnn.base.types import UInt8Array
+from fastscnn.data import synthetic
+from fastscnn.evaluation import evaluate
+from fastscnn.exporting import onnx_export as module
+from fastscnn.exporting import quantize
+from fastscnn.exporting.onnx_export import Agreement, export
+from fastscnn.exporting.quantize import Layer
+from fastscnn.inference.segmenter import Segmenter
+from fastscnn.model.card import KEY, Card
+from fastscnn.model.label_set import LabelSet
+from fastscnn.network import checkpoint
+from fastscnn.network.fast_scnn import FastSCNN
+from fastscnn.upsampling import upsample
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,7 @@ def lively(seed: int = 0) -> FastSCNN:
 @pytest.fixture(scope="session")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
     weights = tmp_path_factory.mktemp("weights") / "weights.safetensors"
-    checkpoint.save(weights, lively(), Card(LabelSet(scene.CLASSES), (96, 128), recipe={"lr": 0.1}))
+    checkpoint.save(weights, lively(), Card(LabelSet(synthetic.CLASSES), (96, 128), recipe={"lr": 0.1}))
     file = tmp_path_factory.mktemp("export") / "model.onnx"
     return Exported(weights, file, export(weights, file))
 
@@ -70,7 +74,7 @@ def traced(exported: Exported, monkeypatch: pytest.MonkeyPatch) -> Exported:
 
 
 def scenes(batch: int, height: int, width: int) -> UInt8Array:
-    drawn = [scene.draw(max(64, height), max(64, width), seed).image[:height, :width] for seed in range(batch)]
+    drawn = [synthetic.draw(max(64, height), max(64, width), seed).image[:height, :width] for seed in range(batch)]
     return np.stack(drawn)
 
 
@@ -144,7 +148,7 @@ def test_another_suffix_is_refused(exported: Exported, tmp_path: Path, name: str
 
 def test_what_disagrees_is_not_written(traced: Exported, tmp_path: Path) -> None:
     """The trace is of other weights than those to export."""
-    checkpoint.save(tmp_path / "other.safetensors", lively(1), Card(LabelSet(scene.CLASSES), (96, 128)))
+    checkpoint.save(tmp_path / "other.safetensors", lively(1), Card(LabelSet(synthetic.CLASSES), (96, 128)))
     (tmp_path / "model.onnx").write_bytes(b"before")
     with pytest.raises(FastSCNNError, match=r"model\.onnx: not written, because ONNX Runtime and PyTorch disagree"):
         export(tmp_path / "other.safetensors", tmp_path / "model.onnx")
@@ -173,7 +177,7 @@ def test_at_the_command_line(
     assert cli.main([*words, "--split", "val", "--gate", "0.05"]) == 0
     printed = capsys.readouterr().out
     assert "IoU in % on tiny val, 3 images" in printed
-    assert all(name in printed for name in (*scene.CLASSES, "mIoU", "before", "after"))
+    assert all(name in printed for name in (*synthetic.CLASSES, "mIoU", "before", "after"))
     got, plain = OnnxRuntime(tmp_path / "model.onnx", 1), OnnxRuntime(traced.file, 1)
     pictures = scenes(1, 65, 131)
     np.testing.assert_array_equal(got(pictures), plain(pictures))

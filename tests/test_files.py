@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from fastscnn import files
-from fastscnn.errors import FastSCNNError
+from fastscnn.base import files
+from fastscnn.base.errors import FastSCNNError
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ def test_failure_keeps_the_old_file_alone(
 
 def test_kill_during_the_write_keeps_the_old_file(old: Path) -> None:
     code = (
-        "import os, signal, sys; from pathlib import Path; from fastscnn import files\n"
+        "import os, signal, sys; from pathlib import Path; from fastscnn.base import files\n"
         "os.fsync = lambda _: os.kill(os.getpid(), signal.SIGKILL)\n"
         "files.write(Path(sys.argv[1]), b'new' * 1000)"
     )

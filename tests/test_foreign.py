@@ -22,15 +22,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fastscnn import datasets, images
-from fastscnn.errors import FastSCNNError
-from fastscnn.evaluate import evaluate
-from fastscnn.labels import LabelSet
-from fastscnn.learn import checkpoint, export, foreign, stem
-from fastscnn.learn.fold import FoldedNetwork
-from fastscnn.learn.foreign.layouts import LAYOUTS, PROJECT
-from fastscnn.learn.model import VARIANTS, FastSCNN
-from fastscnn.segmenter import Segmenter
+from fastscnn import convert
+from fastscnn.base.errors import FastSCNNError
+from fastscnn.convert.layouts import LAYOUTS, PROJECT
+from fastscnn.data import datasets
+from fastscnn.evaluation.evaluate import evaluate
+from fastscnn.exporting import onnx_export, stem
+from fastscnn.inference.segmenter import Segmenter
+from fastscnn.media import images
+from fastscnn.model.label_set import LabelSet
+from fastscnn.network import checkpoint
+from fastscnn.network.fast_scnn import VARIANTS, FastSCNN
+from fastscnn.network.fuse import FoldedNetwork
 
 CLASSES = LabelSet(tuple(f"class {index}" for index in range(5)))
 SIZE = (64, 96)
@@ -118,7 +121,7 @@ def close(model: FastSCNN, other: FastSCNN) -> bool:
 
 def test_a_checkpoint_becomes_a_weight_file(tmp_path: Path, layout: str, theirs: State) -> None:
     file = write(tmp_path / "theirs.pth", layout, theirs)
-    written = foreign.convert(file, tmp_path / "w.safetensors", "auto", CLASSES, SIZE)
+    written = convert.convert(file, tmp_path / "w.safetensors", "auto", CLASSES, SIZE)
     model, card = checkpoint.load(tmp_path / "w.safetensors")
     assert card == written
     assert (card.variant, card.size, card.label_set, card.data) == (layout, SIZE, CLASSES, None)
@@ -160,14 +163,14 @@ def mmcv_average(state: State) -> State:
 def test_wrappers_are_taken_off(tmp_path: Path, name: str, wrap: Callable[[State], Any], zipped: bool) -> None:
     file = tmp_path / "theirs.pth"
     torch.save(wrap(as_theirs(name, network(name))), file, _use_new_zipfile_serialization=zipped)
-    model, _ = foreign.converted(file, name, CLASSES, SIZE)
+    model, _ = convert.converted(file, name, CLASSES, SIZE)
     assert close(model, network(name))
 
 
 def test_half_precision_is_taken(tmp_path: Path) -> None:
     whole = as_theirs("mmseg", network("mmseg"))
     state = {name: value.half() if value.is_floating_point() else value for name, value in whole.items()}
-    model, _ = foreign.converted(write(tmp_path / "half.pth", "mmseg", state), "mmseg", CLASSES, SIZE)
+    model, _ = convert.converted(write(tmp_path / "half.pth", "mmseg", state), "mmseg", CLASSES, SIZE)
     assert all(value.dtype == torch.float32 for name, value in model.state_dict().items() if "num_batches" not in name)
 
 
@@ -178,7 +181,7 @@ def test_pickled_arrays_of_any_protocol_and_order(tmp_path: Path, protocol: int,
     arrays = {name: np.asfortranarray(value.numpy().astype(order)) for name, value in state.items()}
     file = tmp_path / "model.pdparams"
     file.write_bytes(pickle.dumps(OrderedDict(arrays), protocol=protocol))
-    model, _ = foreign.converted(file, "auto", CLASSES, SIZE)
+    model, _ = convert.converted(file, "auto", CLASSES, SIZE)
     assert close(model, network("paddleseg"))
 
 
@@ -306,7 +309,7 @@ def test_their_logits_are_reproduced(
     tmp_path: Path, name: str, forward: Callable[[State, Tensor], Tensor], size: tuple[int, int]
 ) -> None:
     state = as_theirs(name, network(name))
-    model, _ = foreign.converted(write(tmp_path / "theirs", name, state), name, CLASSES, SIZE)
+    model, _ = convert.converted(write(tmp_path / "theirs", name, state), name, CLASSES, SIZE)
     images = picture(*size)
     expected = forward(state, images)
     logits = logits_of(model, images)
@@ -335,7 +338,7 @@ def test_mmsegmentations_own_logits(tmp_path: Path) -> None:
     subprocess.run([PEER_PYTHON, PEER, "--save-state", file], check=True, capture_output=True)
     pair = torch.load(f"{file}.pair", weights_only=True)
     classes = LabelSet(tuple(f"class {index}" for index in range(19)))
-    model, _ = foreign.converted(file, "auto", classes, (512, 1024))
+    model, _ = convert.converted(file, "auto", classes, (512, 1024))
     assert (logits_of(model, pair["frame"]) - pair["logits"]).abs().max() < 1e-4
 
 
@@ -379,7 +382,7 @@ def test_mmengines_own_checkpoint_of_a_training_with_averages(tmp_path: Path) ->
     command = [str(PEER_PYTHON), "-c", _TRAINING, str(tmp_path / "state.pth"), str(tmp_path / "iter_2.pth")]
     subprocess.run(command, check=True, capture_output=True)
     assert b"HistoryBuffer" in (tmp_path / "iter_2.pth").read_bytes()
-    model, _ = foreign.converted(tmp_path / "iter_2.pth", "auto", CLASSES, SIZE)
+    model, _ = convert.converted(tmp_path / "iter_2.pth", "auto", CLASSES, SIZE)
     assert close(model, network("mmseg"))
 
 
@@ -388,7 +391,7 @@ def test_mmengines_own_checkpoint_of_a_training_with_averages(tmp_path: Path) ->
 
 def refusal(file: Path, layout: str = "auto", classes: LabelSet = CLASSES) -> str:
     with pytest.raises(FastSCNNError) as caught:
-        foreign.convert(file, file.parent / "w.safetensors", layout, classes, SIZE)
+        convert.convert(file, file.parent / "w.safetensors", layout, classes, SIZE)
     assert not (file.parent / "w.safetensors").exists()
     assert str(caught.value).startswith(f"{file}: ")
     assert "\n" not in str(caught.value)
@@ -450,9 +453,9 @@ def test_another_layout_than_asked_for(tmp_path: Path) -> None:
     file = write(tmp_path / "t.pth", "tramac", as_theirs("tramac", network("tramac")))
     assert "is a Fast-SCNN of Tramac/Fast-SCNN-pytorch, not of mmsegmentation; convert it as tramac" in refusal(file, "mmseg")
     with pytest.raises(FastSCNNError, match=r"There is no layout 'tramack'\. Did you mean 'tramac'"):
-        foreign.convert(file, tmp_path / "w.safetensors", "tramack", CLASSES, SIZE)
+        convert.convert(file, tmp_path / "w.safetensors", "tramack", CLASSES, SIZE)
     with pytest.raises(FastSCNNError, match="written as safetensors"):
-        foreign.convert(file, file, "tramac", CLASSES, SIZE)
+        convert.convert(file, file, "tramac", CLASSES, SIZE)
     assert file.stat().st_size > 1000
 
 
@@ -551,8 +554,8 @@ def test_crafted_pickles_of_admitted_names(tmp_path: Path, stream: bytes) -> Non
 @pytest.mark.slow
 def test_it_segments_exports_and_evaluates_as_our_own(tmp_path: Path, layout: str, theirs: State) -> None:
     weights, exported = tmp_path / "w.safetensors", tmp_path / "w.onnx"
-    foreign.convert(write(tmp_path / "theirs", layout, theirs), weights, "auto", CLASSES, SIZE)
-    export.export(weights, exported)  # which compares both at three sizes
+    convert.convert(write(tmp_path / "theirs", layout, theirs), weights, "auto", CLASSES, SIZE)
+    onnx_export.export(weights, exported)  # which compares both at three sizes
     assert stem.suits(onnx.load(exported)) == (layout == "mmseg")  # in int8, the others' first convolution reads no bytes
     image = picture(75, 101)[0].numpy()
     ours, other = (Segmenter.load(path).segment(image).labels for path in (weights, exported))
@@ -568,8 +571,10 @@ def test_it_segments_exports_and_evaluates_as_our_own(tmp_path: Path, layout: st
 
 def test_at_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A checkpoint of Cityscapes' 19 classes to a weight file that labels a picture."""
-    from fastscnn import cli, images, scene
-    from fastscnn.datasets import cityscapes
+    from fastscnn import cli
+    from fastscnn.data import synthetic
+    from fastscnn.data.builtin import cityscapes
+    from fastscnn.media import images
 
     model = FastSCNN(19, variant="mmseg").eval()
     file, out = write(tmp_path / "theirs.pth", "mmseg", as_theirs("mmseg", model)), tmp_path / "ours.safetensors"
@@ -578,7 +583,7 @@ def test_at_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert "variant mmseg, 19 classes" in capsys.readouterr().out
     card = checkpoint.load(out)[1]
     assert (card.label_set.names, card.size) == (cityscapes.LABELS.names, (96, 128))
-    images.write(tmp_path / "street.png", scene.draw(96, 128).image)
+    images.write(tmp_path / "street.png", synthetic.draw(96, 128).image)
     assert cli.main(["segment", str(tmp_path / "street.png"), "--weights", str(out), "--out", str(tmp_path / "seen")]) == 0
     assert cli.main([*words, "--from", "tramac"]) == 1
     assert "convert it as mmseg" in capsys.readouterr().err

@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from fastscnn import images
-from fastscnn.errors import FastSCNNError
+from fastscnn.base.errors import FastSCNNError
+from fastscnn.media import images
 
 RGB = np.array([[[10, 20, 30], [200, 100, 50]], [[0, 0, 0], [255, 255, 255]], [[1, 2, 3], [90, 80, 70]]], np.uint8)  # 3x2
 GREY = np.array([[0, 60], [120, 255], [7, 200]], np.uint8)

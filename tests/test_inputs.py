@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from fastscnn import inputs
-from fastscnn.errors import FastSCNNError
+from fastscnn.base.errors import FastSCNNError
+from fastscnn.media import inputs
 
 
 @pytest.fixture(autouse=True)

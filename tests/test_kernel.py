@@ -22,9 +22,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from test_upsample import KINDS, LAYOUTS, assert_labels, made
 
-from fastscnn import kernel, scene, upsample
-from fastscnn.arrays import Float32Array, UInt8Array
-from fastscnn.errors import FastSCNNError
+from fastscnn.base.errors import FastSCNNError
+from fastscnn.base.types import Float32Array, UInt8Array
+from fastscnn.data import synthetic
+from fastscnn.upsampling import native, upsample
 
 ROOT = Path(__file__).parent.parent
 EXAMPLES = settings(deadline=None, derandomize=True, max_examples=300)
@@ -51,15 +52,15 @@ def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def compiled(unpacked: Path) -> kernel.Kernel:
-    return kernel.Kernel(unpacked / "fastscnn" / "lazy.so")
+def compiled(unpacked: Path) -> native.Kernel:
+    return native.Kernel(unpacked / "fastscnn" / "upsampling" / "lazy.so")
 
 
-def labelled(by: kernel.Kernel | None, logits: Float32Array, size: tuple[int, int], threads: int = 1) -> UInt8Array:
+def labelled(by: native.Kernel | None, logits: Float32Array, size: tuple[int, int], threads: int = 1) -> UInt8Array:
     """What `upsample.labels` gives with a kernel, or without, where every image is worth several threads."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(kernel, "KERNEL", by)
-        patch.setattr(kernel, "_WORTH", 1)
+        patch.setattr(native, "KERNEL", by)
+        patch.setattr(native, "_WORTH", 1)
         return upsample.labels(logits, size, threads)
 
 
@@ -86,7 +87,7 @@ def smooth(shape: tuple[int, int, int], seed: int) -> Float32Array:
 @example(kind="random", shape=(7, 3, 2), size=(300, 290), threads=2, seed=0)  # cells of many chunks
 @example(kind="random", shape=(3, 1, 1), size=(1, 1), threads=3, seed=0)
 def test_the_kernel_equals_numpy(
-    compiled: kernel.Kernel, kind: str, shape: tuple[int, int, int], size: tuple[int, int], threads: int, seed: int
+    compiled: native.Kernel, kind: str, shape: tuple[int, int, int], size: tuple[int, int], threads: int, seed: int
 ) -> None:
     """On every pixel, those where classes tie included: both compute the same values and try the classes in one order."""
     logits = smooth(shape, seed) if kind == "smooth" else made(kind, shape, 1.0, seed)
@@ -109,7 +110,7 @@ def test_the_kernel_equals_numpy(
 @example(kind="random", shape=(7, 3, 2), size=(300, 290), magnitude=5.0, threads=2, seed=0)  # tall cells of many factors
 @example(kind="random", shape=(7, 2, 3), size=(3, 9), magnitude=5.0, threads=1, seed=0)  # odd: pixels on the logits
 def test_the_confidence_of_the_kernel(
-    compiled: kernel.Kernel,
+    compiled: native.Kernel,
     kind: str,
     shape: tuple[int, int, int],
     size: tuple[int, int],
@@ -120,8 +121,8 @@ def test_the_confidence_of_the_kernel(
     logits = magnitude * (smooth(shape, seed) if kind == "smooth" else made(kind, shape, 1.0, seed))
     exact = upsample.confidence_in_numpy(logits, size)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(kernel, "KERNEL", compiled)
-        patch.setattr(kernel, "_WORTH", 1)
+        patch.setattr(native, "KERNEL", compiled)
+        patch.setattr(native, "_WORTH", 1)
         given_ = upsample.confidence(logits, size, threads)
     assert given_.dtype == np.float32
     above = given_ - exact
@@ -129,14 +130,14 @@ def test_the_confidence_of_the_kernel(
     assert above.max() < 3.4e-4 * (shape[0] - 1) + 2e-5  # what the classes left out could add
 
 
-def test_logits_far_apart_have_a_confidence(compiled: kernel.Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_logits_far_apart_have_a_confidence(compiled: native.Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
     logits = made("random", (4, 6, 7), 200.0, 0)
-    monkeypatch.setattr(kernel, "KERNEL", compiled)
+    monkeypatch.setattr(native, "KERNEL", compiled)
     np.testing.assert_array_equal(upsample.confidence(logits, (48, 56)), upsample.confidence_in_numpy(logits, (48, 56)))
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_the_kernel_rounds_as_numpy(compiled: kernel.Kernel, seed: int) -> None:
+def test_the_kernel_rounds_as_numpy(compiled: native.Kernel, seed: int) -> None:
     """Where two classes are nearly tied on every pixel, a product that is not rounded before it is added shows."""
     shape = (2, 60, 60)
     logits = np.random.default_rng(seed).normal(size=(1, *shape[1:])).astype(np.float32).repeat(2, axis=0)
@@ -157,7 +158,7 @@ def test_the_kernel_rounds_as_numpy(compiled: kernel.Kernel, seed: int) -> None:
 @example(kind="random", shape=(12, 9, 9), size=(300, 290), magnitude=1.0, seed=0)  # more than one block of NumPy's cells
 def test_both_forms_equal_interpolation_and_argmax(
     compiled_form: bool,
-    compiled: kernel.Kernel,
+    compiled: native.Kernel,
     kind: str,
     shape: tuple[int, int, int],
     size: tuple[int, int],
@@ -180,7 +181,7 @@ def test_both_forms_equal_interpolation_and_argmax(
 )
 def test_nan_and_infinity_anywhere_are_refused(
     compiled_form: bool,
-    compiled: kernel.Kernel,
+    compiled: native.Kernel,
     value: float,
     shape: tuple[int, int, int],
     size: tuple[int, int],
@@ -195,7 +196,7 @@ def test_nan_and_infinity_anywhere_are_refused(
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_other_memory_layouts(compiled: kernel.Kernel, layout: str) -> None:
+def test_other_memory_layouts(compiled: native.Kernel, layout: str) -> None:
     logits = LAYOUTS[layout](made("random", (6, 10, 12), 1.0, 0))
     expected = upsample.labels_in_numpy(np.ascontiguousarray(logits), (41, 59))
     np.testing.assert_array_equal(labelled(compiled, logits, (41, 59)), expected)
@@ -215,7 +216,7 @@ def test_other_memory_layouts(compiled: kernel.Kernel, layout: str) -> None:
     ],
 )
 def test_wrong_arguments(
-    compiled_form: bool, compiled: kernel.Kernel, logits: Float32Array, size: tuple[int, int], threads: int, message: str
+    compiled_form: bool, compiled: native.Kernel, logits: Float32Array, size: tuple[int, int], threads: int, message: str
 ) -> None:
     with pytest.raises(FastSCNNError, match=message):
         labelled(compiled if compiled_form else None, logits, size, threads)
@@ -235,28 +236,28 @@ class Pool(ThreadPoolExecutor):
     ("size", "threads", "helpers"), [((1024, 2048), 1, 0), ((1024, 2048), 2, 1), ((1024, 2048), 3, 2), ((360, 480), 3, 0)]
 )
 def test_threads_work_where_that_pays(
-    compiled: kernel.Kernel, monkeypatch: pytest.MonkeyPatch, size: tuple[int, int], threads: int, helpers: int
+    compiled: native.Kernel, monkeypatch: pytest.MonkeyPatch, size: tuple[int, int], threads: int, helpers: int
 ) -> None:
     logits = smooth((5, size[0] // 8, size[1] // 8), 0)
     with Pool(3) as pool:
-        monkeypatch.setattr(kernel, "_pool", pool)
-        monkeypatch.setattr(kernel, "KERNEL", compiled)
+        monkeypatch.setattr(native, "_pool", pool)
+        monkeypatch.setattr(native, "KERNEL", compiled)
         np.testing.assert_array_equal(upsample.labels(logits, size, threads), upsample.labels_in_numpy(logits, size))
         assert pool.asked == helpers
 
 
-def test_images_labelled_at_once(compiled: kernel.Kernel) -> None:
+def test_images_labelled_at_once(compiled: native.Kernel) -> None:
     """More callers, and more threads asked for, than there are processors: none waits for another's strips forever."""
     images = [made("random", (7, 20, 30), 1.0, seed) for seed in range(40)]
     with pytest.MonkeyPatch.context() as patch, ThreadPoolExecutor(8) as callers:
-        patch.setattr(kernel, "KERNEL", compiled)
-        patch.setattr(kernel, "_WORTH", 1)
+        patch.setattr(native, "KERNEL", compiled)
+        patch.setattr(native, "_WORTH", 1)
         results = list(callers.map(lambda logits: upsample.labels(logits, (160, 240), 50), images))
     for logits, result in zip(images, results, strict=True):
         np.testing.assert_array_equal(result, upsample.labels_in_numpy(logits, (160, 240)))
 
 
-def test_a_failed_allocation_is_said(compiled: kernel.Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_allocation_is_said(compiled: native.Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compiled, "_labels", lambda *_: 2)
     with pytest.raises(MemoryError):
         labelled(compiled, made("random", (3, 4, 4), 1.0, 0), (32, 32))
@@ -271,8 +272,8 @@ def run(package: Path, code: str) -> subprocess.CompletedProcess[str]:
 
 USE = """
 import sys, numpy as np
-from fastscnn import kernel, upsample
-assert kernel.__file__.startswith(sys.path[1]), kernel.__file__
+from fastscnn.upsampling import native, upsample
+assert native.__file__.startswith(sys.path[1]), native.__file__
 logits = np.random.default_rng(0).normal(size=(19, 128, 256)).astype(np.float32)
 """
 FORK = """
@@ -287,18 +288,18 @@ if child == 0:
 assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 """
 COUNT = """
-asked, labels = [], kernel.Kernel.labels
-kernel.Kernel.labels = lambda *arguments: asked.append(1) or labels(*arguments)
+asked, labels = [], native.Kernel.labels
+native.Kernel.labels = lambda *arguments: asked.append(1) or labels(*arguments)
 result = upsample.labels(logits, (1024, 2048))
 assert (result == upsample.labels_in_numpy(logits, (1024, 2048))).all()
-print(len(asked), kernel.KERNEL is None)
+print(len(asked), native.KERNEL is None)
 """
 
 
 def test_a_wheel_holds_the_kernel_once_and_uses_it(unpacked: Path) -> None:
     (file,) = unpacked.parent.glob("*.whl")
     with zipfile.ZipFile(file) as archive:
-        assert [name for name in archive.namelist() if name.endswith(".so")] == ["fastscnn/lazy.so"]
+        assert [name for name in archive.namelist() if name.endswith(".so")] == ["fastscnn/upsampling/lazy.so"]
     facts = next(unpacked.glob("*.dist-info/WHEEL")).read_text()
     assert "Root-Is-Purelib: false" in facts
     assert "Tag: py3-none-" in facts
@@ -314,7 +315,7 @@ def test_without_a_compiler_the_wheel_is_pure_and_labels_in_numpy(
     assert "without its compiled kernel" in capfd.readouterr().err
     (file,) = tmp_path.glob("*.whl")
     assert file.name.endswith("-py3-none-any.whl")
-    assert not (pure / "fastscnn" / "lazy.so").exists()
+    assert not (pure / "fastscnn" / "upsampling" / "lazy.so").exists()
     assert "Root-Is-Purelib: true" in next(pure.glob("*.dist-info/WHEEL")).read_text()
     done = run(pure, USE + COUNT)
     assert (done.stdout, done.stderr) == ("0 True\n", "")
@@ -332,26 +333,26 @@ def test_this_installation_uses_the_kernel(unpacked: Path) -> None:
         metadata.distribution("fastscnn")
     except metadata.PackageNotFoundError:
         pytest.skip("not installed but run from src: only an installation compiles the kernel")
-    assert kernel.KERNEL is not None, "installed without the kernel: pip install -v -e . says why"
+    assert native.KERNEL is not None, "installed without the kernel: pip install -v -e . says why"
 
 
 @pytest.mark.parametrize("name", ["missing.so", "text.so", "other.so"])
 def test_what_is_no_kernel_of_this_version_is_not_used(unpacked: Path, tmp_path: Path, name: str) -> None:
     (tmp_path / "text.so").write_text("no library")
-    library = (unpacked / "fastscnn" / "lazy.so").read_bytes()
+    library = (unpacked / "fastscnn" / "upsampling" / "lazy.so").read_bytes()
     (tmp_path / "other.so").write_bytes(library.replace(b"fastscnn_labels_1", b"fastscnn_labels_0"))
-    assert kernel.load(tmp_path / name) is None
+    assert native.load(tmp_path / name) is None
 
 
 @pytest.mark.slow
-def test_speed_on_a_street(compiled: kernel.Kernel) -> None:
+def test_speed_on_a_street(compiled: native.Kernel) -> None:
     """At 1024x2048 and 19 classes, on one thread: four times as fast as NumPy."""
-    street = scene.draw(128, 256).labels
+    street = synthetic.draw(128, 256).labels
     planes = np.eye(19)[street].transpose(2, 0, 1)
     noise = np.random.default_rng(0).normal(scale=0.3, size=planes.shape)
     soft = sum(np.roll(planes, (y, x), (1, 2)) for y in (-1, 0, 1) for x in (-1, 0, 1)) / 9
     logits = (6 * soft + noise).astype(np.float32)
-    times: dict[kernel.Kernel | None, list[float]] = {compiled: [], None: []}
+    times: dict[native.Kernel | None, list[float]] = {compiled: [], None: []}
     for _ in range(9):
         for form, taken in times.items():
             start = perf_counter()

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fastscnn.datasets.camvid import LABELS as CAMVID
-from fastscnn.errors import FastSCNNError
-from fastscnn.labels import Colour, LabelSet
+from fastscnn.base.errors import FastSCNNError
+from fastscnn.data.builtin.camvid import LABELS as CAMVID
+from fastscnn.model.label_set import Colour, LabelSet
 
 
 @pytest.mark.parametrize(

@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fastscnn import datasets, images
-from fastscnn.arrays import UInt8Array
-from fastscnn.datasets import camvid, camvid_colours, cityscapes
-from fastscnn.datasets.check import CheckReport, check
-from fastscnn.errors import FastSCNNError
+from fastscnn.base.errors import FastSCNNError
+from fastscnn.base.types import UInt8Array
+from fastscnn.data import datasets
+from fastscnn.data.builtin import camvid, camvid_colours, cityscapes
+from fastscnn.data.check.dataset import CheckReport, check
+from fastscnn.media import images
 
 HEIGHT, WIDTH = 40, 64
 
@@ -432,9 +433,9 @@ def test_training_and_scoring(
     import dataclasses
 
     from fastscnn import Segmenter
-    from fastscnn.evaluate import evaluate
-    from fastscnn.learn.train import train
-    from fastscnn.recipes import named
+    from fastscnn.evaluation.evaluate import evaluate
+    from fastscnn.training.recipes import named
+    from fastscnn.training.train import train
 
     spec = datasets.load(f"{name}:{request.getfixturevalue(tree)}")
     small = dataclasses.replace(named(recipe), iterations=2, batch=2, crop=(64, 64), size=(64, 96))
@@ -450,9 +451,9 @@ def test_coarse_labels_first_then_fine_ones(city: Path, tmp_path: Path) -> None:
     pytest.importorskip("torch")
     import dataclasses
 
-    from fastscnn.learn import checkpoint
-    from fastscnn.learn.train import train
-    from fastscnn.recipes import named
+    from fastscnn.network import checkpoint
+    from fastscnn.training.recipes import named
+    from fastscnn.training.train import train
 
     small: dict[str, Any] = {"iterations": 1, "batch": 2, "crop": (64, 64), "size": (64, 96)}
     coarse = datasets.load(f"cityscapes-coarse:{city}")
@@ -469,8 +470,8 @@ def test_coarse_labels_first_then_fine_ones(city: Path, tmp_path: Path) -> None:
 
 def test_class_weights_of_another_number_of_classes_are_refused(city: Path, tmp_path: Path) -> None:
     pytest.importorskip("torch")
-    from fastscnn.learn.train import train
-    from fastscnn.recipes import named
+    from fastscnn.training.recipes import named
+    from fastscnn.training.train import train
 
     with pytest.raises(FastSCNNError, match="class_weights: 5 are given, but the data have 19 classes"):
         train(named("pst900"), datasets.load(f"cityscapes:{city}"), tmp_path / "out", validation=None)

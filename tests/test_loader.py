@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fastscnn import datasets, images
-from fastscnn.arrays import UInt8Array
-from fastscnn.datasets import DatasetSpec, Pair
-from fastscnn.errors import FastSCNNError
-from fastscnn.learn import loader as module
-from fastscnn.learn.loader import Batch, Loader
-from fastscnn.recipes import Recipe, named
+from fastscnn.base.errors import FastSCNNError
+from fastscnn.base.types import UInt8Array
+from fastscnn.data import datasets
+from fastscnn.data.datasets import DatasetSpec, Pair
+from fastscnn.media import images
+from fastscnn.training import loader as module
+from fastscnn.training.loader import Batch, Loader
+from fastscnn.training.recipes import Recipe, named
 
 BYTES = 96 * 128 * 4  # of a decoded pair of the tiny dataset
 

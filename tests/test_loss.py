@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fastscnn.learn.loss import at_points, lovasz_softmax, pixel_loss, training_loss
-from fastscnn.learn.model import TrainingLogits
-from fastscnn.recipes import Recipe, named
+from fastscnn.network.fast_scnn import TrainingLogits
+from fastscnn.training.loss import at_points, lovasz_softmax, pixel_loss, training_loss
+from fastscnn.training.recipes import Recipe, named
 
 WEIGHTS = torch.tensor([0.5, 3.0, 1.0, 7.0, 0.0])
 BOTH = pytest.mark.parametrize("weights", [None, WEIGHTS], ids=["plain", "weighted"])

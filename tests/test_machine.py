@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastscnn import machine
+from fastscnn.base import machine
 
 
 def test_facts() -> None:

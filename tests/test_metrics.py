@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchmetrics.classification import MulticlassAccuracy, MulticlassJaccardIndex
 
-from fastscnn.errors import FastSCNNError
-from fastscnn.metrics import Confusion, RunningMIoU
+from fastscnn.base.errors import FastSCNNError
+from fastscnn.evaluation.metrics import Confusion, RunningMIoU
 
 
 def confusion(classes: int, predicted: Any, truth: Any) -> Confusion:

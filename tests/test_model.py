@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fastscnn.learn.model import DepthwiseConv, FastSCNN, PyramidPooling, TrainingLogits, averages, folded
+from fastscnn.network.fast_scnn import DepthwiseConv, FastSCNN, PyramidPooling, TrainingLogits, averages, folded
 
 
 def on_meta(classes: int, channels: int = 3, variant: str = "paper", **more: Any) -> FastSCNN:

@@ -10,10 +10,13 @@ import pytest
 from conftest import WriteOnnx
 from PIL import Image
 
-from fastscnn import Segmenter, cli, datasets, images
-from fastscnn.datasets import DatasetSpec, pst900
-from fastscnn.labels import LabelSet
-from fastscnn.official import official
+from fastscnn import Segmenter, cli
+from fastscnn.data import datasets
+from fastscnn.data.builtin import pst900
+from fastscnn.data.datasets import DatasetSpec
+from fastscnn.evaluation.protocols.official import official
+from fastscnn.media import images
+from fastscnn.model.label_set import LabelSet
 
 IMAGES = 4
 

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 from conftest import WriteOnnx
 
-from fastscnn import card, runtimes
-from fastscnn.card import Card
-from fastscnn.errors import FastSCNNError
-from fastscnn.labels import LabelSet
-from fastscnn.runtimes.onnx import OnnxRuntime
+from fastscnn import backends
+from fastscnn.backends.onnx import OnnxRuntime
+from fastscnn.base.errors import FastSCNNError
+from fastscnn.model import card
+from fastscnn.model.card import Card
+from fastscnn.model.label_set import LabelSet
 
 engines = pytest.mark.parametrize(
     "engine",
@@ -23,17 +24,17 @@ engines = pytest.mark.parametrize(
 
 
 def test_facts(tiny_onnx: Path) -> None:
-    runtime = runtimes.load(tiny_onnx, "onnx", threads=2)
+    runtime = backends.load(tiny_onnx, "onnx", threads=2)
     assert runtime.card == Card(LabelSet(("red", "green", "blue")), (64, 96))
     assert (runtime.name, runtime.precision, runtime.threads, runtime.streams) == ("onnx", "float32", 2, 1)
-    assert runtimes.load(tiny_onnx).threads >= 1
-    assert isinstance(runtimes.load(tiny_onnx, "onnx"), OnnxRuntime)
+    assert backends.load(tiny_onnx).threads >= 1
+    assert isinstance(backends.load(tiny_onnx, "onnx"), OnnxRuntime)
 
 
 @pytest.mark.parametrize(("batch", "height", "width"), [(1, 32, 32), (2, 33, 47), (3, 40, 41)])
 def test_logits(tiny_onnx: Path, batch: int, height: int, width: int) -> None:
     images = np.random.default_rng(0).integers(0, 256, (batch, height, width, 3)).astype(np.uint8)
-    logits = runtimes.load(tiny_onnx, "onnx", threads=1)(images)
+    logits = backends.load(tiny_onnx, "onnx", threads=1)(images)
     assert logits.dtype == np.float32
     assert logits.flags.c_contiguous
     np.testing.assert_allclose(logits, images[:, ::8, ::8].transpose(0, 3, 1, 2) / 16, rtol=1e-6)
@@ -43,14 +44,14 @@ def test_logits(tiny_onnx: Path, batch: int, height: int, width: int) -> None:
 def test_logits_of_images_in_any_memory_layout(tiny_onnx: Path) -> None:
     images = np.random.default_rng(0).integers(0, 256, (1, 80, 64, 3)).astype(np.uint8)
     flipped = images[:, ::-1, ::2]
-    runtime = runtimes.load(tiny_onnx, "onnx", threads=1)
+    runtime = backends.load(tiny_onnx, "onnx", threads=1)
     np.testing.assert_array_equal(runtime(flipped), runtime(flipped.copy()))
 
 
 def test_the_suffix_may_shout(tiny_onnx: Path, tmp_path: Path) -> None:
     loud = tmp_path / "TINY.ONNX"
     loud.write_bytes(tiny_onnx.read_bytes())
-    assert runtimes.load(loud, "onnx").name == "onnx"
+    assert backends.load(loud, "onnx").name == "onnx"
 
 
 @engines
@@ -60,7 +61,7 @@ def test_truncated(tiny_onnx: Path, tmp_path: Path, engine: str, share: float) -
     path = tmp_path / "cut.onnx"
     path.write_bytes(data[: int(share * len(data))])
     with pytest.raises(FastSCNNError, match=r"cut\.onnx: "):
-        runtimes.load(path, engine)
+        backends.load(path, engine)
 
 
 @engines
@@ -69,7 +70,7 @@ def test_no_onnx(tmp_path: Path, engine: str, data: bytes) -> None:
     path = tmp_path / "no.onnx"
     path.write_bytes(data)
     with pytest.raises(FastSCNNError, match=r"no\.onnx: is no ONNX model"):
-        runtimes.load(path, engine)
+        backends.load(path, engine)
 
 
 @engines
@@ -89,7 +90,7 @@ def test_cards_that_do_not_fit(
 ) -> None:
     path = write_onnx(tmp_path / "odd.onnx", metadata=metadata)
     with pytest.raises(FastSCNNError, match=rf"odd\.onnx: {message}"):
-        runtimes.load(path, engine)
+        backends.load(path, engine)
 
 
 @engines
@@ -101,7 +102,7 @@ def test_weights_in_another_file_are_refused(
     if here:
         monkeypatch.chdir(tmp_path)
     with pytest.raises(FastSCNNError, match=r"split\.onnx: is no ONNX model that can be run"):
-        runtimes.load(path, engine)
+        backends.load(path, engine)
 
 
 @pytest.mark.parametrize("name", ["a.pth", "a.pt", "a.pkl", "a.bin", "a", "a.onnx.gz"])
@@ -109,7 +110,7 @@ def test_other_files_are_not_opened(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
     path.write_bytes(pickle.dumps(Trap()))
     with pytest.raises(FastSCNNError, match=r"weights are \.onnx or \.safetensors.*pickles among them, are not read"):
-        runtimes.load(path, "onnx")
+        backends.load(path, "onnx")
 
 
 class Trap:
@@ -122,7 +123,7 @@ class Trap:
 def test_missing_files(tmp_path: Path) -> None:
     for path in (tmp_path / "none.onnx", tmp_path / "none.pth", tmp_path):
         with pytest.raises(FastSCNNError, match="no such weight file"):
-            runtimes.load(path, "onnx")
+            backends.load(path, "onnx")
     with pytest.raises(FastSCNNError, match=r"none\.onnx: cannot be read \(No such file"):
         OnnxRuntime(tmp_path / "none.onnx", 1)
 
@@ -138,25 +139,25 @@ def test_missing_files(tmp_path: Path) -> None:
 )
 def test_wrong_runtimes(tiny_onnx: Path, runtime: str, message: str) -> None:
     with pytest.raises(FastSCNNError, match=message):
-        runtimes.load(tiny_onnx, runtime)
+        backends.load(tiny_onnx, runtime)
 
 
 def test_safetensors_is_not_for_onnx(tmp_path: Path) -> None:
     path = tmp_path / "a.safetensors"
     path.write_bytes(b"")
     with pytest.raises(FastSCNNError, match=r"is run by the runtimes cuda and torch, not by onnx; `fastscnn export`"):
-        runtimes.load(path, "onnx")
+        backends.load(path, "onnx")
 
 
 @pytest.mark.parametrize("threads", [0, -1, 100_000])
 def test_wrong_threads(tiny_onnx: Path, threads: int) -> None:
     with pytest.raises(FastSCNNError, match=f"threads: must lie between 1 and 1024, not {threads}"):
-        runtimes.load(tiny_onnx, threads=threads)
+        backends.load(tiny_onnx, threads=threads)
 
 
 def test_without_pytorch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "fastscnn.learn.runtime", None)
+    monkeypatch.setitem(__import__("sys").modules, "fastscnn.backends.torch", None)
     path = tmp_path / "a.safetensors"
     path.write_bytes(b"")
     with pytest.raises(FastSCNNError, match=r"a\.safetensors: runs in PyTorch, .* pip install 'fastscnn\[train\]'"):
-        runtimes.load(path)
+        backends.load(path)

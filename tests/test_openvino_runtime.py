@@ -13,15 +13,17 @@ import numpy as np
 import pytest
 from conftest import WriteOnnx
 
-from fastscnn import Segmenter, card, runtimes, scene
-from fastscnn.card import Card
-from fastscnn.errors import FastSCNNError
-from fastscnn.labels import LabelSet
-from fastscnn.runtimes.onnx import OnnxRuntime
-from fastscnn.weights import bundled
+from fastscnn import Segmenter, backends
+from fastscnn.backends.onnx import OnnxRuntime
+from fastscnn.base.errors import FastSCNNError
+from fastscnn.data import synthetic
+from fastscnn.model import card
+from fastscnn.model.card import Card
+from fastscnn.model.label_set import LabelSet
+from fastscnn.model.weights import bundled
 
 openvino = pytest.importorskip("openvino")
-from fastscnn.runtimes.openvino import OpenVinoRuntime, _computes_in_bfloat16  # noqa: E402
+from fastscnn.backends.openvino import OpenVinoRuntime, _computes_in_bfloat16  # noqa: E402
 
 FLOAT = bundled("onnx", "float32")
 
@@ -45,7 +47,7 @@ def test_logits(tiny_onnx: Path, shape: tuple[int, ...]) -> None:
 
 def test_more_sizes_than_are_kept(tiny_onnx: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     runtime, reference = OpenVinoRuntime(tiny_onnx, 1), OnnxRuntime(tiny_onnx, 1)
-    monkeypatch.setattr("fastscnn.runtimes.openvino._OFTEN", 0)
+    monkeypatch.setattr("fastscnn.backends.openvino._OFTEN", 0)
     for side in (*range(32, 32 + 20), 32):
         images = np.random.default_rng(side).integers(0, 256, (1, side, 33, 3)).astype(np.uint8)
         np.testing.assert_allclose(runtime(images), reference(images), rtol=1e-6)
@@ -74,27 +76,27 @@ def test_what_is_compiled(tiny_onnx: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_a_broken_installation(tiny_onnx: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A module that is there and cannot be imported: auto goes on without it."""
-    monkeypatch.setitem(sys.modules, "fastscnn.runtimes.openvino", None)
-    assert runtimes.load(tiny_onnx).name == "onnx"
+    monkeypatch.setitem(sys.modules, "fastscnn.backends.openvino", None)
+    assert backends.load(tiny_onnx).name == "onnx"
     with pytest.raises(FastSCNNError, match=r"runtime openvino: cannot be loaded .* pip install 'fastscnn\[openvino\]'"):
-        runtimes.load(tiny_onnx, "openvino")
+        backends.load(tiny_onnx, "openvino")
 
 
 def test_facts(tiny_onnx: Path) -> None:
-    runtime = runtimes.load(tiny_onnx, "openvino", threads=2, streams=2)
+    runtime = backends.load(tiny_onnx, "openvino", threads=2, streams=2)
     assert runtime.card == Card(LabelSet(("red", "green", "blue")), (64, 96))
     assert (runtime.name, runtime.precision, runtime.threads, runtime.streams) == ("openvino", "float32", 2, 2)
 
 
 @pytest.mark.parametrize("size", [(360, 480), (251, 333)])
 def test_the_bundled_weights_in_float32(size: tuple[int, int]) -> None:
-    image = scene.draw(*size).image[None]
+    image = synthetic.draw(*size).image[None]
     np.testing.assert_allclose(OpenVinoRuntime(FLOAT, 2, "float32")(image), OnnxRuntime(FLOAT, 2)(image), atol=2e-3)
 
 
 @needs_bfloat16
 def test_the_bundled_weights_in_bfloat16() -> None:
-    image = scene.draw(360, 480).image
+    image = synthetic.draw(360, 480).image
     expected = Segmenter.load(FLOAT, "onnx").segment(image).labels
     fast = Segmenter.load(FLOAT, "openvino", precision="bfloat16")
     assert fast.runtime.precision == "bfloat16"
@@ -102,7 +104,7 @@ def test_the_bundled_weights_in_bfloat16() -> None:
 
 
 def test_the_bundled_weights_in_int8() -> None:
-    image = scene.draw(360, 480).image
+    image = synthetic.draw(360, 480).image
     expected = Segmenter.load(runtime="onnx", precision="int8").segment(image).labels
     fast = Segmenter.load(runtime="openvino", precision="int8")
     assert fast.runtime.precision == "int8"
@@ -132,8 +134,8 @@ def test_auto_takes_what_the_card_allows(
     losses = {} if lost is None else {"openvino bfloat16": {"miou": lost}}
     path = write_onnx(tmp_path / "a.onnx", metadata=described(losses))
     for runtime in ("auto", "openvino"):
-        assert runtimes.load(path, runtime).precision == precision
-        assert runtimes.load(path, runtime).name == "openvino"
+        assert backends.load(path, runtime).precision == precision
+        assert backends.load(path, runtime).name == "openvino"
 
 
 @pytest.mark.parametrize(("lost", "engine"), [(None, "onnx"), (0.6, "onnx"), (0.1, "openvino")])
@@ -143,8 +145,8 @@ def test_auto_runs_int8_where_the_card_allows(
     losses = {} if lost is None else {"openvino int8": {"miou": lost}}
     made = dataclasses.replace(Card(LabelSet(("a", "b", "c")), (64, 96)), losses=losses, precision="int8")
     path = write_onnx(tmp_path / "a.onnx", metadata={card.KEY: made.to_json()})
-    assert (runtimes.load(path).name, runtimes.load(path).precision) == (engine, "int8")
-    assert runtimes.load(path, "openvino").name == "openvino"
+    assert (backends.load(path).name, backends.load(path).precision) == (engine, "int8")
+    assert backends.load(path, "openvino").name == "openvino"
 
 
 @pytest.mark.parametrize(
@@ -153,16 +155,16 @@ def test_auto_runs_int8_where_the_card_allows(
 )
 def test_precisions_that_it_lacks(tiny_onnx: Path, precision: str, message: str) -> None:
     with pytest.raises(FastSCNNError, match=message):
-        runtimes.load(tiny_onnx, "openvino", precision=precision)
+        backends.load(tiny_onnx, "openvino", precision=precision)
 
 
 def test_int8_stays_int8() -> None:
     with pytest.raises(FastSCNNError, match="is in int8; for float32 give the file"):
-        runtimes.load(bundled("openvino", "int8"), "openvino", precision="float32")
+        backends.load(bundled("openvino", "int8"), "openvino", precision="float32")
 
 
 def test_a_processor_without_bfloat16(tiny_onnx: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fastscnn.runtimes.openvino._computes_in_bfloat16", lambda core: False)
+    monkeypatch.setattr("fastscnn.backends.openvino._computes_in_bfloat16", lambda core: False)
     assert OpenVinoRuntime(tiny_onnx, 1).precision == "float32"
     with pytest.raises(FastSCNNError, match="does not compute in bfloat16"):
         OpenVinoRuntime(tiny_onnx, 1, "bfloat16")
@@ -170,7 +172,7 @@ def test_a_processor_without_bfloat16(tiny_onnx: Path, monkeypatch: pytest.Monke
 
 def test_a_class_may_be_called_location(tmp_path: Path, write_onnx: WriteOnnx) -> None:
     path = write_onnx(tmp_path / "a.onnx", classes=("location", "b"))
-    assert runtimes.load(path, "openvino").card.label_set.names == ("location", "b")
+    assert backends.load(path, "openvino").card.label_set.names == ("location", "b")
 
 
 def test_a_missing_file(tmp_path: Path) -> None:

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from fastscnn import Segmenter
-from fastscnn.benchmark import BenchmarkReport, benchmark
-from fastscnn.errors import FastSCNNError
+from fastscnn.base.errors import FastSCNNError
+from fastscnn.benchmark.benchmark import BenchmarkReport, benchmark
 
 pytest.importorskip("matplotlib")
-from fastscnn.plot import growth
+from fastscnn.benchmark.plot import growth
 
 
 @pytest.fixture(scope="module")

@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastscnn import images
-from fastscnn.datasets import cityscapes, polygons
-from fastscnn.errors import FastSCNNError
+from fastscnn.base.errors import FastSCNNError
+from fastscnn.data.builtin import cityscapes
+from fastscnn.data.formats import polygons
+from fastscnn.media import images
 
 drawn = st.sampled_from(sorted(cityscapes.IDS))
 names = st.one_of(drawn, drawn.map(lambda name: f"{name}group"))

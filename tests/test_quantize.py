@@ -14,16 +14,17 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from fastscnn import datasets, images
-from fastscnn.arrays import UInt8Array
-from fastscnn.card import KEY, Card
-from fastscnn.evaluate import evaluate
-from fastscnn.labels import LabelSet
-from fastscnn.learn import stem
-from fastscnn.learn.quantize import Layer, Quantized, calibration_images, quantize
-from fastscnn.runtimes.onnx import OnnxRuntime
-from fastscnn.segmenter import Segmenter
-from fastscnn.weights import bundled
+from fastscnn.backends.onnx import OnnxRuntime
+from fastscnn.base.types import UInt8Array
+from fastscnn.data import datasets
+from fastscnn.evaluation.evaluate import evaluate
+from fastscnn.exporting import stem
+from fastscnn.exporting.quantize import Layer, Quantized, calibration_images, quantize
+from fastscnn.inference.segmenter import Segmenter
+from fastscnn.media import images
+from fastscnn.model.card import KEY, Card
+from fastscnn.model.label_set import LabelSet
+from fastscnn.model.weights import bundled
 
 CARD = Card(LabelSet(("sky", "road", "car")), (64, 96), recipe={"lr": 0.1}, parameters_sha256="0" * 64)
 LAYERS = {"stem", "deep.depthwise", "deep.wide", "deep.narrow", "Add after deep.narrow", "classifier"}

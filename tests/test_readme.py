@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from fastscnn import cli, datasets, images, scene
+from fastscnn import cli
+from fastscnn.data import datasets, synthetic
+from fastscnn.media import images
 
 README = Path(__file__).parents[1] / "README.md"
 
@@ -24,7 +26,7 @@ def block(language: str, containing: str) -> str:
 @pytest.fixture
 def street(tmp_path: Path) -> Path:
     """A folder with the street.jpg that the README speaks of, and what the commands print goes beside it."""
-    images.write(tmp_path / "street.jpg", scene.draw(360, 480).image)
+    images.write(tmp_path / "street.jpg", synthetic.draw(360, 480).image)
     return tmp_path
 
 
@@ -37,9 +39,9 @@ def test_own_data(street: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(street)
     Path("dataset.toml").write_text(block("toml", "facade"))
     for seed in range(3):
-        drawn = scene.draw(96, 128, seed)
+        drawn = synthetic.draw(96, 128, seed)
         images.write(Path(f"images/train/{seed}.jpg"), drawn.image)
-        images.write(Path(f"labels/train/{seed}.png"), (drawn.labels == scene.CAR).astype("uint8"))
+        images.write(Path(f"labels/train/{seed}.png"), (drawn.labels == synthetic.CAR).astype("uint8"))
     assert datasets.load("dataset.toml").label_set.names == ("building", "car")
     commands = [line.split("#")[0].split()[1:] for line in block("sh", "fastscnn check").splitlines()]
     assert [words[0] for words in commands] == ["check", "train", "export", "evaluate", "segment"]

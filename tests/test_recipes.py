@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from fastscnn import recipes
-from fastscnn.errors import FastSCNNError
+from fastscnn.base.errors import FastSCNNError
+from fastscnn.training import recipes
 
 
 def test_the_papers_numbers() -> None:

@@ -17,15 +17,17 @@ from conftest import WriteOnnx
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from fastscnn import Segmenter, cli, datasets, images
-from fastscnn.datasets import DatasetSpec
-from fastscnn.datasets.check import check
-from fastscnn.errors import FastSCNNError
-from fastscnn.evaluate import Report, evaluate
-from fastscnn.labels import IGNORE, LabelSet
-from fastscnn.metrics import BINS, Confusion, Reliability
-from fastscnn.report import charts, data, page, scores, training
-from fastscnn.report.gallery import KEPT, Gallery, overlay, small
+from fastscnn import Segmenter, cli
+from fastscnn.base.errors import FastSCNNError
+from fastscnn.data import datasets
+from fastscnn.data.check.dataset import check
+from fastscnn.data.datasets import DatasetSpec
+from fastscnn.evaluation.evaluate import Report, evaluate
+from fastscnn.evaluation.metrics import BINS, Confusion, Reliability
+from fastscnn.evaluation.report import charts, data, page, scores, training
+from fastscnn.evaluation.report.gallery import KEPT, Gallery, overlay, small
+from fastscnn.media import images
+from fastscnn.model.label_set import IGNORE, LabelSet
 
 NASTY = ("<b>bold</b>", "R&D \"quoted\" 'single'", "plain")  # names of classes that would break a page as they stand
 TOML = """
@@ -362,8 +364,8 @@ needs_torch = pytest.mark.skipif(find_spec("torch") is None, reason="training ne
 def test_a_run_writes_it_and_goes_on(tmp_path: Path) -> None:
     import torch
 
-    from fastscnn.learn.model import FastSCNN
-    from fastscnn.learn.run import Run, State
+    from fastscnn.network.fast_scnn import FastSCNN
+    from fastscnn.training.run import Run, State
 
     def begun(resume: bool) -> tuple[Run, State]:
         model = FastSCNN(2, width=0.25)
@@ -398,7 +400,7 @@ def test_tensorboard_tells_each_step_once(tmp_path: Path) -> None:
     pytest.importorskip("tensorboard", reason="needs the extra fastscnn[track]")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    from fastscnn.learn.track import Track
+    from fastscnn.training.track import Track
 
     track = Track(tmp_path, [])
     for line in LOG:

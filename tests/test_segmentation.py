@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fastscnn import Segmentation, images
-from fastscnn.errors import FastSCNNError
-from fastscnn.labels import LabelSet
-from fastscnn.scene import CLASSES, Scene
+from fastscnn import Segmentation
+from fastscnn.base.errors import FastSCNNError
+from fastscnn.data.synthetic import CLASSES, Scene
+from fastscnn.media import images
+from fastscnn.model.label_set import LabelSet
 
 COLOURS = ((250, 20, 20), (20, 250, 20), (20, 20, 250), (250, 250, 20))
 LABEL_SET = LabelSet(("road", "car", "sky", "tree"), COLOURS)

@@ -10,11 +10,15 @@ import pytest
 from conftest import WriteOnnx
 
 import fastscnn
-from fastscnn import Card, LabelSet, Segmenter, card, images, scene, upsample
-from fastscnn.arrays import UInt8Array
-from fastscnn.errors import FastSCNNError
-from fastscnn.scene import Scene
-from fastscnn.segmenter import Size
+from fastscnn import Card, LabelSet, Segmenter
+from fastscnn.base.errors import FastSCNNError
+from fastscnn.base.types import UInt8Array
+from fastscnn.data import synthetic
+from fastscnn.data.synthetic import Scene
+from fastscnn.inference.segmenter import Size
+from fastscnn.media import images
+from fastscnn.model import card
+from fastscnn.upsampling import upsample
 
 
 @pytest.mark.parametrize("size", [None, "native", (64, 96), (128, 192), (32, 96), (33, 48)])
@@ -178,7 +182,7 @@ def test_probabilities_take_what_segment_takes(tiny: Segmenter) -> None:
 
 def drawn(shape: tuple[int, int]) -> UInt8Array:
     """Part of the drawn street, noisy enough that no two passes over it agree."""
-    street = scene.draw(192, 256).image[60 : 60 + shape[0], 80 : 80 + shape[1]]
+    street = synthetic.draw(192, 256).image[60 : 60 + shape[0], 80 : 80 + shape[1]]
     noise = np.random.default_rng(0).integers(-30, 30, street.shape)
     return (street + noise).clip(0, 255).astype(np.uint8)
 

@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastscnn import Segmenter, upsample
-from fastscnn.arrays import Float32Array, UInt8Array
-from fastscnn.errors import FastSCNNError
-from fastscnn.steady import Steady, cell_means, flicker
+from fastscnn import Segmenter
+from fastscnn.base.errors import FastSCNNError
+from fastscnn.base.types import Float32Array, UInt8Array
+from fastscnn.inference.smoothing import Steady, cell_means, flicker
+from fastscnn.upsampling import upsample
 
 RANDOM = np.random.default_rng(0)
 

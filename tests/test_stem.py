@@ -11,8 +11,8 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from fastscnn.arrays import UInt8Array
-from fastscnn.learn import stem
+from fastscnn.base.types import UInt8Array
+from fastscnn.exporting import stem
 
 MEAN = (123.675, 116.28, 103.53, 127.5)
 SIZES = ((33, 40), (34, 41), (35, 42), (36, 43), (32, 33), (47, 66))  # height and width, of every remainder by four

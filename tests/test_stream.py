@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastscnn import Segmenter
-from fastscnn.errors import FastSCNNError
-from fastscnn.stream import ordered
+from fastscnn.base.errors import FastSCNNError
+from fastscnn.media.stream import ordered
 
 
 @given(st.lists(st.integers()), st.integers(1, 4))

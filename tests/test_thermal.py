@@ -12,17 +12,21 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fastscnn import Segmenter, benchmark, cli, images, scene, upsample
-from fastscnn.arrays import UInt8Array
-from fastscnn.card import Card
-from fastscnn.datasets import pst900
-from fastscnn.errors import FastSCNNError
-from fastscnn.learn import checkpoint
-from fastscnn.learn import export as exporting
-from fastscnn.learn.cuda import CudaRuntime
-from fastscnn.learn.model import FastSCNN
-from fastscnn.learn.runtime import TorchRuntime
-from fastscnn.runtimes.onnx import OnnxRuntime
+from fastscnn import Segmenter, cli
+from fastscnn.backends.cuda.backend import CudaRuntime
+from fastscnn.backends.onnx import OnnxRuntime
+from fastscnn.backends.torch import TorchRuntime
+from fastscnn.base.errors import FastSCNNError
+from fastscnn.base.types import UInt8Array
+from fastscnn.benchmark import benchmark
+from fastscnn.data import synthetic
+from fastscnn.data.builtin import pst900
+from fastscnn.exporting import onnx_export as exporting
+from fastscnn.media import images
+from fastscnn.model.card import Card
+from fastscnn.network import checkpoint
+from fastscnn.network.fast_scnn import FastSCNN
+from fastscnn.upsampling import upsample
 
 SIZE = (64, 96)  # of the images and of the network's input
 PLAIN = ["--gamma", "1", "--brightness", "0", "--contrast", "1", "--channel-noise", "0"]
@@ -67,7 +71,7 @@ class Made:
 
     def expected(self, seed: int, grey: UInt8Array) -> UInt8Array:
         """The labels of PyTorch for a scene and its thermal channel, put together here."""
-        return upsample.labels(self.network(np.dstack([scene.draw(*SIZE, seed).image, grey])[None])[0], SIZE)
+        return upsample.labels(self.network(np.dstack([synthetic.draw(*SIZE, seed).image, grey])[None])[0], SIZE)
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +81,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     data = root / "pst900"
     for seed in range(4):
         split, name = ("train", "test")[seed // 2], f"{seed}_bag1_rect_rgb_frame0000000007.png"
-        save(data / split / "rgb" / name, scene.draw(*SIZE, seed).image)
+        save(data / split / "rgb" / name, synthetic.draw(*SIZE, seed).image)
         save(data / split / "thermal" / name, thermal(seed))
         save(data / split / "thermal_raw" / name, raw(seed))
         save(data / split / "labels" / name, thermal(seed) // 52)
@@ -152,7 +156,7 @@ def test_every_engine_labels_what_pytorch_does(
 def test_the_code_of_the_cuda_engine(made: Made) -> None:
     """On the CPU, where it runs without a card."""
     runtime = CudaRuntime(*checkpoint.load(made.weights), "float32", device="cpu")
-    picture = np.dstack([scene.draw(*SIZE, 3).image, thermal(3)])
+    picture = np.dstack([synthetic.draw(*SIZE, 3).image, thermal(3)])
     assert share(runtime.labels(picture, SIZE), made.expected(3, thermal(3))) >= 0.9999
 
 
@@ -170,7 +174,7 @@ def test_the_overlay_shows_the_rgb(made: Made, run: Run) -> None:
 def test_image_and_thermal_are_upright(made: Made, run: Run, of_rgb: int, of_thermal: int) -> None:
     """Each by its own file, however the camera was held."""
     quarters = {1: 0, 6: 1, 3: 2, 8: 3}  # that an image is stored turned by
-    save(Path("a.png"), np.rot90(scene.draw(*SIZE, 5).image, quarters[of_rgb]), of_rgb)
+    save(Path("a.png"), np.rot90(synthetic.draw(*SIZE, 5).image, quarters[of_rgb]), of_rgb)
     save(Path("warm.png"), np.rot90(raw(5), quarters[of_thermal]), of_thermal)
     code, (line,), _ = run("a.png", "--thermal", "warm.png", "--weights", made.weights, "--runtime", "torch")
     assert code == 0
@@ -179,7 +183,7 @@ def test_image_and_thermal_are_upright(made: Made, run: Run, of_rgb: int, of_the
 
 def test_bad_thermal_files_do_not_stop_the_others(made: Made, run: Run) -> None:
     """A folder with the thermal files below the images."""
-    fine, bad = scene.draw(*SIZE, 2).image, Path("drive/thermal")
+    fine, bad = synthetic.draw(*SIZE, 2).image, Path("drive/thermal")
     for name in ("broken", "colour", "fine", "gone", "large", "turned", "twice"):
         save(Path(f"drive/{name}.png"), fine)
         save(bad / f"{name}.png", thermal(2))
@@ -265,14 +269,14 @@ def test_weights_of_rgb_say_what_to_do_with_more(tiny: Segmenter) -> None:
 @pytest.mark.parametrize("size", [(33, 47), (64, 97), (70, 66)])
 def test_the_bytes_are_read_at_any_size(made: Made, size: tuple[int, int]) -> None:
     """In int8 the first convolution reads pixels in fours; the logits follow those in float32 wherever the image ends."""
-    picture = images.resize(np.dstack([scene.draw(*SIZE, 3).image, thermal(3)]), size)[None]
+    picture = images.resize(np.dstack([synthetic.draw(*SIZE, 3).image, thermal(3)]), size)[None]
     expected, got = OnnxRuntime(made.float32, 1)(picture), OnnxRuntime(made.int8, 1)(picture)
     assert got.shape == expected.shape
     assert np.corrcoef(got.ravel(), expected.ravel())[0, 1] > 0.97
 
 
 def test_a_budget(made: Made, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fastscnn.budget._RUNS", 3)
+    monkeypatch.setattr("fastscnn.benchmark.latency_budget._RUNS", 3)
     seen: set[tuple[int, ...]] = set()
     segment = Segmenter.segment
 

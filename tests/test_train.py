@@ -25,22 +25,24 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from fastscnn import datasets, images
-from fastscnn.card import Card
-from fastscnn.datasets.check import CheckReport, check
-from fastscnn.errors import FastSCNNError
-from fastscnn.labels import LabelSet
-from fastscnn.learn import checkpoint, loop
-from fastscnn.learn import train as module
-from fastscnn.learn.initial import initial, teachers
-from fastscnn.learn.loader import Batch, Loader
-from fastscnn.learn.loop import Progress, _average, _learning_rate, step
-from fastscnn.learn.loss import training_loss
-from fastscnn.learn.model import Backbone, FastSCNN, TrainingLogits
-from fastscnn.learn.run import Run as Folder
-from fastscnn.learn.run import State
-from fastscnn.learn.train import LabelLoss, _class_weights, _Labelling, train
-from fastscnn.recipes import Recipe, named
+from fastscnn.base.errors import FastSCNNError
+from fastscnn.data import datasets
+from fastscnn.data.check.dataset import CheckReport, check
+from fastscnn.media import images
+from fastscnn.model.card import Card
+from fastscnn.model.label_set import LabelSet
+from fastscnn.network import checkpoint
+from fastscnn.network.fast_scnn import Backbone, FastSCNN, TrainingLogits
+from fastscnn.training import loop
+from fastscnn.training import train as module
+from fastscnn.training.initial import initial, teachers
+from fastscnn.training.loader import Batch, Loader
+from fastscnn.training.loop import Progress, _average, _learning_rate, step
+from fastscnn.training.loss import training_loss
+from fastscnn.training.recipes import Recipe, named
+from fastscnn.training.run import Run as Folder
+from fastscnn.training.run import State
+from fastscnn.training.train import LabelLoss, _class_weights, _Labelling, train
 
 DEBUG = named("debug")
 KEPT = ("last.safetensors", "best.safetensors", "log.jsonl")

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from fastscnn import cli
-from fastscnn.learn import checkpoint
+from fastscnn.network import checkpoint
 
 
 def said(capsys: pytest.CaptureFixture[str]) -> str:

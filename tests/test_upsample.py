@@ -15,9 +15,10 @@ import torch.nn.functional as F
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from fastscnn import scene, upsample
-from fastscnn.arrays import Float32Array, UInt8Array
-from fastscnn.errors import FastSCNNError
+from fastscnn.base.errors import FastSCNNError
+from fastscnn.base.types import Float32Array, UInt8Array
+from fastscnn.data import synthetic
+from fastscnn.upsampling import upsample
 
 EXAMPLES = settings(deadline=None, derandomize=True, max_examples=300)
 KINDS = ("random", "constant", "pieces", "tied", "offset", "one hot")
@@ -212,7 +213,7 @@ def test_wrong_arguments(call: Any, logits: Any, size: Any, message: str) -> Non
 def test_speed_on_a_street() -> None:
     """At 1024x2048 and 19 classes: ten times as fast as PyTorch's interpolation and argmax on two threads, same labels."""
     size, rng = (1024, 2048), np.random.default_rng(0)
-    street = torch.from_numpy(scene.draw(128, 256).labels.astype(np.int64))
+    street = torch.from_numpy(synthetic.draw(128, 256).labels.astype(np.int64))
     planes = F.one_hot(street, 19).permute(2, 0, 1).float()[None]
     soft = F.avg_pool2d(planes, 3, stride=1, padding=1)[0].numpy()  # borders that fade over three cells, as a network's do
     logits = (6 * soft + rng.normal(scale=0.3, size=soft.shape)).astype(np.float32)

@@ -28,15 +28,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fastscnn
-from fastscnn import Segmenter, cli, images
-from fastscnn.arrays import UInt8Array
-from fastscnn.errors import FastSCNNError
-from fastscnn.segmentation import Segmentation
+from fastscnn import Segmenter, cli
+from fastscnn.base.errors import FastSCNNError
+from fastscnn.base.types import UInt8Array
+from fastscnn.inference.segmentation import Segmentation
+from fastscnn.media import images
 
 av = pytest.importorskip("av", reason="the extra [video] is not installed")
-from fastscnn import video  # noqa: E402
-from fastscnn.recording import Writer  # noqa: E402
-from fastscnn.video import Frame, Source  # noqa: E402
+from fastscnn.media import video  # noqa: E402
+from fastscnn.media.video import Frame, Source  # noqa: E402
+from fastscnn.media.video_writer import Writer  # noqa: E402
 
 SIZE = (64, 96)
 NTSC = Fraction(30000, 1001)
@@ -824,8 +825,8 @@ def test_what_does_not_go_together(words: list[str], message: str, run: Run) -> 
 
 def test_without_pyav_it_says_what_to_install(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "av", None)
-    monkeypatch.delitem(sys.modules, "fastscnn.video")
-    monkeypatch.delattr(fastscnn, "video")
+    monkeypatch.delitem(sys.modules, "fastscnn.media.video")
+    monkeypatch.delattr(fastscnn.media, "video")
     code, _, err = run("a.mp4")
     assert (code, err.startswith("fastscnn: video: needs PyAV")) == (1, True)
     assert err.endswith("pip install 'fastscnn[video]'.")

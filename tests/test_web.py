@@ -28,9 +28,14 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from fastscnn import Segmenter, cli, files, images, scene, upsample, web, weights
-from fastscnn.arrays import Float32Array, UInt8Array
-from fastscnn.errors import FastSCNNError
+from fastscnn import Segmenter, cli, web
+from fastscnn.base import files
+from fastscnn.base.errors import FastSCNNError
+from fastscnn.base.types import Float32Array, UInt8Array
+from fastscnn.data import synthetic
+from fastscnn.media import images
+from fastscnn.model import weights
+from fastscnn.upsampling import upsample
 from fastscnn.web import engine
 from fastscnn.web.server import HEADERS, server
 
@@ -189,7 +194,7 @@ def test_the_page_is_written(tmp_path: Path, fakes: Path) -> None:
     path = weights.bundled("onnx", "float32")
     assert described["bytes"] == path.stat().st_size + len(FAKES["ort-wasm-simd-threaded.wasm"])
     assert (tmp_path / "site/weights.onnx").read_bytes() == path.read_bytes()
-    np.testing.assert_array_equal(images.read(tmp_path / "site/scene.png"), scene.draw(seed=3).image)
+    np.testing.assert_array_equal(images.read(tmp_path / "site/scene.png"), synthetic.draw(seed=3).image)
 
 
 def test_another_build_has_another_cache(tmp_path: Path, fakes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -449,12 +454,12 @@ def browsed(tools: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> 
     web.write(folder / "site", Path(tools["modules"]) / "onnxruntime-web" / "dist")
     frames = [folder / f"{seed}.jpg" for seed in range(4)]
     for seed, path in enumerate(frames):
-        images.write(path, scene.draw(360, 480, seed).image)
+        images.write(path, synthetic.draw(360, 480, seed).image)
     (folder / "camera.mjpeg").write_bytes(b"".join(path.read_bytes() for path in frames))
     pictures = [("same.png", 360, 480), ("large.png", 720, 1280), ("tall.png", 500, 333), ("photo.jpg", 720, 960)]
     for seed, (name, height, width) in enumerate(pictures):
-        images.write(folder / name, scene.draw(height, width, seed).image)
-    turned = Image.fromarray(scene.draw(300, 400, 5).image)
+        images.write(folder / name, synthetic.draw(height, width, seed).image)
+    turned = Image.fromarray(synthetic.draw(300, 400, 5).image)
     exif = Image.Exif()
     exif[0x0112] = 6
     turned.save(folder / "turned.png", exif=exif)

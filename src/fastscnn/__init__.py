@@ -5,11 +5,11 @@
     labels = segmenter.segment(image).labels    # uint8 [H, W, 3] RGB in, uint8 [H, W] out
 """
 
-from fastscnn.card import Card
-from fastscnn.errors import FastSCNNError
-from fastscnn.labels import LabelSet
-from fastscnn.segmentation import Segmentation
-from fastscnn.segmenter import Segmenter
+from fastscnn.base.errors import FastSCNNError
+from fastscnn.inference.segmentation import Segmentation
+from fastscnn.inference.segmenter import Segmenter
+from fastscnn.model.card import Card
+from fastscnn.model.label_set import LabelSet
 from fastscnn.version import __version__
 
 __all__ = ["Card", "FastSCNNError", "LabelSet", "Segmentation", "Segmenter", "__version__"]

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 
 import tyro
 
+from fastscnn.base.errors import FastSCNNError, unknown
 from fastscnn.cli._benchmark import benchmark
 from fastscnn.cli._check import check
 from fastscnn.cli._console import complain
@@ -17,8 +18,7 @@ from fastscnn.cli._export import export
 from fastscnn.cli._segment import segment
 from fastscnn.cli._train import Training, train
 from fastscnn.cli._web import web
-from fastscnn.errors import FastSCNNError, unknown
-from fastscnn.recipes import named, names
+from fastscnn.training.recipes import named, names
 from fastscnn.version import __version__
 
 _VERBS: dict[str, Callable[..., int]] = {

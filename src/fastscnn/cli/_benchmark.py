@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
-from fastscnn import files
+from fastscnn.base import files
+from fastscnn.base.errors import FastSCNNError
 from fastscnn.cli._console import STDOUT, progress_bar
 from fastscnn.cli._flags import load, parse_frames
-from fastscnn.errors import FastSCNNError
 
 if TYPE_CHECKING:
-    from fastscnn.benchmark import BenchmarkReport
+    from fastscnn.benchmark.benchmark import BenchmarkReport
 
 
 def benchmark(
@@ -50,10 +50,10 @@ def benchmark(
         plot: Also draw the milliseconds over the pixels, as .svg, .png or .pdf.
         json: Also write everything to this file.
     """
-    from fastscnn.against import against as compare
-    from fastscnn.against import interpreter
-    from fastscnn.benchmark import PROTOCOLS
-    from fastscnn.benchmark import benchmark as measure
+    from fastscnn.benchmark.benchmark import PROTOCOLS
+    from fastscnn.benchmark.benchmark import benchmark as measure
+    from fastscnn.benchmark.mmseg import against as compare
+    from fastscnn.benchmark.mmseg import interpreter
 
     frames = parse_frames(sizes)
     if against and output != "cls":
@@ -102,7 +102,7 @@ def benchmark(
 def _plotter(path: Path) -> Callable[[Sequence[BenchmarkReport]], None]:
     """What draws the growth over the sizes into a file; refuses a file or a machine that cannot before all measuring."""
     try:
-        from fastscnn import plot
+        from fastscnn.benchmark import plot
     except ImportError as error:
         raise FastSCNNError(f"plot: {error.name} is not installed; pip install 'fastscnn[plot]'.") from error
     plot.check(path)

@@ -8,10 +8,10 @@ from typing import Annotated
 import tyro
 from rich.table import Table
 
-from fastscnn import files
+from fastscnn.base import files
+from fastscnn.base.errors import FastSCNNError
 from fastscnn.cli._classes import check_classes
 from fastscnn.cli._console import STDOUT, command, progress_bar
-from fastscnn.errors import FastSCNNError
 
 
 def check(
@@ -29,10 +29,10 @@ def check(
         report: Also write a page into this folder: what is wrong, shares of the classes, sizes, pictures with their labels.
         json: Print what was found as JSON.
     """
-    from fastscnn import datasets
-    from fastscnn.datasets.check import check as read_all
-    from fastscnn.report.data import render
-    from fastscnn.report.page import PAGE, check_ours, write
+    from fastscnn.data import datasets
+    from fastscnn.data.check.dataset import check as read_all
+    from fastscnn.evaluation.report.data import render
+    from fastscnn.evaluation.report.page import PAGE, check_ours, write
 
     dataset = datasets.load_any(spec)
     if isinstance(dataset, datasets.ClassFolders):

@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
-from fastscnn import files
+from fastscnn.base import files
+from fastscnn.base.errors import FastSCNNError
 from fastscnn.cli._console import STDOUT, progress_bar
 from fastscnn.cli._flags import learning
-from fastscnn.errors import FastSCNNError
 
 if TYPE_CHECKING:
-    from fastscnn.datasets import ClassFolders
+    from fastscnn.data.datasets import ClassFolders
 
 
 def check_classes(data: ClassFolders, splits: tuple[str, ...], json: bool) -> int:
     """As `check`, of images in a folder for each class."""
-    from fastscnn.datasets.class_check import check_classes as read_all
+    from fastscnn.data.check.class_folders import check_classes as read_all
 
     with progress_bar("check", quiet=json) as advance:
         report = read_all(data, splits or None, progress=advance)
@@ -47,7 +47,7 @@ def evaluate_classes(data: ClassFolders, weights: Path | None, split: str, json:
         raise FastSCNNError("weights: give the file of a classifier, made by `fastscnn train imagenet`; none is bundled.")
     if others:
         raise FastSCNNError(f"{data.name}: a classifier is scored by --weights, --split and --json alone; leave others out.")
-    learned = learning("classify")
+    learned = learning("evaluate", "training.pretraining.classify")
     with progress_bar("evaluate") as advance:
         scores = learned.evaluate(weights, data, split, advance)
     STDOUT.print(f"top-1 {scores['top1']:.2f}, top-5 {scores['top5']:.2f} on {scores['images']} images of {data.name} {split}")

@@ -10,12 +10,12 @@ from pathlib import Path
 from time import perf_counter, sleep
 from typing import TYPE_CHECKING
 
-from fastscnn import inputs
-from fastscnn.errors import FastSCNNError
+from fastscnn.base.errors import FastSCNNError
+from fastscnn.media import inputs
 
 if TYPE_CHECKING:
-    from fastscnn.inputs import Job
-    from fastscnn.video import Frame, Source
+    from fastscnn.media.inputs import Job
+    from fastscnn.media.video import Frame, Source
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ def clips(paths: Sequence[Path], camera: str | None, out: Path, fps: float, real
     if camera is None and not (paths and any(inputs.is_video(path) for path in (out, *paths))):
         return []
     try:
-        from fastscnn import video
+        from fastscnn.media import video
     except ImportError as error:
         raise FastSCNNError(f"video: needs PyAV ({error}); pip install 'fastscnn[video]'.") from error
     into_file = inputs.is_video(out)
@@ -84,7 +84,7 @@ def sizes(clips: Sequence[Clip]) -> Iterator[tuple[int, int]]:
 
 def _paced(path: Path) -> Source:
     """A video whose frames come when they are shown."""
-    from fastscnn import video
+    from fastscnn.media import video
 
     source = video.read(path, sound=False)
 

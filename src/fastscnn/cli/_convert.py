@@ -7,9 +7,9 @@ from typing import Annotated
 
 import tyro
 
+from fastscnn.base.errors import FastSCNNError
 from fastscnn.cli._console import STDOUT
 from fastscnn.cli._flags import learning, parse_classes, parse_size
-from fastscnn.errors import FastSCNNError
 
 
 def convert(
@@ -29,7 +29,7 @@ def convert(
         layout: mmseg, tramac, paddleseg, or auto, which looks at the names of the tensors.
         size: Of the input that it was trained for, HxW; it runs at any.
     """
-    foreign = learning("foreign")
+    foreign = learning("convert", "convert")
     trained = parse_size(size)
     if not isinstance(trained, tuple):
         raise FastSCNNError(f"size: of a network's training is HxW, not {size!r}.")

@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
-from fastscnn import files
+from fastscnn.base import files
+from fastscnn.base.errors import FastSCNNError
 from fastscnn.cli._classes import evaluate_classes
 from fastscnn.cli._console import STDOUT, command, progress_bar
 from fastscnn.cli._flags import load, parse_scales
-from fastscnn.errors import FastSCNNError
 
 if TYPE_CHECKING:
-    from fastscnn.arrays import Int64Array
-    from fastscnn.datasets import DatasetSpec
-    from fastscnn.evaluate import Report
-    from fastscnn.segmenter import Segmenter
+    from fastscnn.base.types import Int64Array
+    from fastscnn.data.datasets import DatasetSpec
+    from fastscnn.evaluation.evaluate import Report
+    from fastscnn.inference.segmenter import Segmenter
 
 
 def evaluate(
@@ -54,11 +54,11 @@ def evaluate(
         report: Also write a page into this folder: scores, confusions, the worst and the best images, calibration, speed.
         json: Also write the scores to this file.
     """
-    from fastscnn import datasets
-    from fastscnn.evaluate import evaluate as score
-    from fastscnn.official import official
-    from fastscnn.report.page import PAGE, check_ours, write
-    from fastscnn.report.scores import Examination, by_class, render
+    from fastscnn.data import datasets
+    from fastscnn.evaluation.evaluate import evaluate as score
+    from fastscnn.evaluation.protocols.official import official
+    from fastscnn.evaluation.report.page import PAGE, check_ours, write
+    from fastscnn.evaluation.report.scores import Examination, by_class, render
 
     dataset = datasets.load_any(data)
     if isinstance(dataset, datasets.ClassFolders):
@@ -103,8 +103,8 @@ def evaluate(
 
 def _categories(report: Report) -> dict[str, Any]:
     """IoU of Cityscapes' categories, where the classes are its own."""
-    from fastscnn.cityscapes import grouping
-    from fastscnn.datasets import cityscapes
+    from fastscnn.data.builtin import cityscapes
+    from fastscnn.evaluation.protocols.cityscapes import grouping
 
     if report.names != cityscapes.LABELS.names:
         return {}
@@ -140,9 +140,9 @@ def _percent(score: float | None) -> str:
 
 def _submit(segmenter: Segmenter, dataset: DatasetSpec, split: str, folder: Path) -> int:
     """Writes the labels of a split of Cityscapes as its server wants them; the labels themselves are not needed."""
-    from fastscnn import images
-    from fastscnn.cityscapes import write_submission
-    from fastscnn.datasets import cityscapes
+    from fastscnn.data.builtin import cityscapes
+    from fastscnn.evaluation.protocols.cityscapes import write_submission
+    from fastscnn.media import images
 
     if dataset.label_set.names != cityscapes.LABELS.names or segmenter.card.label_set.names != cityscapes.LABELS.names:
         raise FastSCNNError(f"submit: takes weights and images of Cityscapes' {len(cityscapes.LABELS)} classes.")

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 import tyro
 from rich.table import Table
 
+from fastscnn.base.errors import FastSCNNError
 from fastscnn.cli._console import STDOUT, progress_bar
 from fastscnn.cli._flags import learning, load
-from fastscnn.errors import FastSCNNError
 
 if TYPE_CHECKING:
-    from fastscnn.datasets import DatasetSpec
-    from fastscnn.learn.quantize import Layer
+    from fastscnn.data.datasets import DatasetSpec
+    from fastscnn.exporting.quantize import Layer
 _Scores = dict[str, float | None]
 
 
@@ -42,9 +42,9 @@ def export(
         int8: Quantise what was compared with PyTorch; layers that lose too much for --gate stay in float32.
         calibration: The split of the dataset whose images tell the ranges for --int8.
     """
-    from fastscnn import datasets
+    from fastscnn.data import datasets
 
-    exporting = learning("export")
+    exporting = learning("export", "exporting.onnx_export")
     for flag, given in {"gate": gate is not None, "int8": int8}.items():
         if given and data is None:
             raise FastSCNNError(f"{flag}: needs labelled images; give --data too.")
@@ -74,7 +74,7 @@ def export(
 
 def _quantize(exported: Path, out: Path, dataset: DatasetSpec, calibration: str, split: str, gate: float | None) -> bytes:
     """An exported file in int8 that passes the gate; prints the scores of each attempt beside those in float32."""
-    quantising = learning("quantize")
+    quantising = learning("export", "exporting.quantize")
     before = _scores(exported, "onnx", dataset, split)
     pictures = quantising.calibration_images(dataset, calibration, load(exported, "onnx", None, None).card.size)
 
@@ -102,8 +102,8 @@ def _quantize(exported: Path, out: Path, dataset: DatasetSpec, calibration: str,
 
 def _measured(data: bytes, reference: Path, dataset: DatasetSpec, split: str) -> bytes:
     """An exported file whose card says how good it is at smaller inputs, what engines lose, and how sure it may be."""
-    from fastscnn.calibrate import calibrate
-    from fastscnn.compare import by_size, losses
+    from fastscnn.evaluation.accuracy_loss import by_size, losses
+    from fastscnn.evaluation.calibrate import calibrate
 
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "model.onnx"
@@ -131,13 +131,13 @@ def _measured(data: bytes, reference: Path, dataset: DatasetSpec, split: str) ->
     same = described.precision == "float32" and described.data is not None and described.data.name == dataset.name
     metrics = {**(described.metrics if same else {}), **scores}
     described = dataclasses.replace(described, metrics=metrics, losses=lost, calibration=calibration)
-    made: bytes = learning("exported").with_card(data, described)
+    made: bytes = learning("export", "exporting.exported").with_card(data, described)
     return made
 
 
 def _scores(weights: Path, runtime: str, dataset: DatasetSpec, split: str) -> _Scores:
     """IoU of each class in percent, None where it is absent, and the mIoU."""
-    from fastscnn.evaluate import evaluate as score
+    from fastscnn.evaluation.evaluate import evaluate as score
 
     with progress_bar(f"evaluate {weights.name}") as advance:
         report = score(load(weights, runtime, None, None), dataset, dataset.pairs(split), advance).to_dict()

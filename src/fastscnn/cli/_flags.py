@@ -8,13 +8,13 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from fastscnn import files
+from fastscnn.base import files
+from fastscnn.base.errors import FastSCNNError
 from fastscnn.cli._console import STDERR, progress_bar
-from fastscnn.errors import FastSCNNError
 
 if TYPE_CHECKING:
-    from fastscnn.labels import LabelSet
-    from fastscnn.segmenter import Segmenter, Size
+    from fastscnn.inference.segmenter import Segmenter, Size
+    from fastscnn.model.label_set import LabelSet
 
 
 def load(
@@ -28,7 +28,7 @@ def load(
     streams: int = 1,
 ) -> Segmenter:
     """The segmenter that the flags of these names describe."""
-    from fastscnn.segmenter import Segmenter
+    from fastscnn.inference.segmenter import Segmenter
 
     return Segmenter.load(weights, runtime, parse_size(size), threads, scales, flip, precision, streams)
 
@@ -38,15 +38,15 @@ def within(budget: str, segmenter: Segmenter, frames: Iterable[tuple[int, int]],
 
     Says which on the error stream, and how good it is.
     """
-    from fastscnn import budget as budgets
-    from fastscnn import scene
-    from fastscnn.segmenter import Segmenter
+    from fastscnn.benchmark import latency_budget as budgets
+    from fastscnn.data import synthetic
+    from fastscnn.inference.segmenter import Segmenter
 
     try:
         milliseconds = float(budget.lower().removesuffix("ms"))
     except ValueError:
         raise FastSCNNError(f"budget: is milliseconds a frame, for example 33ms, not {budget!r}.") from None
-    frame = max(frames, key=lambda size: size[0] * size[1], default=scene.SIZE)
+    frame = max(frames, key=lambda size: size[0] * size[1], default=synthetic.SIZE)
     with progress_bar("measure this machine", quiet) as advance:
         measured = budgets.measure(segmenter, frame, files.cache("budget"), advance)
     choice = measured.largest(milliseconds)
@@ -72,15 +72,15 @@ def parse_size(text: str | None) -> Size:
 
 def parse_frames(sizes: str) -> list[tuple[int, int]]:
     """Sizes of frames, HxW with commas between."""
-    from fastscnn import scene
+    from fastscnn.data import synthetic
 
     frames = []
     for part in sizes.split(","):
         frame = _height_width(part.strip())
         if frame is None:
             raise FastSCNNError(f"sizes: of the frame are HxW, for example 512x1024,1024x2048, not {sizes!r}.")
-        if min(frame) < scene.MIN_SIDE:
-            raise FastSCNNError(f"sizes: a frame is a drawn scene of at least {scene.MIN_SIDE} pixels a side, not {part}.")
+        if min(frame) < synthetic.MIN_SIDE:
+            raise FastSCNNError(f"sizes: a frame is a drawn scene of at least {synthetic.MIN_SIDE} pixels a side, not {part}.")
         frames.append(frame)
     return frames
 
@@ -101,8 +101,8 @@ def parse_scales(text: str) -> tuple[float, ...]:
 
 def parse_classes(text: str) -> LabelSet:
     """Classes by the name of a dataset that need not be there, or of one that is."""
-    from fastscnn import datasets
-    from fastscnn.datasets import camvid, cityscapes
+    from fastscnn.data import datasets
+    from fastscnn.data.builtin import camvid, cityscapes
 
     known = {"cityscapes": cityscapes.LABELS, "camvid": camvid.LABELS}
     if text in known:
@@ -113,10 +113,10 @@ def parse_classes(text: str) -> LabelSet:
         raise FastSCNNError(f"classes: are {', '.join(known)}, or those of a dataset; {error}") from error
 
 
-def learning(verb: str) -> ModuleType:
-    """The module of `fastscnn.learn` behind a verb; a clear error where PyTorch is not installed."""
+def learning(verb: str, module: str) -> ModuleType:
+    """The module behind a verb that needs PyTorch; a clear error where that is not installed."""
     try:
-        return importlib.import_module(f"fastscnn.learn.{verb}")
+        return importlib.import_module(f"fastscnn.{module}")
     except ModuleNotFoundError as error:
         message = f"{verb}: needs the training extra ({error.name} is missing); pip install 'fastscnn[train]'."
         raise FastSCNNError(message) from error

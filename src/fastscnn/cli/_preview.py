@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import tkinter
 
-from fastscnn import images
-from fastscnn.arrays import UInt8Array
-from fastscnn.errors import FastSCNNError
+from fastscnn.base.errors import FastSCNNError
+from fastscnn.base.types import UInt8Array
+from fastscnn.media import images
 
 _SHARE = 0.8  # of the screen's sides that the window may take
 

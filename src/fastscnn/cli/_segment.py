@@ -12,18 +12,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from fastscnn import machine
+from fastscnn.backends import MOST_STREAMS
+from fastscnn.base import machine
+from fastscnn.base.errors import FastSCNNError
 from fastscnn.cli import _clips, _video
 from fastscnn.cli._console import STDERR, STDOUT, complain, print_stages, progress_bar
 from fastscnn.cli._flags import load, within
-from fastscnn.errors import FastSCNNError
-from fastscnn.runtimes import MOST_STREAMS
 
 if TYPE_CHECKING:
-    from fastscnn.arrays import UInt8Array
-    from fastscnn.inputs import Job
-    from fastscnn.segmentation import Segmentation
-    from fastscnn.segmenter import Segmenter
+    from fastscnn.base.types import UInt8Array
+    from fastscnn.inference.segmentation import Segmentation
+    from fastscnn.inference.segmenter import Segmenter
+    from fastscnn.media.inputs import Job
 
     _Work = Callable[[UInt8Array], Segmentation]
 
@@ -80,7 +80,7 @@ def segment(
         out: Folder of the results; or, of one video or camera, or of images as one video, a file: .mp4, .mov or .mkv.
         json: Print one JSON line an image or video instead of tables.
     """
-    from fastscnn import inputs
+    from fastscnn.media import inputs
 
     if budget is not None and size:
         raise FastSCNNError("budget: chooses the size; leave --size out.")
@@ -118,7 +118,7 @@ def segment(
 
 def _segment_images(segmenter: Segmenter, work: _Work, jobs: Sequence[Job], out: Path, json: bool) -> int:
     """Labels images, several at a time; returns the exit code."""
-    from fastscnn.stream import ordered
+    from fastscnn.media.stream import ordered
 
     times: list[dict[str, float]] = []
     shares: list[dict[str, float]] = []
@@ -162,7 +162,7 @@ def _check_channels(segmenter: Segmenter, thermal: Path | None) -> None:
 
 def _readable_sizes(jobs: Sequence[Job]) -> Iterator[tuple[int, int]]:
     """(height, width) of the images whose header can be read; the others are reported when they are labelled."""
-    from fastscnn import images
+    from fastscnn.media import images
 
     for job in jobs:
         with suppress(FastSCNNError):
@@ -171,7 +171,7 @@ def _readable_sizes(jobs: Sequence[Job]) -> Iterator[tuple[int, int]]:
 
 def _segment_file(segmenter: Segmenter, work: _Work, job: Job) -> dict[str, Any]:
     """Labels one file and writes its results; returns what `--json` prints of it, the error where there was one."""
-    from fastscnn import images
+    from fastscnn.media import images
 
     named = {"image": str(job.image)}
     if job.more:
@@ -195,7 +195,7 @@ def _engine(segmenter: Segmenter) -> dict[str, str]:
 
 
 def _write_results(segmentation: Segmentation, image: UInt8Array, job: Job, seconds: dict[str, float]) -> dict[str, Any]:
-    from fastscnn import images
+    from fastscnn.media import images
 
     labels, overlay = job.beside(".labels.png"), job.beside(".overlay.jpg")
     start = perf_counter()
@@ -223,16 +223,17 @@ def _write_results(segmentation: Segmentation, image: UInt8Array, job: Job, seco
 
 def _segment_scene(segmenter: Segmenter, work: _Work, out: Path, json: bool) -> int:
     """The first run: labels the drawn scene and says how right the labels are."""
-    from fastscnn import images, inputs, scene
-    from fastscnn.metrics import Confusion
+    from fastscnn.data import synthetic
+    from fastscnn.evaluation.metrics import Confusion
+    from fastscnn.media import images, inputs
 
-    drawn = scene.draw(seed=_SCENE)
+    drawn = synthetic.draw(seed=_SCENE)
     job = inputs.Job(out / "scene.png", out / "scene")
     images.write(job.image, drawn.image)
     segmentation = work(drawn.image)
     line = {"image": str(job.image), **_write_results(segmentation, drawn.image, job, {}), **_engine(segmenter)}
-    if segmenter.card.label_set.names == scene.CLASSES:
-        confusion = Confusion(len(scene.CLASSES))
+    if segmenter.card.label_set.names == synthetic.CLASSES:
+        confusion = Confusion(len(synthetic.CLASSES))
         confusion.add(segmentation.labels, drawn.labels)
         line["miou"] = round(confusion.miou(), 2)
         line["pixel_accuracy"] = round(confusion.pixel_accuracy(), 2)

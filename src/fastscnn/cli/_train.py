@@ -13,10 +13,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from fastscnn.cli._console import STDERR, STDOUT
 from fastscnn.cli._flags import learning
-from fastscnn.recipes import Recipe
+from fastscnn.training.recipes import Recipe
 
 if TYPE_CHECKING:
-    from fastscnn.learn.loop import Progress as TrainingProgress
+    from fastscnn.training.loop import Progress as TrainingProgress
 _PLAIN_SECONDS = 30.0  # between two lines of progress where there is no terminal
 
 
@@ -48,18 +48,18 @@ class Training:
 
 def train(run: Training) -> int:
     """Trains with a progress bar; see `Training` for the flags."""
-    from fastscnn import datasets
-    from fastscnn.weights import bundled
+    from fastscnn.data import datasets
+    from fastscnn.model.weights import bundled
 
-    training = learning("train")
-    from fastscnn.learn import distributed
+    training = learning("train", "training.train")
+    from fastscnn.training import distributed
 
     speaks = distributed.first()  # of the processes that torchrun started
     dataset = datasets.load_any(run.data)
     classifies = isinstance(dataset, datasets.ClassFolders)
     figure, key = ("top-1", "top1") if classifies else ("mIoU", "miou")
     if classifies:
-        training = learning("classify")
+        training = learning("train", "training.pretraining.classify")
     facts = TextColumn("{task.fields[facts]}", markup=False)
     bar = Progress("{task.description}", BarColumn(), MofNCompleteColumn(), facts, TimeRemainingColumn(), console=STDERR)
     with bar if speaks else nullcontext():

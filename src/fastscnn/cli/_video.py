@@ -16,16 +16,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fastscnn.base.errors import FastSCNNError
 from fastscnn.cli._clips import Clip
 from fastscnn.cli._console import STDERR, STDOUT, complain, print_stages, progress_bar
-from fastscnn.errors import FastSCNNError
 
 if TYPE_CHECKING:
-    from fastscnn.arrays import UInt8Array
+    from fastscnn.base.types import UInt8Array
     from fastscnn.cli._preview import Window
-    from fastscnn.segmentation import Segmentation
-    from fastscnn.segmenter import Passes, Segmenter
-    from fastscnn.video import Frame, Source
+    from fastscnn.inference.segmentation import Segmentation
+    from fastscnn.inference.segmenter import Passes, Segmenter
+    from fastscnn.media.video import Frame, Source
 
 _KEPT = 10_000  # frames, the last ones, whose times the medians are of: a camera may run for days
 
@@ -162,8 +162,8 @@ def _label(
     segmenter: Segmenter, clip: Clip, wish: Wish, window: Window | None, stop: Event, quiet: bool
 ) -> _Tally:
     """Labels one video: a thread decodes, several label, and this one encodes."""
-    from fastscnn.recording import Writer
-    from fastscnn.segmentation import legend
+    from fastscnn.inference.segmentation import legend
+    from fastscnn.media.video_writer import Writer
 
     tally = _Tally(clip, segmenter)
     start, writer, said = perf_counter(), None, 0
@@ -209,7 +209,7 @@ def _say(notes: Sequence[str]) -> int:
 
 def _work(segmenter: Segmenter, source: Source, clip: Clip, wish: Wish, strip: UInt8Array) -> Iterator[tuple[Frame, _Done]]:
     """The frames with what is made of them, in order, several in the making at a time."""
-    from fastscnn.stream import ordered
+    from fastscnn.media.stream import ordered
 
     streams = segmenter.runtime.streams
 

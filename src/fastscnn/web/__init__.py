@@ -6,10 +6,13 @@ import hashlib
 import json
 from pathlib import Path
 
-from fastscnn import files, images, scene, weights
-from fastscnn.card import Card
-from fastscnn.errors import FastSCNNError
-from fastscnn.runtimes.onnx import OnnxRuntime
+from fastscnn.backends.onnx import OnnxRuntime
+from fastscnn.base import files
+from fastscnn.base.errors import FastSCNNError
+from fastscnn.data import synthetic
+from fastscnn.media import images
+from fastscnn.model import weights
+from fastscnn.model.card import Card
 from fastscnn.web import engine
 
 PAGE = Path(__file__).with_name("page")
@@ -40,7 +43,7 @@ def write(out: Path, ort: Path | None = None) -> list[Path]:
     parts["weights-terms.txt"] = path.with_name("LICENSE.md").read_bytes()
     size = len(parts["weights.onnx"]) + len(parts["ort/ort-wasm-simd-threaded.wasm"])
     parts["labels.json"] = described(OnnxRuntime(path, threads=1).card, size).encode()
-    drawn = scene.draw(seed=_SCENE).image
+    drawn = synthetic.draw(seed=_SCENE).image
     digests = [hashlib.sha256(data).digest() for data in (*parts.values(), drawn.tobytes())]
     build = hashlib.sha256(b"".join(digests)).hexdigest()[:16]
     parts["sw.js"] = parts["sw.js"].replace(_BUILD, build.encode())

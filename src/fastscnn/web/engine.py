@@ -10,8 +10,8 @@ import zlib
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from fastscnn import files
-from fastscnn.errors import FastSCNNError
+from fastscnn.base import files
+from fastscnn.base.errors import FastSCNNError
 
 VERSION = "1.30.0"  # of npm's onnxruntime-web
 PACKAGE = f"onnxruntime-web@{VERSION}"

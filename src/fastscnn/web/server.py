@@ -7,7 +7,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from os import PathLike
 from pathlib import Path
 
-from fastscnn.errors import FastSCNNError
+from fastscnn.base.errors import FastSCNNError
 
 HEADERS = {"Cross-Origin-Opener-Policy": "same-origin", "Cross-Origin-Embedder-Policy": "require-corp"}
 # Not left to the system's table: browsers refuse modules, and compile wasm slowly, under other types.

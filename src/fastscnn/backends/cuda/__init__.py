@@ -1,0 +1,1 @@
+"""How does the network run on an NVIDIA GPU?"""

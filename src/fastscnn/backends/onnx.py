@@ -1,0 +1,80 @@
+"""ONNX Runtime on the CPU: what runs where nothing but fastscnn is installed."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+
+from fastscnn.backends.matmul_peak import SIDE, rate
+from fastscnn.base import machine
+from fastscnn.base.errors import FastSCNNError
+from fastscnn.base.types import Float32Array, UInt8Array
+from fastscnn.model import card
+
+_ERRORS_ONLY = 3
+
+
+class OnnxRuntime:
+    """An ONNX file made by `fastscnn export`, run in the precision that its card names.
+
+    Args:
+        path: the file.
+        threads: to compute with.
+        streams: how many calls may run at a time, each from a thread of its own; they share `threads`.
+
+    Raises:
+        FastSCNNError: missing, truncated, not ONNX, or without a card.
+    """
+
+    name = "onnx"
+
+    def __init__(self, path: Path, threads: int, streams: int = 1) -> None:
+        self.threads, self.streams = threads, streams
+        options = _options(max(1, threads // streams))
+        # A file must not make the engine open others (external data): where it looks for them, there can be none.
+        options.add_session_config_entry("session.model_external_initializers_file_folder_path", os.devnull)
+        try:
+            self._session = onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
+        except OSError as error:
+            raise FastSCNNError(f"{path}: cannot be read ({error.strerror}).") from error
+        except Exception as error:  # onnxruntime's own errors share no public base class
+            raise card.no_model(path) from error
+        metadata = self._session.get_modelmeta().custom_metadata_map
+        if card.KEY not in metadata:
+            raise card.missing(path)
+        self.card = card.Card.from_json(metadata[card.KEY], path)
+        self.precision = self.card.precision
+        shapes = [output.shape for output in self._session.get_outputs()]
+        classes = [shape[1] if len(shape) == 4 and isinstance(shape[1], int) else None for shape in shapes]
+        card.check_network(path, self.card, [image.name for image in self._session.get_inputs()], classes)
+
+    def __call__(self, images: UInt8Array) -> Float32Array:
+        """See `Runtime`."""
+        try:
+            (logits,) = self._session.run(None, {"images": np.ascontiguousarray(images)})
+        except Exception as error:  # onnxruntime's own errors share no public base class; most often memory is short
+            reason = str(error).splitlines()[0]
+            raise FastSCNNError(f"ONNX Runtime cannot run {list(images.shape)} ({reason}); give a smaller --size.") from error
+        return np.asarray(logits, np.float32)
+
+    def bandwidth(self) -> float:
+        """See `Runtime`."""
+        return machine.bandwidth(self.threads)
+
+    def peak(self) -> float:
+        """See `Runtime`."""
+        model = Path(__file__).with_name(f"matmul_peak.{self.precision}.onnx")  # float32, or uint8 times int8
+        session = onnxruntime.InferenceSession(model.read_bytes(), _options(self.threads), providers=["CPUExecutionProvider"])
+        types = (np.uint8, np.int8) if self.precision == "int8" else (np.float32, np.float32)
+        factors = {name: np.ones((SIDE, SIDE), type_) for name, type_ in zip(("a", "b"), types, strict=True)}
+        return rate(lambda: session.run(None, factors))
+
+
+def _options(threads: int) -> onnxruntime.SessionOptions:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = _ERRORS_ONLY
+    return options

@@ -1,0 +1,1 @@
+"""What does everything else rest on? Errors, types, files, the machine."""

@@ -1,0 +1,56 @@
+"""plot: pictures of measurements, the extra `[plot]`."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from fastscnn.base import files
+from fastscnn.base.errors import FastSCNNError
+from fastscnn.benchmark.benchmark import BenchmarkReport
+
+_FORMATS = (".svg", ".png", ".pdf")
+
+
+def check(path: Path) -> None:
+    """Raises FastSCNNError where the file has another suffix than .svg, .png or .pdf."""
+    if path.suffix.lower() not in _FORMATS:
+        raise FastSCNNError(f"{path}: a plot is one of {', '.join(_FORMATS)}.")
+
+
+def growth(path: Path, reports: Sequence[BenchmarkReport]) -> None:
+    """Draws the median of every stage over the pixels of the frame, both on logarithmic axes.
+
+    Args:
+        path: ends in .svg, .png or .pdf.
+        reports: of one engine at several sizes.
+
+    Raises:
+        FastSCNNError: another suffix, or a file that cannot be written.
+    """
+    check(path)
+    reports = sorted(reports, key=lambda report: report.size[0] * report.size[1])
+    pixels = [report.size[0] * report.size[1] / 1e6 for report in reports]
+    figure = Figure(figsize=(6.4, 4.2), layout="constrained")
+    axes = figure.add_subplot()
+    for stage in reports[0].stages:
+        times = [report.stages[stage].p50 for report in reports]
+        if min(times) > 0.02:  # resizing to the same size takes nothing, which no logarithm shows
+            axes.plot(pixels, times, marker="o", linewidth=2.5 if stage == "frame" else 1.5, label=stage)
+    axes.plot(pixels, [report.roofline.limit_ms for report in reports], "k--", linewidth=1, label="limit of the network")
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.set_xticks(pixels, [f"{report.size[0]}x{report.size[1]}" for report in reports], rotation=20)
+    axes.minorticks_off()
+    axes.set_xlabel("frame (height x width)")
+    axes.set_ylabel("milliseconds, median")
+    first = reports[0]
+    axes.set_title(f"{first.runtime} {first.precision}, {first.threads} threads\n{first.machine}", fontsize=9)
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8)
+    data = io.BytesIO()
+    figure.savefig(data, format=path.suffix.lower()[1:], dpi=150)
+    files.write(path, data.getvalue())

@@ -1,0 +1,1 @@
+"""Which labelled images are there, and are they sound?"""

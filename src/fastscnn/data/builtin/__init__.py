@@ -1,0 +1,1 @@
+"""Which datasets are known by name?"""

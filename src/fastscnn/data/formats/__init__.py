@@ -1,0 +1,1 @@
+"""How are annotation files read?"""

@@ -1,0 +1,102 @@
+"""calibrate: how far the probabilities of a weight file can be trusted, and below which logit nothing known is seen.
+
+Temperature scaling is that of Guo et al. 2017, "On Calibration of Modern Neural Networks": one number that divides all
+logits, found on labelled images by maximum likelihood. It changes no label. What is unknown is told by the best logit
+(Hendrycks et al. 2022, "Scaling Out-of-Distribution Detection for Real-World Settings"): pixels of the known classes
+seldom lie below the threshold, what belongs to none of them often does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from fastscnn.base.types import Float32Array, Int64Array, UInt8Array
+from fastscnn.data.datasets import DatasetSpec, Pair
+from fastscnn.evaluation.metrics import Reliability
+from fastscnn.inference.segmenter import Segmenter
+from fastscnn.model.card import Calibration
+from fastscnn.model.label_set import IGNORE
+from fastscnn.upsampling import upsample
+
+_POINTS = 400_000  # pixels looked at, spread over all images
+_KNOWN = 0.05  # share of the pixels of known classes that the threshold calls unknown
+_LOWEST, _HIGHEST = 0.1, 10.0  # temperatures tried
+
+
+def calibrate(
+    segmenter: Segmenter,
+    spec: DatasetSpec,
+    pairs: Sequence[Pair],
+    split: str,
+    progress: Callable[[int, int], None] | None = None,
+) -> Calibration:
+    """The calibration of a segmenter's weights, one pass over each image.
+
+    Args:
+        segmenter: what is calibrated.
+        spec: the dataset, with the same classes in the same order.
+        pairs: its images and labels.
+        split: their name, for the card.
+        progress: called with (done, all) after each image.
+
+    Raises:
+        FastSCNNError: a broken file.
+    """
+    random = np.random.default_rng(0)
+    logits, best, truth = [], [], []
+    for done, pair in enumerate(pairs, start=1):
+        image, labels = spec.read(pair)
+        found = segmenter.logits(image)
+        row, column = (random.integers(0, side, max(1, _POINTS // len(pairs))) for side in labels.shape)
+        counted = labels[row, column] != IGNORE
+        row, column = row[counted], column[counted]
+        logits.append(_at(found, labels.shape, row, column))
+        best.append(_at(found.max(axis=0, keepdims=True), labels.shape, row, column)[0])
+        truth.append(labels[row, column])
+        if progress:
+            progress(done, len(pairs))
+    values, classes = np.concatenate(logits, axis=1), np.concatenate(truth)
+    temperature = _temperature(values, classes)
+    before, after = (_error(values / np.float32(divisor), classes) for divisor in (1, temperature))
+    threshold = float(np.quantile(np.concatenate(best), _KNOWN))
+    return Calibration(round(temperature, 3), round(threshold, 3), split, len(pairs), round(before, 3), round(after, 3))
+
+
+def _at(planes: Float32Array, size: tuple[int, ...], row: Int64Array, column: Int64Array) -> Float32Array:
+    """Planes [C, h, w], interpolated bilinearly to `size`, at some pixels: [C, pixels]."""
+    down, right = (upsample.axis(*lengths) for lengths in zip(planes.shape[1:], size, strict=True))
+    left, far = right.low[right.cell[column]], right.high[right.cell[column]]
+    across = right.weight[column]
+    upper, lower = (
+        planes[:, y, left] + (planes[:, y, far] - planes[:, y, left]) * across
+        for y in (down.low[down.cell[row]], down.high[down.cell[row]])
+    )
+    at: Float32Array = upper + (lower - upper) * down.weight[row]
+    return at
+
+
+def _temperature(logits: Float32Array, truth: UInt8Array) -> float:
+    """The temperature of the least mean negative log-likelihood, to 0.1 %; that has one minimum only along it."""
+
+    def loss(temperature: float) -> float:
+        values = logits / np.float32(temperature)
+        values -= values.max(axis=0)
+        right = np.take_along_axis(values, truth[None].astype(np.int64), axis=0)[0]
+        return float((np.log(np.exp(values).sum(axis=0)) - right).mean())
+
+    low, high = _LOWEST, _HIGHEST
+    while high / low > 1.001:
+        tried = np.geomspace(low, high, 9)
+        least = int(np.argmin([loss(temperature) for temperature in tried]))
+        low, high = tried[max(least - 1, 0)], tried[min(least + 1, 8)]
+    return float(np.sqrt(low * high))
+
+
+def _error(logits: Float32Array, truth: UInt8Array) -> float:
+    """Expected calibration error in percent of logits [C, pixels]."""
+    best = logits.max(axis=0)
+    reliability = Reliability()
+    reliability.add(1 / np.exp(logits - best).sum(axis=0), logits.argmax(axis=0).astype(np.uint8), truth)
+    return reliability.error()

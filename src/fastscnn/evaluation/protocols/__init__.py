@@ -1,0 +1,1 @@
+"""How do a dataset's authors score?"""

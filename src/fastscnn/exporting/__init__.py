@@ -1,0 +1,1 @@
+"""How does a trained network become a file that runs anywhere?"""

@@ -1,0 +1,18 @@
+"""exported: the card inside an ONNX file."""
+
+from __future__ import annotations
+
+import onnx
+
+from fastscnn.model import card
+from fastscnn.model.card import Card
+
+
+def with_card(model: onnx.ModelProto | bytes, described: Card) -> bytes:
+    """A model, or the bytes of its file, as the bytes of a file that carries the card and no other metadata."""
+    if isinstance(model, bytes):
+        model = onnx.load_from_string(model)
+    del model.metadata_props[:]
+    onnx.helper.set_model_props(model, {card.KEY: described.to_json()})
+    serialized: bytes = model.SerializeToString()
+    return serialized

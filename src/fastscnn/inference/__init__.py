@@ -1,0 +1,1 @@
+"""How is an image segmented?"""

@@ -1,1 +1,0 @@
-"""Training and all else that needs PyTorch; nothing outside this room imports torch."""

@@ -1,0 +1,1 @@
+"""How do images and videos come in and go out?"""

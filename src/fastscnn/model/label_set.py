@@ -1,0 +1,80 @@
+"""LabelSet: which classes there are, how they are drawn, and how a dataset's raw ids map to them."""
+
+from __future__ import annotations
+
+import colorsys
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from fastscnn.base.errors import FastSCNNError, unknown
+from fastscnn.base.types import Int64Array, UInt8Array
+
+IGNORE = 255  # the train id of pixels that neither train nor count
+
+Colour = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class LabelSet:
+    """Classes in the order of their train ids.
+
+    Attributes:
+        names: class names, at most 255, all different.
+        colours: RGB of each class, for overlays and for reading labels stored as colours.
+        raw_ids: (raw id, train id) of every id that label files may hold; empty where raw ids are train ids and
+            255 is ignored. Raw ids that are ignored on purpose map to 255; others that are missing are errors.
+    """
+
+    names: tuple[str, ...]
+    colours: tuple[Colour, ...] = ()
+    raw_ids: tuple[tuple[int, int], ...] = field(default=(), repr=False)
+
+    def __post_init__(self) -> None:
+        if not 1 <= len(self.names) <= IGNORE:
+            raise FastSCNNError(f"A label set has 1 to {IGNORE} classes, not {len(self.names)}.")
+        if len(set(self.names)) != len(self.names):
+            twice = next(name for name in self.names if self.names.count(name) > 1)
+            raise FastSCNNError(f"The class {twice!r} stands twice among the classes; give each its own name.")
+        if not self.colours:
+            object.__setattr__(self, "colours", _distinct_colours(len(self.names)))
+        if len(self.colours) != len(self.names):
+            raise FastSCNNError(f"{len(self.names)} classes but {len(self.colours)} colours; give one each, or none.")
+        for name, colour in zip(self.names, self.colours, strict=True):
+            if len(colour) != 3 or any(not 0 <= value <= 255 for value in colour):
+                raise FastSCNNError(f"The colour of {name!r} is {list(colour)}; it takes three values from 0 to 255.")
+        for raw, train in self.raw_ids:
+            if not 0 <= raw <= 255 or not (0 <= train < len(self.names) or train == IGNORE):
+                raise FastSCNNError(f"The id {raw} cannot map to {train}: there are {len(self.names)} classes.")
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def index(self, name: str) -> int:
+        """Train id of the class `name`. Raises FastSCNNError with the nearest spelling where there is none."""
+        if name not in self.names:
+            raise unknown("class", name, self.names)
+        return self.names.index(name)
+
+    def train_ids(self) -> Int64Array:
+        """Lookup table [256]: raw id -> train id, -1 where the raw id belongs to no class and is not ignored."""
+        table = np.full(256, -1, np.int64)
+        pairs = self.raw_ids or [*((index, index) for index in range(len(self))), (IGNORE, IGNORE)]
+        for raw, train in pairs:
+            table[raw] = train
+        return table
+
+    def palette(self) -> UInt8Array:
+        """Lookup table [256, 3]: train id -> RGB; black for ids without a class."""
+        table = np.zeros((256, 3), np.uint8)
+        table[: len(self)] = self.colours
+        return table
+
+
+def _distinct_colours(count: int) -> tuple[Colour, ...]:
+    """Colours for classes that come without: hues a golden angle apart, so that neighbours differ."""
+    colours = []
+    for index in range(count):
+        rgb = colorsys.hsv_to_rgb(index * 0.618034 % 1, 0.75, (0.95, 0.65)[index % 2])
+        colours.append((round(255 * rgb[0]), round(255 * rgb[1]), round(255 * rgb[2])))
+    return tuple(colours)

@@ -1,0 +1,138 @@
+"""Random changes of a training image: one affine warp, one change of colours, and pasting from another patch."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from fastscnn.base.types import Float32Array, Int64Array, UInt8Array
+from fastscnn.model.label_set import IGNORE
+from fastscnn.training.recipes import Recipe
+
+# ImageNet's mean colour, and the middle of a fourth channel: about zero in the network, as its own padding is.
+_OUTSIDE = (124, 116, 104, 127)
+_CROPS = 11  # places tried at most where one class takes too much, as in mmsegmentation's RandomCrop
+
+
+def augment(
+    image: UInt8Array, labels: UInt8Array, recipe: Recipe, rng: np.random.Generator, focus: int | None = None
+) -> tuple[UInt8Array, UInt8Array]:
+    """A random patch of the image and its labels.
+
+    Args:
+        image: uint8 [H, W, 3] RGB, or [H, W, 4] with a further channel, whose values stay as they are.
+        labels: uint8 [H, W] train ids.
+        focus: a class of which the patch holds a random pixel; None, or a class that is not there: it lies anywhere.
+
+    Returns:
+        The patch and its labels at `recipe.crop`; what lies outside the image is ignored.
+    """
+    point = None if focus is None else _pixel(labels, focus, rng)
+    height, width = recipe.crop
+    scale, flipped = rng.uniform(*recipe.scale), rng.random() < recipe.flip
+    for _ in range(_CROPS):
+        warp = _warp(labels.shape[0], labels.shape[1], recipe, rng, scale, flipped, point)
+        flags = cv2.WARP_INVERSE_MAP | cv2.INTER_NEAREST
+        ids = np.asarray(cv2.warpAffine(labels, warp, (width, height), flags=flags, borderValue=(IGNORE,)), np.uint8)
+        if recipe.cat_max_ratio >= 1 or _largest_share(ids) < recipe.cat_max_ratio:
+            break
+    flags = cv2.WARP_INVERSE_MAP | cv2.INTER_LINEAR
+    patch = cv2.warpAffine(image, warp, (width, height), flags=flags, borderValue=_OUTSIDE)
+    colours = np.ascontiguousarray(patch[..., :3])
+    changed = _distorted(colours, rng) if recipe.colour == "mmseg" else cv2.LUT(colours, _tone(recipe, rng))
+    made = np.asarray(changed, np.uint8)
+    return (np.concatenate([made, patch[..., 3:]], axis=2) if patch.shape[2] > 3 else made), ids
+
+
+def paste(
+    onto: tuple[UInt8Array, UInt8Array], source: tuple[UInt8Array, UInt8Array], classes: Int64Array
+) -> tuple[UInt8Array, UInt8Array]:
+    """The patch `onto` with the pixels of `classes` taken from the patch `source` (ClassMix: Olsson et al. 2021).
+
+    Both are an image uint8 [H, W, 3] and labels uint8 [H, W] of the same size; neither is changed.
+    """
+    taken = np.zeros(256, bool)
+    taken[classes] = True
+    mask = taken[source[1]]
+    return np.where(mask[..., None], source[0], onto[0]), np.where(mask, source[1], onto[1])
+
+
+def _pixel(labels: UInt8Array, class_: int, rng: np.random.Generator) -> tuple[int, int] | None:
+    """Row and column of a random pixel of the class; None where it has none."""
+    places = np.flatnonzero(labels == class_)
+    if not len(places):
+        return None
+    row, column = divmod(int(places[rng.integers(len(places))]), labels.shape[1])
+    return row, column
+
+
+def _largest_share(ids: UInt8Array) -> float:
+    """Share of the most frequent class among the pixels that are not ignored; 1 where there is but one class or none."""
+    counts = np.bincount(ids.ravel(), minlength=256)[:IGNORE]
+    return float(counts.max() / counts.sum()) if np.count_nonzero(counts) > 1 else 1.0
+
+
+def _warp(
+    height: int,
+    width: int,
+    recipe: Recipe,
+    rng: np.random.Generator,
+    scale: float,
+    flipped: bool,
+    point: tuple[int, int] | None,
+) -> Float32Array:
+    """Matrix [2, 3] from pixels of the patch to pixels of the image, at a random place.
+
+    Where a `point` (row, column) is given, the patch holds it.
+    """
+    used = recipe.size or (height, width)
+    tall, wide = scale * (used[0] / height), scale * (used[1] / width)
+    # How much of the resized image lies beyond the patch; negative where the patch is larger and gets a border.
+    spare = np.array([width * wide - recipe.crop[1], height * tall - recipe.crop[0]])
+    low, high = np.minimum(spare, 0), np.maximum(spare, 0)
+    if point is not None:
+        column = width - 1 - point[1] if flipped else point[1]
+        wanted = np.array([(column + 0.5) * wide, (point[0] + 0.5) * tall])  # where the point lies in the resized image
+        low, high = np.maximum(low, wanted - recipe.crop[::-1]), np.minimum(high, wanted)
+    left, top = rng.uniform(low, high)
+    # The centre of pixel p is p + 0.5 in both images.
+    warp = np.array([[1 / wide, 0, (left + 0.5) / wide - 0.5], [0, 1 / tall, (top + 0.5) / tall - 0.5]])
+    if flipped:
+        warp[0] = -warp[0, 0], 0, width - 1 - warp[0, 2]
+    return warp.astype(np.float32)
+
+
+def _tone(recipe: Recipe, rng: np.random.Generator) -> UInt8Array:
+    """Lookup table [1, 256, 3]: gamma, contrast, brightness and a gain of each channel, in that order."""
+    gamma, contrast = recipe.gamma ** rng.uniform(-1, 1), recipe.contrast ** rng.uniform(-1, 1)
+    brightness = rng.uniform(-recipe.brightness, recipe.brightness)
+    gains = 1 + recipe.channel_noise * rng.uniform(-1, 1, 3)
+    tone = 255 * (np.arange(256) / 255) ** gamma
+    tone = (tone - 127.5) * contrast + 127.5 + brightness
+    table: UInt8Array = np.clip(np.rint(tone[:, None] * gains), 0, 255).astype(np.uint8)
+    return table[None]
+
+
+def _distorted(image: cv2.typing.MatLike, rng: np.random.Generator) -> cv2.typing.MatLike:
+    """mmsegmentation's PhotoMetricDistortion with its defaults: each of the four changes half of the time."""
+
+    def scaled(values: cv2.typing.MatLike, factor: float, shift: float = 0.0) -> cv2.typing.MatLike:
+        clipped: UInt8Array = np.clip(values.astype(np.float32) * factor + shift, 0, 255).astype(np.uint8)
+        return clipped
+
+    wanted = rng.random(4) < 0.5
+    contrast, contrast_first = rng.uniform(0.5, 1.5), rng.random() < 0.5
+    if wanted[0]:
+        image = scaled(image, 1, rng.uniform(-32, 32))
+    if wanted[1] and contrast_first:
+        image = scaled(image, contrast)
+    if wanted[2] or wanted[3]:
+        hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV)
+        if wanted[2]:
+            hsv[..., 1] = scaled(hsv[..., 1], rng.uniform(0.5, 1.5))
+        if wanted[3]:
+            hsv[..., 0] = (hsv[..., 0].astype(np.int32) + rng.integers(-18, 18)) % 180  # OpenCV's hues are 0 to 179
+        image = cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)
+    if wanted[1] and not contrast_first:
+        image = scaled(image, contrast)
+    return image

@@ -1,0 +1,304 @@
+"""Full-size labels from logits at 1/8: bilinear interpolation and argmax, exactly, at a fraction of the work.
+
+Bilinear interpolation is a convex combination of four corner logits. Where all four corners of a cell agree on the
+class, that class wins everywhere inside, so the cell is filled without interpolating. Elsewhere, only a class whose
+largest corner reaches the best smallest corner of any class can win, and only those are interpolated. On street scenes
+few cells are disputed, and those between two or three classes. The result is that of interpolate-then-argmax
+(align_corners False) on every pixel whose two best classes are not tied.
+
+`labels` does this in C where the kernel is installed (lazy.c), and in NumPy, as `labels_in_numpy`, where it is not;
+`confidence` likewise takes of each cell only the classes that count. Where the probabilities of all classes are asked
+for, or the mean of several passes, no such short cut holds: `probabilities` interpolates everything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+
+from fastscnn.base.errors import FastSCNNError
+from fastscnn.base.types import BoolArray, Float32Array, Int64Array, UInt8Array
+from fastscnn.upsampling import native
+from fastscnn.upsampling.native import Axis
+
+_BLOCK = 1 << 16  # values worked on at a time: a quarter of a megabyte stays in the processor's cache
+_WIDE_BLOCK = 1 << 18  # where rows are interpolated whole: with less, two threads wait for Python more than they compute
+
+
+def labels(logits: Float32Array, size: tuple[int, int], threads: int = 1) -> UInt8Array:
+    """Class of every pixel: what bilinear interpolation to `size` and argmax over the classes give.
+
+    Args:
+        logits: float32 [C, h, w], C at most 255.
+        size: (height, width) of the result, any.
+        threads: to compute with, at most; only the compiled kernel uses more than one, and only where it pays.
+
+    Returns:
+        uint8 [height, width]. Where classes tie, one of them.
+
+    Raises:
+        FastSCNNError: NaN or infinity among the logits, wrong dtype or shape, an empty size, or no thread.
+    """
+    _check(logits, size)
+    _check_threads(threads)
+    if native.KERNEL is None:
+        return labels_in_numpy(logits, size)
+    result = native.KERNEL.labels(logits, axis(logits.shape[1], size[0]), axis(logits.shape[2], size[1]), threads)
+    if result is None:
+        raise _broken()
+    return result
+
+
+def labels_in_numpy(logits: Float32Array, size: tuple[int, int]) -> UInt8Array:
+    """What `labels` gives, without the compiled kernel: where that is missing, and to test it. Raises the same errors."""
+    _check(logits, size)
+    rows, columns = axis(logits.shape[1], size[0]), axis(logits.shape[2], size[1])
+    coarse = argmax(logits)
+    result: UInt8Array = coarse[:, columns.low[columns.cell]][rows.low[rows.cell]]
+    corners = [coarse[np.ix_(y, x)] for y in (rows.low, rows.high) for x in (columns.low, columns.high)]
+    disputed = (corners[0] != corners[1]) | (corners[0] != corners[2]) | (corners[0] != corners[3])
+    y, x = np.nonzero(disputed)
+    if len(y):
+        _settle(logits, rows, columns, y, x, result)
+    return result
+
+
+def confidence(logits: Float32Array, size: tuple[int, int], threads: int = 1) -> Float32Array:
+    """Probability of each pixel's label: the best softmax of logits that are interpolated bilinearly to `size`.
+
+    The compiled kernel leaves out the classes that nowhere in a cell come near the best, so that it gives up to 3e-4 too
+    much for each of them; and from row to row of a cell it multiplies powers instead of taking new ones.
+
+    Args:
+        logits: float32 [C, h, w].
+        size, threads: as `labels` takes them.
+
+    Returns:
+        float32 [height, width] in (0, 1].
+
+    Raises:
+        FastSCNNError: as `labels`.
+    """
+    _check(logits, size)
+    _check_threads(threads)
+    # Where logits lie far apart, powers of their differences are no floats; NaN and infinity, too, fail this comparison.
+    if native.KERNEL is None or not logits.max() - logits.min() <= native.MOST_SPREAD:
+        return confidence_in_numpy(logits, size)
+    return native.KERNEL.confidence(logits, axis(logits.shape[1], size[0]), axis(logits.shape[2], size[1]), threads)
+
+
+def confidence_in_numpy(logits: Float32Array, size: tuple[int, int]) -> Float32Array:
+    """What `confidence` gives, of all classes and without the compiled kernel: where that is missing, and to test it."""
+    _check(logits, size)
+    if not np.isfinite(logits).all():
+        raise _broken()
+    result = np.empty(size, np.float32)
+    wide, rows = _widened(logits, size[1]), axis(logits.shape[1], size[0])
+    for block in _blocks(len(logits), *size):
+        values = _interpolated(wide, rows, block)
+        result[block] = 1 / np.exp(values - values.max(axis=0)).sum(axis=0)
+    return result
+
+
+def unknown(logits: Float32Array, threshold: float, size: tuple[int, int], threads: int = 1) -> BoolArray:
+    """Where no class is known well: the best logit, interpolated bilinearly from the network's grid, is below `threshold`.
+
+    Args:
+        logits: float32 [C, h, w].
+        threshold: as `Card.unknown_below` has it.
+        size, threads: as `labels` takes them.
+
+    Returns:
+        bool [height, width].
+
+    Raises:
+        FastSCNNError: as `labels`.
+    """
+    _check(logits, size)
+    best = logits.max(axis=0)  # keeps a NaN
+    # The threshold is a class against which the best logit must win: the same rule, the same short cut.
+    return labels(np.stack([best, np.full_like(best, threshold)]), size, threads).view(np.bool_)
+
+
+def probabilities(passes: Sequence[Float32Array], size: tuple[int, int], threads: int = 1) -> Float32Array:
+    """Softmax over the classes of logits interpolated bilinearly to `size`, averaged over several passes of one image.
+
+    Args:
+        passes: logits of each pass, float32 [C, h, w] with one C and any h and w.
+        size: (height, width) of the result, any.
+        threads: to compute with; the result is the same for any number of them.
+
+    Returns:
+        float32 [C, height, width], the only array of that size that is held: 4 * C * height * width bytes.
+
+    Raises:
+        FastSCNNError: as `labels`; also without a pass, or where the passes differ in their classes.
+    """
+    for logits in passes:
+        _check(logits, size)
+        if not np.isfinite(logits).all():
+            raise _broken()
+    if len({len(logits) for logits in passes}) != 1:
+        raise FastSCNNError("Passes are averaged where there is at least one, and all have the same classes.")
+    _check_threads(threads)
+    result = np.empty((len(passes[0]), *size), np.float32)
+    parts = [(_widened(logits, size[1]), axis(logits.shape[1], size[0])) for logits in passes]
+
+    def fill(block: slice) -> None:
+        for index, (wide, rows) in enumerate(parts):
+            share = _interpolated(wide, rows, block)
+            share -= share.max(axis=0)
+            np.exp(share, out=share)
+            share /= len(parts) * share.sum(axis=0)
+            if index:
+                result[:, block] += share
+            else:
+                result[:, block] = share
+
+    with ThreadPoolExecutor(threads) as pool:
+        for _ in pool.map(fill, _blocks(len(result), *size)):
+            pass
+    return result
+
+
+def argmax(planes: Float32Array) -> UInt8Array:
+    """Argmax over the first axis of [C, h, w], many times faster than NumPy's there; the first of classes that tie.
+
+    Raises:
+        FastSCNNError: NaN or infinity.
+    """
+    best = planes[0].copy()
+    winner = np.zeros(best.shape, np.uint8)
+    for index, plane in enumerate(planes[1:], start=1):
+        np.copyto(winner, np.uint8(index), where=plane > best)
+        np.maximum(best, plane, out=best)  # keeps a NaN of either side
+    if not np.isfinite(best).all() or not np.isfinite(planes.min()):  # the second: -inf in a class that loses
+        raise _broken()
+    return winner
+
+
+def _check(logits: npt.NDArray[np.generic], size: tuple[int, ...]) -> None:
+    if logits.ndim != 3 or logits.dtype != np.float32 or not 1 <= logits.shape[0] <= 255 or 0 in logits.shape:
+        raise FastSCNNError(f"Logits are float32 [1 to 255 classes, h, w], not {logits.dtype} {list(logits.shape)}.")
+    if len(size) != 2 or min(size) < 1:
+        raise FastSCNNError(f"The size of the labels is (height, width), each at least 1, not {tuple(size)}.")
+
+
+def _check_threads(threads: int) -> None:
+    if threads < 1:
+        raise FastSCNNError(f"threads: at least one is needed, not {threads}.")
+
+
+def _broken() -> FastSCNNError:
+    return FastSCNNError("The logits hold NaN or infinity: the weights are broken, and no label would be right.")
+
+
+@lru_cache(maxsize=16)  # the images of a video, or of a data set, have one size or few
+def axis(source: int, target: int) -> Axis:
+    """Where `target` pixels along one axis lie between `source` logits. Not to be written to: it is kept."""
+    pixel = np.arange(target)
+    position = np.clip((pixel + 0.5) * (source / target) - 0.5, 0, None)
+    low = np.minimum(position.astype(np.int64), source - 1)
+    starts = np.flatnonzero(np.diff(low, prepend=-1))
+    return Axis(
+        low=low[starts],
+        high=np.minimum(low[starts] + 1, source - 1),
+        first=starts,
+        last=np.append(starts[1:], target) - 1,
+        cell=np.cumsum(np.diff(low, prepend=low[0]) > 0),
+        weight=(position - low).astype(np.float32),
+    )
+
+
+def _blocks(classes: int, height: int, width: int) -> Iterator[slice]:
+    """All rows of a result [classes, height, width], a few at a time."""
+    step = max(1, _WIDE_BLOCK // (classes * width))
+    return (slice(start, start + step) for start in range(0, height, step))
+
+
+def _widened(logits: Float32Array, width: int) -> Float32Array:
+    """Logits [C, h, w] interpolated along their rows alone, [C, h, width]."""
+    columns = axis(logits.shape[2], width)
+    return _between(logits, columns.low[columns.cell], columns.high[columns.cell], columns.weight, 2)
+
+
+def _interpolated(wide: Float32Array, rows: Axis, block: slice) -> Float32Array:
+    """A few rows at full size, [C, rows, width], of logits that have that width."""
+    cell = rows.cell[block]
+    return _between(wide, rows.low[cell], rows.high[cell], rows.weight[block, None], 1)
+
+
+def _between(values: Float32Array, low: Int64Array, high: Int64Array, weight: Float32Array, along: int) -> Float32Array:
+    """Values at places between those at `low` and at `high`."""
+    start, result = values.take(low, along), values.take(high, along)  # C order, which indexing would not give
+    result -= start
+    result *= weight
+    result += start
+    return result
+
+
+def _settle(logits: Float32Array, rows: Axis, columns: Axis, y: Int64Array, x: Int64Array, result: UInt8Array) -> None:
+    """Interpolates the cells (y, x), whose corners disagree, and writes their labels into `result`."""
+    planes = np.ascontiguousarray(logits.reshape(len(logits), -1).T)  # [h * w, C]: one corner's classes lie together
+    ends = [(row, column) for row in (rows.low[y], rows.high[y]) for column in (columns.low[x], columns.high[x])]
+    corners = [planes[row * logits.shape[2] + column] for row, column in ends]
+    upper = np.maximum(np.maximum(corners[0], corners[1]), np.maximum(corners[2], corners[3]))  # [cells, C]
+    lower = np.minimum(np.minimum(corners[0], corners[1]), np.minimum(corners[2], corners[3]))
+    candidate = upper >= lower.max(axis=1, keepdims=True)
+
+    # The cells with most candidates first: then round k works on a prefix, the cells that have a k-th candidate.
+    count = candidate.sum(axis=1)
+    order = np.argsort(-count, kind="stable")
+    y, x, count = y[order], x[order], count[order]
+    corners = [corner[order] for corner in corners]
+    ranked = np.argsort(~candidate[order], axis=1, kind="stable")  # candidates first, by growing class
+
+    # Every cell gets the same number of pixels; surplus ones repeat its last pixel.
+    tall = _pixels(rows, y)  # [cells, most rows of any]
+    wide = _pixels(columns, x)  # [cells, most columns of any]
+    step = max(1, _BLOCK // (tall.shape[1] * wide.shape[1]))
+    for start in range(0, len(y), step):
+        part = slice(start, start + step)
+        down, right = rows.weight[tall[part]], columns.weight[wide[part]]
+        winner = _contest([corner[part] for corner in corners], ranked[part], count[part], down, right)
+        result[tall[part, :, None], wide[part, None, :]] = winner
+
+
+def _contest(
+    corners: list[Float32Array], ranked: Int64Array, count: Int64Array, down: Float32Array, right: Float32Array
+) -> UInt8Array:
+    """The winning class of every pixel of some cells.
+
+    Args:
+        corners: logits of the four corners, each [cells, C].
+        ranked: [cells, C], classes in the order to try them; the first `count` of each cell can win.
+        count: [cells], falling.
+        down, right: [cells, tall] and [cells, wide], share of the lower and of the right corners.
+
+    Returns:
+        uint8 [cells, tall, wide].
+    """
+    best = np.full((len(count), down.shape[1], right.shape[1]), -np.inf, np.float32)
+    winner = np.zeros(best.shape, np.uint8)
+    for place in range(count[0]):
+        live = int(np.searchsorted(-count, -place))  # cells with more than `place` candidates
+        class_ = ranked[:live, place, None]
+        a, b, c, d = (np.take_along_axis(corner[:live], class_, axis=1) for corner in corners)  # each [live, 1]
+        left = a + (c - a) * down[:live]  # [live, tall]
+        slope = b + (d - b) * down[:live] - left
+        value = slope[:, :, None] * right[:live, None, :]
+        value += left[:, :, None]
+        np.copyto(winner[:live], class_[:, :, None].astype(np.uint8), where=value > best[:live])
+        np.maximum(best[:live], value, out=best[:live])
+    return winner
+
+
+def _pixels(axis: Axis, cells: Int64Array) -> Int64Array:
+    """Pixels of each cell, [len(cells), most pixels of any cell]; shorter cells repeat their last."""
+    most = int((axis.last - axis.first).max()) + 1
+    pixels: Int64Array = np.minimum(axis.first[cells, None] + np.arange(most), axis.last[cells, None])
+    return pixels
