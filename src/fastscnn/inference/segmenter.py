@@ -19,9 +19,9 @@ from fastscnn.inference.segmentation import Segmentation
 from fastscnn.inference.smoothing import Steady
 from fastscnn.media import images
 from fastscnn.media.stream import ordered
+from fastscnn.model.architecture import MIN_SIDE
 from fastscnn.model.card import Card
 from fastscnn.model.weights import bundled
-from fastscnn.training.recipes import MIN_SIDE
 from fastscnn.upsampling import upsample
 
 Size = tuple[int, int] | Literal["native"] | None

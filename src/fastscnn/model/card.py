@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from fastscnn.base.errors import FastSCNNError
+from fastscnn.model.architecture import MIN_SIDE
 from fastscnn.model.label_set import LabelSet
-from fastscnn.training.recipes import MIN_SIDE
 from fastscnn.version import __version__
 
 KEY = "fastscnn.card"  # the metadata key under which every file format carries the card

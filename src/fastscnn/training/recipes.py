@@ -7,8 +7,7 @@ from math import inf
 from typing import Literal, get_args, get_type_hints
 
 from fastscnn.base.errors import FastSCNNError, unknown
-
-MIN_SIDE = 32  # of what the network sees, in pixels: its deepest stage runs at 1/32
+from fastscnn.model.architecture import MIN_SIDE
 
 
 @dataclass(frozen=True)

@@ -27,11 +27,11 @@ from fastscnn.backends.torch import bandwidth_of_card
 from fastscnn.base import machine
 from fastscnn.base.errors import FastSCNNError, unknown
 from fastscnn.base.types import Float32Array, UInt8Array
+from fastscnn.model.architecture import MIN_SIDE
 from fastscnn.model.card import Card
 from fastscnn.network import checkpoint
 from fastscnn.network.fast_scnn import FastSCNN
 from fastscnn.network.fuse import FoldedNetwork
-from fastscnn.training.recipes import MIN_SIDE
 
 PRECISIONS = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
 _PLANS = 4  # sizes whose graphs are kept

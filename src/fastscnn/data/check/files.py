@@ -16,8 +16,8 @@ from fastscnn.base.errors import FastSCNNError
 from fastscnn.base.types import Int64Array, UInt8Array
 from fastscnn.data.spec import DatasetSpec, Pair, pack
 from fastscnn.media import images
+from fastscnn.model.architecture import MIN_SIDE
 from fastscnn.model.label_set import IGNORE
-from fastscnn.training.recipes import MIN_SIDE
 from fastscnn.version import __version__
 
 _SHOWN = 8  # ids or colours that one message names
