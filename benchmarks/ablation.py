@@ -74,15 +74,15 @@ TRIALS: Mapping[str, Trial] = {
     "540x720": _further("input of one and a half times the size", size=(540, 720), scale=(0.5, 1.5), loss_stride=3),
     "balanced": _further("half of the crops around a pixel of an evenly drawn class", balanced_crops=0.5),
     "batch-6": _further("twice as many steps of half the batch", batch=6, iterations=720),
-    "hard": _further("the 30 % of the pixels with the highest loss (OHEM)", hard_pixels=0.3),
+    "hard": _further("the 30 % of the pixels with the highest loss (OHEM)", ohem_ratio=0.3),
     "classmix": _further("half of another patch's classes pasted, half of the time", classmix=0.5),
     "paste": _further("rare classes of another patch pasted, half of the time", paste=0.5),
     "smoothing": _further("labels smoothed by 0.1", label_smoothing=0.1),
     "no-weights": _further("without class weights", class_weights="none"),
     "no-ema": _further("without averaged weights", ema=0.0),
     "wide": _further("patches from a third to three times the size", scale=(0.35, 3.0)),
-    "branches": _further("branches beside the depthwise convolutions, folded afterwards", branches=True),
-    "teacher": Trial("twice the channels, 4 times the work", {"width": 2.0}, against="adamw"),
+    "reparam_branches": _further("reparam_branches beside the depthwise convolutions, fused afterwards", reparam_branches=True),
+    "teacher": Trial("twice the channels, 4 times the work", {"width_mult": 2.0}, against="adamw"),
     "distilled": _further("the probabilities of `teacher` followed, weight 1", teacher="teacher", distillation=1.0),
 }
 
@@ -126,7 +126,7 @@ def measure(data: str, name: str, seed: int, weights: Path) -> dict[str, Any]:
     seen: list[Progress] = []
     began = perf_counter()
     card = train(recipe(name, seed), folds(data), weights / f"{name}-{seed}", split=TRAINED, validation=HELD_OUT, init=init,
-                 teacher=taught, observe=seen.append)
+                 teacher=taught, on_step=seen.append)
     seconds = perf_counter() - began
     scores = card.metrics[HELD_OUT]
     print(f"{name}, seed {seed}: {scores['miou']:.2f} in {seconds:.0f} s", flush=True)

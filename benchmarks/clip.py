@@ -35,7 +35,7 @@ def drive(street: UInt8Array) -> list[UInt8Array]:
 
 
 def main() -> None:
-    segmenter = Segmenter.load(runtime="onnx")
+    segmenter = Segmenter.load(backend="onnx")
     frames = drive(synthetic.draw(*DRAWN, seed=SEED).image)
     halves = [np.hstack([frame, result.blend(frame)]) for frame, result in segmenter.stream(frames, steady=True)]
     first, *others = [Image.fromarray(half) for half in halves + halves[::-1]]

@@ -30,7 +30,7 @@ from fastscnn.base.types import BoolArray, Float32Array, UInt8Array
 from fastscnn.data import datasets, synthetic
 from fastscnn.data.datasets import DatasetSpec
 from fastscnn.evaluation.metrics import Reliability
-from fastscnn.model.label_set import IGNORE
+from fastscnn.model.label_set import IGNORE_INDEX
 from fastscnn.upsampling import upsample
 
 SIZE, RUNS, SEEDS = (1024, 2048), 25, 5
@@ -81,7 +81,7 @@ def calibration(segmenter: Segmenter, spec: DatasetSpec, split: str) -> dict[str
 
 def unknown(segmenter: Segmenter, spec: DatasetSpec, split: str) -> dict[str, Any]:
     """How well the best logit tells pasted objects from what is known, in percent."""
-    assert segmenter.card.unknown_below is not None
+    assert segmenter.card.ood_threshold is not None
     objects, rest = [], []
     for seed in range(SEEDS):
         random = np.random.default_rng(seed)
@@ -93,7 +93,7 @@ def unknown(segmenter: Segmenter, spec: DatasetSpec, split: str) -> dict[str, An
             best = torch.from_numpy(segmenter.logits(pasted).max(axis=0))[None, None]
             full = torch.nn.functional.interpolate(best, truth.shape, mode="bilinear")[0, 0].numpy()
             strange.append(full[mask])
-            known.append(full[(truth != IGNORE) & ~mask][:: SEEDS])
+            known.append(full[(truth != IGNORE_INDEX) & ~mask][:: SEEDS])
         objects.append(np.concatenate(strange))
         rest.append(np.concatenate(known))
     each = [100 * float((ours < np.quantile(theirs, 0.95)).mean()) for ours, theirs in zip(rest, objects, strict=True)]
@@ -103,14 +103,14 @@ def unknown(segmenter: Segmenter, spec: DatasetSpec, split: str) -> dict[str, An
         "FPR at 95 % TPR": 100 * float((others < np.quantile(pooled, 0.95)).mean()),
         "of each seed": each,
         "area under the ROC curve": 100 * (1 - float(np.searchsorted(sorted_, pooled).mean()) / len(sorted_)),
-        "found by the card's threshold": 100 * float((pooled < segmenter.card.unknown_below).mean()),
-        "flagged by it of the known": 100 * float((others < segmenter.card.unknown_below).mean()),
+        "found by the card's threshold": 100 * float((pooled < segmenter.card.ood_threshold).mean()),
+        "flagged by it of the known": 100 * float((others < segmenter.card.ood_threshold).mean()),
     }
 
 
 def times(segmenter: Segmenter) -> dict[str, float]:
     """Median milliseconds at 1024x2048 on a drawn street."""
-    threshold = segmenter.card.unknown_below
+    threshold = segmenter.card.ood_threshold
     assert threshold is not None
     logits = segmenter.logits(synthetic.draw(*SIZE).image)
 
@@ -145,7 +145,7 @@ def main() -> None:
     spec = datasets.load(arguments.data)
     found: dict[str, Any] = {}
     for precision in ("float32", "int8"):
-        segmenter = Segmenter.load(runtime="onnx", precision=precision)
+        segmenter = Segmenter.load(backend="onnx", precision=precision)
         assert segmenter.card.calibration is not None
         found[precision] = {
             "card": dataclasses.asdict(segmenter.card.calibration),

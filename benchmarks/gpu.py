@@ -1,10 +1,10 @@
-"""Times the runtime cuda on a machine with an NVIDIA card, beside the same kind of network as one would run it plainly.
+"""Times the backend cuda on a machine with an NVIDIA card, beside the same kind of network as one would run it plainly.
 
     python benchmarks/gpu.py OUT.json [--size 1024x2048 ...] [--precision float16 ...] [--runs 100] [--rounds 5]
 
 Four systems take turns, round by round, and the table gives the medians of the rounds:
 
-- ours: `CudaRuntime`, one graph replay from a frame on the card to its labels, with the Triton kernel.
+- ours: `CudaBackend`, one graph replay from a frame on the card to its labels, with the Triton kernel.
 - ours compiled: the same, its network fused by `torch.compile` first.
 - mmseg eager: the network in mmsegmentation's layout, then interpolation to full size and argmax.
 - mmseg compiled: all of that by `torch.compile(mode="reduce-overhead")`, which captures graphs of its own.
@@ -39,8 +39,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fastscnn.backends.cuda.backend import PRECISIONS, CudaRuntime, settings
-from fastscnn.backends.torch import TorchRuntime
+from fastscnn.backends.cuda.backend import PRECISIONS, CudaBackend, settings
+from fastscnn.backends.torch import TorchBackend
 from fastscnn.base.types import UInt8Array
 from fastscnn.data import synthetic
 from fastscnn.model.card import Card
@@ -69,24 +69,24 @@ class System(Protocol):
 
 
 class Ours:
-    """`CudaRuntime`."""
+    """`CudaBackend`."""
 
     def __init__(self, model: FastSCNN, card: Card, size: tuple[int, int], precision: str, device: str, compiled: bool) -> None:
-        self.runtime, self.size = CudaRuntime(model, card, precision, device, compiled), size
+        self.backend, self.size = CudaBackend(model, card, precision, device, compiled), size
         with torch.inference_mode():
-            self.plan = self.runtime._plan((1, *size, card.channels), size)
+            self.plan = self.backend._plan((1, *size, card.channels), size)
 
     def card(self, frame: Tensor) -> object:
-        with self.runtime._lanes.computing(), torch.inference_mode():
+        with self.backend._lanes.computing(), torch.inference_mode():
             self.plan.source.copy_(frame)
             self.plan.run()
         return None
 
     def host(self, frame: UInt8Array) -> UInt8Array:
-        return self.runtime.labels(frame, self.size)
+        return self.backend.labels(frame, self.size)
 
     def stream(self, frames: Sequence[UInt8Array]) -> Iterator[UInt8Array]:
-        return self.runtime.labels_many(frames, self.size)
+        return self.backend.labels_many(frames, self.size)
 
 
 class Peer:
@@ -125,7 +125,7 @@ def block_on_card(system: System, frames: Sequence[Tensor], runs: int, device: s
     """One block of runs on frames that are on the card."""
     if device != "cuda":
         return block(system.card, frames, runs)
-    stream = system.runtime._lanes.computing() if isinstance(system, Ours) else torch.cuda.stream(torch.cuda.current_stream())
+    stream = system.backend._lanes.computing() if isinstance(system, Ours) else torch.cuda.stream(torch.cuda.current_stream())
     events = [torch.cuda.Event(enable_timing=True) for _ in range(runs + 1)]  # type: ignore[no-untyped-call]
     with stream:
         events[0].record()
@@ -187,11 +187,11 @@ def built(make: Callable[[], System], frames: Sequence[UInt8Array], device: str)
     if device == "cuda":
         report["peak_memory_mib"] = (torch.cuda.max_memory_allocated() - before) / 2**20
     if isinstance(system, Ours):
-        report["lacks"] = system.runtime.lacks
+        report["lacks"] = system.backend.lacks
     return system, report
 
 
-def agreement(system: Ours, reference: TorchRuntime, frames: Sequence[UInt8Array]) -> Report:
+def agreement(system: Ours, reference: TorchBackend, frames: Sequence[UInt8Array]) -> Report:
     """Percent of labels that are those of the CPU in float32, and of how many pixels the two best classes there are apart."""
     same, differ, clear = 0, 0, 0
     for frame in frames[:CPU_SCENES]:
@@ -239,7 +239,7 @@ def measure(model: FastSCNN, card: Card, size: tuple[int, int], precision: str, 
             found[name]["host"].append(block(system.host, frames, arguments.runs))
             if (streamed := block_of_stream(system, frames, arguments.runs)) is not None:
                 found[name]["stream"].append(streamed)
-    reference = TorchRuntime(model, card)
+    reference = TorchBackend(model, card)
     for name, system in systems.items():
         row = report["systems"][name]
         row |= {what: medians(rounds) for what, rounds in found[name].items() if rounds}

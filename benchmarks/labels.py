@@ -85,7 +85,7 @@ def main() -> None:
     frames = frames or {"drawn scene": synthetic.draw(*SIZE).image}
     rows = []
     for name, frame in frames.items():
-        logits = segmenter.runtime(frame[None])[0]
+        logits = segmenter.backend(frame[None])[0]
         rng = np.random.default_rng(0)
         more = logits[rng.choice(len(logits), 8, replace=False)] - rng.uniform(0, 2, (8, 1, 1)).astype(np.float32)
         for values in (logits, np.concatenate([logits, more])):

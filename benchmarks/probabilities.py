@@ -62,7 +62,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     torch.set_num_threads(THREADS)
-    logits = Segmenter.load(threads=THREADS).runtime(synthetic.draw(*SIZE).image[None])[0]
+    logits = Segmenter.load(threads=THREADS).backend(synthetic.draw(*SIZE).image[None])[0]
     rng = np.random.default_rng(0)
     more = logits[rng.choice(len(logits), 8, replace=False)] - rng.uniform(0, 2, (8, 1, 1)).astype(np.float32)
     rows = []

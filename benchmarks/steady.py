@@ -78,11 +78,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".json"))
     arguments = parser.parse_args()
     spec = datasets.load(arguments.data)
-    segmenter = Segmenter.load(runtime="onnx", precision="float32")
+    segmenter = Segmenter.load(backend="onnx", precision="float32")
     frames = list(video_frames(arguments.video))
     clip = [spec.read(pair)[0] for pair in spec.pairs(arguments.split)]
     cut = [s.labels for _, s in segmenter.stream(chain(frames[-5:], clip[:1]), steady=True)][-1]
-    native = Segmenter(segmenter.runtime, "native")
+    native = Segmenter(segmenter.backend, "native")
     big = np.resize(frames[0], (1024, 2048, 3))
     found = {
         "video": flickering(segmenter, frames),

@@ -80,7 +80,7 @@ def engines() -> str:
         stages = {name: stage["p50"] for name, stage in report["stages"].items()}
         roof, plain = report["roofline"], 1e3 / report["stages"]["frame"]["mean"]
         rows.append([
-            f"{report['runtime']} {report['precision']}", f"{report['size'][0]}x{report['size'][1]}",
+            f"{report['backend']} {report['precision']}", f"{report['size'][0]}x{report['size'][1]}",
             *(f"{stages[name]:.1f}" for name in ("decode", "network", "labels", "write", "frame")),
             f"{plain:.1f}", f"{report['stream_fps']:.1f}", f"{roof['limit_ms']:.1f} ({roof['share']:.0f} %)",
             f"{report['peak_memory_mib']:.0f}", f"{report['cold_start_s']:.2f}",

@@ -63,7 +63,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=int, default=20)
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
-    segmenter = Segmenter.load(runtime="onnx", precision="float32")
+    segmenter = Segmenter.load(backend="onnx", precision="float32")
     with TemporaryDirectory() as scratch:
         folder = Path(scratch)
         web.write(folder / "site", arguments.modules / "onnxruntime-web" / "dist")

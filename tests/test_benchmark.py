@@ -46,7 +46,7 @@ def test_report(tiny: Segmenter, tiny_onnx: Path) -> None:
         "streams": 1,
         "runs": 5,
         "warmup": 2,
-        "runtime": "onnx",
+        "backend": "onnx",
         "precision": "float32",
         "threads": 1,
         "labels_by": "NumPy" if native.KERNEL is None else "compiled kernel",
@@ -118,7 +118,7 @@ def test_wrong_counts(tiny: Segmenter, runs: int, warmup: int) -> None:
 
 def test_weights_that_are_in_no_file(tiny: Segmenter) -> None:
     with pytest.raises(FastSCNNError, match="Only weights from a file"):
-        benchmark(Segmenter(tiny.runtime), (96, 128))
+        benchmark(Segmenter(tiny.backend), (96, 128))
 
 
 @pytest.mark.parametrize(("stderr", "message"), [("", "exit code -9"), ("Traceback\nMemoryError\n", "MemoryError")])

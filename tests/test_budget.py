@@ -103,4 +103,4 @@ def test_a_broken_memory_is_measured_anew(tiny: Segmenter, tmp_path: Path, text:
 
 def test_weights_that_are_in_no_file(tiny: Segmenter) -> None:
     with pytest.raises(FastSCNNError, match="Only weights from a file"):
-        measure(Segmenter(tiny.runtime), (96, 128))
+        measure(Segmenter(tiny.backend), (96, 128))

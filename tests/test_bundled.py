@@ -21,7 +21,7 @@ from fastscnn.training.recipes import named
 
 @pytest.fixture(scope="module")
 def segmenter() -> Segmenter:
-    return Segmenter.load(runtime="onnx", precision="float32")
+    return Segmenter.load(backend="onnx", precision="float32")
 
 
 def test_card_names_classes_data_and_terms(segmenter: Segmenter) -> None:
@@ -33,7 +33,7 @@ def test_card_names_classes_data_and_terms(segmenter: Segmenter) -> None:
     assert (card.data.splits, card.data.images) == ("train+val", 468)
     recipe = json.loads(json.dumps(asdict(named("camvid"))))
     assert dict(card.recipe) == {field: recipe[field] for field in card.recipe}
-    assert set(recipe) - set(card.recipe) == {"task", "hard_probability"}  # which came after the training, at their defaults
+    assert set(recipe) - set(card.recipe) == {"task", "ohem_threshold"}  # which came after the training, at their defaults
     assert card.metrics["test"]["miou"] >= 58
     for size in ((360, 480), (270, 360), (180, 240), (90, 120)):  # what a budget chooses from
         assert card.miou(size) is not None
@@ -41,9 +41,9 @@ def test_card_names_classes_data_and_terms(segmenter: Segmenter) -> None:
 
 def test_both_files_hold_the_same_weights(segmenter: Segmenter) -> None:
     tensors, _ = checkpoint.load_tensors(bundled("torch"))
-    described = Segmenter.load(runtime="torch").card
+    described = Segmenter.load(backend="torch").card
     assert checkpoint.digest(tensors) == segmenter.card.parameters_sha256
-    for card, precision in ((segmenter.card, "float32"), (Segmenter.load(runtime="onnx").card, "int8")):
+    for card, precision in ((segmenter.card, "float32"), (Segmenter.load(backend="onnx").card, "int8")):
         same = dataclasses.replace(card, metrics=described.metrics, losses={}, precision="float32")
         assert dataclasses.replace(same, calibration=described.calibration) == described
         assert card.precision == precision
@@ -55,16 +55,16 @@ def test_both_files_hold_the_same_weights(segmenter: Segmenter) -> None:
 def test_engines_agree_on_the_drawn_scene(segmenter: Segmenter) -> None:
     image = synthetic.draw(360, 480).image
     onnx = segmenter.segment(image).labels
-    torch = Segmenter.load(runtime="torch").segment(image).labels
+    torch = Segmenter.load(backend="torch").segment(image).labels
     assert np.mean(onnx == torch) >= 0.9999
     assert np.mean(onnx == Segmenter.load().segment(image).labels) >= 0.98  # int8, which is what runs unasked
 
 
 def test_what_runs_unasked_costs_no_accuracy() -> None:
-    runtime = Segmenter.load().runtime
-    assert runtime.precision == "int8"
-    assert runtime.card.keeps_accuracy(runtime.name, "int8")
-    assert runtime.card.losses["onnx int8"]["worst"] <= 0.5
+    backend = Segmenter.load().backend
+    assert backend.precision == "int8"
+    assert backend.card.keeps_accuracy(backend.name, "int8")
+    assert backend.card.losses["onnx int8"]["worst"] <= 0.5
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -83,7 +83,7 @@ def test_camvid_test_split(segmenter: Segmenter, camvid_root: Path) -> None:
     spec = datasets.load(f"camvid:{camvid_root}")
     pairs = spec.pairs("test")
     shipped = evaluate(segmenter, spec, pairs).confusion.miou()
-    reference = evaluate(Segmenter.load(runtime="torch"), spec, pairs).confusion.miou()
+    reference = evaluate(Segmenter.load(backend="torch"), spec, pairs).confusion.miou()
     assert shipped == pytest.approx(segmenter.card.metrics["test"]["miou"], abs=0.05)
     assert abs(shipped - reference) <= 0.05
     fast = Segmenter.load()

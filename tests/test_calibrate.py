@@ -69,24 +69,24 @@ def test_a_dataset(tiny: Segmenter, tmp_path: Path) -> None:
     assert found.temperature > 1.5
     assert found.ece < found.ece_before
     logits = [tiny.logits(spec.read(pair)[0]) for pair in spec.pairs("val")]
-    flagged = [upsample.unknown(each, found.unknown_below, (64, 96))[8:] for each in logits]
+    flagged = [upsample.unknown(each, found.ood_threshold, (64, 96))[8:] for each in logits]
     assert np.mean(flagged) == pytest.approx(0.05, abs=0.02)
 
 
 def test_the_card_keeps_it() -> None:
     made = Card(LabelSet(("road", "car")), (64, 96), calibration=FOUND)
-    assert (made.temperature, made.unknown_below) == (1.5, 2.0)
+    assert (made.temperature, made.ood_threshold) == (1.5, 2.0)
     assert Card.from_json(made.to_json(), Path("x.onnx")) == made
     without = json.loads(made.to_json())
     del without["calibration"]  # as cards of version 0.1 were
     older = Card.from_json(json.dumps(without), Path("x.onnx"))
-    assert (older.calibration, older.temperature, older.unknown_below) == (None, 1.0, None)
+    assert (older.calibration, older.temperature, older.ood_threshold) == (None, 1.0, None)
 
 
 @pytest.mark.parametrize(
     ("field", "value"),
     [("temperature", 0.0), ("temperature", -1.0), ("temperature", float("nan")), ("temperature", float("inf")),
-     ("unknown_below", float("nan")), ("unknown_below", float("inf"))],
+     ("ood_threshold", float("nan")), ("ood_threshold", float("inf"))],
 )
 def test_values_that_cannot_be(field: str, value: float) -> None:
     changes: dict[str, Any] = {field: value}
@@ -117,4 +117,4 @@ def test_weights_without_a_threshold_know_nothing_of_the_unknown(tiny: Segmenter
     with pytest.raises(FastSCNNError, match="the card has no threshold for what is unknown; `fastscnn export --data`"):
         tiny.segment(np.zeros((64, 96, 3), np.uint8), unknown=True)
     with pytest.raises(FastSCNNError, match="unknown: its threshold is that of one pass"):
-        Segmenter(tiny.runtime, flip=True).segment(np.zeros((64, 96, 3), np.uint8), unknown=True)
+        Segmenter(tiny.backend, flip=True).segment(np.zeros((64, 96, 3), np.uint8), unknown=True)

@@ -64,7 +64,7 @@ def test_clean(clean: DatasetSpec) -> None:
     assert report.findings == ()
     assert report.counts == {"train": 2, "val": 1}
     assert report.pixels == {"train": (640, 640, 320), "val": (320, 320, 160)}
-    assert report.shares["train"] == report.shares["val"] == {"a": 40.0, "b": 40.0, "c": 20.0}
+    assert report.class_percentages["train"] == report.class_percentages["val"] == {"a": 40.0, "b": 40.0, "c": 20.0}
     assert report.ignored == {"train": 37.5, "val": 37.5}
     assert calls == [(1, 3), (2, 3), (3, 3)]
     saved = json.loads(report.to_json())
@@ -378,6 +378,6 @@ def test_camvid(camvid_root: Path) -> None:
     assert report.counts == {"train": 367, "val": 101, "test": 233}
     for split, expected in CAMVID.items():
         labelled = 1 - report.ignored[split] / 100
-        shares = [*(share * labelled for share in report.shares[split].values()), report.ignored[split]]
+        shares = [*(share * labelled for share in report.class_percentages[split].values()), report.ignored[split]]
         np.testing.assert_allclose(shares, expected, atol=0.1)
-        assert sum(report.shares[split].values()) == pytest.approx(100)
+        assert sum(report.class_percentages[split].values()) == pytest.approx(100)

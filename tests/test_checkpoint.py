@@ -70,16 +70,16 @@ def test_the_same_weights_give_the_same_bytes(file: Path, tmp_path: Path) -> Non
 
 def test_a_wide_network_with_branches_comes_back_folded(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    model = FastSCNN(3, width=0.5, auxiliary=True, branches=True)
+    model = FastSCNN(3, width_mult=0.5, auxiliary=True, reparam_branches=True)
     for conv in model.depthwise():
         assert conv.branch is not None
         torch.nn.init.normal_(conv.branch.bias)
         torch.nn.init.uniform_(conv.branch.get_buffer("running_mean"), -1, 1)
     path = tmp_path / "weights.safetensors"
-    checkpoint.save(path, model, dataclasses.replace(CARD, width=0.5))
+    checkpoint.save(path, model, dataclasses.replace(CARD, width_mult=0.5))
     loaded, described = checkpoint.load(path)
-    assert described.width == 0.5
-    assert list(loaded.state_dict()) == list(FastSCNN(3, width=0.5).state_dict())
+    assert described.width_mult == 0.5
+    assert list(loaded.state_dict()) == list(FastSCNN(3, width_mult=0.5).state_dict())
     image = torch.randint(256, (1, 64, 96, 3))
     with torch.no_grad():
         torch.testing.assert_close(loaded(image), model.eval()(image), atol=1e-4, rtol=1e-4)
@@ -155,7 +155,7 @@ def test_weights_without_a_card_are_refused(file: Path) -> None:
         ({"variant": "mmseg"}, r"do not fit its card of 3 classes \(size mismatch for global_features"),
         ({"variant": "newer"}, "unknown variant 'newer'"),
         ({"channels": 4}, "do not fit its card"),
-        ({"width": 2.0}, r"do not fit its card of 3 classes \(size mismatch for downsample"),
+        ({"width_mult": 2.0}, r"do not fit its card of 3 classes \(size mismatch for downsample"),
     ],
 )
 def test_a_card_that_does_not_fit_is_refused(file: Path, changes: dict[str, object], message: str) -> None:

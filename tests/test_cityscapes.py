@@ -434,7 +434,7 @@ def test_scores_and_submission(tmp_path: Path, capsys: pytest.CaptureFixture[str
     from fastscnn.media import images
 
     root, weights = tree(tmp_path)
-    words = ["evaluate", "--data", f"cityscapes:{root}", "--weights", str(weights), "--runtime", "torch", "--split", "val"]
+    words = ["evaluate", "--data", f"cityscapes:{root}", "--weights", str(weights), "--backend", "torch", "--split", "val"]
     assert cli.main([*words, "--json", str(tmp_path / "scores.json")]) == 0
     assert "category mIoU" in capsys.readouterr().out
     scores = json.loads((tmp_path / "scores.json").read_text())
@@ -481,7 +481,7 @@ def instances(script: Any, tmp_path: Path, write_onnx: WriteOnnx) -> tuple[Path,
         images.write(tmp_path / f"gtFine/val/{stem}_gtFine_labelIds.png", ids)
         Image.fromarray(values).save(tmp_path / f"gtFine/val/{stem}_gtFine_instanceIds.png")
     weights = knowing(tmp_path / "knowing.onnx", write_onnx)
-    words = ["evaluate", "--data", f"cityscapes:{tmp_path}", "--split", "val", "--size", "native", "--runtime", "onnx"]
+    words = ["evaluate", "--data", f"cityscapes:{tmp_path}", "--split", "val", "--size", "native", "--backend", "onnx"]
     return tmp_path, [*words, "--weights", str(weights), "--json", str(tmp_path / "scores.json")]
 
 

@@ -90,7 +90,7 @@ def lines(out: Path) -> list[dict[str, Any]]:
 def test_the_recipe() -> None:
     """The optimiser is the paper's; the rest is not stated there: He et al. 2016, section 3.4."""
     recipe, paper = named("imagenet"), named("paper")
-    stated = ("variant", "width", "optimiser", "momentum", "power", "weight_decay", "decayed", "flip", "loss")
+    stated = ("variant", "width_mult", "optimiser", "momentum", "power", "weight_decay", "weight_decay_on", "flip", "loss")
     assert {field: getattr(recipe, field) for field in stated} == {field: getattr(paper, field) for field in stated}
     shorter = [round(scale * recipe.size[0]) for scale in recipe.scale] if recipe.size else []
     assert (shorter, recipe.size, recipe.crop) == ([256, 480], (256, 256), (224, 224))
@@ -100,8 +100,10 @@ def test_the_recipe() -> None:
 def test_every_field_of_a_recipe_acts_or_is_refused() -> None:
     """Also those that are still to come."""
     acting = {
-        "name", "source", "task", "variant", "width", "norm_momentum", "size", "batch", "epochs", "iterations", "optimiser",
-        "lr", "min_lr", "power", "warmup", "momentum", "weight_decay", "decayed", "label_smoothing", "ema", "crop", "scale",
+        "name", "source", "task", "variant", "width_mult", "norm_momentum", "size", "batch", "epochs", "iterations",
+        "optimiser",
+        "lr", "min_lr", "power", "warmup", "momentum", "weight_decay", "weight_decay_on", "label_smoothing", "ema", "crop",
+        "scale",
         "flip", "colour", "brightness", "contrast", "gamma", "channel_noise", "precision", "validate_every", "seed",
     }
     assert acting.isdisjoint(_OF_PIXELS)
@@ -260,7 +262,7 @@ def test_the_card_of_a_classifier(learned: Path, tree: Path) -> None:
     model, card = checkpoint.load_classifier(learned / "last.safetensors")
     data = load(tree)
     assert (card.classes, card.size, card.shorter) == (NAMES, (64, 64), 72)
-    assert (card.variant, card.width, card.channels) == ("paper", 1.0, 3)
+    assert (card.variant, card.width_mult, card.channels) == ("paper", 1.0, 3)
     assert (card.recipe["name"], card.recipe["task"], card.recipe["iterations"]) == ("imagenet", "classification", 30)
     assert card.data
     assert (card.data.name, card.data.splits, card.data.images) == ("imagenet", "train", 12)
@@ -289,7 +291,7 @@ def test_without_validation_the_last_weights_are_the_best(tree: Path, tmp_path: 
     told: list[str] = []
     seen: list[Progress] = []
     one = replace(SMALL, iterations=None, epochs=1, batch=5)
-    assert train(one, load(tree), tmp_path / "out", validation=None, tell=told.append, observe=seen.append).metrics == {}
+    assert train(one, load(tree), tmp_path / "out", validation=None, on_message=told.append, on_step=seen.append).metrics == {}
     assert (tmp_path / "out/best.safetensors").read_bytes() == (tmp_path / "out/last.safetensors").read_bytes()
     assert "12 images of 3 classes to train on and 0 to validate; `fastscnn check imagenet:" in told[0]
     assert [(progress.step, progress.steps, progress.score) for progress in seen] == [(n, 3, None) for n in (1, 2, 3)]
@@ -410,7 +412,7 @@ def test_what_labels_pixels_is_no_classifier(tmp_path: Path) -> None:
         ({"classes": "abc"}, r"its card is broken"),
         ({"data": {"name": "x"}}, r"its card is broken"),
         ({"colours": []}, r"its card is broken"),
-        ({"width": 1e9}, r"its card is broken"),
+        ({"width_mult": 1e9}, r"its card is broken"),
     ],
 )
 def test_a_card_that_does_not_fit_is_refused(learned: Path, tmp_path: Path, change: dict[str, Any], message: str) -> None:
@@ -440,7 +442,7 @@ def test_init_takes_the_backbone_of_a_classifier(learned: Path) -> None:
     assert not torch.equal(weights["downsample.0.0.weight"], fresh["downsample.0.0.weight"])
 
 
-@pytest.mark.parametrize("changes", [{"variant": "mmseg"}, {"width": 0.5}])
+@pytest.mark.parametrize("changes", [{"variant": "mmseg"}, {"width_mult": 0.5}])
 def test_init_from_a_classifier_of_another_layout_is_refused(learned: Path, changes: dict[str, Any]) -> None:
     path, recipe = learned / "best.safetensors", replace(named("debug"), **changes)
     with pytest.raises(FastSCNNError, match=r"is of variant 'paper', width 1\.0 and 3 channels, but variant "):

@@ -92,7 +92,7 @@ def files_in(folder: str) -> list[str]:
 
 
 def test_segment_writes_labels_and_overlay(run: Run, tiny_onnx: Path, picture: Path, stripes: Scene) -> None:
-    code, out, err = run("segment", picture, "--weights", tiny_onnx, "--threads", 1, "--runtime", "onnx")
+    code, out, err = run("segment", picture, "--weights", tiny_onnx, "--threads", 1, "--backend", "onnx")
     assert (code, err) == (0, "")
     assert files_in("segmented") == ["stripes.labels.png", "stripes.overlay.jpg"]
     np.testing.assert_array_equal(images.read_ids(Path("segmented/stripes.labels.png")), stripes.labels)
@@ -105,7 +105,7 @@ def test_segment_writes_labels_and_overlay(run: Run, tiny_onnx: Path, picture: P
 
 
 def test_segment_json(run: Run, tiny_onnx: Path, picture: Path) -> None:
-    code, out, err = run("segment", picture, "--weights", tiny_onnx, "--out", "new/seen", "--runtime", "onnx", "--json")
+    code, out, err = run("segment", picture, "--weights", tiny_onnx, "--out", "new/seen", "--backend", "onnx", "--json")
     assert (code, err) == (0, "")
     (line,) = lines(out)
     times = line.pop("milliseconds")
@@ -117,7 +117,7 @@ def test_segment_json(run: Run, tiny_onnx: Path, picture: Path) -> None:
         "overlay": "new/seen/stripes.overlay.jpg",
         "size": [128, 192],
         "share": {"red": 33.333, "green": 33.333, "blue": 33.333},
-        "runtime": "onnx",
+        "backend": "onnx",
         "precision": "float32",
     }
 
@@ -286,8 +286,8 @@ def test_segment_where_nothing_can_be_written(run: Run, tiny_onnx: Path, picture
         (["--weights", "gone.onnx"], "gone.onnx: no such weight file"),
         (["--weights", "weights.pth"], "weights.pth: weights are .onnx or .safetensors"),
         (["--weights", "text.onnx"], "text.onnx: is no ONNX model"),
-        (["--runtime", "onx"], "There is no runtime 'onx'. Did you mean 'onnx'?"),
-        (["--runtime", "torch"], "is run by the runtimes openvino and onnx, not by torch"),
+        (["--backend", "onx"], "There is no backend 'onx'. Did you mean 'onnx'?"),
+        (["--backend", "torch"], "is run by the backends openvino and onnx, not by torch"),
         (["--threads", "0"], "threads: must lie between 1 and 1024, not 0"),
     ],
 )
@@ -302,7 +302,7 @@ def test_wrong_weights_and_runtimes(run: Run, tiny_onnx: Path, picture: Path, wo
 
 def test_a_budget(run: Run, tiny_onnx: Path, picture: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fastscnn.benchmark.latency_budget._RUNS", 3)
-    words = ["segment", picture, "--weights", tiny_onnx, "--threads", 1, "--runtime", "onnx"]
+    words = ["segment", picture, "--weights", tiny_onnx, "--threads", 1, "--backend", "onnx"]
     code, _, err = run(*words, "--budget", "5000ms")
     assert code == 0
     assert "input 64x96:" in err
@@ -322,7 +322,7 @@ def test_a_budget_for_a_folder_whose_first_file_is_bad(
     images.write(Path("photos/b.png"), stripes.image)
     images.write(Path("photos/c.png"), stripes.image[:40, :50])
     Path("photos/a.png").write_bytes(b"")
-    words = ["segment", "photos", "--weights", tiny_onnx, "--threads", 1, "--runtime", "onnx", "--budget", "5000"]
+    words = ["segment", "photos", "--weights", tiny_onnx, "--threads", 1, "--backend", "onnx", "--budget", "5000"]
     code, _, err = run(*words)
     assert code == 1
     assert "for frames of 128x192, onnx float32; its card" in unfolded(err)
@@ -368,11 +368,11 @@ def test_an_empty_folder(run: Run, tiny_onnx: Path) -> None:
 
 
 def test_evaluate(run: Run, tiny_onnx: Path, data: Path) -> None:
-    code, out, _ = run("evaluate", "--data", data, "--weights", tiny_onnx, "--runtime", "onnx", "--json", "new/scores.json")
+    code, out, _ = run("evaluate", "--data", data, "--weights", tiny_onnx, "--backend", "onnx", "--json", "new/scores.json")
     assert code == 0
     scores = json.loads(Path("new/scores.json").read_text())
     assert list(scores) == [
-        "miou", "pixel_accuracy", "iou", "images", "runtime", "precision", "size", "scales", "flip", "weights_sha256",
+        "miou", "pixel_accuracy", "iou", "images", "backend", "precision", "size", "scales", "flip", "weights_sha256",
         "confusion",
     ]
     red, green, blue = 100 * 3 / 4, 100 * 4 / 5, 100.0  # a quarter of red is labelled green
@@ -455,7 +455,7 @@ def test_a_split_spelled_wrongly(run: Run, tiny_onnx: Path, data: Path) -> None:
 
 
 def test_benchmark(run: Run, tiny_onnx: Path) -> None:
-    words = ["--weights", tiny_onnx, "--runtime", "onnx", "--runs", 2, "--warmup", 0, "--threads", 1]
+    words = ["--weights", tiny_onnx, "--backend", "onnx", "--runs", 2, "--warmup", 0, "--threads", 1]
     code, out, _ = run("benchmark", *words, "--sizes", "96x128", "--json", "bench.json")
     assert code == 0
     shown = unfolded(out)
@@ -469,7 +469,7 @@ def test_benchmark(run: Run, tiny_onnx: Path) -> None:
 
 def test_benchmark_of_several_sizes(run: Run, tiny_onnx: Path) -> None:
     pytest.importorskip("matplotlib")
-    words = ["--weights", tiny_onnx, "--runtime", "onnx", "--runs", 2, "--warmup", 0, "--threads", 1]
+    words = ["--weights", tiny_onnx, "--backend", "onnx", "--runs", 2, "--warmup", 0, "--threads", 1]
     sizes = ("--sizes", "96x128,64x64", "--protocol", "paper")
     code, out, _ = run("benchmark", *words, *sizes, "--json", "bench.json", "--plot", "growth.svg")
     assert code == 0
@@ -482,7 +482,7 @@ def test_benchmark_of_several_sizes(run: Run, tiny_onnx: Path) -> None:
 
 
 def test_benchmark_of_probabilities(run: Run, tiny_onnx: Path) -> None:
-    words = ["--weights", tiny_onnx, "--runtime", "onnx", "--runs", 2, "--warmup", 0, "--threads", 1]
+    words = ["--weights", tiny_onnx, "--backend", "onnx", "--runs", 2, "--warmup", 0, "--threads", 1]
     code, out, _ = run("benchmark", *words, "--sizes", "64x64,64x96", "--protocol=paper", "--output=prob", "--json", "b.json")
     assert code == 0
     assert "frame in memory to probabilities, the mean" in unfolded(out)
@@ -587,7 +587,7 @@ def test_confidence_and_the_unknown(run: Run) -> None:
     assert 128 < np.median(confidence) <= 255
     assert set(np.unique(unknown)) == {0, 255}
     assert line["unknown_share"] == pytest.approx(100 * (unknown > 0).mean(), abs=1e-3)
-    segmenter = Segmenter.load(runtime="onnx")
+    segmenter = Segmenter.load(backend="onnx")
     result = segmenter.segment(images.read("segmented/scene.png"), confidence=True, unknown=True)
     assert result.confidence is not None
     np.testing.assert_array_equal(confidence, np.rint(255 * result.confidence).astype(np.uint8))

@@ -1,4 +1,4 @@
-"""The runtime of a graphics card: all but the card itself on the CPU, its kernel interpreted, and the rest on a card."""
+"""The backend of a graphics card: all but the card itself on the CPU, its kernel interpreted, and the rest on a card."""
 
 from __future__ import annotations
 
@@ -19,10 +19,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fastscnn.backends import Runtime
-from fastscnn.backends.cuda import backend, labels_torch
-from fastscnn.backends.cuda.backend import CudaRuntime
-from fastscnn.backends.torch import TorchRuntime
+from fastscnn.backends import Backend
+from fastscnn.backends.cuda import backend as cuda
+from fastscnn.backends.cuda import labels_torch
+from fastscnn.backends.cuda.backend import CudaBackend
+from fastscnn.backends.torch import TorchBackend
 from fastscnn.base.errors import FastSCNNError
 from fastscnn.base.types import Float32Array, UInt8Array
 from fastscnn.data import synthetic
@@ -30,7 +31,7 @@ from fastscnn.model.card import Card
 from fastscnn.model.weights import bundled
 from fastscnn.network import checkpoint
 from fastscnn.network.fast_scnn import FastSCNN
-from fastscnn.network.fuse import FoldedNetwork
+from fastscnn.network.fuse import FusedNetwork
 from fastscnn.upsampling import upsample
 
 HOST = torch.device("cpu")
@@ -39,14 +40,14 @@ CASES = [  # classes, inputs, pixels: by 8, by 8 not quite, by 2.7, at their own
     (7, (16, 24), (5, 9)), (1, (4, 4), (32, 32)), (5, (1, 1), (9, 9)), (4, (4, 40), (33, 320)), (6, (7, 5), (200, 201)),
 ]  # fmt: skip
 
-on_card = pytest.mark.skipif(not CudaRuntime.available(), reason="needs an NVIDIA card")
+on_card = pytest.mark.skipif(not CudaBackend.available(), reason="needs an NVIDIA card")
 with_triton = pytest.mark.skipif(find_spec("triton") is None, reason="needs triton, which comes with PyTorch for CUDA")
 
 
 def network(channels: int = 3, variant: str = "paper", classes: int = 5) -> FastSCNN:
     """A network whose batch norms do something, as after a training."""
     torch.manual_seed(0)
-    model = FastSCNN(classes, channels, variant, auxiliary=True, branches=True).eval()
+    model = FastSCNN(classes, channels, variant, auxiliary=True, reparam_branches=True).eval()
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             for tensor, low, high in ((module.weight, 0.5, 1.5), (module.bias, -0.5, 0.5),
@@ -88,9 +89,9 @@ def frames() -> list[UInt8Array]:
 
 
 @pytest.fixture
-def host(street: tuple[FastSCNN, Card]) -> CudaRuntime:
-    """The runtime on the CPU."""
-    return CudaRuntime(*street, "float32", "cpu")
+def host(street: tuple[FastSCNN, Card]) -> CudaBackend:
+    """The backend on the CPU."""
+    return CudaBackend(*street, "float32", "cpu")
 
 
 # The network
@@ -104,7 +105,7 @@ def test_the_folded_network_computes_the_same(channels: int, variant: str, size:
     model = network(channels, variant)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     images = torch.from_numpy(noise(2, *size, channels))
-    fast = FoldedNetwork(model)
+    fast = FusedNetwork(model)
     with torch.inference_mode():
         expected = model(images)
         got = fast(images, fast.averages(*size))
@@ -116,7 +117,7 @@ def test_the_folded_network_computes_the_same(channels: int, variant: str, size:
 @pytest.mark.parametrize(("dtype", "most"), [(torch.float16, 0.01), (torch.bfloat16, 0.05)])
 def test_the_folded_network_in_half_precision(street: tuple[FastSCNN, Card], frames: list[UInt8Array], dtype: torch.dtype,
                                               most: float) -> None:
-    fast, image = FoldedNetwork(street[0], dtype), torch.from_numpy(frames[0][None])
+    fast, image = FusedNetwork(street[0], dtype), torch.from_numpy(frames[0][None])
     with torch.inference_mode():
         expected, got = street[0](image), fast(image, fast.averages(96, 128))
     assert got.dtype == dtype
@@ -128,7 +129,7 @@ def test_averages_are_those_of_the_adaptive_pooling(size: tuple[int, int]) -> No
     inputs = (-(-size[0] // 32), -(-size[1] // 32))
     x = torch.randn(1, 4, *inputs)
     expected = torch.cat([F.adaptive_avg_pool2d(x, bins).flatten(2) for bins in (1, 2, 3, 6)], dim=2)
-    averages = FoldedNetwork(network()).averages(*size)
+    averages = FusedNetwork(network()).averages(*size)
     torch.testing.assert_close((averages @ x.flatten(2).transpose(1, 2)).transpose(1, 2), expected)
 
 
@@ -154,7 +155,7 @@ sys.path.insert(0, sys.argv[1])
 from test_cuda import CASES, HOST, checkpoint, bundled, scene, smooth, ties
 from fastscnn.upsampling import upsample
 from fastscnn.backends.cuda import labels_torch, labels_triton
-from fastscnn.backends.cuda.backend import CudaRuntime
+from fastscnn.backends.cuda.backend import CudaBackend
 found = 0
 for classes, inputs, size in CASES:
     for dtype in (torch.float32, torch.float16):
@@ -170,11 +171,11 @@ for classes, inputs, size in CASES:
             labels_triton.fill(order, rows, columns, labels[:-1])
             assert (labels[-1] == 255).all(), "written past the end"
             found += ties(labels[:-1].numpy(), upsample.labels(logits, size), logits)
-runtime = CudaRuntime(*checkpoint.load(bundled("torch")), "float32", "cpu")
-runtime._fill = labels_triton.fill
+backend = CudaBackend(*checkpoint.load(bundled("torch")), "float32", "cpu")
+backend._fill = labels_triton.fill
 image = scene.draw(96, 128).image
-logits = runtime(image[None])[0]
-found += ties(runtime.labels(image, (200, 301)), upsample.labels(logits, (200, 301)), logits)
+logits = backend(image[None])[0]
+found += ties(backend.labels(image, (200, 301)), upsample.labels(logits, (200, 301)), logits)
 print(found)
 """
 
@@ -218,43 +219,43 @@ def test_the_kernel_compiles_for_cards(tmp_path: Path) -> None:
     assert len(child(tmp_path, COMPILED, TRITON_INTERPRET="0").splitlines()) == 12
 
 
-# The runtime, on the CPU
+# The backend, on the CPU
 
 
-def test_facts(host: CudaRuntime, street: tuple[FastSCNN, Card]) -> None:
-    runtime: Runtime = host
-    assert runtime.card is street[1]
-    assert (runtime.name, runtime.precision, runtime.threads, runtime.streams) == ("cuda", "float32", 1, 2)
+def test_facts(host: CudaBackend, street: tuple[FastSCNN, Card]) -> None:
+    backend: Backend = host
+    assert backend.card is street[1]
+    assert (backend.name, backend.precision, backend.threads, backend.streams) == ("cuda", "float32", 1, 2)
     assert sorted(host.lacks) == ["CUDA graphs: the device is cpu", "the Triton kernel of the labels: the device is cpu"]
-    assert runtime.peak() > 0
+    assert backend.peak() > 0
 
 
 @pytest.mark.parametrize(("count", "size"), [(1, (96, 128)), (2, (33, 47))])
-def test_logits(host: CudaRuntime, street: tuple[FastSCNN, Card], count: int, size: tuple[int, int]) -> None:
+def test_logits(host: CudaBackend, street: tuple[FastSCNN, Card], count: int, size: tuple[int, int]) -> None:
     images = noise(count, *size, 3)[:, ::-1]
-    expected, got = TorchRuntime(*street)(images), host(images)
+    expected, got = TorchBackend(*street)(images), host(images)
     assert got.dtype == np.float32
     assert got.flags.c_contiguous
     np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
 
 
 @pytest.mark.parametrize("size", [(96, 128), (720, 960), (101, 77), (12, 16), (1, 1)])
-def test_labels(host: CudaRuntime, street: tuple[FastSCNN, Card], frames: list[UInt8Array], size: tuple[int, int]) -> None:
-    logits = TorchRuntime(*street)(frames[0][None])[0]
+def test_labels(host: CudaBackend, street: tuple[FastSCNN, Card], frames: list[UInt8Array], size: tuple[int, int]) -> None:
+    logits = TorchBackend(*street)(frames[0][None])[0]
     got = host.labels(frames[0], size)
     assert got.flags.c_contiguous
     assert got.flags.writeable
     assert ties(got, upsample.labels(logits, size), logits) <= 3
 
 
-def test_results_are_the_callers(host: CudaRuntime, frames: list[UInt8Array]) -> None:
+def test_results_are_the_callers(host: CudaBackend, frames: list[UInt8Array]) -> None:
     first = host.labels(frames[0], (96, 128))
     kept = first.copy()
     host.labels(frames[1], (96, 128))
     np.testing.assert_array_equal(first, kept)
 
 
-def test_many_in_order(host: CudaRuntime, frames: list[UInt8Array]) -> None:
+def test_many_in_order(host: CudaBackend, frames: list[UInt8Array]) -> None:
     mixed = [frames[0], frames[1][:64], frames[2], frames[3], frames[4]]
     for images in (mixed, mixed[:2], mixed[:1], []):
         got = list(host.labels_many(iter(images), (90, 70)))
@@ -263,7 +264,7 @@ def test_many_in_order(host: CudaRuntime, frames: list[UInt8Array]) -> None:
             np.testing.assert_array_equal(labels, host.labels(image, (90, 70)))
 
 
-def test_many_draws_two_images_ahead(host: CudaRuntime, frames: list[UInt8Array]) -> None:
+def test_many_draws_two_images_ahead(host: CudaBackend, frames: list[UInt8Array]) -> None:
     drawn: list[int] = []
 
     def camera() -> Iterator[UInt8Array]:
@@ -276,7 +277,7 @@ def test_many_draws_two_images_ahead(host: CudaRuntime, frames: list[UInt8Array]
     assert drawn == [0, 1, 2]
 
 
-def test_errors_come_after_the_labels_before_them(host: CudaRuntime, frames: list[UInt8Array]) -> None:
+def test_errors_come_after_the_labels_before_them(host: CudaBackend, frames: list[UInt8Array]) -> None:
     def broken(last: Any) -> Iterator[UInt8Array]:
         yield from frames[:3]
         if isinstance(last, Exception):
@@ -291,7 +292,7 @@ def test_errors_come_after_the_labels_before_them(host: CudaRuntime, frames: lis
         assert len(got) == 3
 
 
-def test_whoever_stops_leaves_nothing_behind(host: CudaRuntime, frames: list[UInt8Array]) -> None:
+def test_whoever_stops_leaves_nothing_behind(host: CudaBackend, frames: list[UInt8Array]) -> None:
     first, second = (host.labels_many(frames, (96, 128)) for _ in range(2))
     for one, other in zip(first, second, strict=True):  # both at a time, on buffers of their own
         np.testing.assert_array_equal(one, other)
@@ -303,14 +304,14 @@ def test_whoever_stops_leaves_nothing_behind(host: CudaRuntime, frames: list[UIn
     assert len({slot.host_in.data_ptr() for slot in plan.spare}) == 3
 
 
-def test_threads(host: CudaRuntime, frames: list[UInt8Array]) -> None:
+def test_threads(host: CudaBackend, frames: list[UInt8Array]) -> None:
     expected = [host.labels(frame, (96, 128)) for frame in frames]
     with ThreadPoolExecutor(4) as pool:
         for got, labels in zip(pool.map(lambda frame: host.labels(frame, (96, 128)), frames * 4), expected * 4, strict=True):
             np.testing.assert_array_equal(got, labels)
 
 
-def test_few_sizes_are_kept(host: CudaRuntime) -> None:
+def test_few_sizes_are_kept(host: CudaBackend) -> None:
     for side in (32, 40, 48, 56, 32, 64):
         host(noise(1, side, 32, 3))
     assert [key[0][1] for key in host._plans] == [48, 56, 32, 64]
@@ -320,26 +321,26 @@ def test_broken_weights_are_told(street: tuple[FastSCNN, Card], frames: list[UIn
     model = network(classes=len(street[1].label_set))
     with torch.no_grad():
         model.classifier[-1].bias[2] = -torch.inf  # type: ignore[operator]
-    runtime = CudaRuntime(model, street[1], "float32", "cpu")
+    backend = CudaBackend(model, street[1], "float32", "cpu")
     with pytest.raises(FastSCNNError, match=r"NaN or infinity: the weights are broken, and no label would be right\.$"):
-        runtime.labels(frames[0], (96, 128))
-    runtime = CudaRuntime(model, street[1], "float16", "cpu")
+        backend.labels(frames[0], (96, 128))
+    backend = CudaBackend(model, street[1], "float16", "cpu")
     with pytest.raises(FastSCNNError, match="take bfloat16"):
-        list(runtime.labels_many(frames, (96, 128)))
+        list(backend.labels_many(frames, (96, 128)))
 
 
 @pytest.mark.parametrize("image", [noise(31, 64, 3), noise(64, 64, 1), noise(64, 64), noise(64, 64, 3).astype(np.float32)])
-def test_images_of_another_kind(host: CudaRuntime, image: UInt8Array) -> None:
+def test_images_of_another_kind(host: CudaBackend, image: UInt8Array) -> None:
     with pytest.raises(FastSCNNError, match=r"An image is uint8 \[height, width, 3\] of at least 32"):
         host.labels(image, (64, 64))
 
 
-def test_an_empty_size(host: CudaRuntime) -> None:
+def test_an_empty_size(host: CudaBackend) -> None:
     with pytest.raises(FastSCNNError, match=r"each at least 1, not \(0, 5\)"):
         host.labels(noise(64, 64, 3), (0, 5))
 
 
-def test_a_kernel_that_does_not_compile_is_done_without(host: CudaRuntime, frames: list[UInt8Array]) -> None:
+def test_a_kernel_that_does_not_compile_is_done_without(host: CudaBackend, frames: list[UInt8Array]) -> None:
     expected = host.labels(frames[0], (96, 128))
 
     def broken(*_: object) -> None:
@@ -352,7 +353,7 @@ def test_a_kernel_that_does_not_compile_is_done_without(host: CudaRuntime, frame
     assert host.lacks == ["the Triton kernel of the labels: Failed to find C compiler"]
 
 
-def test_the_settings_of_others_come_back(host: CudaRuntime, frames: list[UInt8Array], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_settings_of_others_come_back(host: CudaBackend, frames: list[UInt8Array], monkeypatch: pytest.MonkeyPatch) -> None:
     cudnn: Any = torch.backends.cudnn
 
     def state() -> tuple[object, ...]:
@@ -369,12 +370,12 @@ def test_the_settings_of_others_come_back(host: CudaRuntime, frames: list[UInt8A
     host(frames[0][None])
     assert inside[0] in ((True, "ieee"), (True, False))
     assert state() == before
-    with pytest.raises(ZeroDivisionError), backend.settings():
+    with pytest.raises(ZeroDivisionError), cuda.settings():
         _ = 1 / 0
     assert state() == before
 
 
-def test_too_little_memory_is_told(host: CudaRuntime, frames: list[UInt8Array], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_little_memory_is_told(host: CudaBackend, frames: list[UInt8Array], monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> Tensor:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
@@ -390,26 +391,26 @@ def test_too_little_memory_is_told(host: CudaRuntime, frames: list[UInt8Array], 
 def test_no_card(built: str | None, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.version, "cuda", built)
-    assert not CudaRuntime.available()
-    with pytest.raises(FastSCNNError, match=f"needs an NVIDIA card, and PyTorch .* {message}.*The runtime torch runs"):
-        CudaRuntime.load(bundled("torch"))
+    assert not CudaBackend.available()
+    with pytest.raises(FastSCNNError, match=f"needs an NVIDIA card, and PyTorch .* {message}.*The backend torch runs"):
+        CudaBackend.load(bundled("torch"))
 
 
 def test_precisions(street: tuple[FastSCNN, Card], monkeypatch: pytest.MonkeyPatch) -> None:
-    for make in (lambda: CudaRuntime.load(Path("a"), "int8"), lambda: CudaRuntime(*street, "int8", "cpu")):
-        with pytest.raises(FastSCNNError, match="no precision of the runtime cuda 'int8'"):
+    for make in (lambda: CudaBackend.load(Path("a"), "int8"), lambda: CudaBackend(*street, "int8", "cpu")):
+        with pytest.raises(FastSCNNError, match="no precision of the backend cuda 'int8'"):
             make()  # type: ignore[no-untyped-call]
-    monkeypatch.setattr(CudaRuntime, "available", lambda: True)
+    monkeypatch.setattr(CudaBackend, "available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (7, 5))
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Old Card")
     with pytest.raises(FastSCNNError, match="Old Card does not compute in bfloat16; take float16"):
-        CudaRuntime.load(bundled("torch"), "bfloat16")
+        CudaBackend.load(bundled("torch"), "bfloat16")
 
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # PyTorch's own, in its compiler
-def test_compiled(street: tuple[FastSCNN, Card], host: CudaRuntime, frames: list[UInt8Array]) -> None:
-    fused = CudaRuntime(*street, "float32", "cpu", compiled=True)
+def test_compiled(street: tuple[FastSCNN, Card], host: CudaBackend, frames: list[UInt8Array]) -> None:
+    fused = CudaBackend(*street, "float32", "cpu", compiled=True)
     np.testing.assert_allclose(fused(frames[0][None]), host(frames[0][None]), rtol=1e-3, atol=1e-3)
 
 
@@ -484,72 +485,72 @@ class FakeCard:
 
 def on_fake_card(
     street: tuple[FastSCNN, Card], patch: pytest.MonkeyPatch, captures: bool = True
-) -> tuple[CudaRuntime, FakeCard]:
-    """A runtime that takes the CPU for a card; its graphs run the work again."""
+) -> tuple[CudaBackend, FakeCard]:
+    """A backend that takes the CPU for a card; its graphs run the work again."""
     card = FakeCard(patch, captures)
-    lanes = backend._Lanes.__init__
+    lanes = cuda._Lanes.__init__
 
     def faked(self: Any, device: torch.device) -> None:
         lanes(self, torch.device("cuda"))
 
-    patch.setattr(backend._Lanes, "__init__", faked)
-    runtime = CudaRuntime(*street, "float32", "cpu")
-    captured = runtime._captured
+    patch.setattr(cuda._Lanes, "__init__", faked)
+    backend = CudaBackend(*street, "float32", "cpu")
+    captured = backend._captured
 
-    def keeping(work: backend.Work) -> backend.Work:
+    def keeping(work: cuda.Work) -> cuda.Work:
         run: Any = captured(work)
         if hasattr(run, "__self__"):
             run.__self__.work = work
         return run  # type: ignore[no-any-return]
 
-    patch.setattr(runtime, "_captured", keeping)
-    runtime._fill = labels_torch.fill
-    return runtime, card
+    patch.setattr(backend, "_captured", keeping)
+    backend._fill = labels_torch.fill
+    return backend, card
 
 
-def test_each_stream_waits_for_the_one_before(street: tuple[FastSCNN, Card], host: CudaRuntime, frames: list[UInt8Array],
+def test_each_stream_waits_for_the_one_before(street: tuple[FastSCNN, Card], host: CudaBackend, frames: list[UInt8Array],
                                               monkeypatch: pytest.MonkeyPatch) -> None:
     expected = [host.labels(frame, (96, 128)) for frame in frames]
-    runtime, card = on_fake_card(street, monkeypatch)
-    for got, labels in zip(runtime.labels_many(frames, (96, 128)), expected, strict=True):
+    backend, card = on_fake_card(street, monkeypatch)
+    for got, labels in zip(backend.labels_many(frames, (96, 128)), expected, strict=True):
         np.testing.assert_array_equal(got, labels)
     frame = ["up copies", "compute waits for up", "compute replays", "down waits for compute", "down copies"]
     landing = ["host waits for down"]
     assert card.notes == [*frame, *frame, *(landing + frame) * 3, *landing * 2]
-    assert not any("graphs" in lack for lack in runtime.lacks)
+    assert not any("graphs" in lack for lack in backend.lacks)
 
 
 def test_a_network_that_cannot_be_captured_runs_without_a_graph(
-    street: tuple[FastSCNN, Card], host: CudaRuntime, frames: list[UInt8Array], monkeypatch: pytest.MonkeyPatch
+    street: tuple[FastSCNN, Card], host: CudaBackend, frames: list[UInt8Array], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = host.labels(frames[0], (96, 128))
-    runtime, card = on_fake_card(street, monkeypatch, captures=False)
-    np.testing.assert_array_equal(runtime.labels(frames[0], (96, 128)), expected)
-    np.testing.assert_allclose(runtime(frames[0][None]), host(frames[0][None]), rtol=1e-5, atol=1e-5)
-    assert runtime.lacks[-1] == "CUDA graphs: operation not permitted when stream is capturing"
+    backend, card = on_fake_card(street, monkeypatch, captures=False)
+    np.testing.assert_array_equal(backend.labels(frames[0], (96, 128)), expected)
+    np.testing.assert_allclose(backend(frames[0][None]), host(frames[0][None]), rtol=1e-5, atol=1e-5)
+    assert backend.lacks[-1] == "CUDA graphs: operation not permitted when stream is capturing"
     assert "compute replays" not in card.notes
 
 
-# The runtime, on a card
+# The backend, on a card
 
 
 @on_card
 def test_card_uses_graph_and_kernel(frames: list[UInt8Array]) -> None:
-    runtime = CudaRuntime.load(bundled("cuda"))
-    runtime.labels(frames[0], (96, 128))
-    assert runtime.lacks == []
-    assert runtime.peak() > 1e11
+    backend = CudaBackend.load(bundled("cuda"))
+    backend.labels(frames[0], (96, 128))
+    assert backend.lacks == []
+    assert backend.peak() > 1e11
 
 
 @on_card
 @pytest.mark.parametrize(("precision", "share"), [("float32", 0.0005), ("float16", 0.01), ("bfloat16", 0.05)])
 @pytest.mark.parametrize("size", [(192, 256), (101, 77), (12, 16)])
 def test_card_labels(street: tuple[FastSCNN, Card], precision: str, share: float, size: tuple[int, int]) -> None:
-    runtime = CudaRuntime(*street, precision)
+    backend = CudaBackend(*street, precision)
     for seed in range(3):
         image = synthetic.draw(192, 256, seed).image
-        own, expected = runtime(image[None])[0], TorchRuntime(street[0].cpu(), street[1])(image[None])[0]
-        got = runtime.labels(image, size)
+        own, expected = backend(image[None])[0], TorchBackend(street[0].cpu(), street[1])(image[None])[0]
+        got = backend.labels(image, size)
         assert ties(got, upsample.labels(own, size), own) <= 5
         assert (got != upsample.labels(expected, size)).mean() <= share
 
@@ -574,40 +575,40 @@ def test_card_kernel(classes: int, inputs: tuple[int, int], size: tuple[int, int
 
 @on_card
 def test_card_graphs_survive_one_another(street: tuple[FastSCNN, Card]) -> None:
-    runtime = CudaRuntime(*street, "float32")
-    plain = CudaRuntime(*street, "float32")
+    backend = CudaBackend(*street, "float32")
+    plain = CudaBackend(*street, "float32")
     plain._graphs = False
     images = [synthetic.draw(height, 128, 3).image for height in (64, 96, 128, 160, 192, 224)]
     for _ in range(3):  # more sizes than are kept: some graphs are used again, some are made again
         for image in (*images, images[0], images[-1]):
             size = (image.shape[0] + 5, 131)
-            logits = runtime(image[None])[0]
+            logits = backend(image[None])[0]
             np.testing.assert_allclose(logits, plain(image[None])[0], rtol=1e-3, atol=1e-3)
-            assert ties(runtime.labels(image, size), plain.labels(image, size), logits, 1e-4) <= 20
+            assert ties(backend.labels(image, size), plain.labels(image, size), logits, 1e-4) <= 20
             junk = [torch.full((1 << 20,), 7.0, device="cuda") for _ in range(8)]  # lands in memory that no graph may read
             del junk
-    assert len(runtime._plans) == backend._PLANS
-    assert runtime.lacks == []
+    assert len(backend._plans) == cuda._PLANS
+    assert backend.lacks == []
 
 
 @on_card
 def test_card_many_and_threads(street: tuple[FastSCNN, Card]) -> None:
-    runtime = CudaRuntime(*street)
+    backend = CudaBackend(*street)
     images = [synthetic.draw(96 + 32 * (seed % 3), 160, seed).image for seed in range(12)]
-    expected = [runtime.labels(image, (200, 300)) for image in images]
+    expected = [backend.labels(image, (200, 300)) for image in images]
     for _ in range(5):
-        for got, labels in zip(runtime.labels_many(images, (200, 300)), expected, strict=True):
+        for got, labels in zip(backend.labels_many(images, (200, 300)), expected, strict=True):
             np.testing.assert_array_equal(got, labels)
     with ThreadPoolExecutor(4) as pool:
-        made = pool.map(lambda image: runtime.labels(image, (200, 300)), images * 5)
+        made = pool.map(lambda image: backend.labels(image, (200, 300)), images * 5)
         for got, labels in zip(made, expected * 5, strict=True):
             np.testing.assert_array_equal(got, labels)
 
 
 @on_card
 def test_card_without_graph_and_kernel(street: tuple[FastSCNN, Card], frames: list[UInt8Array]) -> None:
-    runtime, plain = CudaRuntime(*street), CudaRuntime(*street)
+    backend, plain = CudaBackend(*street), CudaBackend(*street)
     plain._graphs, plain._fill = False, labels_torch.fill
     for frame in frames:
-        logits = runtime(frame[None])[0]
-        assert ties(plain.labels(frame, (200, 300)), runtime.labels(frame, (200, 300)), logits, 1e-3) <= 20
+        logits = backend(frame[None])[0]
+        assert ties(plain.labels(frame, (200, 300)), backend.labels(frame, (200, 300)), logits, 1e-3) <= 20

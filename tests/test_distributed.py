@@ -116,7 +116,7 @@ def check_norm() -> None:
 def check_network() -> None:
     """The gradients of the whole network, in float64: so the arithmetic is the same, and float32 differs by rounding."""
     torch.manual_seed(1)
-    one = FastSCNN(4, dropout=0, auxiliary=True, branches=True).double().train()
+    one = FastSCNN(4, dropout=0, auxiliary=True, reparam_branches=True).double().train()
     model = copy.deepcopy(one)
     before = list(model.parameters())
     distributed.synchronise(model)

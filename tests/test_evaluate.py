@@ -60,7 +60,7 @@ def test_all_right(tmp_path: Path, tiny: Segmenter, tiny_onnx: Path, stripes: Sc
         "pixel_accuracy": 100.0,
         "iou": {"red": 100.0, "green": 100.0, "blue": 100.0},
         "images": 1,
-        "runtime": "onnx",
+        "backend": "onnx",
         "precision": "float32",
         "size": "64x96",
         "scales": [1.0],
@@ -134,7 +134,7 @@ def test_absent_classes(tmp_path: Path, tiny: Segmenter) -> None:
 
 def test_weights_that_are_in_no_file(tmp_path: Path, tiny: Segmenter) -> None:
     spec = dataset(tmp_path)
-    report = evaluate(Segmenter(tiny.runtime), spec, spec.pairs("test"))
+    report = evaluate(Segmenter(tiny.backend), spec, spec.pairs("test"))
     assert report.weights_sha256 == ""
 
 

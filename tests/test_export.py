@@ -16,8 +16,8 @@ import torch
 from torch import nn
 
 from fastscnn import cli
-from fastscnn.backends.onnx import OnnxRuntime
-from fastscnn.backends.torch import TorchRuntime
+from fastscnn.backends.onnx import OnnxBackend
+from fastscnn.backends.torch import TorchBackend
 from fastscnn.base.errors import FastSCNNError
 from fastscnn.base.types import UInt8Array
 from fastscnn.data import synthetic
@@ -110,7 +110,7 @@ def test_it_was_compared_where_it_was_not_traced(exported: Exported) -> None:
 def test_agrees_with_torch(exported: Exported, batch: int, height: int, width: int) -> None:
     model, card = checkpoint.load(exported.weights)
     pictures = scenes(batch, height, width)
-    expected, got = TorchRuntime(model, card)(pictures), OnnxRuntime(exported.file, 1)(pictures)
+    expected, got = TorchBackend(model, card)(pictures), OnnxBackend(exported.file, 1)(pictures)
     assert got.shape == expected.shape == (batch, 11, -(-height // 8), -(-width // 8))
     assert np.abs(got - expected).max() <= 1e-4
     assert expected.std() > 0.1  # 1e-4 does mean something
@@ -122,7 +122,7 @@ def test_agrees_with_torch(exported: Exported, batch: int, height: int, width: i
 
 
 def test_the_card_is_the_same(exported: Exported) -> None:
-    assert OnnxRuntime(exported.file, 1).card == checkpoint.load(exported.weights)[1]
+    assert OnnxBackend(exported.file, 1).card == checkpoint.load(exported.weights)[1]
     inside = {prop.key: prop.value for prop in onnx.load(exported.file).metadata_props}
     assert inside == {KEY: checkpoint.load(exported.weights)[1].to_json()}
 
@@ -178,7 +178,7 @@ def test_at_the_command_line(
     printed = capsys.readouterr().out
     assert "IoU in % on tiny val, 3 images" in printed
     assert all(name in printed for name in (*synthetic.CLASSES, "mIoU", "before", "after"))
-    got, plain = OnnxRuntime(tmp_path / "model.onnx", 1), OnnxRuntime(traced.file, 1)
+    got, plain = OnnxBackend(tmp_path / "model.onnx", 1), OnnxBackend(traced.file, 1)
     pictures = scenes(1, 65, 131)
     np.testing.assert_array_equal(got(pictures), plain(pictures))
     # The card says what was measured: the scores at each input that is large enough, and what other engines lose.
@@ -198,7 +198,7 @@ def test_the_gate(
     def worse(segmenter: Segmenter, *arguments: object) -> evaluate.Report:
         report = score(segmenter, *arguments)  # type: ignore[arg-type]
         report.confusion.matrix[:] = 100 * np.eye(11, dtype=int)
-        if segmenter.runtime.name != "torch":
+        if segmenter.backend.name != "torch":
             report.confusion.matrix[2, 2:4] = 98, 2
         return report
 
@@ -229,16 +229,16 @@ def test_int8_at_the_command_line(
     assert "int8: 58 of 58 layers, calibrated on 6 images of tiny train" in printed
     assert list(tmp_path.iterdir()) == [out]
     assert out.stat().st_size < 0.4 * traced.file.stat().st_size
-    runtime, plain = OnnxRuntime(out, 1), OnnxRuntime(traced.file, 1)
-    assert runtime.precision == "int8"
-    measured = {field: getattr(runtime.card, field) for field in ("metrics", "losses", "calibration")}
-    assert runtime.card == dataclasses.replace(plain.card, precision="int8", **measured)
-    assert runtime.card.calibration is not None
-    assert {"onnx int8"} <= set(runtime.card.losses) <= {"onnx int8", "openvino int8"}
-    assert runtime.card.losses["onnx int8"]["images"] == 3
+    backend, plain = OnnxBackend(out, 1), OnnxBackend(traced.file, 1)
+    assert backend.precision == "int8"
+    measured = {field: getattr(backend.card, field) for field in ("metrics", "losses", "calibration")}
+    assert backend.card == dataclasses.replace(plain.card, precision="int8", **measured)
+    assert backend.card.calibration is not None
+    assert {"onnx int8"} <= set(backend.card.losses) <= {"onnx int8", "openvino int8"}
+    assert backend.card.losses["onnx int8"]["images"] == 3
     for batch, height, width in ((2, 96, 128), (1, 65, 131)):
         pictures = scenes(batch, height, width)
-        got, expected = runtime(pictures), plain(pictures)
+        got, expected = backend(pictures), plain(pictures)
         assert got.shape == expected.shape
         assert 0 < np.linalg.norm(got - expected) < 0.7 * np.linalg.norm(expected)  # random weights bear int8 badly: 0.5
 
@@ -277,9 +277,9 @@ def test_int8_needs_data(traced: Exported, tmp_path: Path, capsys: pytest.Captur
 def test_torch_takes_any_layout_of_an_array(exported: Exported) -> None:
     """Mirrored views and read-only arrays are what users have."""
     model, card = checkpoint.load(exported.weights)
-    runtime = TorchRuntime(model, card)
+    backend = TorchBackend(model, card)
     pictures = scenes(2, 64, 96)
-    expected = runtime(np.ascontiguousarray(pictures[:, :, ::-1]))
-    assert np.array_equal(runtime(pictures[:, :, ::-1]), expected)
+    expected = backend(np.ascontiguousarray(pictures[:, :, ::-1]))
+    assert np.array_equal(backend(pictures[:, :, ::-1]), expected)
     pictures.flags.writeable = False
-    assert runtime(pictures).shape == expected.shape
+    assert backend(pictures).shape == expected.shape

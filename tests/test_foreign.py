@@ -33,7 +33,7 @@ from fastscnn.media import images
 from fastscnn.model.label_set import LabelSet
 from fastscnn.network import checkpoint
 from fastscnn.network.fast_scnn import VARIANTS, FastSCNN
-from fastscnn.network.fuse import FoldedNetwork
+from fastscnn.network.fuse import FusedNetwork
 
 CLASSES = LabelSet(tuple(f"class {index}" for index in range(5)))
 SIZE = (64, 96)
@@ -326,7 +326,7 @@ def test_their_logits_are_reproduced(
 @pytest.mark.parametrize("size", [(64, 96), (75, 101), (33, 98)])
 def test_the_network_of_a_graphics_card_computes_the_same(name: str, size: tuple[int, int]) -> None:
     model = network(name)
-    fused = FoldedNetwork(model)
+    fused = FusedNetwork(model)
     torch.testing.assert_close(logits_of(fused, picture(*size), fused.averages(*size)), logits_of(model, picture(*size)),
                                atol=1e-4, rtol=1e-4)
 

@@ -462,7 +462,7 @@ def test_coarse_labels_first_then_fine_ones(city: Path, tmp_path: Path) -> None:
     first = tmp_path / "coarse" / "last.safetensors"
     notes: list[str] = []
     fine = dataclasses.replace(named("paper"), **small, lr=0.0)
-    train(fine, datasets.load(f"cityscapes:{city}"), tmp_path / "fine", validation=None, init=first, tell=notes.append)
+    train(fine, datasets.load(f"cityscapes:{city}"), tmp_path / "fine", validation=None, init=first, on_message=notes.append)
     before, after = (checkpoint.load(path)[0].state_dict() for path in (first, tmp_path / "fine" / "last.safetensors"))
     assert (before["classifier.3.weight"] == after["classifier.3.weight"]).all()  # the classes are the same: all is kept
     assert not notes

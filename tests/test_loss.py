@@ -160,7 +160,7 @@ def hardest(values: Tensor, targets: Tensor, share: float, weights: Tensor | Non
 def test_hard_pixels_are_the_hardest_share(weights: Tensor | None, share: float) -> None:
     logits, labels = example((2, 3), (10, 15))
     values, targets = points(logits, labels)
-    loss = pixel_loss(values, targets, losing(hard_pixels=share), weights, hard=True)
+    loss = pixel_loss(values, targets, losing(ohem_ratio=share), weights, hard=True)
     expected = hardest(values, targets, share, weights)
     torch.testing.assert_close(loss, expected, atol=1e-5, rtol=1e-5)
     gradients = [torch.autograd.grad(value, logits, retain_graph=True)[0] for value in (loss, expected)]
@@ -171,7 +171,7 @@ def test_hard_pixels_are_the_hardest_share(weights: Tensor | None, share: float)
 @BOTH
 def test_hard_pixels_are_of_the_main_head_only(weights: Tensor | None) -> None:
     logits, labels = example((2, 3), (10, 15))
-    recipe = losing(hard_pixels=0.2, auxiliary=0.4)
+    recipe = losing(ohem_ratio=0.2, auxiliary=0.4)
     loss = training_loss(TrainingLogits(logits, logits, logits), labels, recipe, weights, (0, 0))
     expected = hardest(*points(logits, labels), 0.2, weights) + 0.8 * reference(logits, labels, weights)
     torch.testing.assert_close(loss, expected, atol=1e-5, rtol=1e-5)
@@ -191,7 +191,7 @@ def doubtful(values: Tensor, targets: Tensor, threshold: float, weights: Tensor 
 def test_hard_pixels_are_those_in_doubt(weights: Tensor | None, threshold: float, full: tuple[int, int]) -> None:
     logits, labels = example((2, 3), full)
     values, targets = points(logits, labels)
-    loss = pixel_loss(values, targets, losing(hard_probability=threshold), weights, hard=True)
+    loss = pixel_loss(values, targets, losing(ohem_threshold=threshold), weights, hard=True)
     expected = doubtful(values, targets, threshold, weights)
     torch.testing.assert_close(loss, expected, atol=1e-5, rtol=1e-5)
     gradients = [torch.autograd.grad(value, logits, retain_graph=True)[0] for value in (loss, expected)]
@@ -200,7 +200,7 @@ def test_hard_pixels_are_those_in_doubt(weights: Tensor | None, threshold: float
 
 @pytest.mark.parametrize(
     "changes",
-    [{"hard_pixels": 0.2}, {"hard_probability": 0.7}, {"loss": "sigmoid"}, {"lovasz": 1.0}, {"label_smoothing": 0.1}],
+    [{"ohem_ratio": 0.2}, {"ohem_threshold": 0.7}, {"loss": "sigmoid"}, {"lovasz": 1.0}, {"label_smoothing": 0.1}],
 )
 def test_no_loss_learns_from_ignored_pixels(changes: dict[str, Any]) -> None:
     logits, labels = example((8, 12), (64, 96), ignored=1.1)
@@ -224,7 +224,7 @@ def test_label_smoothing_is_torchs(weights: Tensor | None, share: float) -> None
         order = each.argsort(descending=True)[: round(share * int((targets != 255).sum()))]
         factors = torch.ones(5) if weights is None else weights
         expected = each[order].sum() / factors[targets.flatten()[order]].sum()
-        got = pixel_loss(values, targets, replace(recipe, hard_pixels=share), weights, hard=True)
+        got = pixel_loss(values, targets, replace(recipe, ohem_ratio=share), weights, hard=True)
     torch.testing.assert_close(got, expected, atol=1e-5, rtol=1e-5)
 
 

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fastscnn.network.fast_scnn import DepthwiseConv, FastSCNN, PyramidPooling, TrainingLogits, averages, folded
+from fastscnn.network.fast_scnn import DepthwiseConv, FastSCNN, PyramidPooling, TrainingLogits, averages, fused
 
 
 def on_meta(classes: int, channels: int = 3, variant: str = "paper", **more: Any) -> FastSCNN:
@@ -170,7 +170,7 @@ def test_depthwise_convolution_computes_in_float32_only_where_that_is_faster(
 
 @pytest.mark.parametrize("width", [0.25, 0.5, 1.5, 2.0])
 def test_width_is_a_factor_of_all_channels(width: float) -> None:
-    model, paper = on_meta(19, width=width, auxiliary=True), on_meta(19, auxiliary=True)
+    model, paper = on_meta(19, width_mult=width, auxiliary=True), on_meta(19, auxiliary=True)
     inner = "auxiliary.0.0.0", "auxiliary.1.0.0"  # what is 32 channels wide at any width
     for (name, layer), same in zip(model.named_modules(), paper.modules(), strict=True):
         if isinstance(layer, nn.Conv2d) and isinstance(same, nn.Conv2d) and layer.out_channels != 19 and name not in inner:
@@ -183,14 +183,14 @@ def test_width_is_a_factor_of_all_channels(width: float) -> None:
 
 
 def test_parameters_grow_with_the_width() -> None:
-    sizes = [size_of(on_meta(19, width=width)) for width in (0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)]
+    sizes = [size_of(on_meta(19, width_mult=width)) for width in (0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)]
     assert sizes == sorted(set(sizes))
     assert sizes[3] == 1_137_795
     assert 3.8 < sizes[5] / sizes[3] < 4  # all but a few go by the square
 
 
 def stepped(model: FastSCNN, seed: int = 0) -> FastSCNN:
-    """The network in evaluation mode after a few steps, with statistics of real batches and branches that matter."""
+    """The network in evaluation mode after a few steps, with statistics of real batches and reparam_branches that matter."""
     random = torch.Generator().manual_seed(seed)
     optimiser = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
     with torch.no_grad():
@@ -220,8 +220,8 @@ def depthwise_results(model: FastSCNN, images: Tensor) -> tuple[list[Tensor], Te
 
 def test_folded_branches_compute_the_same() -> None:
     torch.manual_seed(4)
-    model = stepped(FastSCNN(19, auxiliary=True, branches=True))
-    plain = folded(model)
+    model = stepped(FastSCNN(19, auxiliary=True, reparam_branches=True))
+    plain = fused(model)
     images = torch.randint(256, (2, 75, 101, 3), dtype=torch.uint8)
     before, logits = depthwise_results(model, images)
     after, plain_logits = depthwise_results(plain, images)
@@ -230,7 +230,7 @@ def test_folded_branches_compute_the_same() -> None:
     for one, other in zip(before, after, strict=True):
         torch.testing.assert_close(other, one, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(plain_logits, logits, atol=1e-5, rtol=1e-5)
-    for conv in model.depthwise():  # the branches did matter
+    for conv in model.depthwise():  # the reparam_branches did matter
         conv.branch = None
     assert (logits_of(model, images) - logits).abs().max() > 0.01
 
@@ -238,9 +238,9 @@ def test_folded_branches_compute_the_same() -> None:
 @pytest.mark.parametrize("variant", ["paper", "mmseg"])
 def test_folded_is_the_plain_network(variant: str) -> None:
     torch.manual_seed(0)
-    model = FastSCNN(19, variant=variant, auxiliary=True, branches=True).train()
+    model = FastSCNN(19, variant=variant, auxiliary=True, reparam_branches=True).train()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    plain, never = folded(model), FastSCNN(19, variant=variant)
+    plain, never = fused(model), FastSCNN(19, variant=variant)
     shapes = {name: tensor.shape for name, tensor in never.state_dict().items()}
     assert {name: tensor.shape for name, tensor in plain.state_dict().items()} == shapes
     assert list(plain.state_dict()) == list(never.state_dict())
@@ -253,12 +253,12 @@ def test_folded_is_the_plain_network(variant: str) -> None:
 
 def test_folding_without_branches_keeps_every_bit() -> None:
     model = FastSCNN(5, auxiliary=True)
-    plain = folded(model).state_dict()
+    plain = fused(model).state_dict()
     assert all(torch.equal(tensor, model.state_dict()[name]) for name, tensor in plain.items())
 
 
 def test_every_depthwise_convolution_has_a_branch_where_asked() -> None:
-    model = on_meta(19, branches=True)
+    model = on_meta(19, reparam_branches=True)
     grouped = [layer for layer in model.modules() if isinstance(layer, nn.Conv2d) and layer.groups > 1]
     assert model.depthwise() == grouped
     assert len(grouped) == 14

@@ -52,7 +52,7 @@ def test_the_running_mean_stands_beside_the_standard_one(
     pst: Path, write_onnx: WriteOnnx, capsys: pytest.CaptureFixture[str]
 ) -> None:
     weights = write_onnx(pst / "w.onnx", classes=pst900.LABELS.names)
-    words = ["evaluate", "--data", f"pst900:{pst}", "--weights", str(weights), "--runtime", "onnx"]
+    words = ["evaluate", "--data", f"pst900:{pst}", "--weights", str(weights), "--backend", "onnx"]
     assert cli.main([*words, "--json", str(pst / "scores.json")]) == 0
     shown = capsys.readouterr().out
     scores = json.loads((pst / "scores.json").read_text())

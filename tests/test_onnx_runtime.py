@@ -1,4 +1,4 @@
-"""Weight files and the runtimes that run them: what loads, and one sentence for all that does not."""
+"""Weight files and the backends that run them: what loads, and one sentence for all that does not."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from conftest import WriteOnnx
 
 from fastscnn import backends
-from fastscnn.backends.onnx import OnnxRuntime
+from fastscnn.backends.onnx import OnnxBackend
 from fastscnn.base.errors import FastSCNNError
 from fastscnn.model import card
 from fastscnn.model.card import Card
@@ -24,11 +24,11 @@ engines = pytest.mark.parametrize(
 
 
 def test_facts(tiny_onnx: Path) -> None:
-    runtime = backends.load(tiny_onnx, "onnx", threads=2)
-    assert runtime.card == Card(LabelSet(("red", "green", "blue")), (64, 96))
-    assert (runtime.name, runtime.precision, runtime.threads, runtime.streams) == ("onnx", "float32", 2, 1)
+    backend = backends.load(tiny_onnx, "onnx", threads=2)
+    assert backend.card == Card(LabelSet(("red", "green", "blue")), (64, 96))
+    assert (backend.name, backend.precision, backend.threads, backend.streams) == ("onnx", "float32", 2, 1)
     assert backends.load(tiny_onnx).threads >= 1
-    assert isinstance(backends.load(tiny_onnx, "onnx"), OnnxRuntime)
+    assert isinstance(backends.load(tiny_onnx, "onnx"), OnnxBackend)
 
 
 @pytest.mark.parametrize(("batch", "height", "width"), [(1, 32, 32), (2, 33, 47), (3, 40, 41)])
@@ -44,8 +44,8 @@ def test_logits(tiny_onnx: Path, batch: int, height: int, width: int) -> None:
 def test_logits_of_images_in_any_memory_layout(tiny_onnx: Path) -> None:
     images = np.random.default_rng(0).integers(0, 256, (1, 80, 64, 3)).astype(np.uint8)
     flipped = images[:, ::-1, ::2]
-    runtime = backends.load(tiny_onnx, "onnx", threads=1)
-    np.testing.assert_array_equal(runtime(flipped), runtime(flipped.copy()))
+    backend = backends.load(tiny_onnx, "onnx", threads=1)
+    np.testing.assert_array_equal(backend(flipped), backend(flipped.copy()))
 
 
 def test_the_suffix_may_shout(tiny_onnx: Path, tmp_path: Path) -> None:
@@ -125,27 +125,27 @@ def test_missing_files(tmp_path: Path) -> None:
         with pytest.raises(FastSCNNError, match="no such weight file"):
             backends.load(path, "onnx")
     with pytest.raises(FastSCNNError, match=r"none\.onnx: cannot be read \(No such file"):
-        OnnxRuntime(tmp_path / "none.onnx", 1)
+        OnnxBackend(tmp_path / "none.onnx", 1)
 
 
 @pytest.mark.parametrize(
-    ("runtime", "message"),
+    ("backend", "message"),
     [
-        ("onx", "There is no runtime 'onx'. Did you mean 'onnx'"),
+        ("onx", "There is no backend 'onx'. Did you mean 'onnx'"),
         ("TORCH ", "Did you mean 'torch'"),
-        ("", "There is no runtime ''. Known: auto, cuda, onnx, openvino, torch"),
-        ("torch", r"tiny\.onnx: is run by the runtimes openvino and onnx, not by torch"),
+        ("", "There is no backend ''. Known: auto, cuda, onnx, openvino, torch"),
+        ("torch", r"tiny\.onnx: is run by the backends openvino and onnx, not by torch"),
     ],
 )
-def test_wrong_runtimes(tiny_onnx: Path, runtime: str, message: str) -> None:
+def test_wrong_runtimes(tiny_onnx: Path, backend: str, message: str) -> None:
     with pytest.raises(FastSCNNError, match=message):
-        backends.load(tiny_onnx, runtime)
+        backends.load(tiny_onnx, backend)
 
 
 def test_safetensors_is_not_for_onnx(tmp_path: Path) -> None:
     path = tmp_path / "a.safetensors"
     path.write_bytes(b"")
-    with pytest.raises(FastSCNNError, match=r"is run by the runtimes cuda and torch, not by onnx; `fastscnn export`"):
+    with pytest.raises(FastSCNNError, match=r"is run by the backends cuda and torch, not by onnx; `fastscnn export`"):
         backends.load(path, "onnx")
 
 

@@ -1,4 +1,4 @@
-"""OpenVINO as an engine: the logits of ONNX Runtime, and one sentence for all that it cannot do."""
+"""OpenVINO as an engine: the logits of ONNX Backend, and one sentence for all that it cannot do."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 from conftest import WriteOnnx
 
 from fastscnn import Segmenter, backends
-from fastscnn.backends.onnx import OnnxRuntime
+from fastscnn.backends.onnx import OnnxBackend
 from fastscnn.base.errors import FastSCNNError
 from fastscnn.data import synthetic
 from fastscnn.model import card
@@ -23,7 +23,7 @@ from fastscnn.model.label_set import LabelSet
 from fastscnn.model.weights import bundled
 
 openvino = pytest.importorskip("openvino")
-from fastscnn.backends.openvino import OpenVinoRuntime, _computes_in_bfloat16  # noqa: E402
+from fastscnn.backends.openvino import OpenVinoBackend, _computes_in_bfloat16  # noqa: E402
 
 FLOAT = bundled("onnx", "float32")
 
@@ -36,41 +36,41 @@ needs_bfloat16 = pytest.mark.skipif(
 @pytest.mark.parametrize("shape", [(1, 32, 32), (2, 33, 47), (3, 40, 41)])
 def test_logits(tiny_onnx: Path, shape: tuple[int, ...]) -> None:
     images = np.random.default_rng(0).integers(0, 256, (*shape, 3)).astype(np.uint8)
-    runtime = OpenVinoRuntime(tiny_onnx, 1, "float32")
-    logits = runtime(images)
+    backend = OpenVinoBackend(tiny_onnx, 1, "float32")
+    logits = backend(images)
     assert logits.dtype == np.float32
-    np.testing.assert_allclose(logits, OnnxRuntime(tiny_onnx, 1)(images), rtol=1e-6)
-    again = runtime(images[:, ::-1, ::-1])  # another memory layout; the first result must not change with it
-    np.testing.assert_allclose(logits, OnnxRuntime(tiny_onnx, 1)(images), rtol=1e-6)
-    np.testing.assert_allclose(again, OnnxRuntime(tiny_onnx, 1)(images[:, ::-1, ::-1]), rtol=1e-6)
+    np.testing.assert_allclose(logits, OnnxBackend(tiny_onnx, 1)(images), rtol=1e-6)
+    again = backend(images[:, ::-1, ::-1])  # another memory layout; the first result must not change with it
+    np.testing.assert_allclose(logits, OnnxBackend(tiny_onnx, 1)(images), rtol=1e-6)
+    np.testing.assert_allclose(again, OnnxBackend(tiny_onnx, 1)(images[:, ::-1, ::-1]), rtol=1e-6)
 
 
 def test_more_sizes_than_are_kept(tiny_onnx: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    runtime, reference = OpenVinoRuntime(tiny_onnx, 1), OnnxRuntime(tiny_onnx, 1)
+    backend, reference = OpenVinoBackend(tiny_onnx, 1), OnnxBackend(tiny_onnx, 1)
     monkeypatch.setattr("fastscnn.backends.openvino._OFTEN", 0)
     for side in (*range(32, 32 + 20), 32):
         images = np.random.default_rng(side).integers(0, 256, (1, side, 33, 3)).astype(np.uint8)
-        np.testing.assert_allclose(runtime(images), reference(images), rtol=1e-6)
+        np.testing.assert_allclose(backend(images), reference(images), rtol=1e-6)
 
 
 def test_what_is_compiled(tiny_onnx: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first shape, one network for any, and one for each shape that comes often: not one for each image."""
     shapes: list[list[int]] = []
-    compile_ = OpenVinoRuntime._compile
+    compile_ = OpenVinoBackend._compile
 
-    def note(self: OpenVinoRuntime, shape: list[int]) -> Any:
+    def note(self: OpenVinoBackend, shape: list[int]) -> Any:
         shapes.append(shape)
         return compile_(self, shape)
 
-    monkeypatch.setattr(OpenVinoRuntime, "_compile", note)
-    runtime, reference = OpenVinoRuntime(tiny_onnx, 1), OnnxRuntime(tiny_onnx, 1)
+    monkeypatch.setattr(OpenVinoBackend, "_compile", note)
+    backend, reference = OpenVinoBackend(tiny_onnx, 1), OnnxBackend(tiny_onnx, 1)
     for _ in range(3):
         for side in (32, 40, 48, 56, 64, 72):
             images = np.random.default_rng(side).integers(0, 256, (1, side, 33, 3)).astype(np.uint8)
-            np.testing.assert_allclose(runtime(images), reference(images), rtol=1e-6)
+            np.testing.assert_allclose(backend(images), reference(images), rtol=1e-6)
     assert shapes == [[1, 32, 33, 3], [-1, -1, -1, 3]]
     for _ in range(9):
-        runtime(images)
+        backend(images)
     assert shapes[2:] == [[1, 72, 33, 3]]
 
 
@@ -78,20 +78,20 @@ def test_a_broken_installation(tiny_onnx: Path, monkeypatch: pytest.MonkeyPatch)
     """A module that is there and cannot be imported: auto goes on without it."""
     monkeypatch.setitem(sys.modules, "fastscnn.backends.openvino", None)
     assert backends.load(tiny_onnx).name == "onnx"
-    with pytest.raises(FastSCNNError, match=r"runtime openvino: cannot be loaded .* pip install 'fastscnn\[openvino\]'"):
+    with pytest.raises(FastSCNNError, match=r"backend openvino: cannot be loaded .* pip install 'fastscnn\[openvino\]'"):
         backends.load(tiny_onnx, "openvino")
 
 
 def test_facts(tiny_onnx: Path) -> None:
-    runtime = backends.load(tiny_onnx, "openvino", threads=2, streams=2)
-    assert runtime.card == Card(LabelSet(("red", "green", "blue")), (64, 96))
-    assert (runtime.name, runtime.precision, runtime.threads, runtime.streams) == ("openvino", "float32", 2, 2)
+    backend = backends.load(tiny_onnx, "openvino", threads=2, streams=2)
+    assert backend.card == Card(LabelSet(("red", "green", "blue")), (64, 96))
+    assert (backend.name, backend.precision, backend.threads, backend.streams) == ("openvino", "float32", 2, 2)
 
 
 @pytest.mark.parametrize("size", [(360, 480), (251, 333)])
 def test_the_bundled_weights_in_float32(size: tuple[int, int]) -> None:
     image = synthetic.draw(*size).image[None]
-    np.testing.assert_allclose(OpenVinoRuntime(FLOAT, 2, "float32")(image), OnnxRuntime(FLOAT, 2)(image), atol=2e-3)
+    np.testing.assert_allclose(OpenVinoBackend(FLOAT, 2, "float32")(image), OnnxBackend(FLOAT, 2)(image), atol=2e-3)
 
 
 @needs_bfloat16
@@ -99,23 +99,23 @@ def test_the_bundled_weights_in_bfloat16() -> None:
     image = synthetic.draw(360, 480).image
     expected = Segmenter.load(FLOAT, "onnx").segment(image).labels
     fast = Segmenter.load(FLOAT, "openvino", precision="bfloat16")
-    assert fast.runtime.precision == "bfloat16"
+    assert fast.backend.precision == "bfloat16"
     assert np.mean(fast.segment(image).labels == expected) > 0.99
 
 
 def test_the_bundled_weights_in_int8() -> None:
     image = synthetic.draw(360, 480).image
-    expected = Segmenter.load(runtime="onnx", precision="int8").segment(image).labels
-    fast = Segmenter.load(runtime="openvino", precision="int8")
-    assert fast.runtime.precision == "int8"
+    expected = Segmenter.load(backend="onnx", precision="int8").segment(image).labels
+    fast = Segmenter.load(backend="openvino", precision="int8")
+    assert fast.backend.precision == "int8"
     assert np.mean(fast.segment(image).labels == expected) > 0.98
 
 
 def test_calls_from_several_threads(tiny_onnx: Path) -> None:
-    runtime, reference = OpenVinoRuntime(tiny_onnx, 2, streams=2), OnnxRuntime(tiny_onnx, 1)
+    backend, reference = OpenVinoBackend(tiny_onnx, 2, streams=2), OnnxBackend(tiny_onnx, 1)
     images = [np.random.default_rng(seed).integers(0, 256, (1, 40, 48, 3)).astype(np.uint8) for seed in range(40)]
     with ThreadPoolExecutor(4) as pool:
-        for image, logits in zip(images, pool.map(runtime, images), strict=True):
+        for image, logits in zip(images, pool.map(backend, images), strict=True):
             np.testing.assert_allclose(logits, reference(image), rtol=1e-6)
 
 
@@ -133,9 +133,9 @@ def test_auto_takes_what_the_card_allows(
 ) -> None:
     losses = {} if lost is None else {"openvino bfloat16": {"miou": lost}}
     path = write_onnx(tmp_path / "a.onnx", metadata=described(losses))
-    for runtime in ("auto", "openvino"):
-        assert backends.load(path, runtime).precision == precision
-        assert backends.load(path, runtime).name == "openvino"
+    for backend in ("auto", "openvino"):
+        assert backends.load(path, backend).precision == precision
+        assert backends.load(path, backend).name == "openvino"
 
 
 @pytest.mark.parametrize(("lost", "engine"), [(None, "onnx"), (0.6, "onnx"), (0.1, "openvino")])
@@ -165,9 +165,9 @@ def test_int8_stays_int8() -> None:
 
 def test_a_processor_without_bfloat16(tiny_onnx: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fastscnn.backends.openvino._computes_in_bfloat16", lambda core: False)
-    assert OpenVinoRuntime(tiny_onnx, 1).precision == "float32"
+    assert OpenVinoBackend(tiny_onnx, 1).precision == "float32"
     with pytest.raises(FastSCNNError, match="does not compute in bfloat16"):
-        OpenVinoRuntime(tiny_onnx, 1, "bfloat16")
+        OpenVinoBackend(tiny_onnx, 1, "bfloat16")
 
 
 def test_a_class_may_be_called_location(tmp_path: Path, write_onnx: WriteOnnx) -> None:
@@ -177,18 +177,18 @@ def test_a_class_may_be_called_location(tmp_path: Path, write_onnx: WriteOnnx) -
 
 def test_a_missing_file(tmp_path: Path) -> None:
     with pytest.raises(FastSCNNError, match=r"gone\.onnx: cannot be read"):
-        OpenVinoRuntime(tmp_path / "gone.onnx", 1)
+        OpenVinoBackend(tmp_path / "gone.onnx", 1)
 
 
 def test_an_image_that_the_network_cannot_take(tiny_onnx: Path) -> None:
     with pytest.raises(FastSCNNError, match=r"OpenVINO cannot run \[1, 40, 40, 7\]"):
-        OpenVinoRuntime(tiny_onnx, 1)(np.zeros((1, 40, 40, 7), np.uint8))
+        OpenVinoBackend(tiny_onnx, 1)(np.zeros((1, 40, 40, 7), np.uint8))
 
 
 def test_peak(tiny_onnx: Path) -> None:
-    assert 1e9 < OpenVinoRuntime(tiny_onnx, 2, "float32").peak() < 1e15
+    assert 1e9 < OpenVinoBackend(tiny_onnx, 2, "float32").peak() < 1e15
 
 
 def test_one_core_for_the_process(tiny_onnx: Path) -> None:
     """A second one, once destroyed, would take the stack for signals with it: training's Ctrl-C test crashed of that."""
-    assert OpenVinoRuntime(tiny_onnx, 1)._core is OpenVinoRuntime(tiny_onnx, 1)._core
+    assert OpenVinoBackend(tiny_onnx, 1)._core is OpenVinoBackend(tiny_onnx, 1)._core

@@ -14,7 +14,7 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from fastscnn.backends.onnx import OnnxRuntime
+from fastscnn.backends.onnx import OnnxBackend
 from fastscnn.base.types import UInt8Array
 from fastscnn.data import datasets
 from fastscnn.evaluation.evaluate import evaluate
@@ -117,7 +117,7 @@ def silent(what: str) -> Iterator[Callable[[int, int], None]]:
 def error(file: Path, reference: Path, pictures: Sequence[UInt8Array]) -> float:
     """Of the logits in percent of their own size."""
     batch = np.stack(pictures)
-    expected, got = OnnxRuntime(reference, 1)(batch), OnnxRuntime(file, 1)(batch)
+    expected, got = OnnxBackend(reference, 1)(batch), OnnxBackend(file, 1)(batch)
     return 100 * float(np.linalg.norm(got - expected) / np.linalg.norm(expected))
 
 
@@ -186,7 +186,7 @@ def test_attempts_end_at_half_of_the_layers(float32: Path, pictures: list[UInt8A
 def test_it_runs_at_any_size(int8: Path, float32: Path) -> None:
     for batch, height, width in ((1, 32, 32), (3, 65, 131), (2, 200, 96)):
         pictures = blotches(batch, height, width)
-        assert OnnxRuntime(int8, 1)(np.stack(pictures)).shape == (batch, 3, -(-height // 8), -(-width // 8))
+        assert OnnxBackend(int8, 1)(np.stack(pictures)).shape == (batch, 3, -(-height // 8), -(-width // 8))
         assert error(int8, float32, pictures) < 12  # colours that it was not calibrated on are among them
     graph = onnx.load(int8).graph
     assert [side.dim_param or side.dim_value for side in graph.input[0].type.tensor_type.shape.dim] == [
@@ -277,9 +277,9 @@ def test_weights_are_int8_without_the_last_bit(good: Quantized, int8: Path) -> N
 
 
 def test_the_card_says_int8(int8: Path) -> None:
-    runtime = OnnxRuntime(int8, 1)
-    assert runtime.precision == "int8"
-    assert runtime.card == dataclasses.replace(CARD, precision="int8")
+    backend = OnnxBackend(int8, 1)
+    assert backend.precision == "int8"
+    assert backend.card == dataclasses.replace(CARD, precision="int8")
     assert {prop.key for prop in onnx.load(int8).metadata_props} == {KEY}
 
 

@@ -20,10 +20,11 @@ def test_the_papers_numbers() -> None:
     assert {field: getattr(paper, field) for field in stated} == stated
     assert paper.brightness > 0  # amounts are not stated
     assert paper.channel_noise > 0
-    ours = {"loss_stride": 1, "auxiliary_stride": 1, "ema": 0.0, "contrast": 1.0, "gamma": 1.0, "width": 1.0, "branches": False,
-            "norm_momentum": 0.1, "optimiser": "sgd", "min_lr": 0.0, "warmup": 0, "decayed": "dense", "loss": "softmax",
-            "hard_pixels": 1.0,
-            "hard_probability": 1.0, "distillation": 0.0, "label_smoothing": 0.0, "lovasz": 0.0, "cat_max_ratio": 1.0,
+    ours = {"loss_stride": 1, "auxiliary_stride": 1, "ema": 0.0, "contrast": 1.0, "gamma": 1.0, "width_mult": 1.0,
+                "reparam_branches": False,
+            "norm_momentum": 0.1, "optimiser": "sgd", "min_lr": 0.0, "warmup": 0, "weight_decay_on": "dense", "loss": "softmax",
+            "ohem_ratio": 1.0,
+            "ohem_threshold": 1.0, "distillation": 0.0, "label_smoothing": 0.0, "lovasz": 0.0, "cat_max_ratio": 1.0,
             "balanced_crops": 0.0, "classmix": 0.0, "paste": 0.0, "colour": "tone"}
     assert {field: getattr(paper, field) for field in ours} == ours  # not in the paper, so switched off
 
@@ -32,7 +33,8 @@ def test_mmsegmentations_numbers() -> None:
     """configs/fastscnn/fast_scnn_8xb4-160k_cityscapes-512x1024.py of mmsegmentation 1.2.2, and what it inherits."""
     mmseg = recipes.named("mmseg")
     stated = {"variant": "mmseg", "batch": 8 * 4, "iterations": 160_000, "optimiser": "sgd", "lr": 0.12, "min_lr": 1e-4,
-              "power": 0.9, "momentum": 0.9, "weight_decay": 4e-5, "decayed": "all", "norm_momentum": 0.01, "dropout": 0.1,
+              "power": 0.9, "momentum": 0.9, "weight_decay": 4e-5, "weight_decay_on": "all", "norm_momentum": 0.01,
+              "dropout": 0.1,
               "loss": "sigmoid", "auxiliary": 0.4, "crop": (512, 1024), "scale": (0.5, 2.0), "flip": 0.5,
               "cat_max_ratio": 0.75, "colour": "mmseg", "class_weights": "none", "loss_stride": 1, "auxiliary_stride": 1}
     assert {field: getattr(mmseg, field) for field in stated} == stated
@@ -43,8 +45,9 @@ def test_pst900s_numbers(name: str) -> None:
     """pstnet/code/FastSCNN/train.py, data_loader/penn_dataset.py and utils_fscnn/loss.py of the authors' repository."""
     recipe = recipes.named(name)
     stated = {"variant": "tramac", "batch": 12, "epochs": 300, "optimiser": "sgd", "lr": 0.01, "momentum": 0.9, "power": 0.9,
-              "min_lr": 0.0, "weight_decay": 1e-4, "decayed": "all", "auxiliary": 0.0, "dropout": 0.1, "loss": "softmax",
-              "class_weights": (1.4543, 43.8739, 34.2410, 47.3663, 27.4869), "hard_probability": 0.7, "size": (360, 640),
+              "min_lr": 0.0, "weight_decay": 1e-4, "weight_decay_on": "all", "auxiliary": 0.0, "dropout": 0.1,
+              "loss": "softmax",
+              "class_weights": (1.4543, 43.8739, 34.2410, 47.3663, 27.4869), "ohem_threshold": 0.7, "size": (360, 640),
               "crop": (360, 640), "scale": (1.0, 1.0), "flip": 0.0, "brightness": 0.0, "contrast": 1.0, "channel_noise": 0.0}
     assert {field: getattr(recipe, field) for field in stated} == stated
 
@@ -61,8 +64,8 @@ def test_recipes_that_are_the_papers_but_for_their_data() -> None:
 
 
 def test_hard_pixels_are_chosen_in_one_way() -> None:
-    with pytest.raises(FastSCNNError, match="hard_pixels: and hard_probability are two ways"):
-        replace(recipes.named("pst900"), hard_pixels=0.5)
+    with pytest.raises(FastSCNNError, match="ohem_ratio: and ohem_threshold are two ways"):
+        replace(recipes.named("pst900"), ohem_ratio=0.5)
 
 
 def test_names() -> None:
@@ -81,18 +84,18 @@ def test_the_nearest_spelling(word: str, meant: str) -> None:
     ("field", "value"),
     [
         ("variant", "papr"),
-        ("width", 0.2),
-        ("width", 8.1),
-        ("width", nan),
+        ("width_mult", 0.2),
+        ("width_mult", 8.1),
+        ("width_mult", nan),
         ("norm_momentum", 1.1),
         ("optimiser", "adam"),
         ("min_lr", -1e-4),
         ("min_lr", inf),
         ("warmup", -1),
-        ("decayed", "none"),
+        ("weight_decay_on", "none"),
         ("loss", "sigmoidal"),
-        ("hard_pixels", 0.0),
-        ("hard_pixels", 1.1),
+        ("ohem_ratio", 0.0),
+        ("ohem_ratio", 1.1),
         ("distillation", -1.0),
         ("label_smoothing", 1.1),
         ("lovasz", -0.5),
@@ -119,8 +122,8 @@ def test_the_nearest_spelling(word: str, meant: str) -> None:
         ("class_weights", "Log"),
         ("class_weights", (1.0, 0.0)),
         ("class_weights", (1.0, inf)),
-        ("hard_probability", 0.0),
-        ("hard_probability", nan),
+        ("ohem_threshold", 0.0),
+        ("ohem_threshold", nan),
         ("loss_stride", 0),
         ("auxiliary_stride", 0),
         ("ema", 1.5),
@@ -169,15 +172,15 @@ def test_adamw_needs_a_momentum_under_one() -> None:
     ("field", "value"),
     [("ema", 0.0), ("flip", 1.0), ("lr", 1e30), ("batch", 2), ("crop", (32, 32)), ("size", None), ("scale", (1.0, 1.0)),
      ("seed", 0), ("seed", (1 << 31) - 1), ("auxiliary", 0.0), ("iterations", None),
-     ("width", 0.25), ("width", 8.0), ("hard_pixels", 0.01), ("warmup", 0),
-     ("cat_max_ratio", 0.01), ("classmix", 1.0), ("branches", True)],
+     ("width_mult", 0.25), ("width_mult", 8.0), ("ohem_ratio", 0.01), ("warmup", 0),
+     ("cat_max_ratio", 0.01), ("classmix", 1.0), ("reparam_branches", True)],
 )
 def test_limits_are_allowed(field: str, value: Any) -> None:
     assert getattr(replace(recipes.named("debug"), **{field: value}), field) == value
 
 
-@pytest.mark.parametrize("changes", [{"hard_pixels": 0.5}, {"hard_probability": 0.7}, {"label_smoothing": 0.1}])
+@pytest.mark.parametrize("changes", [{"ohem_ratio": 0.5}, {"ohem_threshold": 0.7}, {"label_smoothing": 0.1}])
 def test_what_acts_on_softmax_alone_is_refused_beside_sigmoid(changes: dict[str, Any]) -> None:
     replace(recipes.named("debug"), **changes)
-    with pytest.raises(FastSCNNError, match="loss: hard_pixels, hard_probability and label_smoothing act on softmax alone"):
+    with pytest.raises(FastSCNNError, match="loss: ohem_ratio, ohem_threshold and label_smoothing act on softmax alone"):
         replace(recipes.named("debug"), loss="sigmoid", **changes)

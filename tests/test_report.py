@@ -27,7 +27,7 @@ from fastscnn.evaluation.metrics import BINS, Confusion, Reliability
 from fastscnn.evaluation.report import charts, data, page, scores, training
 from fastscnn.evaluation.report.gallery import KEPT, Gallery, overlay, small
 from fastscnn.media import images
-from fastscnn.model.label_set import IGNORE, LabelSet
+from fastscnn.model.label_set import IGNORE_INDEX, LabelSet
 
 NASTY = ("<b>bold</b>", "R&D \"quoted\" 'single'", "plain")  # names of classes that would break a page as they stand
 TOML = """
@@ -97,7 +97,7 @@ def dataset(root: Path, classes: tuple[str, ...] = NASTY, test: int = 3) -> Data
         for index in range(count):
             labels = stripes.copy()
             labels[:, : 8 * index] = 2
-            labels[:4] = IGNORE
+            labels[:4] = IGNORE_INDEX
             picture = np.eye(3, dtype=np.uint8)[stripes] * np.uint8(200 - 3 * index - (split == "train"))
             images.write(root / split / "images" / f"{index}.png", picture)
             images.write(root / split / "labels" / f"{index}.png", labels)
@@ -166,7 +166,7 @@ def test_absent_classes_and_one_image(tmp_path: Path, tiny: Segmenter) -> None:
 
 def test_images_without_a_label_that_counts(tmp_path: Path, tiny: Segmenter) -> None:
     spec = dataset(tmp_path, ("red", "green", "blue"), test=1)
-    images.write(tmp_path / "test/labels/0.png", np.full((64, 192), IGNORE, np.uint8))
+    images.write(tmp_path / "test/labels/0.png", np.full((64, 192), IGNORE_INDEX, np.uint8))
     _, seen, html = examined(tiny, spec)
     assert "Worst images" not in read(html).text
     assert seen.calibration.error() == 0
@@ -187,10 +187,10 @@ def test_calibration_error_as_torchmetrics(seed: int, classes: int, side: int) -
     metric = pytest.importorskip("torchmetrics.classification").MulticlassCalibrationError
     rng = np.random.default_rng(seed)
     calibration = Reliability()
-    oracle = metric(classes, n_bins=BINS, norm="l1", ignore_index=IGNORE)
+    oracle = metric(classes, n_bins=BINS, norm="l1", ignore_index=IGNORE_INDEX)
     for _ in range(2):
         probabilities = rng.dirichlet(np.full(classes, 0.4), (side, side)).astype(np.float64)
-        truth = rng.choice([*range(classes), IGNORE], (side, side)).astype(np.uint8)
+        truth = rng.choice([*range(classes), IGNORE_INDEX], (side, side)).astype(np.uint8)
         calibration.add(probabilities.max(-1).astype(np.float32), probabilities.argmax(-1).astype(np.uint8), truth)
         # the metric keeps a bin of its own for 1 itself, which ours counts with what lies just below
         nearly = np.minimum(probabilities.astype(np.float32).astype(np.float64), 1 - 1e-9)
@@ -202,7 +202,7 @@ def test_calibration_error_as_torchmetrics(seed: int, classes: int, side: int) -
 def test_bins_of_calibration() -> None:
     calibration = Reliability()
     confidence = np.array([[1.0, 0.0, 0.5, 0.5]], np.float32)
-    calibration.add(confidence, np.array([[1, 1, 1, 1]], np.uint8), np.array([[1, 0, 1, IGNORE]], np.uint8))
+    calibration.add(confidence, np.array([[1, 1, 1, 1]], np.uint8), np.array([[1, 0, 1, IGNORE_INDEX]], np.uint8))
     bins = calibration.bins()
     assert (bins[0], bins[7], bins[-1]) == ((0, 0, 1 / 3), (0.5, 1, 1 / 3), (1, 1, 1 / 3))
     assert calibration.error() == pytest.approx(100 / 6)
@@ -242,7 +242,7 @@ def test_small_pictures() -> None:
     assert small(ids, 500).shape == ids.shape
     assert small(np.zeros((3000, 10, 3), np.uint8), 5).shape == (1500, 5, 3)
     label_set = LabelSet(("a",), ((200, 100, 0),))
-    over = overlay(np.full((1, 2, 3), 100, np.uint8), np.array([[0, IGNORE]], np.uint8), label_set)
+    over = overlay(np.full((1, 2, 3), 100, np.uint8), np.array([[0, IGNORE_INDEX]], np.uint8), label_set)
     assert over.tolist() == [[[155, 100, 45], [100, 100, 100]]]
 
 
@@ -316,7 +316,7 @@ def test_check_writes_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert "test/images/1.png" not in reader.text, "it cannot be read, so it is a finding alone"
     assert reader.names.count("img") == 2 * (2 + 2)
     for split in ("train", "test"):
-        assert all(f"{share:.2f}" in reader.text for share in report.shares[split].values())
+        assert all(f"{share:.2f}" in reader.text for share in report.class_percentages[split].values())
 
 
 def test_a_dataset_of_many_sizes_and_findings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -367,8 +367,8 @@ def test_a_run_writes_it_and_goes_on(tmp_path: Path) -> None:
     from fastscnn.network.fast_scnn import FastSCNN
     from fastscnn.training.run import Run, State
 
-    def begun(resume: bool) -> tuple[Run, State]:
-        model = FastSCNN(2, width=0.25)
+    def initial_state(resume: bool) -> tuple[Run, State]:
+        model = FastSCNN(2, width_mult=0.25)
         state = State(model, deepcopy(model), torch.optim.SGD(model.parameters(), 0.1))
         return Run(tmp_path / "run", {"recipe": {"name": "debug & co"}}, state, resume), state
 
@@ -377,7 +377,7 @@ def test_a_run_writes_it_and_goes_on(tmp_path: Path) -> None:
         assert "debug & co, a point for each validation" in reader.text
         return len(reader.values("polyline", "points")[0].split())
 
-    run, state = begun(False)
+    run, state = initial_state(False)
     for line in LOG:
         state.step = line["step"]
         run.save(lambda path: None, line, 10.0)
@@ -385,14 +385,14 @@ def test_a_run_writes_it_and_goes_on(tmp_path: Path) -> None:
             kept = (tmp_path / "run" / "resume.safetensors").read_bytes()
         assert points() == line["step"]
     (tmp_path / "run" / "resume.safetensors").write_bytes(kept)  # as if killed while it saved what came after step 2
-    run, state = begun(True)
+    run, state = initial_state(True)
     assert state.step == 2
     state.step = 3
     run.save(lambda path: None, LOG[2], 10.0)
     assert points() == 3
     (tmp_path / "run" / "report.html").write_text("theirs")
     with pytest.raises(FastSCNNError, match="is no report of fastscnn"):
-        begun(True)
+        initial_state(True)
 
 
 @needs_torch

@@ -20,7 +20,7 @@ LABELS = np.repeat(np.array([[0] * 80 + [1] * 119 + [3]], np.uint8), 150, axis=0
 
 
 def test_shares() -> None:
-    assert Segmentation(LABELS, LABEL_SET).shares() == {"road": 40, "car": 59.5, "sky": 0, "tree": 0.5}
+    assert Segmentation(LABELS, LABEL_SET).class_percentages() == {"road": 40, "car": 59.5, "sky": 0, "tree": 0.5}
 
 
 def test_colours() -> None:

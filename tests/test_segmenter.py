@@ -32,7 +32,7 @@ def test_labels_are_exact_at_the_images_size(tiny_onnx: Path, stripes: Scene, si
 
 
 class Seeing:
-    """A runtime that keeps what it is shown."""
+    """A backend that keeps what it is shown."""
 
     name, precision, threads, streams = "seeing", "float32", 1, 1
 
@@ -54,15 +54,15 @@ class Seeing:
     ("size", "seen"), [(None, (64, 96)), ("native", (100, 151)), ((48, 40), (48, 40)), ((32, 400), (32, 400))]
 )
 def test_what_the_network_sees(size: Size, seen: tuple[int, int]) -> None:
-    runtime = Seeing()
-    segmenter = Segmenter(runtime, size)
+    backend = Seeing()
+    segmenter = Segmenter(backend, size)
     image = np.random.default_rng(0).integers(0, 256, (100, 151, 3)).astype(np.uint8)
     assert segmenter.segment(image).labels.shape == (100, 151)
-    assert runtime.seen.shape == (1, *seen, 3)
-    assert runtime.seen.dtype == np.uint8
+    assert backend.seen.shape == (1, *seen, 3)
+    assert backend.seen.dtype == np.uint8
     assert segmenter.size == (size or (64, 96))
     if size == "native":
-        np.testing.assert_array_equal(runtime.seen[0], image)
+        np.testing.assert_array_equal(backend.seen[0], image)
 
 
 @pytest.mark.parametrize("shape", [(32, 32), (32, 500), (301, 33), (45, 32)])
@@ -124,7 +124,7 @@ def test_several_scales_and_flip(
     passes = [(pass_size, mirrored) for pass_size in sizes for mirrored in ([False, True] if flip else [False])]
     for pass_size, mirrored in passes:
         resized = torch.from_numpy(images.resize(image, pass_size))[None]
-        logits = torch.from_numpy(segmenter.runtime((resized.flip(2) if mirrored else resized).numpy()))
+        logits = torch.from_numpy(segmenter.backend((resized.flip(2) if mirrored else resized).numpy()))
         logits = torch.nn.functional.interpolate(logits, size=shape, mode="bilinear", align_corners=False)[0]
         total += (logits.flip(2) if mirrored else logits).softmax(dim=0)
     best, second = total.topk(2, dim=0).values
@@ -156,7 +156,7 @@ def test_probabilities(tiny_onnx: Path, size: Size, scales: tuple[float, ...], f
         height, width = (77, 101) if size == "native" else (64, 96)
         resized = images.resize(image, (int(height * scale + 0.5), int(width * scale + 0.5)))
         for mirrored in (False, True) if flip else (False,):
-            logits = torch.from_numpy(segmenter.runtime(resized[None, :, :: -1 if mirrored else 1]))
+            logits = torch.from_numpy(segmenter.backend(resized[None, :, :: -1 if mirrored else 1]))
             logits = logits.flip(3) if mirrored else logits
             full = torch.nn.functional.interpolate(logits, size=(77, 101), mode="bilinear", align_corners=False)[0]
             expected.append(full.softmax(dim=0).numpy())
@@ -194,7 +194,7 @@ def test_one_pass_takes_the_short_cut(tiny_onnx: Path, monkeypatch: pytest.Monke
     assert (default.scales, default.flip) == ((1.0,), False)
     monkeypatch.setattr(upsample, "probabilities", None)
     one = Segmenter.load(tiny_onnx, size=size, threads=1, scales=[1], flip=False).segment(image, confidence=True)
-    logits = default.runtime(image[None] if size == "native" else images.resize(image, (64, 96))[None])[0]
+    logits = default.backend(image[None] if size == "native" else images.resize(image, (64, 96))[None])[0]
     np.testing.assert_array_equal(one.labels, upsample.labels(logits, (77, 101)))
     np.testing.assert_array_equal(one.labels, default.segment(image).labels)
     assert one.confidence is not None
@@ -264,8 +264,8 @@ def test_load(tiny_onnx: Path) -> None:
     segmenter = Segmenter.load(str(tiny_onnx), "onnx", threads=2)
     assert segmenter.path == tiny_onnx
     assert segmenter.size == (64, 96)
-    assert segmenter.runtime.threads == 2
-    assert segmenter.card is segmenter.runtime.card
+    assert segmenter.backend.threads == 2
+    assert segmenter.card is segmenter.backend.card
 
 
 def test_broken_weights_say_so(stripes: Scene) -> None:
@@ -279,7 +279,7 @@ def test_broken_weights_say_so(stripes: Scene) -> None:
 
 
 class OnDevice(Seeing):
-    """A runtime that makes labels itself: the mean of the image as the label of every pixel."""
+    """A backend that makes labels itself: the mean of the image as the label of every pixel."""
 
     def labels(self, image: Any, size: tuple[int, int]) -> Any:
         self.seen = image

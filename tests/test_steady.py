@@ -1,4 +1,4 @@
-"""Steady labels: what is averaged along time, what is not, and how flicker is counted."""
+"""TemporalSmoothing labels: what is averaged along time, what is not, and how flicker is counted."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from fastscnn import Segmenter
 from fastscnn.base.errors import FastSCNNError
 from fastscnn.base.types import Float32Array, UInt8Array
-from fastscnn.inference.smoothing import Steady, cell_means, flicker
+from fastscnn.inference.smoothing import TemporalSmoothing, cell_means, flicker
 from fastscnn.upsampling import upsample
 
 RANDOM = np.random.default_rng(0)
@@ -29,7 +29,7 @@ def logits(rows: int = 8, columns: int = 12) -> Float32Array:
 
 
 def test_a_still_picture_is_averaged() -> None:
-    steady, image, ones = Steady(), picture(), np.ones((5, 8, 12), np.float32)
+    steady, image, ones = TemporalSmoothing(), picture(), np.ones((5, 8, 12), np.float32)
     assert steady(image, 0 * ones).max() == 0
     after_one, after_two = steady(image, ones), steady(image, ones)
     np.testing.assert_allclose(after_one, 0.15, rtol=1e-6)
@@ -37,7 +37,7 @@ def test_a_still_picture_is_averaged() -> None:
 
 
 def test_noise_is_taken_for_a_still_picture() -> None:
-    steady, image = Steady(), np.full((64, 96, 3), 128, np.uint8)
+    steady, image = TemporalSmoothing(), np.full((64, 96, 3), 128, np.uint8)
     zeros = np.zeros((5, 8, 12), np.float32)
     steady(image, zeros)
     noisy = np.clip(image + RANDOM.normal(0, 12, image.shape), 0, 255).astype(np.uint8)
@@ -45,7 +45,7 @@ def test_noise_is_taken_for_a_still_picture() -> None:
 
 
 def test_what_moved_counts_by_itself_alone() -> None:
-    steady, before = Steady(), np.full((64, 96, 3), 100, np.uint8)
+    steady, before = TemporalSmoothing(), np.full((64, 96, 3), 100, np.uint8)
     steady(before, np.zeros((5, 8, 12), np.float32))
     after = before.copy()
     after[8:16, 16:24] += 12  # cell (1, 2)
@@ -56,13 +56,13 @@ def test_what_moved_counts_by_itself_alone() -> None:
 
 
 def test_half_a_change_counts_half() -> None:
-    steady, image, ones = Steady(), np.full((64, 96, 3), 100, np.uint8), np.ones((5, 8, 12), np.float32)
+    steady, image, ones = TemporalSmoothing(), np.full((64, 96, 3), 100, np.uint8), np.ones((5, 8, 12), np.float32)
     steady(image, 0 * ones)
     np.testing.assert_allclose(steady(image + np.uint8(6), ones), 1 - 0.85 * 6 / 9, rtol=1e-6)
 
 
 def test_after_a_cut_a_frame_is_as_if_it_were_the_first() -> None:
-    steady, first, second = Steady(), picture(seed=1), picture(seed=2)
+    steady, first, second = TemporalSmoothing(), picture(seed=1), picture(seed=2)
     same = slice(0, 24), slice(0, 48)  # whose past must not count either
     second[same] = first[same]
     for _ in range(3):
@@ -72,7 +72,7 @@ def test_after_a_cut_a_frame_is_as_if_it_were_the_first() -> None:
 
 
 def test_another_size_begins_anew() -> None:
-    steady = Steady()
+    steady = TemporalSmoothing()
     steady(picture(), logits())
     new = logits(4, 4)
     np.testing.assert_array_equal(steady(picture(32, 32), new), new)
@@ -109,8 +109,8 @@ def test_a_stream_is_made_steady_frame_by_frame(tiny: Segmenter) -> None:
     frames = [np.clip(picture(seed=3) + RANDOM.normal(0, 12, (64, 96, 3)), 0, 255).astype(np.uint8) for _ in range(6)]
     plain = [segmentation.labels for _, segmentation in tiny.stream(frames)]
     steadied = [segmentation for _, segmentation in tiny.stream(frames, steady=True, confidence=True)]
-    steady = Steady()
-    expected = [upsample.labels(steady(frame, tiny.runtime(frame[None])[0]), (64, 96)) for frame in frames]
+    steady = TemporalSmoothing()
+    expected = [upsample.labels(steady(frame, tiny.backend(frame[None])[0]), (64, 96)) for frame in frames]
     for segmentation, labels in zip(steadied, expected, strict=True):
         np.testing.assert_array_equal(segmentation.labels, labels)
         assert segmentation.confidence is not None
@@ -121,4 +121,4 @@ def test_a_stream_is_made_steady_frame_by_frame(tiny: Segmenter) -> None:
 
 def test_steady_takes_one_pass(tiny: Segmenter) -> None:
     with pytest.raises(FastSCNNError, match="steady: takes one pass"):
-        Segmenter(tiny.runtime, flip=True).stream([picture()], steady=True)
+        Segmenter(tiny.backend, flip=True).stream([picture()], steady=True)

@@ -113,17 +113,17 @@ def test_it_is_exact_where_the_mean_is_a_grey(channels: int, height: int, width:
 
 def test_the_standard_deviation_goes_into_the_weights(channels: int) -> None:
     plain = network(channels, std=57.5)
-    folded = copied(plain)
-    stem.fold(folded)
-    onnx.checker.check_model(folded, full_check=True)
-    assert {"Div", "Sub"} & {node.op_type for node in folded.graph.node} == {"Sub"}
-    assert "std" not in {tensor.name for tensor in folded.graph.initializer}
+    fused = copied(plain)
+    stem.fold(fused)
+    onnx.checker.check_model(fused, full_check=True)
+    assert {"Div", "Sub"} & {node.op_type for node in fused.graph.node} == {"Sub"}
+    assert "std" not in {tensor.name for tensor in fused.graph.initializer}
     pictures = noise(2, 33, 46, channels)
     expected = run(plain, pictures, "next")
-    assert run(folded, pictures, "next") == pytest.approx(expected, abs=2e-5)
-    again = copied(folded)
+    assert run(fused, pictures, "next") == pytest.approx(expected, abs=2e-5)
+    again = copied(fused)
     stem.fold(again)
-    assert again == folded
+    assert again == fused
     assert run(stem.grouped(plain), pictures, "relu").shape == (2, 16, 17, 12)  # which folds it first
 
 

@@ -13,9 +13,9 @@ import pytest
 from PIL import Image
 
 from fastscnn import Segmenter, cli
-from fastscnn.backends.cuda.backend import CudaRuntime
-from fastscnn.backends.onnx import OnnxRuntime
-from fastscnn.backends.torch import TorchRuntime
+from fastscnn.backends.cuda.backend import CudaBackend
+from fastscnn.backends.onnx import OnnxBackend
+from fastscnn.backends.torch import TorchBackend
 from fastscnn.base.errors import FastSCNNError
 from fastscnn.base.types import UInt8Array
 from fastscnn.benchmark import benchmark
@@ -67,7 +67,7 @@ class Made:
     weights: Path
     float32: Path
     int8: Path
-    network: TorchRuntime
+    network: TorchBackend
 
     def expected(self, seed: int, grey: UInt8Array) -> UInt8Array:
         """The labels of PyTorch for a scene and its thermal channel, put together here."""
@@ -95,7 +95,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
         patch.setattr(exporting, "_trace", lambda *_: traced)
         words = ["--data", f"pst900-rgbt:{data}", "--split", "test", "--int8", "--gate", "5", "--out", str(int8)]
         assert cli.main(["export", str(weights), *words]) == 0
-    return Made(data, weights, float32, int8, TorchRuntime(*checkpoint.load(weights)))
+    return Made(data, weights, float32, int8, TorchBackend(*checkpoint.load(weights)))
 
 
 @pytest.fixture
@@ -131,22 +131,22 @@ ENGINES = [
 ]
 
 
-@pytest.mark.parametrize(("file", "runtime", "precision", "kind", "least"), ENGINES)
+@pytest.mark.parametrize(("file", "backend", "precision", "kind", "least"), ENGINES)
 def test_every_engine_labels_what_pytorch_does(
-    made: Made, run: Run, file: str, runtime: str, precision: str, kind: str, least: float
+    made: Made, run: Run, file: str, backend: str, precision: str, kind: str, least: float
 ) -> None:
-    if runtime == "openvino":
+    if backend == "openvino":
         openvino = pytest.importorskip("openvino")
         if precision == "bfloat16" and "BF16" not in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
             pytest.skip("this processor does not compute in bfloat16")
     split = made.data / "test"
-    words = ["--weights", getattr(made, file), "--runtime", runtime, "--precision", precision]
+    words = ["--weights", getattr(made, file), "--backend", backend, "--precision", precision]
     code, lines, err = run(split / "rgb", "--thermal", split / kind, *words)
     assert (code, err) == (0, "")
     for seed, line in zip((2, 3), lines, strict=True):
         name = f"{seed}_bag1_rect_rgb_frame0000000007.png"
         assert (line["image"], line["thermal"]) == (str(split / "rgb" / name), str(split / kind / name))
-        assert (line["runtime"], line["precision"]) == (runtime, precision)
+        assert (line["backend"], line["precision"]) == (backend, precision)
         labels = images.read_ids(line["labels"])
         expected = made.expected(seed, thermal(seed) if kind == "thermal" else spread(raw(seed)))
         assert share(labels, expected) >= least
@@ -155,9 +155,9 @@ def test_every_engine_labels_what_pytorch_does(
 
 def test_the_code_of_the_cuda_engine(made: Made) -> None:
     """On the CPU, where it runs without a card."""
-    runtime = CudaRuntime(*checkpoint.load(made.weights), "float32", device="cpu")
+    backend = CudaBackend(*checkpoint.load(made.weights), "float32", device="cpu")
     picture = np.dstack([synthetic.draw(*SIZE, 3).image, thermal(3)])
-    assert share(runtime.labels(picture, SIZE), made.expected(3, thermal(3))) >= 0.9999
+    assert share(backend.labels(picture, SIZE), made.expected(3, thermal(3))) >= 0.9999
 
 
 def test_the_overlay_shows_the_rgb(made: Made, run: Run) -> None:
@@ -176,7 +176,7 @@ def test_image_and_thermal_are_upright(made: Made, run: Run, of_rgb: int, of_the
     quarters = {1: 0, 6: 1, 3: 2, 8: 3}  # that an image is stored turned by
     save(Path("a.png"), np.rot90(synthetic.draw(*SIZE, 5).image, quarters[of_rgb]), of_rgb)
     save(Path("warm.png"), np.rot90(raw(5), quarters[of_thermal]), of_thermal)
-    code, (line,), _ = run("a.png", "--thermal", "warm.png", "--weights", made.weights, "--runtime", "torch")
+    code, (line,), _ = run("a.png", "--thermal", "warm.png", "--weights", made.weights, "--backend", "torch")
     assert code == 0
     np.testing.assert_array_equal(images.read_ids(line["labels"]), made.expected(5, spread(raw(5))))
 
@@ -243,7 +243,7 @@ def test_weights_of_other_channels(made: Made, run: Run, tiny_onnx: Path, tmp_pa
     assert err == f"fastscnn: {tiny_onnx}: takes RGB alone; leave --thermal out, or give weights trained with thermal.\n"
     six = tmp_path / "six.safetensors"
     checkpoint.save(six, FastSCNN(5, 6), Card(pst900.LABELS, SIZE, channels=6))
-    code, lines, err = run("a.png", "--thermal", "warm.png", "--weights", six, "--runtime", "torch")
+    code, lines, err = run("a.png", "--thermal", "warm.png", "--weights", six, "--backend", "torch")
     assert (code, lines) == (1, [])
     assert "takes 6 channels, and segment reads RGB, or RGB and thermal" in err
 
@@ -270,7 +270,7 @@ def test_weights_of_rgb_say_what_to_do_with_more(tiny: Segmenter) -> None:
 def test_the_bytes_are_read_at_any_size(made: Made, size: tuple[int, int]) -> None:
     """In int8 the first convolution reads pixels in fours; the logits follow those in float32 wherever the image ends."""
     picture = images.resize(np.dstack([synthetic.draw(*SIZE, 3).image, thermal(3)]), size)[None]
-    expected, got = OnnxRuntime(made.float32, 1)(picture), OnnxRuntime(made.int8, 1)(picture)
+    expected, got = OnnxBackend(made.float32, 1)(picture), OnnxBackend(made.int8, 1)(picture)
     assert got.shape == expected.shape
     assert np.corrcoef(got.ravel(), expected.ravel())[0, 1] > 0.97
 
@@ -286,7 +286,7 @@ def test_a_budget(made: Made, run: Run, monkeypatch: pytest.MonkeyPatch) -> None
 
     monkeypatch.setattr(Segmenter, "segment", note)
     split = made.data / "test"
-    words = ["--weights", made.int8, "--runtime", "onnx", "--budget", "60000"]
+    words = ["--weights", made.int8, "--backend", "onnx", "--budget", "60000"]
     code, lines, err = run(split / "rgb", "--thermal", split / "thermal", *words)
     assert (code, len(lines), seen) == (0, 2, {(*SIZE, 4)})
     assert "input 64x96" in err

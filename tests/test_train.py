@@ -83,7 +83,7 @@ def uninterrupted(tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory) 
     return out
 
 
-def begun(recipe: Recipe, card: Card = CARD, weights: Path | None = None) -> State:
+def initial_state(recipe: Recipe, card: Card = CARD, weights: Path | None = None) -> State:
     """The state before the first step."""
     return initial(recipe, card, CPU, weights)[0]
 
@@ -153,7 +153,7 @@ def test_interrupted_and_resumed_equals_uninterrupted(
 
     before = signal.getsignal(number)
     with pytest.raises(KeyboardInterrupt):
-        run(observe=interrupt)
+        run(on_step=interrupt)
     assert signal.getsignal(number) == before
     assert "last.safetensors" not in content(tmp_path / "out")
     run(resume=True)
@@ -425,7 +425,7 @@ def test_several_splits(run: Run) -> None:
 
 def test_epochs_count_images(run: Run) -> None:
     seen: list[Progress] = []
-    run(replace(DEBUG, iterations=None, epochs=3, batch=4, validate_every=9), validation=None, observe=seen.append)
+    run(replace(DEBUG, iterations=None, epochs=3, batch=4, validate_every=9), validation=None, on_step=seen.append)
     assert [(progress.step, progress.steps) for progress in seen] == [(step, 5) for step in range(1, 6)]  # 18 images, 4 a step
 
 
@@ -439,7 +439,7 @@ def test_the_learning_rate_falls_as_a_polynomial(run: Run, tmp_path: Path, monke
 
     monkeypatch.setattr(torch.optim.SGD, "step", record)
     seen: list[Progress] = []
-    run(observe=seen.append)
+    run(on_step=seen.append)
     expected = [0.045 * (1 - done / 4) ** 0.9 for done in range(4)]
     assert used == pytest.approx(expected)
     assert [progress.lr for progress in seen] == pytest.approx(expected)
@@ -457,7 +457,7 @@ def test_warm_up_and_least_learning_rate() -> None:
 
 
 def test_the_average_of_the_weights() -> None:
-    state = begun(DEBUG)
+    state = initial_state(DEBUG)
     name, bits = "fusion.deep.0.weight", "fusion.deep.1.running_var"
     expected = {key: state.average.state_dict()[key].double() for key in (name, bits)}
     for number in range(1, 31):
@@ -476,7 +476,7 @@ def test_the_average_of_the_weights() -> None:
 
 
 def test_without_averaging_the_plain_weights_are_kept() -> None:
-    state = begun(DEBUG)
+    state = initial_state(DEBUG)
     with torch.no_grad():
         for parameter in state.model.parameters():
             parameter.mul_(1.1).add_(0.3)
@@ -487,11 +487,11 @@ def test_without_averaging_the_plain_weights_are_kept() -> None:
 
 
 @pytest.mark.parametrize("optimiser", ["sgd", "adamw"])
-@pytest.mark.parametrize("decayed", ["dense", "all"])
-def test_what_decays(optimiser: Any, decayed: Any) -> None:
+@pytest.mark.parametrize("weight_decay_on", ["dense", "all"])
+def test_what_decays(optimiser: Any, weight_decay_on: Any) -> None:
     """The paper leaves depthwise convolutions out."""
-    changes: dict[str, Any] = {"weight_decay": 0.1, "momentum": 0.0, "optimiser": optimiser, "decayed": decayed}
-    state = begun(replace(DEBUG, **changes))
+    changes: dict[str, Any] = {"weight_decay": 0.1, "momentum": 0.0, "optimiser": optimiser, "weight_decay_on": weight_decay_on}
+    state = initial_state(replace(DEBUG, **changes))
     before = copy.deepcopy(state.model)
     for parameter in state.model.parameters():
         parameter.grad = torch.zeros_like(parameter)
@@ -503,20 +503,20 @@ def test_what_decays(optimiser: Any, decayed: Any) -> None:
     assert len(depthwise) == 14  # 2 of learning to downsample, 9 of the bottlenecks, 1 of the fusion, 2 of the classifier
     pairs = zip(before.named_parameters(), state.model.parameters(), strict=True)
     for (name, old), new in pairs:
-        torch.testing.assert_close(new, old if name in depthwise and decayed == "dense" else 0.95 * old)
+        torch.testing.assert_close(new, old if name in depthwise and weight_decay_on == "dense" else 0.95 * old)
 
 
 def test_adamw_takes_the_recipes_momentum() -> None:
-    optimiser = begun(replace(DEBUG, optimiser="adamw", momentum=0.8)).optimiser
+    optimiser = initial_state(replace(DEBUG, optimiser="adamw", momentum=0.8)).optimiser
     assert isinstance(optimiser, torch.optim.AdamW)
     assert optimiser.defaults["betas"] == (0.8, 0.999)
 
 
 def test_norm_momentum_reaches_every_batch_norm() -> None:
-    state = begun(replace(DEBUG, norm_momentum=0.37, branches=True))
+    state = initial_state(replace(DEBUG, norm_momentum=0.37, reparam_branches=True))
     for model in (state.model, state.average):
         norms = [layer for layer in model.modules() if isinstance(layer, nn.BatchNorm2d)]
-        assert len(norms) == 44 + 2 + 14  # of the network, its auxiliary heads and its branches
+        assert len(norms) == 44 + 2 + 14  # of the network, its auxiliary heads and its reparam_branches
         assert {norm.momentum for norm in norms} == {0.37}
 
 
@@ -544,11 +544,11 @@ def test_a_step_sees_its_own_pixels_of_the_loss(run: Run, monkeypatch: pytest.Mo
     assert rest == set(itertools.product((0, 1), repeat=2))
 
 
-@pytest.mark.parametrize("changes", [{"auxiliary": 0.0}, {"variant": "mmseg"}, {"size": (64, 64)}, {"width": 0.5}])
+@pytest.mark.parametrize("changes", [{"auxiliary": 0.0}, {"variant": "mmseg"}, {"size": (64, 64)}, {"width_mult": 0.5}])
 def test_other_recipes_run(run: Run, tmp_path: Path, changes: dict[str, Any]) -> None:
     card = run(replace(DEBUG, iterations=2, **changes))
     assert card.size == changes.get("size", (96, 128))
-    assert (card.variant, card.width) == (changes.get("variant", "paper"), changes.get("width", 1.0))
+    assert (card.variant, card.width_mult) == (changes.get("variant", "paper"), changes.get("width_mult", 1.0))
     assert checkpoint.load(tmp_path / "out" / "last.safetensors")[1] == card
 
 
@@ -573,9 +573,9 @@ def test_the_precision_is_the_recipes(run: Run, monkeypatch: pytest.MonkeyPatch,
 
 MEANS: list[dict[str, Any]] = [
     {"optimiser": "adamw", "lr": 0.003, "warmup": 2},
-    {"hard_probability": 0.3, "class_weights": (1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0, 11.0)},
-    {"branches": True, "classmix": 0.5, "distillation": 1.0, "optimiser": "adamw", "lr": 0.003},
-    {"branches": True, "balanced_crops": 0.5, "paste": 0.5, "lovasz": 0.5, "hard_pixels": 0.5, "label_smoothing": 0.1},
+    {"ohem_threshold": 0.3, "class_weights": (1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0, 11.0)},
+    {"reparam_branches": True, "classmix": 0.5, "distillation": 1.0, "optimiser": "adamw", "lr": 0.003},
+    {"reparam_branches": True, "balanced_crops": 0.5, "paste": 0.5, "lovasz": 0.5, "ohem_ratio": 0.5, "label_smoothing": 0.1},
 ]
 
 
@@ -596,11 +596,11 @@ def test_with_all_means_resumed_equals_uninterrupted(
 
 
 def test_branches_are_folded_when_weights_are_saved(run: Run, tmp_path: Path) -> None:
-    recipe = replace(DEBUG, branches=True, iterations=2)
+    recipe = replace(DEBUG, reparam_branches=True, iterations=2)
     card = run(recipe)
     saved, _ = checkpoint.load(tmp_path / "out" / "last.safetensors")
     state = checkpoint.load_tensors(tmp_path / "out" / "resume.safetensors")[0]
-    trained = begun(recipe, card).average
+    trained = initial_state(recipe, card).average
     trained.load_state_dict({name.removeprefix("average."): value for name, value in state.items() if "average" in name})
     with torch.no_grad():
         for conv in trained.depthwise():
@@ -610,21 +610,21 @@ def test_branches_are_folded_when_weights_are_saved(run: Run, tmp_path: Path) ->
     assert card.metrics["val"]["miou"] >= 0
 
 
-@pytest.mark.parametrize("branches", [False, True])
-def test_init_gives_these_weights(uninterrupted: Path, branches: bool) -> None:
+@pytest.mark.parametrize("reparam_branches", [False, True])
+def test_init_gives_these_weights(uninterrupted: Path, reparam_branches: bool) -> None:
     path = uninterrupted / "last.safetensors"
     weights, card = checkpoint.load(path)
-    state, notes = initial(replace(DEBUG, seed=5, branches=branches), card, CPU, path)
+    state, notes = initial(replace(DEBUG, seed=5, reparam_branches=reparam_branches), card, CPU, path)
     assert notes == []
     for model in (state.model, state.average):
         for name, tensor in weights.state_dict().items():
             assert torch.equal(model.state_dict()[name], tensor)
-        assert [conv.branch is not None for conv in model.depthwise()] == [branches] * 14
+        assert [conv.branch is not None for conv in model.depthwise()] == [reparam_branches] * 14
     with torch.no_grad():
         image = torch.randint(256, (1, 75, 101, 3), dtype=torch.uint8)
         weights = weights.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # as training lays them out
         assert torch.equal(state.average(image), weights(image))
-    fresh = begun(replace(DEBUG, seed=5, branches=branches), card)
+    fresh = initial_state(replace(DEBUG, seed=5, reparam_branches=reparam_branches), card)
     kept = {name: tensor for name, tensor in fresh.model.state_dict().items() if name.startswith("auxiliary")}
     assert all(torch.equal(state.model.state_dict()[name], tensor) for name, tensor in kept.items())
 
@@ -632,7 +632,7 @@ def test_init_gives_these_weights(uninterrupted: Path, branches: bool) -> None:
 def test_a_zero_branch_learns(uninterrupted: Path) -> None:
     """What begins as nothing has a slope."""
     path = uninterrupted / "last.safetensors"
-    state = begun(replace(DEBUG, branches=True), checkpoint.load(path)[1], path)
+    state = initial_state(replace(DEBUG, reparam_branches=True), checkpoint.load(path)[1], path)
     state.model(torch.randint(256, (2, 64, 96, 3))).main.square().sum().backward()
     for conv in state.model.depthwise():
         assert conv.branch is not None
@@ -649,7 +649,7 @@ def test_init_with_other_classes_replaces_the_last_layer(uninterrupted: Path, na
     state, notes = initial(DEBUG, card, CPU, path)
     before, now = ", ".join(theirs.label_set.names), ", ".join(names)
     assert notes == [f"{path}: its last layer is replaced, because its classes ({before}) are not those of the data ({now})."]
-    fresh = begun(DEBUG, card).model.state_dict()
+    fresh = initial_state(DEBUG, card).model.state_dict()
     for name, tensor in state.model.state_dict().items():
         last = name.startswith(("classifier.3", "auxiliary"))
         assert torch.equal(tensor, fresh[name] if last else weights.state_dict()[name])
@@ -658,16 +658,16 @@ def test_init_with_other_classes_replaces_the_last_layer(uninterrupted: Path, na
 
 def test_what_init_replaced_is_told_once(run: Run, own_dataset: Path, uninterrupted: Path, tmp_path: Path) -> None:
     path, told, more = uninterrupted / "last.safetensors", list[str](), list[str]()
-    run(replace(DEBUG, iterations=1), tmp_path / "same", validation=None, init=path, tell=told.append)
+    run(replace(DEBUG, iterations=1), tmp_path / "same", validation=None, init=path, on_message=told.append)
     assert told == []
     own_dataset.write_text(own_dataset.read_text().replace("'Sky'", "'Heaven'"))
     arguments: dict[str, Any] = {"validation": None, "init": path}
     spec = datasets.load(str(own_dataset))
-    train(DEBUG, spec, tmp_path / "out", tell=told.append, pause_after=1, **arguments)
+    train(DEBUG, spec, tmp_path / "out", on_message=told.append, pause_after=1, **arguments)
     assert len(told) == 1
     assert "its last layer is replaced, because its classes (Sky, " in told[0]
     assert "data (Heaven, " in told[0]
-    train(DEBUG, spec, tmp_path / "out", tell=more.append, resume=True, **arguments)
+    train(DEBUG, spec, tmp_path / "out", on_message=more.append, resume=True, **arguments)
     assert more == []
     ran = json.loads((tmp_path / "out" / "run.json").read_text())
     assert (ran["init"], ran["teacher"]) == (hashlib.sha256(path.read_bytes()).hexdigest(), [])
@@ -679,7 +679,7 @@ def test_what_init_replaced_is_told_once(run: Run, own_dataset: Path, uninterrup
     ("changes", "message"),
     [
         ({"variant": "mmseg"}, "but variant 'mmseg', width 1.0 and 3 channels are to be trained"),
-        ({"width": 0.5}, "but variant 'paper', width 0.5 and 3 channels are to be trained"),
+        ({"width_mult": 0.5}, "but variant 'paper', width 0.5 and 3 channels are to be trained"),
     ],
 )
 def test_init_from_another_network_is_refused(run: Run, uninterrupted: Path, changes: dict[str, Any], message: str) -> None:
@@ -704,7 +704,7 @@ def test_a_teacher_and_distillation_go_together(run: Run, uninterrupted: Path, t
 
 def test_a_teacher_may_be_wider_but_knows_the_same_classes(tmp_path: Path) -> None:
     path = tmp_path / "teacher.safetensors"
-    checkpoint.save(path, FastSCNN(2, width=1.5, variant="mmseg"), replace(CARD, width=1.5, variant="mmseg"))
+    checkpoint.save(path, FastSCNN(2, width_mult=1.5, variant="mmseg"), replace(CARD, width_mult=1.5, variant="mmseg"))
     (teacher,) = teachers([path], CARD, CPU)
     assert not teacher.training
     for names in (("car", "road"), ("road", "car", "sky")):
@@ -724,10 +724,10 @@ def test_a_step_follows_the_mean_of_its_teachers(monkeypatch: pytest.MonkeyPatch
     random = np.random.default_rng(0)
     batch = Batch(random.integers(0, 256, (2, 64, 96, 3), np.uint8), random.integers(0, 2, (2, 64, 96), np.uint8), ("a", "b"))
     torch.manual_seed(1)
-    teaching = [FastSCNN(2).eval(), FastSCNN(2, width=0.5).eval()]
+    teaching = [FastSCNN(2).eval(), FastSCNN(2, width_mult=0.5).eval()]
     for teacher in teaching:
         nn.init.normal_(teacher.get_parameter("classifier.3.bias"))  # so that they do not agree
-    step(begun(recipe), batch, LabelLoss(recipe, teachers=teaching), recipe, 0.01)
+    step(initial_state(recipe), batch, LabelLoss(recipe, teachers=teaching), recipe, 0.01)
     with torch.no_grad():
         first, second = (teacher(torch.from_numpy(batch.images)).softmax(1) for teacher in teaching)
     torch.testing.assert_close(seen[0], (first + second) / 2)

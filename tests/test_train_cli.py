@@ -27,14 +27,14 @@ def test_train_then_evaluate(tiny_dataset: Path, tmp_path: Path, capsys: pytest.
     assert f"fastscnn export {out / 'best.safetensors'}" in printed
     scores = tmp_path / "scores.json"
     weights = str(out / "last.safetensors")
-    words = ["evaluate", "--weights", weights, "--runtime", "torch", "--data", str(tiny_dataset), "--split", "val"]
+    words = ["evaluate", "--weights", weights, "--backend", "torch", "--data", str(tiny_dataset), "--split", "val"]
     assert cli.main([*words, "--json", str(scores), "--threads", "1"]) == 0
     report = json.loads(scores.read_text())
     logged = json.loads((out / "log.jsonl").read_text())
     assert logged["step"] == 2
     assert f"{logged['validation']['miou']:.2f}" in (out / "report.html").read_text()
     assert report["miou"] == pytest.approx(logged["validation"]["miou"], abs=0.01)
-    assert (report["images"], report["runtime"], report["precision"], report["size"]) == (3, "torch", "float32", "96x128")
+    assert (report["images"], report["backend"], report["precision"], report["size"]) == (3, "torch", "float32", "96x128")
     assert len(report["iou"]) == len(report["confusion"]) == 11
 
 

@@ -56,7 +56,7 @@ def run(capsys: pytest.CaptureFixture[str], tiny_onnx: Path) -> Run:
 
     def call(*words: object) -> tuple[int, str, str]:
         capsys.readouterr()
-        rest = ("--weights", tiny_onnx, "--runtime", "onnx", "--threads", 2)
+        rest = ("--weights", tiny_onnx, "--backend", "onnx", "--threads", 2)
         code = cli.main(["segment", *(str(word) for word in (*words, *rest))])
         streams = capsys.readouterr()
         assert "Traceback" not in streams.err
@@ -647,7 +647,7 @@ def test_whatever_ends_it_the_frames_written_play(error: type[BaseException]) ->
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
 def test_ctrl_c_and_sigterm_close_the_file(ending: signal.Signals, tiny_onnx: Path) -> None:
     make(Path("in.mp4"), 400)
-    words = f"segment in.mp4 --out out.mp4 --realtime --weights {tiny_onnx} --runtime onnx --threads 1"
+    words = f"segment in.mp4 --out out.mp4 --realtime --weights {tiny_onnx} --backend onnx --threads 1"
     process = subprocess.Popen([sys.executable, "-m", "fastscnn", *words.split()], stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 60
     while not any(part.stat().st_size > 0 for part in Path().glob(".out.mp4.*.part")) and time.monotonic() < deadline:
@@ -720,8 +720,8 @@ def test_json_is_a_line_a_video_and_nothing_else(run: Run) -> None:
     assert list(first["milliseconds"]) == ["decode", "resize", "network", "labels", "overlay", "encode"]
     assert first["fps"] > 0
     assert abs(sum(first["share"].values()) - 100) < 0.01
-    assert {key: first[key] for key in ("size", "frames", "dropped", "runtime", "precision")} == {
-        "size": [64, 96], "frames": 6, "dropped": 0, "runtime": "onnx", "precision": "float32",
+    assert {key: first[key] for key in ("size", "frames", "dropped", "backend", "precision")} == {
+        "size": [64, 96], "frames": 6, "dropped": 0, "backend": "onnx", "precision": "float32",
     }
 
 

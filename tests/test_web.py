@@ -184,7 +184,7 @@ def test_the_page_is_written(tmp_path: Path, fakes: Path) -> None:
     sources = {path.name for path in web.PAGE.iterdir()}
     made_here = {"labels.json", "weights.onnx", "weights-terms.txt", "scene.png"}
     assert names == sources | made_here | {f"ort/{name}" for name in engine.FILES}
-    card = Segmenter.load(runtime="onnx", precision="float32", threads=1).card
+    card = Segmenter.load(backend="onnx", precision="float32", threads=1).card
     described = json.loads((tmp_path / "site/labels.json").read_text())
     assert described["names"] == list(card.label_set.names)
     assert described["colours"] == [list(colour) for colour in card.label_set.colours]
@@ -497,7 +497,7 @@ Browsed = tuple[dict[str, Any], dict[str, Any]]
 def test_labels_of_the_page(browsed: Browsed) -> None:
     """Dropped pictures get the labels of ONNX Runtime in Python, in files that it would have written."""
     orders, report = browsed
-    segmenter = Segmenter.load(runtime="onnx", precision="float32", threads=1)
+    segmenter = Segmenter.load(backend="onnx", precision="float32", threads=1)
     for picture in orders["pictures"]:
         image = images.read(picture["path"])
         expected: UInt8Array = segmenter.segment(image).labels
@@ -540,7 +540,7 @@ def test_the_page_works(browsed: Browsed) -> None:
     assert report["late"].startswith("Labelled scene.png")
     assert report["refused"] == "notes.txt is not a picture or video that this browser can read."
     assert report["small"] == "The picture has 40×31 pixels; it needs 32 a side."
-    assert report["legend"] == list(Segmenter.load(runtime="onnx", threads=1).card.label_set.names)
+    assert report["legend"] == list(Segmenter.load(backend="onnx", threads=1).card.label_set.names)
     assert sum(float(share.strip("<% ")) for share in report["shares"]) == pytest.approx(100, abs=2)
     assert report["solid"] == 255
     assert report["dimmed"] < 255

@@ -4,35 +4,35 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fastscnn.backends.protocol import Labeller, Runtime
+from fastscnn.backends.protocol import Backend, Labeller
 from fastscnn.base import machine
 from fastscnn.base.errors import FastSCNNError, unknown
 
-__all__ = ["MOST_STREAMS", "NAMES", "PRECISIONS", "Labeller", "Runtime", "load"]
+__all__ = ["MAX_STREAMS", "NAMES", "PRECISIONS", "Backend", "Labeller", "load"]
 
 NAMES = ("onnx", "openvino", "torch", "cuda")
 PRECISIONS = ("float32", "bfloat16", "float16", "int8")
-MOST_STREAMS = 4  # frames worked on at a time, where a command chooses: each holds the network's buffers
+MAX_STREAMS = 4  # frames worked on at a time, where a command chooses: each holds the network's buffers
 _MOST_THREADS = 1024
 _ENGINES = {".onnx": ("openvino", "onnx"), ".safetensors": ("cuda", "torch")}  # who runs a file; the fastest first
 
 
-def load(path: Path, runtime: str = "auto", threads: int | None = None, precision: str = "auto", streams: int = 1) -> Runtime:
+def load(path: Path, backend: str = "auto", threads: int | None = None, precision: str = "auto", streams: int = 1) -> Backend:
     """The network of a weight file, ready to run.
 
     Args:
         path: an .onnx or a .safetensors file that carries a card.
-        runtime: a name in `NAMES`; "auto" takes the fastest that is installed and, by the card, as good as float32.
+        backend: a name in `NAMES`; "auto" takes the fastest that is installed and, by the card, as good as float32.
         threads: to compute with; None: one for each processor that this process may use.
         precision: a name in `PRECISIONS`; "auto": the fastest that is, by the card, as good as float32.
         streams: how many calls may run at a time, each from a thread of its own; they share `threads`.
 
     Raises:
-        FastSCNNError: unknown runtime or precision, one that this file or machine does not have, or what the runtime says
+        FastSCNNError: unknown backend or precision, one that this file or machine does not have, or what the backend says
             of the file.
     """
-    if runtime not in (*NAMES, "auto"):
-        raise unknown("runtime", runtime, (*NAMES, "auto"))
+    if backend not in (*NAMES, "auto"):
+        raise unknown("backend", backend, (*NAMES, "auto"))
     if precision not in (*PRECISIONS, "auto"):
         raise unknown("precision", precision, (*PRECISIONS, "auto"))
     if threads is not None and not 1 <= threads <= _MOST_THREADS:
@@ -42,35 +42,35 @@ def load(path: Path, runtime: str = "auto", threads: int | None = None, precisio
     engines = _ENGINES.get(path.suffix.lower())
     if engines is None:
         raise FastSCNNError(f"{path}: weights are .onnx or .safetensors files; others, pickles among them, are not read.")
-    if runtime not in ("auto", *engines):
-        message = f"{path}: is run by the runtimes {' and '.join(engines)}, not by {runtime}; " \
+    if backend not in ("auto", *engines):
+        message = f"{path}: is run by the backends {' and '.join(engines)}, not by {backend}; " \
                   "`fastscnn export` makes .onnx of .safetensors."
         raise FastSCNNError(message)
     count = threads or machine.threads()
     if "onnx" in engines:
-        return _of_onnx(path, runtime, count, precision, streams)
-    return _of_safetensors(path, runtime, count, precision)
+        return _of_onnx(path, backend, count, precision, streams)
+    return _of_safetensors(path, backend, count, precision)
 
 
-def _of_onnx(path: Path, runtime: str, threads: int, precision: str, streams: int) -> Runtime:
-    if runtime != "onnx":
+def _of_onnx(path: Path, backend: str, threads: int, precision: str, streams: int) -> Backend:
+    if backend != "onnx":
         try:
-            from fastscnn.backends.openvino import OpenVinoRuntime
+            from fastscnn.backends.openvino import OpenVinoBackend
         except ImportError as error:  # not there, or there and broken
-            if runtime == "openvino":
-                message = f"runtime openvino: cannot be loaded ({error}); pip install 'fastscnn[openvino]'."
+            if backend == "openvino":
+                message = f"backend openvino: cannot be loaded ({error}); pip install 'fastscnn[openvino]'."
                 raise FastSCNNError(message) from error
         else:
-            fast = OpenVinoRuntime(path, threads, precision, streams)
-            if runtime == "openvino" or precision != "auto" or fast.card.keeps_accuracy(fast.name, fast.precision):
+            fast = OpenVinoBackend(path, threads, precision, streams)
+            if backend == "openvino" or precision != "auto" or fast.card.keeps_accuracy(fast.name, fast.precision):
                 return fast
-    from fastscnn.backends.onnx import OnnxRuntime
+    from fastscnn.backends.onnx import OnnxBackend
 
-    plain = OnnxRuntime(path, threads, streams)
+    plain = OnnxBackend(path, threads, streams)
     if precision not in ("auto", plain.precision):
         other = {
-            "bfloat16": "the runtime openvino has it, pip install 'fastscnn[openvino]'",
-            "float16": "the runtime cuda has it",
+            "bfloat16": "the backend openvino has it, pip install 'fastscnn[openvino]'",
+            "float16": "the backend cuda has it",
             "int8": "`fastscnn export --int8` makes such a file",
             "float32": "give the file that it was made of",
         }[precision]
@@ -78,15 +78,15 @@ def _of_onnx(path: Path, runtime: str, threads: int, precision: str, streams: in
     return plain
 
 
-def _of_safetensors(path: Path, runtime: str, threads: int, precision: str) -> Runtime:
+def _of_safetensors(path: Path, backend: str, threads: int, precision: str) -> Backend:
     try:
-        from fastscnn.backends.cuda.backend import CudaRuntime
-        from fastscnn.backends.torch import TorchRuntime
+        from fastscnn.backends.cuda.backend import CudaBackend
+        from fastscnn.backends.torch import TorchBackend
     except ModuleNotFoundError as error:
         message = f"{path}: runs in PyTorch, and {error.name} is not installed; pip install 'fastscnn[train]'."
         raise FastSCNNError(message) from error
-    if runtime == "cuda" or (runtime == "auto" and CudaRuntime.available()):
-        return CudaRuntime.load(path, precision)
+    if backend == "cuda" or (backend == "auto" and CudaBackend.available()):
+        return CudaBackend.load(path, precision)
     if precision not in ("auto", "float32"):
         raise FastSCNNError(f"{path}: PyTorch runs it in float32 on the CPU, not in {precision}; `fastscnn export` it.")
-    return TorchRuntime.load(path, threads)
+    return TorchBackend.load(path, threads)

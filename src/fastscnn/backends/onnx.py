@@ -17,7 +17,7 @@ from fastscnn.model import card
 _ERRORS_ONLY = 3
 
 
-class OnnxRuntime:
+class OnnxBackend:
     """An ONNX file made by `fastscnn export`, run in the precision that its card names.
 
     Args:
@@ -52,7 +52,7 @@ class OnnxRuntime:
         card.check_network(path, self.card, [image.name for image in self._session.get_inputs()], classes)
 
     def __call__(self, images: UInt8Array) -> Float32Array:
-        """See `Runtime`."""
+        """See `Backend`."""
         try:
             (logits,) = self._session.run(None, {"images": np.ascontiguousarray(images)})
         except Exception as error:  # onnxruntime's own errors share no public base class; most often memory is short
@@ -61,11 +61,11 @@ class OnnxRuntime:
         return np.asarray(logits, np.float32)
 
     def bandwidth(self) -> float:
-        """See `Runtime`."""
+        """See `Backend`."""
         return machine.bandwidth(self.threads)
 
     def peak(self) -> float:
-        """See `Runtime`."""
+        """See `Backend`."""
         model = Path(__file__).with_name(f"matmul_peak.{self.precision}.onnx")  # float32, or uint8 times int8
         session = onnxruntime.InferenceSession(model.read_bytes(), _options(self.threads), providers=["CPUExecutionProvider"])
         types = (np.uint8, np.int8) if self.precision == "int8" else (np.float32, np.float32)

@@ -23,7 +23,7 @@ _SHAPES = 16  # networks compiled for one shape that are kept; making one takes 
 _OFTEN = 8  # calls after which a shape is worth a network of its own
 
 
-class OpenVinoRuntime:
+class OpenVinoBackend:
     """An ONNX file made by `fastscnn export`, compiled for the first shape of images that it sees.
 
     Other shapes run in a network for any shape, up to three times slower, until they have come often enough to be worth
@@ -68,7 +68,7 @@ class OpenVinoRuntime:
         self._lock = Lock()
 
     def __call__(self, images: UInt8Array) -> Float32Array:
-        """See `Runtime`."""
+        """See `Backend`."""
         try:
             # OpenVINO takes no array that must not be written to, though it does not write.
             return self._network(images.shape)(np.require(images, requirements=["C", "W"]))
@@ -77,11 +77,11 @@ class OpenVinoRuntime:
             raise FastSCNNError(f"OpenVINO cannot run {list(images.shape)} ({reason}); give a smaller --size.") from error
 
     def bandwidth(self) -> float:
-        """See `Runtime`."""
+        """See `Backend`."""
         return machine.bandwidth(self.threads)
 
     def peak(self) -> float:
-        """See `Runtime`."""
+        """See `Backend`."""
         network = self._core.compile_model(_product(self.precision), "CPU", self._options(streams=1))
         request = network.create_infer_request()
         request.set_input_tensor(openvino.Tensor(np.ones((SIDE, SIDE), np.float32)))
@@ -99,7 +99,7 @@ class OpenVinoRuntime:
         if wanted == "auto":
             wanted = "bfloat16" if native and self.card.keeps_accuracy(self.name, "bfloat16") else "float32"
         if wanted not in _HINTS:
-            other = {"int8": "`fastscnn export --int8` makes such a file", "float16": "the runtime cuda has it"}[wanted]
+            other = {"int8": "`fastscnn export --int8` makes such a file", "float16": "the backend cuda has it"}[wanted]
             raise FastSCNNError(f"{path}: OpenVINO runs it in float32 or bfloat16, not in {wanted}; {other}.")
         if wanted == "bfloat16" and not native:
             raise FastSCNNError("precision: this processor does not compute in bfloat16; leave --precision out, or float32.")

@@ -1,4 +1,4 @@
-"""Runtime: what an engine that runs the network looks like to the rest of the package."""
+"""Backend: what an engine that runs the network looks like to the rest of the package."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from fastscnn.base.types import Float32Array, UInt8Array
 from fastscnn.model.card import Card
 
 
-class Runtime(Protocol):
+class Backend(Protocol):
     """A network ready to run.
 
     Attributes:
         card: what its weights say of themselves.
-        name: of the engine, as `--runtime` spells it.
+        name: of the engine, as `--backend` spells it.
         precision: of the arithmetic, "float32" for example.
         threads: that it computes with.
         streams: calls that may run at a time, each from a thread of its own.
@@ -43,7 +43,7 @@ class Runtime(Protocol):
 
 @runtime_checkable
 class Labeller(Protocol):
-    """A runtime that can make full-size labels where its logits are, so that only bytes leave the device."""
+    """A backend that can make full-size labels where its logits are, so that only bytes leave the device."""
 
     def labels(self, image: UInt8Array, size: tuple[int, int]) -> UInt8Array:
         """Labels uint8 [H, W] of one image uint8 [h, w, channels], as `upsample.labels` of its logits gives them."""

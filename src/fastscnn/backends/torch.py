@@ -1,4 +1,4 @@
-"""PyTorch as a runtime: the same call as every other engine, for weights in training and as their reference."""
+"""PyTorch as a backend: the same call as every other engine, for weights in training and as their reference."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from fastscnn.network import checkpoint
 from fastscnn.network.fast_scnn import FastSCNN
 
 
-class TorchRuntime:
+class TorchBackend:
     """A network in PyTorch, float32, on the device where its weights are."""
 
     name = "torch"
@@ -27,26 +27,26 @@ class TorchRuntime:
         self._model = model.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     @classmethod
-    def load(cls, path: Path, threads: int) -> TorchRuntime:
+    def load(cls, path: Path, threads: int) -> TorchBackend:
         """The network of a .safetensors file; on the CUDA device where there is one. `threads` is PyTorch's, process-wide."""
         torch.set_num_threads(threads)
         model, card = checkpoint.load(path)
         return cls(model.to("cuda" if torch.cuda.is_available() else "cpu"), card)
 
     def __call__(self, images: UInt8Array) -> Float32Array:
-        """See `Runtime`."""
+        """See `Backend`."""
         with torch.inference_mode():
             logits = self._model(torch.from_numpy(np.array(images, order="C")).to(self._model.mean.device))
         result: Float32Array = logits.float().cpu().numpy()
         return np.ascontiguousarray(result)
 
     def bandwidth(self) -> float:
-        """See `Runtime`."""
+        """See `Backend`."""
         on_card = self._model.mean.device.type == "cuda"
         return bandwidth_of_card() if on_card else machine.bandwidth(self.threads)
 
     def peak(self) -> float:
-        """See `Runtime`."""
+        """See `Backend`."""
         factor = torch.ones(SIDE, SIDE, device=self._model.mean.device)
 
         def multiply() -> float:

@@ -15,7 +15,7 @@ from time import perf_counter
 
 import numpy as np
 
-from fastscnn.backends import MOST_STREAMS
+from fastscnn.backends import MAX_STREAMS
 from fastscnn.base import machine
 from fastscnn.base.errors import FastSCNNError, unknown
 from fastscnn.base.types import UInt8Array
@@ -35,8 +35,8 @@ import json, sys
 import fastscnn
 from fastscnn.media import images
 from pathlib import Path
-image, more, weights, runtime, precision, size, threads, call = json.loads(sys.argv[1])
-segmenter = fastscnn.Segmenter.load(weights, runtime, tuple(size), threads, precision=precision)
+image, more, weights, backend, precision, size, threads, call = json.loads(sys.argv[1])
+segmenter = fastscnn.Segmenter.load(weights, backend, tuple(size), threads, precision=precision)
 getattr(segmenter, call)(images.stack(images.read(image), image, more))
 seconds = time.perf_counter() - start
 status = Path("/proc/self/status")
@@ -119,7 +119,7 @@ class BenchmarkReport:
         runs, warmup: frames measured, and frames before them that were not.
         streams, stream_fps: frames a second where so many are worked on at a time; 1 and None where files are not timed.
         roofline: the network beside the machine's limit.
-        runtime, precision, threads: of the engine.
+        backend, precision, threads: of the engine.
         peak_memory_mib: of a fresh process that labels one such frame.
         cold_start_s: of that process, from its first import to its labels.
         weights_bytes: size of the weight file.
@@ -137,7 +137,7 @@ class BenchmarkReport:
     streams: int
     stream_fps: float | None
     roofline: Roofline
-    runtime: str
+    backend: str
     precision: str
     threads: int
     peak_memory_mib: float
@@ -191,8 +191,8 @@ def benchmark(
         raise FastSCNNError(f"size: {size[0]}x{size[1]} is over the limit of {images.MAX_PIXELS // 1_000_000} megapixels.")
     if segmenter.path is None:
         raise FastSCNNError("Only weights from a file can be benchmarked: the cold start reads it.")
-    runtime, path = segmenter.runtime, segmenter.path
-    segmenter = Segmenter(runtime, size, path)
+    backend, path = segmenter.backend, segmenter.path
+    segmenter = Segmenter(backend, size, path)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         image = images.widened(synthetic.draw(*size).image, segmenter.card.channels)
@@ -216,9 +216,9 @@ def benchmark(
         streams=streams,
         stream_fps=rate,
         roofline=_roofline(segmenter, size, stages["network"].p50),
-        runtime=runtime.name,
-        precision=runtime.precision,
-        threads=runtime.threads,
+        backend=backend.name,
+        precision=backend.precision,
+        threads=backend.threads,
         peak_memory_mib=peak_memory,
         cold_start_s=cold,
         weights_bytes=path.stat().st_size,
@@ -264,10 +264,10 @@ def _file(segmenter: Segmenter, source: Job, target: Path) -> dict[str, float]:
 
 def _stream(segmenter: Segmenter, frame: Job, folder: Path, runs: int) -> tuple[int, float]:
     """How many frames are worked on at a time, and frames a second from file to file then."""
-    runtime, size = segmenter.runtime, segmenter.size
-    wanted = min(MOST_STREAMS, runtime.threads)
-    many = Segmenter.load(segmenter.path, runtime.name, size, runtime.threads, precision=runtime.precision, streams=wanted)
-    streams = many.runtime.streams  # not every engine has several
+    backend, size = segmenter.backend, segmenter.size
+    wanted = min(MAX_STREAMS, backend.threads)
+    many = Segmenter.load(segmenter.path, backend.name, size, backend.threads, precision=backend.precision, streams=wanted)
+    streams = many.backend.streams  # not every engine has several
     runs = max(runs, 10 * streams)
     for _ in ordered(lambda index: _file(many, frame, folder / f"{index}.png"), range(2 * streams), streams):
         pass  # not timed: the engine makes its buffers
@@ -283,19 +283,19 @@ def _stage(milliseconds: list[float]) -> Stage:
 
 
 def _roofline(segmenter: Segmenter, size: tuple[int, int], milliseconds: float) -> Roofline:
-    runtime = segmenter.runtime
-    needed = cost(runtime.card, size, runtime.precision)
-    peak, bandwidth = runtime.peak(), runtime.bandwidth()
+    backend = segmenter.backend
+    needed = cost(backend.card, size, backend.precision)
+    peak, bandwidth = backend.peak(), backend.bandwidth()
     limit = 1e3 * max(2 * needed.macs / peak, needed.bytes / bandwidth)
     return Roofline(2 * needed.macs, needed.bytes, peak, bandwidth, limit, 100 * limit / milliseconds)
 
 
 def _cold_start(segmenter: Segmenter, frame: Job, call: str) -> tuple[float, float]:
     """Seconds to the first output of a fresh process, and its peak memory in MiB."""
-    runtime = segmenter.runtime
+    backend = segmenter.backend
     arguments = json.dumps([
-        str(frame.image), [str(path) for path in frame.more], str(segmenter.path), runtime.name, runtime.precision,
-        segmenter.size, runtime.threads, call,
+        str(frame.image), [str(path) for path in frame.more], str(segmenter.path), backend.name, backend.precision,
+        segmenter.size, backend.threads, call,
     ])
     result = subprocess.run([sys.executable, "-c", _COLD, arguments], capture_output=True, text=True, check=False)
     if result.returncode:

@@ -61,7 +61,7 @@ def layers(card: Card, size: tuple[int, int]) -> Iterator[Layer]:
     def depthwise(name: str, channels: int, area: _Area, source: _Area | None = None) -> Layer:
         return conv(name, channels, channels, area, 3, channels, source)
 
-    c32, c48, c64, c96, c128 = (8 * round(card.width * channels / 8) for channels in (32, 48, 64, 96, 128))
+    c32, c48, c64, c96, c128 = (8 * round(card.width_mult * channels / 8) for channels in (32, 48, 64, 96, 128))
     areas = [size]
     for _ in range(5):
         areas.append((-(-areas[-1][0] // 2), -(-areas[-1][1] // 2)))

@@ -81,7 +81,7 @@ def measure(
     """Times the card's own input, 3/4, 1/2 and 1/4 of it, on this machine; or remembers what it took.
 
     Args:
-        segmenter: whose runtime is measured, loaded from a file.
+        segmenter: whose backend is measured, loaded from a file.
         frame: (height, width) of the images that will be labelled.
         cache: folder in which to remember what was measured, by machine, weights, engine, threads and frame; None
             measures anew.
@@ -89,19 +89,19 @@ def measure(
     """
     if segmenter.path is None:
         raise FastSCNNError("Only weights from a file can be given a budget: what was measured is remembered by the file.")
-    runtime = segmenter.runtime
+    backend = segmenter.backend
     facts = (
-        files.digest(segmenter.path), runtime.name, runtime.precision, runtime.threads,
-        runtime.streams, *frame, machine.processor(), machine.threads(), __version__,
+        files.digest(segmenter.path), backend.name, backend.precision, backend.threads,
+        backend.streams, *frame, machine.processor(), machine.threads(), __version__,
     )
     file = cache / f"{hashlib.sha256(repr(facts).encode()).hexdigest()[:16]}.json" if cache else None
     if file and (known := _read(file)):
         return known
-    sizes = runtime.card.inputs()
-    image = images.widened(_image(frame), runtime.card.channels)
+    sizes = backend.card.inputs()
+    image = images.widened(_image(frame), backend.card.channels)
     measured = []
     for index, size in enumerate(sizes):
-        sized = Segmenter(runtime, size, segmenter.path)
+        sized = Segmenter(backend, size, segmenter.path)
         times: list[float] = []
         began = perf_counter()
         while len(times) < _WARMUP + _RUNS and (perf_counter() - began < _SECONDS or len(times) < _LEAST):

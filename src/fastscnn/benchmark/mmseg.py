@@ -71,13 +71,13 @@ def against(
     Raises:
         FastSCNNError: an environment without an interpreter or mmsegmentation.
     """
-    runtime = segmenters[0].runtime
-    if runtime.name == "cuda":
+    backend = segmenters[0].backend
+    if backend.name == "cuda":
         raise FastSCNNError("against: mmsegmentation is timed on the CPU; benchmarks/gpu.py compares on an NVIDIA card.")
     image = synthetic.draw(*size).image
-    sized = {f"{one.runtime.name} {one.runtime.precision}": Segmenter(one.runtime, size) for one in segmenters}
+    sized = {f"{one.backend.name} {one.backend.precision}": Segmenter(one.backend, size) for one in segmenters}
     python = interpreter(environment)
-    arguments = [*size, len(runtime.card.label_set), runtime.threads]
+    arguments = [*size, len(backend.card.label_set), backend.threads]
     times: dict[str, list[float]] = {name: [] for name in (*sized, *_PEERS)}
     version = ""
     with ExitStack() as stack:

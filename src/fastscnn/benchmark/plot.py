@@ -48,7 +48,7 @@ def growth(path: Path, reports: Sequence[BenchmarkReport]) -> None:
     axes.set_xlabel("frame (height x width)")
     axes.set_ylabel("milliseconds, median")
     first = reports[0]
-    axes.set_title(f"{first.runtime} {first.precision}, {first.threads} threads\n{first.machine}", fontsize=9)
+    axes.set_title(f"{first.backend} {first.precision}, {first.threads} threads\n{first.machine}", fontsize=9)
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
     data = io.BytesIO()

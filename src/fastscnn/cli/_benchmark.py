@@ -23,7 +23,7 @@ def benchmark(
     *,
     weights: Path | None = None,
     sizes: str = "1024x2048",
-    runtime: str = "auto",
+    backend: str = "auto",
     precision: str = "auto",
     threads: int | None = None,
     protocol: str = "files",
@@ -39,7 +39,7 @@ def benchmark(
     Args:
         weights: A .onnx or .safetensors file; the bundled weights where none is given.
         sizes: Of the frame and of the network's input, HxW; several with commas between show the growth.
-        runtime: onnx, openvino, torch, cuda, or auto: the fastest here that is, by the weights' card, as good as float32.
+        backend: onnx, openvino, torch, cuda, or auto: the fastest here that is, by the weights' card, as good as float32.
         precision: float32, bfloat16, float16, int8, or auto: the fastest that is, by the weights' card, as good as float32.
         threads: To compute with; all where none is given.
         protocol: files, from JPEG to PNG; paper or mmseg, frames in memory as those count them.
@@ -61,7 +61,7 @@ def benchmark(
     if against:
         interpreter(against)  # what cannot be done is said before the measuring
     draw = _plotter(plot) if plot else None
-    segmenter = load(weights, runtime, None, threads, precision=precision)
+    segmenter = load(weights, backend, None, threads, precision=precision)
     if against and segmenter.card.channels != 3:
         raise FastSCNNError(f"against: mmsegmentation's network takes RGB, and {segmenter.path} {segmenter.card.channels} "
                             "channels; give weights of RGB, or leave --against out.")
@@ -117,7 +117,7 @@ def _made(report: BenchmarkReport) -> str:
 def _print_benchmark(report: BenchmarkReport, protocol: str) -> None:
     """One size: times of the stages, rates, and the machine."""
     more = "" if report.channels == 3 else f" in {report.channels} channels"
-    title = f"{report.size[0]}x{report.size[1]}{more}, {report.runtime} {report.precision}, {report.threads} threads"
+    title = f"{report.size[0]}x{report.size[1]}{more}, {report.backend} {report.precision}, {report.threads} threads"
     table = Table("stage", "mean ms", "p50", "p95", "p99", title=title)
     for name, stage in report.stages.items():
         table.add_row(name, *(f"{value:.2f}" for value in (stage.mean, stage.p50, stage.p95, stage.p99)))

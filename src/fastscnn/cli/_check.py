@@ -52,7 +52,7 @@ def check(
         STDOUT.print(f"{finding.severity}: {finding.message}", soft_wrap=True)
     table = Table("share of pixels in %", *found.counts, title=f"{dataset.name}: {sum(found.counts.values())} images")
     for name in dataset.label_set.names:
-        table.add_row(name, *(f"{found.shares[split][name]:.2f}" for split in found.counts))
+        table.add_row(name, *(f"{found.class_percentages[split][name]:.2f}" for split in found.counts))
     table.add_section()
     table.add_row("ignored, of all", *(f"{found.ignored[split]:.2f}" for split in found.counts))
     table.add_row("images", *(str(count) for count in found.counts.values()))

@@ -27,7 +27,7 @@ def evaluate(
     data: str,
     weights: Path | None = None,
     split: str | None = None,
-    runtime: str = "auto",
+    backend: str = "auto",
     precision: str = "auto",
     size: str | None = None,
     scales: str = "1",
@@ -44,7 +44,7 @@ def evaluate(
         weights: A .onnx or .safetensors file; the bundled weights where none is given.
         split: What to evaluate on, test where none is given; several splits of labelled pixels joined by +. Of classes of
             images, val.
-        runtime: onnx, openvino, torch, cuda, or auto: the fastest here that is, by the weights' card, as good as float32.
+        backend: onnx, openvino, torch, cuda, or auto: the fastest here that is, by the weights' card, as good as float32.
         precision: float32, bfloat16, float16, int8, or auto: the fastest that is, by the weights' card, as good as float32.
         size: Of the network's input, HxW or native; the weights' own where none is given.
         scales: Times that size, the sizes at which each image is run, for example 0.5,1,1.5; probabilities are averaged.
@@ -62,11 +62,11 @@ def evaluate(
 
     dataset = datasets.load_any(data)
     if isinstance(dataset, datasets.ClassFolders):
-        given = (runtime, precision, size, scales, flip, threads, submit, report)
+        given = (backend, precision, size, scales, flip, threads, submit, report)
         others = given != ("auto", "auto", None, "1", False, None, None, None)
         return evaluate_classes(dataset, weights, split or "val", json, others)
     split = split or "test"
-    segmenter = load(weights, runtime, size, threads, parse_scales(scales), flip, precision)
+    segmenter = load(weights, backend, size, threads, parse_scales(scales), flip, precision)
     if report:
         check_ours(report / PAGE)
     if submit and report:
@@ -84,7 +84,7 @@ def evaluate(
     STDOUT.print(_scores_table(scores))
     STDOUT.print(_confusion_table(found.names, found.confusion.matrix))
     passes = f"scales {', '.join(f'{scale:g}' for scale in found.scales)}{' with flip' if found.flip else ''}"
-    engine = f"{found.runtime} {found.precision}"
+    engine = f"{found.backend} {found.precision}"
     STDOUT.print(f"{found.images} images of {dataset.name} {split}, {engine}, input {found.size}, {passes}")
     if pairs[0].instances and not authors:
         STDOUT.print(f"iIoU is left out: there are no instance files, such as {pairs[0].instances}", soft_wrap=True)

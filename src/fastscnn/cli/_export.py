@@ -126,7 +126,7 @@ def _measured(data: bytes, reference: Path, dataset: DatasetSpec, split: str) ->
         inputs.add_row(name, f"{score['miou']:.2f}")
     STDOUT.print(inputs)
     STDOUT.print(f"temperature {calibration.temperature:.2f}: expected calibration error {calibration.ece_before:.2f} -> "
-                 f"{calibration.ece:.2f} %; unknown below a best logit of {calibration.unknown_below:.2f}", soft_wrap=True)
+                 f"{calibration.ece:.2f} %; unknown below a best logit of {calibration.ood_threshold:.2f}", soft_wrap=True)
     # Scores of the same weights in float32, or on other data, say nothing of this file on this data.
     same = described.precision == "float32" and described.data is not None and described.data.name == dataset.name
     metrics = {**(described.metrics if same else {}), **scores}
@@ -135,12 +135,12 @@ def _measured(data: bytes, reference: Path, dataset: DatasetSpec, split: str) ->
     return made
 
 
-def _scores(weights: Path, runtime: str, dataset: DatasetSpec, split: str) -> _Scores:
+def _scores(weights: Path, backend: str, dataset: DatasetSpec, split: str) -> _Scores:
     """IoU of each class in percent, None where it is absent, and the mIoU."""
     from fastscnn.evaluation.evaluate import evaluate as score
 
     with progress_bar(f"evaluate {weights.name}") as advance:
-        report = score(load(weights, runtime, None, None), dataset, dataset.pairs(split), advance).to_dict()
+        report = score(load(weights, backend, None, None), dataset, dataset.pairs(split), advance).to_dict()
     return {**report["iou"], "mIoU": report["miou"]}
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def load(
     weights: Path | None,
-    runtime: str,
+    backend: str,
     size: str | None,
     threads: int | None,
     scales: Sequence[float] = (1.0,),
@@ -30,7 +30,7 @@ def load(
     """The segmenter that the flags of these names describe."""
     from fastscnn.inference.segmenter import Segmenter
 
-    return Segmenter.load(weights, runtime, parse_size(size), threads, scales, flip, precision, streams)
+    return Segmenter.load(weights, backend, parse_size(size), threads, scales, flip, precision, streams)
 
 
 def within(budget: str, segmenter: Segmenter, frames: Iterable[tuple[int, int]], quiet: bool) -> Segmenter:
@@ -52,10 +52,10 @@ def within(budget: str, segmenter: Segmenter, frames: Iterable[tuple[int, int]],
     choice = measured.largest(milliseconds)
     known = segmenter.card.miou(choice.size)
     accuracy = f"mIoU {known[1]:.2f} on {known[0]} by its card" if known else "its card holds no mIoU for that input"
-    runtime = segmenter.runtime
+    backend = segmenter.backend
     STDERR.print(f"input {choice.size[0]}x{choice.size[1]}: {choice.milliseconds:.1f} ms at the 95th percentile for frames of "
-                 f"{frame[0]}x{frame[1]}, {runtime.name} {runtime.precision}{measured.source()}; {accuracy}", soft_wrap=True)
-    return Segmenter(runtime, choice.size, segmenter.path)
+                 f"{frame[0]}x{frame[1]}, {backend.name} {backend.precision}{measured.source()}; {accuracy}", soft_wrap=True)
+    return Segmenter(backend, choice.size, segmenter.path)
 
 
 def parse_size(text: str | None) -> Size:

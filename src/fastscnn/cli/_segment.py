@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from fastscnn.backends import MOST_STREAMS
+from fastscnn.backends import MAX_STREAMS
 from fastscnn.base import machine
 from fastscnn.base.errors import FastSCNNError
 from fastscnn.cli import _clips, _video
@@ -36,7 +36,7 @@ def segment(
     *,
     weights: Path | None = None,
     thermal: Path | None = None,
-    runtime: str = "auto",
+    backend: str = "auto",
     precision: str = "auto",
     size: str | None = None,
     budget: str | None = None,
@@ -62,7 +62,7 @@ def segment(
         thermal: For weights that take RGB and thermal: the thermal file of the one image; or a folder that holds a file of
             each image's name, whatever the suffix, in the same subfolder, or anywhere if only one image and one file have
             that name. What lies there is no PATH.
-        runtime: onnx, openvino, torch, cuda, or auto: the fastest here that is, by the weights' card, as good as float32.
+        backend: onnx, openvino, torch, cuda, or auto: the fastest here that is, by the weights' card, as good as float32.
         precision: float32, bfloat16, float16, int8, or auto: the fastest that is, by the weights' card, as good as float32.
         size: Of the network's input, HxW or native; the weights' own where none is given.
         budget: Milliseconds a frame, such as 33ms: takes the largest input that needs no more on this machine.
@@ -97,19 +97,19 @@ def segment(
     if jobs and (left := inputs.videos_below(paths)):
         STDERR.print(f"Of folders the images are labelled; videos are given by name, such as {left[0]}.", soft_wrap=True)
     # Several images at a time, each on fewer threads: reading and writing files use one processor each.
-    at_most = MOST_STREAMS if clips else min(MOST_STREAMS, max(1, len(jobs)))
+    at_most = MAX_STREAMS if clips else min(MAX_STREAMS, max(1, len(jobs)))
     streams = 1 if budget is not None else min(at_most, threads or machine.threads())
     compiled = weights is None or weights.suffix.lower() == ".onnx"
-    if compiled and not clips and len(jobs) < _MANY and runtime == precision == "auto":
-        runtime = "onnx"  # faster for few images: OpenVINO first compiles the network
-    segmenter = load(weights, runtime, size, threads, precision=precision, streams=streams)
+    if compiled and not clips and len(jobs) < _MANY and backend == precision == "auto":
+        backend = "onnx"  # faster for few images: OpenVINO first compiles the network
+    segmenter = load(weights, backend, size, threads, precision=precision, streams=streams)
     _check_channels(segmenter, thermal)
     if budget is not None:
         segmenter = within(budget, segmenter, _clips.sizes(clips) if clips else _readable_sizes(jobs), json)
     if unknown:
-        segmenter.check_unknown()
+        segmenter.check_ood()
     if clips:
-        return _video.run(segmenter, clips, _video.Wish(labels, preview, steady, confidence, unknown), json)
+        return _video.run(segmenter, clips, _video.VideoOptions(labels, preview, steady, confidence, unknown), json)
     work = partial(segmenter.segment, confidence=confidence, unknown=unknown)
     if not paths:
         return _segment_scene(segmenter, work, out, json)
@@ -125,7 +125,7 @@ def _segment_images(segmenter: Segmenter, work: _Work, jobs: Sequence[Job], out:
     failed: list[str] = []
     start = perf_counter()
     with progress_bar("segment", quiet=json or len(jobs) == 1) as advance:
-        lines = ordered(lambda job: _segment_file(segmenter, work, job), jobs, segmenter.runtime.streams)
+        lines = ordered(lambda job: _segment_file(segmenter, work, job), jobs, segmenter.backend.streams)
         for done, (_, line) in enumerate(lines, start=1):
             if "error" in line:
                 failed.append(line["error"])
@@ -139,7 +139,7 @@ def _segment_images(segmenter: Segmenter, work: _Work, jobs: Sequence[Job], out:
         _print_summary(segmenter, times, shares, out)
         if len(jobs) > 1:
             rate = len(times) / (perf_counter() - start)
-            STDOUT.print(f"{rate:.1f} images per second from file to file, {segmenter.runtime.streams} at a time")
+            STDOUT.print(f"{rate:.1f} images per second from file to file, {segmenter.backend.streams} at a time")
     for message in failed:
         complain(message)
     if failed and len(jobs) > 1:
@@ -191,7 +191,7 @@ def _segment_file(segmenter: Segmenter, work: _Work, job: Job) -> dict[str, Any]
 
 def _engine(segmenter: Segmenter) -> dict[str, str]:
     """What ran, since `auto` may have chosen it."""
-    return {"runtime": segmenter.runtime.name, "precision": segmenter.runtime.precision}
+    return {"backend": segmenter.backend.name, "precision": segmenter.backend.precision}
 
 
 def _write_results(segmentation: Segmentation, image: UInt8Array, job: Job, seconds: dict[str, float]) -> dict[str, Any]:
@@ -208,7 +208,7 @@ def _write_results(segmentation: Segmentation, image: UInt8Array, job: Job, seco
         segmentation.save_confidence(path := job.beside(".confidence.png"))
         more["confidence"] = str(path)
     if segmentation.unknown is not None:
-        segmentation.save_unknown(path := job.beside(".unknown.png"))
+        segmentation.save_ood_mask(path := job.beside(".unknown.png"))
         more |= {"unknown": str(path), "unknown_share": round(100 * float(segmentation.unknown.mean()), 3)}
     seconds = {**seconds, **segmentation.seconds, "overlay": after_overlay - start, "write": perf_counter() - after_overlay}
     return {
@@ -216,7 +216,7 @@ def _write_results(segmentation: Segmentation, image: UInt8Array, job: Job, seco
         "overlay": str(overlay),
         **more,
         "size": list(segmentation.labels.shape),
-        "share": {name: round(share, 3) for name, share in segmentation.shares().items()},
+        "share": {name: round(share, 3) for name, share in segmentation.class_percentages().items()},
         "milliseconds": {stage: round(1e3 * value, 3) for stage, value in seconds.items()},
     }
 
@@ -249,6 +249,6 @@ def _segment_scene(segmenter: Segmenter, work: _Work, out: Path, json: bool) -> 
 
 def _print_summary(segmenter: Segmenter, times: list[dict[str, float]], shares: list[dict[str, float]], out: Path) -> None:
     """Median time of each stage and mean share of each class over the images labelled."""
-    runtime = segmenter.runtime
-    print_stages(f"{runtime.name} {runtime.precision}, {runtime.threads} threads", times, shares)
+    backend = segmenter.backend
+    print_stages(f"{backend.name} {backend.precision}, {backend.threads} threads", times, shares)
     STDOUT.print(f"{len(times)} labelled; results in {out}", soft_wrap=True)

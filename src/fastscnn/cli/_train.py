@@ -67,7 +67,7 @@ def train(run: Training) -> int:
 
         told = perf_counter()
 
-        def observe(progress: TrainingProgress) -> None:
+        def on_step(progress: TrainingProgress) -> None:
             score = "" if progress.score is None else f"  {figure} {progress.score:.2f}"
             news = f"loss {progress.loss:.3f}{score}  {progress.images_per_second:.1f} images/s"
             bar.update(task, completed=progress.step, total=progress.steps, facts=news)
@@ -87,8 +87,8 @@ def train(run: Training) -> int:
             init=bundled("torch") if run.init == Path("bundled") else run.init,
             teacher=run.teacher,
             tensorboard=run.tensorboard,
-            observe=observe,
-            tell=STDERR.print,
+            on_step=on_step,
+            on_message=STDERR.print,
         )
     if not speaks:
         return 0

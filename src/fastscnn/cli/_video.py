@@ -24,14 +24,14 @@ if TYPE_CHECKING:
     from fastscnn.base.types import UInt8Array
     from fastscnn.cli._preview import Window
     from fastscnn.inference.segmentation import Segmentation
-    from fastscnn.inference.segmenter import Passes, Segmenter
+    from fastscnn.inference.segmenter import NetworkOutput, Segmenter
     from fastscnn.media.video import Frame, Source
 
 _KEPT = 10_000  # frames, the last ones, whose times the medians are of: a camera may run for days
 
 
 @dataclass(frozen=True)
-class Wish:
+class VideoOptions:
     """What is made of the frames, as the flags of `segment` say it."""
 
     labels: Path | None
@@ -41,7 +41,7 @@ class Wish:
     unknown: bool
 
 
-def run(segmenter: Segmenter, clips: Sequence[Clip], wish: Wish, json: bool) -> int:
+def run(segmenter: Segmenter, clips: Sequence[Clip], wish: VideoOptions, json: bool) -> int:
     """Labels one after another; returns the exit code."""
     code = 0
     with _window() if wish.preview else nullcontext() as window:
@@ -143,7 +143,7 @@ class _Tally:
         """What `--json` prints."""
         line: dict[str, Any] = {"video": str(self.clip.job.image)}
         if self.frames:
-            runtime = self.segmenter.runtime
+            backend = self.segmenter.backend
             line |= {
                 "overlay": str(self.clip.target),
                 "size": self.size,
@@ -152,14 +152,14 @@ class _Tally:
                 "fps": round(self.frames / self.seconds, 2),
                 "share": {name: round(share, 3) for name, share in self.share().items()},
                 "milliseconds": {stage: round(median(frame[stage] for frame in self.times), 3) for stage in self.times[0]},
-                "runtime": runtime.name,
-                "precision": runtime.precision,
+                "backend": backend.name,
+                "precision": backend.precision,
             }
         return {**line, "error": self.error} if self.error else line
 
 
 def _label(
-    segmenter: Segmenter, clip: Clip, wish: Wish, window: Window | None, stop: Event, quiet: bool
+    segmenter: Segmenter, clip: Clip, wish: VideoOptions, window: Window | None, stop: Event, quiet: bool
 ) -> _Tally:
     """Labels one video: a thread decodes, several label, and this one encodes."""
     from fastscnn.inference.segmentation import legend
@@ -207,23 +207,25 @@ def _say(notes: Sequence[str]) -> int:
     return len(notes)
 
 
-def _work(segmenter: Segmenter, source: Source, clip: Clip, wish: Wish, strip: UInt8Array) -> Iterator[tuple[Frame, _Done]]:
+def _work(
+    segmenter: Segmenter, source: Source, clip: Clip, wish: VideoOptions, strip: UInt8Array
+) -> Iterator[tuple[Frame, _Done]]:
     """The frames with what is made of them, in order, several in the making at a time."""
     from fastscnn.media.stream import ordered
 
-    streams = segmenter.runtime.streams
+    streams = segmenter.backend.streams
 
     def finish(frame: Frame, segmentation: Segmentation) -> _Done:
         start = perf_counter()
         overlay = np.concatenate([segmentation.blend(frame.image), strip])
-        shares = segmentation.shares()
+        shares = segmentation.class_percentages()
         seconds = {**segmentation.seconds, "overlay": perf_counter() - start}
         if wish.labels is not None:
             start = perf_counter()
             stem = wish.labels / f"{clip.job.result.name}.{frame.number:06d}"
             segmentation.save_labels(stem.with_name(f"{stem.name}.labels.png"))
             segmentation.save_confidence(stem.with_name(f"{stem.name}.confidence.png"))
-            segmentation.save_unknown(stem.with_name(f"{stem.name}.unknown.png"))
+            segmentation.save_ood_mask(stem.with_name(f"{stem.name}.unknown.png"))
             seconds["write"] = perf_counter() - start
         return _Done(overlay, shares, seconds)
 
@@ -233,7 +235,7 @@ def _work(segmenter: Segmenter, source: Source, clip: Clip, wish: Wish, strip: U
 
         return ordered(whole, source.frames, streams, clip.live)
 
-    def second_half(seen: tuple[Frame, Passes]) -> _Done:
+    def second_half(seen: tuple[Frame, NetworkOutput]) -> _Done:
         frame, passes = seen
         return finish(frame, segmenter.label(frame.image, passes, wish.confidence, wish.unknown))
 
@@ -243,8 +245,8 @@ def _work(segmenter: Segmenter, source: Source, clip: Clip, wish: Wish, strip: U
 
 
 def _print(tally: _Tally) -> None:
-    runtime = tally.segmenter.runtime
-    print_stages(f"{runtime.name} {runtime.precision}, {runtime.threads} threads", tally.times, [tally.share()])
+    backend = tally.segmenter.backend
+    print_stages(f"{backend.name} {backend.precision}, {backend.threads} threads", tally.times, [tally.share()])
     dropped = f", {tally.dropped} dropped" if tally.dropped else ""
     STDOUT.print(f"{tally.frames} frames{dropped}, {tally.frames / tally.seconds:.1f} per second from file to file, "
-                 f"{runtime.streams} at a time; look at {tally.clip.target}", soft_wrap=True)
+                 f"{backend.streams} at a time; look at {tally.clip.target}", soft_wrap=True)

@@ -14,7 +14,7 @@ from fastscnn.base.errors import FastSCNNError, unknown
 from fastscnn.base.types import Int64Array, UInt8Array
 from fastscnn.data.formats import polygons
 from fastscnn.media import images
-from fastscnn.model.label_set import IGNORE, Colour, LabelSet
+from fastscnn.model.label_set import IGNORE_INDEX, Colour, LabelSet
 
 _PLACE = re.compile(r"\{(stem|[1-9])\}")
 _WILD = re.compile(r"\*\*/|\*")
@@ -50,7 +50,7 @@ class Split:
         count: how many images the official release holds; 0 where that is not known.
         images_in: the official archive that holds the images and further channels, in words; "" where there is none.
         labels_in: the one that holds the labels.
-        withheld: why nobody outside has the labels of this split; "" where they are there.
+        labels_unavailable: why nobody outside has the labels of this split; "" where they are there.
     """
 
     images: str
@@ -61,7 +61,7 @@ class Split:
     count: int = 0
     images_in: str = ""
     labels_in: str = ""
-    withheld: str = ""
+    labels_unavailable: str = ""
 
     def glob(self, pattern: str) -> str:
         """The glob that finds all files which `pattern` (labels, polygons or more) stands for."""
@@ -124,10 +124,10 @@ class DatasetSpec:
         return self.splits[name]
 
     def labelled(self, name: str) -> Split:
-        """As `split`. Raises FastSCNNError also where the labels of that split are withheld."""
+        """As `split`. Raises FastSCNNError also where the labels of that split are labels_unavailable."""
         split = self.split(name)
-        if split.withheld:
-            raise FastSCNNError(f"{self.root}: the split {name!r} of {self.name} has no labels: {split.withheld}.")
+        if split.labels_unavailable:
+            raise FastSCNNError(f"{self.root}: the split {name!r} of {self.name} has no labels: {split.labels_unavailable}.")
         return split
 
     def image_files(self, split: str, *, all_frames: bool = False) -> list[Path]:
@@ -165,7 +165,7 @@ class DatasetSpec:
         """The pairs of a split, or of several joined by `+` ("train+val"), in the order of their file names.
 
         Raises:
-            FastSCNNError: unknown split, one whose labels are withheld, no image in it, or a file that is missing.
+            FastSCNNError: unknown split, one whose labels are labels_unavailable, no image in it, or a file that is missing.
         """
         pairs = []
         for split in splits.split("+"):
@@ -281,5 +281,5 @@ def _decode(colours: UInt8Array, palette: tuple[Colour, ...]) -> tuple[UInt8Arra
     place = np.minimum(np.searchsorted(known[order], packed), len(known) - 1)
     train = order[place].astype(np.uint8)
     strange = known[order][place] != packed
-    train[strange] = IGNORE
+    train[strange] = IGNORE_INDEX
     return train, int(strange.sum())

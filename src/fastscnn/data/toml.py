@@ -24,7 +24,7 @@ from typing import Any
 
 from fastscnn.base.errors import FastSCNNError, unknown
 from fastscnn.data.spec import DatasetSpec, Split
-from fastscnn.model.label_set import IGNORE, Colour, LabelSet
+from fastscnn.model.label_set import IGNORE_INDEX, Colour, LabelSet
 
 _KEYS = ("name", "classes", "colours", "ignore", "labels_are", "terms", "splits")
 _LABELS_ARE = ("ids", "colours")
@@ -69,12 +69,12 @@ def _label_set(path: Path, table: dict[str, Any]) -> LabelSet:
     names = _required(path, "", table, "classes")
     if not isinstance(names, list) or not all(isinstance(name, str) and name for name in names):
         raise FastSCNNError(f'{path}: classes takes a list of names, such as ["road", "car"].')
-    ignore = table.get("ignore", IGNORE)
+    ignore = table.get("ignore", IGNORE_INDEX)
     if not _is_byte(ignore):
         raise FastSCNNError(f"{path}: ignore is {ignore!r}; it takes one id from 0 to 255.")
-    if ignore < min(len(names), IGNORE):
+    if ignore < min(len(names), IGNORE_INDEX):
         raise FastSCNNError(f"{path}: ignore is {ignore}, the id of the class {names[ignore]!r}; take one of no class, as 255.")
-    raw_ids = () if ignore == IGNORE else (*((index, index) for index in range(len(names))), (ignore, IGNORE))
+    raw_ids = () if ignore == IGNORE_INDEX else (*((index, index) for index in range(len(names))), (ignore, IGNORE_INDEX))
     try:
         return LabelSet(tuple(names), _colours(path, table), raw_ids)
     except FastSCNNError as error:

@@ -101,12 +101,12 @@ def losses(
         progress: called with (done, all) after each image.
     """
     others = {}
-    for runtime, precision in _ENGINES:
+    for backend, precision in _ENGINES:
         try:
-            loaded = Segmenter.load(file, runtime, precision=precision)
+            loaded = Segmenter.load(file, backend, precision=precision)
         except FastSCNNError:  # the file is in another precision, or this machine lacks the engine or its arithmetic
             continue
-        others[f"{runtime} {precision}"] = loaded
+        others[f"{backend} {precision}"] = loaded
     pairs = spec.pairs(split)
     _, differences = compare(Segmenter.load(reference, "onnx", precision="float32"), others, spec, pairs, progress)
     return {
@@ -124,7 +124,7 @@ def by_size(
     Args: see `losses`.
     """
     full = Segmenter.load(file, "onnx")
-    others = {full.card.metric(split, size): Segmenter(full.runtime, size) for size in full.card.inputs()[1:]}
+    others = {full.card.metric(split, size): Segmenter(full.backend, size) for size in full.card.inputs()[1:]}
     own, differences = compare(full, others, spec, spec.pairs(split), progress)
     scores = {split: own, **{name: found.confusion for name, found in differences.items()}}
     names = full.card.label_set.names

@@ -17,7 +17,7 @@ from fastscnn.data.datasets import DatasetSpec, Pair
 from fastscnn.evaluation.metrics import Reliability
 from fastscnn.inference.segmenter import Segmenter
 from fastscnn.model.card import Calibration
-from fastscnn.model.label_set import IGNORE
+from fastscnn.model.label_set import IGNORE_INDEX
 from fastscnn.upsampling import upsample
 
 _POINTS = 400_000  # pixels looked at, spread over all images
@@ -50,7 +50,7 @@ def calibrate(
         image, labels = spec.read(pair)
         found = segmenter.logits(image)
         row, column = (random.integers(0, side, max(1, _POINTS // len(pairs))) for side in labels.shape)
-        counted = labels[row, column] != IGNORE
+        counted = labels[row, column] != IGNORE_INDEX
         row, column = row[counted], column[counted]
         logits.append(_at(found, labels.shape, row, column))
         best.append(_at(found.max(axis=0, keepdims=True), labels.shape, row, column)[0])

@@ -26,7 +26,7 @@ class Report:
         confusion: pixels by true and predicted class.
         names: of the classes.
         images: how many were evaluated.
-        runtime, precision: of the engine.
+        backend, precision: of the engine.
         size: of the network's input, "native" or "HxW".
         scales, flip: the passes over each image whose probabilities were averaged; see `Segmenter`.
         weights_sha256: of the weight file; empty for weights that are in no file.
@@ -35,7 +35,7 @@ class Report:
     confusion: Confusion
     names: tuple[str, ...]
     images: int
-    runtime: str
+    backend: str
     precision: str
     size: str
     scales: tuple[float, ...]
@@ -49,7 +49,7 @@ class Report:
             "pixel_accuracy": self.confusion.pixel_accuracy(),
             "iou": dict(zip(self.names, self.confusion.iou(), strict=True)),
             "images": self.images,
-            "runtime": self.runtime,
+            "backend": self.backend,
             "precision": self.precision,
             "size": self.size,
             "scales": list(self.scales),
@@ -101,7 +101,7 @@ def evaluate(
             progress(done, len(pairs))
     size = segmenter.size if isinstance(segmenter.size, str) else f"{segmenter.size[0]}x{segmenter.size[1]}"
     digest = files.digest(segmenter.path) if segmenter.path else ""
-    runtime = segmenter.runtime
+    backend = segmenter.backend
     return Report(
-        confusion, names, len(pairs), runtime.name, runtime.precision, size, segmenter.scales, segmenter.flip, digest
+        confusion, names, len(pairs), backend.name, backend.precision, size, segmenter.scales, segmenter.flip, digest
     )

@@ -10,7 +10,7 @@ import numpy as np
 
 from fastscnn.base.errors import FastSCNNError
 from fastscnn.base.types import Float32Array, Int64Array, UInt8Array
-from fastscnn.model.label_set import IGNORE
+from fastscnn.model.label_set import IGNORE_INDEX
 
 BINS = 15  # as Guo et al. 2017, "On Calibration of Modern Neural Networks", and most since
 
@@ -38,7 +38,7 @@ class Confusion:
         """
         if predicted.shape != truth.shape:
             raise FastSCNNError(f"Predicted labels are {predicted.shape}, true ones {truth.shape}; sizes must be the same.")
-        counted = truth != IGNORE
+        counted = truth != IGNORE_INDEX
         pairs = truth[counted].astype(np.int64) * 256 + predicted[counted]
         full = np.bincount(pairs, minlength=1 << 16).reshape(256, 256)
         inside = full[: self.classes, : self.classes]
@@ -136,7 +136,7 @@ class Reliability:
             confidence: float32 [H, W], 0 to 1.
             labels, truth: uint8 [H, W] of train ids; pixels whose truth is 255 are left out.
         """
-        counted = truth != IGNORE
+        counted = truth != IGNORE_INDEX
         sure = confidence[counted].astype(np.float64)
         place = np.clip((sure * BINS).astype(np.int64), 0, BINS - 1)  # the last bin holds 1 itself, too
         self._pixels += np.bincount(place, minlength=BINS)

@@ -15,8 +15,8 @@ import numpy as np
 import onnx
 import torch
 
-from fastscnn.backends.onnx import OnnxRuntime
-from fastscnn.backends.torch import TorchRuntime
+from fastscnn.backends.onnx import OnnxBackend
+from fastscnn.backends.torch import TorchBackend
 from fastscnn.base import files
 from fastscnn.base.errors import FastSCNNError
 from fastscnn.data import synthetic
@@ -72,7 +72,7 @@ def export(weights: Path, out: Path, finish: Callable[[Path], bytes] = Path.read
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "model.onnx"
         file.write_bytes(data)
-        agreements = _compare(TorchRuntime(model, described), OnnxRuntime(file, torch.get_num_threads()))
+        agreements = _compare(TorchBackend(model, described), OnnxBackend(file, torch.get_num_threads()))
         for agreement in agreements:
             if not (agreement.logits <= _LOGITS and agreement.labels >= _LABELS):  # so that NaN is refused
                 raise FastSCNNError(f"{out}: not written, because ONNX Runtime and PyTorch disagree on it: {agreement}.")
@@ -105,7 +105,7 @@ def _trace(model: FastSCNN, described: Card) -> bytes:
     return with_card(proto, described)
 
 
-def _compare(reference: TorchRuntime, exported: OnnxRuntime) -> list[Agreement]:
+def _compare(reference: TorchBackend, exported: OnnxBackend) -> list[Agreement]:
     """On drawn scenes, because on noise every network sees the same thing everywhere."""
     agreements = []
     for batch, height, width in _COMPARED:

@@ -1,4 +1,4 @@
-"""quantize: an exported network in int8 by ONNX Runtime, with its most sensitive layers left in float32 where a gate asks.
+"""quantize: an exported network in int8 by ONNX Backend, with its most sensitive layers left in float32 where a gate asks.
 
 Activations become uint8 by the ranges they have on calibration images, weights int8 by channel, and ONNX Runtime runs
 what lies between them in integers. The image is uint8 already, so the first convolution reads it as it is (`stem`).
@@ -217,8 +217,8 @@ def _by_error(
         for done, layer in enumerate(layers, start=1):
             alone = room / "alone.onnx"
             alone.write_bytes(_quantized(exported, [layer], ranges))
-            runtime = backends.load(alone, "onnx")
-            errors = (runtime(picture[None]) - logits for picture, logits in zip(pictures, expected, strict=True))
+            backend = backends.load(alone, "onnx")
+            errors = (backend(picture[None]) - logits for picture, logits in zip(pictures, expected, strict=True))
             error = 100 * math.sqrt(sum(float(np.square(difference).sum()) for difference in errors) / power)
             measured.append(dataclasses.replace(layer, error=error))
             advance(done, len(layers))

@@ -61,7 +61,7 @@ def grouped(model: onnx.ModelProto) -> onnx.ModelProto:
 
     Args:
         model: exported in float32, changed in place: images uint8 [N, H, W, channels], mean subtracted, standard deviation
-            folded or not, then a convolution of 3x3 with stride 2 and padding 1, and ReLU.
+            fused or not, then a convolution of 3x3 with stride 2 and padding 1, and ReLU.
 
     Returns:
         The network in float arithmetic still; convolution and ReLU keep the names of their nodes and of what they give.

@@ -33,7 +33,7 @@ class Segmentation:
     unknown: BoolArray | None = None
     seconds: dict[str, float] = field(default_factory=dict, compare=False)
 
-    def shares(self) -> dict[str, float]:
+    def class_percentages(self) -> dict[str, float]:
         """Percent of the pixels by class name, every class."""
         counts = Image.fromarray(self.labels).histogram()  # of 256 values; NumPy's would widen every label first
         return {name: 100 * count / self.labels.size for name, count in zip(self.label_set.names, counts, strict=False)}
@@ -57,7 +57,7 @@ class Segmentation:
         Returns:
             uint8 [H + legend, W, 3] RGB.
         """
-        shares = self.shares()
+        shares = self.class_percentages()
         present = sorted((name for name in shares if shares[name] > 0), key=lambda name: -shares[name])
         texts = {name: f"{name} {shares[name]:.0f} %" if shares[name] >= 1 else f"{name} < 1 %" for name in present}
         return np.concatenate([self.blend(image, opacity), legend(self.label_set, texts, image.shape[1])])
@@ -83,7 +83,7 @@ class Segmentation:
         if self.confidence is not None:
             images.write(path, np.rint(255 * self.confidence).astype(np.uint8))
 
-    def save_unknown(self, path: Path) -> None:
+    def save_ood_mask(self, path: Path) -> None:
         """Writes what is unknown, where it was asked for, as an 8-bit grey PNG: 255 there, else 0."""
         if self.unknown is not None:
             images.write(path, np.where(self.unknown, np.uint8(255), np.uint8(0)))

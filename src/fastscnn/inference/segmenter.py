@@ -12,11 +12,11 @@ from typing import Literal, TypeVar
 import numpy as np
 
 from fastscnn import backends
-from fastscnn.backends import Labeller, Runtime
+from fastscnn.backends import Backend, Labeller
 from fastscnn.base.errors import FastSCNNError
 from fastscnn.base.types import BoolArray, Float32Array, UInt8Array
 from fastscnn.inference.segmentation import Segmentation
-from fastscnn.inference.smoothing import Steady
+from fastscnn.inference.smoothing import TemporalSmoothing
 from fastscnn.media import images
 from fastscnn.media.stream import ordered
 from fastscnn.model.architecture import MIN_SIDE
@@ -30,7 +30,7 @@ _MOST_SCALE = 16
 
 
 @dataclass(frozen=True)
-class Passes:
+class NetworkOutput:
     """What a network gave for an image.
 
     Attributes:
@@ -48,7 +48,7 @@ class Segmenter:
     """Labels images with one network on one engine.
 
     Args:
-        runtime: the network, ready to run.
+        backend: the network, ready to run.
         size: of the network's input: None for the card's own, "native" for each image's, or (height, width).
             Labels come at the image's size whatever it is.
         path: the weight file, for those who report on it.
@@ -58,14 +58,14 @@ class Segmenter:
 
     def __init__(
         self,
-        runtime: Runtime,
+        backend: Backend,
         size: Size = None,
         path: Path | None = None,
         scales: Sequence[float] = (1.0,),
         flip: bool = False,
     ) -> None:
-        self.runtime, self.path, self.scales, self.flip = runtime, path, tuple(scales), flip
-        self.size: tuple[int, int] | Literal["native"] = size or runtime.card.size
+        self.backend, self.path, self.scales, self.flip = backend, path, tuple(scales), flip
+        self.size: tuple[int, int] | Literal["native"] = size or backend.card.size
         if self.size != "native" and min(self.size) < MIN_SIDE:
             message = f"size: the network needs at least {MIN_SIDE}x{MIN_SIDE}, not {self.size[0]}x{self.size[1]}."
             raise FastSCNNError(message)
@@ -81,7 +81,7 @@ class Segmenter:
     def load(
         cls,
         weights: str | Path | None = None,
-        runtime: str = "auto",
+        backend: str = "auto",
         size: Size = None,
         threads: int | None = None,
         scales: Sequence[float] = (1.0,),
@@ -93,7 +93,7 @@ class Segmenter:
 
         Args:
             weights: an .onnx or .safetensors file; None: the weights that the package carries.
-            runtime: "onnx", "openvino", "torch", "cuda" or "auto", the fastest that is installed and, by the card, as good.
+            backend: "onnx", "openvino", "torch", "cuda" or "auto", the fastest that is installed and, by the card, as good.
             size: see the class.
             threads: to compute with; None: all that the process may use.
             scales, flip: see the class.
@@ -103,13 +103,13 @@ class Segmenter:
         Raises:
             FastSCNNError: what is wrong with the file or the arguments, or what this machine lacks for them.
         """
-        path = Path(weights) if weights is not None else bundled(runtime, precision)
-        return cls(backends.load(path, runtime, threads, precision, streams), size, path, scales, flip)
+        path = Path(weights) if weights is not None else bundled(backend, precision)
+        return cls(backends.load(path, backend, threads, precision, streams), size, path, scales, flip)
 
     @property
     def card(self) -> Card:
         """What the weights say of themselves."""
-        return self.runtime.card
+        return self.backend.card
 
     def segment(self, image: UInt8Array, confidence: bool = False, unknown: bool = False) -> Segmentation:
         """The class of every pixel.
@@ -125,11 +125,11 @@ class Segmenter:
                 where the card has no threshold or there are several passes.
         """
         self._check(image, unknown)
-        if isinstance(self.runtime, Labeller) and self._single and not confidence and not unknown:
-            return self._on_device(self.runtime, image, (image.shape[0], image.shape[1]))
+        if isinstance(self.backend, Labeller) and self._single and not confidence and not unknown:
+            return self._on_device(self.backend, image, (image.shape[0], image.shape[1]))
         return self.label(image, self.forward(image), confidence, unknown)
 
-    def forward(self, image: UInt8Array) -> Passes:
+    def forward(self, image: UInt8Array) -> NetworkOutput:
         """The first half of `segment`, the network. Raises what that raises."""
         self._check(image)
         seconds = {"resize": 0.0, "network": 0.0}
@@ -138,14 +138,14 @@ class Segmenter:
             start = perf_counter()
             inputs.append(self._resized(image, scale))
             after_resize = perf_counter()
-            logits.append(self.runtime(inputs[-1][None])[0])
+            logits.append(self.backend(inputs[-1][None])[0])
             if self.flip:
-                logits.append(self.runtime(inputs[-1][None, :, ::-1])[0, :, :, ::-1])
+                logits.append(self.backend(inputs[-1][None, :, ::-1])[0, :, :, ::-1])
             seconds["resize"] += after_resize - start
             seconds["network"] += perf_counter() - after_resize
-        return Passes(inputs[0], logits, seconds)
+        return NetworkOutput(inputs[0], logits, seconds)
 
-    def label(self, image: UInt8Array, passes: Passes, confidence: bool = False, unknown: bool = False) -> Segmentation:
+    def label(self, image: UInt8Array, passes: NetworkOutput, confidence: bool = False, unknown: bool = False) -> Segmentation:
         """The second half of `segment`: what the logits of all passes say of an image. Raises what that raises."""
         self._check(image, unknown)
         full, logits, seconds = (image.shape[0], image.shape[1]), passes.logits, dict(passes.seconds)
@@ -161,8 +161,8 @@ class Segmenter:
             tempered = self._tempered(logits[0])
             probability = upsample.confidence(tempered, full, self._threads) if mean is None else mean.max(axis=0)
             stages["confidence"] = perf_counter()
-        if unknown and self.card.unknown_below is not None:
-            strange = upsample.unknown(logits[0], self.card.unknown_below, full)
+        if unknown and self.card.ood_threshold is not None:
+            strange = upsample.unknown(logits[0], self.card.ood_threshold, full)
             stages["unknown"] = perf_counter()
         for stage, end in stages.items():
             seconds[stage], start = end - start, end
@@ -206,7 +206,7 @@ class Segmenter:
     @property
     def _threads(self) -> int:
         """Threads of each of the images in the making, for what takes long enough to share."""
-        return max(1, self.runtime.threads // self.runtime.streams)
+        return max(1, self.backend.threads // self.backend.streams)
 
     def _tempered(self, logits: Float32Array) -> Float32Array:
         return logits / np.float32(self.card.temperature)
@@ -216,11 +216,11 @@ class Segmenter:
         passes = [self._tempered(passes[0])] if self._single else passes
         return upsample.probabilities(passes, full, self._threads)
 
-    def _on_device(self, runtime: Labeller, image: UInt8Array, full: tuple[int, int]) -> Segmentation:
+    def _on_device(self, backend: Labeller, image: UInt8Array, full: tuple[int, int]) -> Segmentation:
         start = perf_counter()
         resized = self._resized(image, self.scales[0])
         after_resize = perf_counter()
-        labels = runtime.labels(resized, full)
+        labels = backend.labels(resized, full)
         seconds = {"resize": after_resize - start, "network": perf_counter() - after_resize, "labels": 0.0}  # one piece
         return Segmentation(labels, self.card.label_set, seconds=seconds)
 
@@ -243,7 +243,7 @@ class Segmenter:
         Args:
             frames: images as `segment` takes them; of any length, each drawn when there is room for it.
             realtime: drop frames that come while all streams are busy, as a camera needs it; otherwise `frames` waits.
-            steady: let earlier frames count where the picture stays the same, against flicker; see `steady.Steady`.
+            steady: let earlier frames count where the picture stays the same, against flicker; see `steady.TemporalSmoothing`.
             confidence, unknown: as `segment` takes them.
 
         Raises:
@@ -252,38 +252,40 @@ class Segmenter:
         """
         if not steady:
             segment = partial(self.segment, confidence=confidence, unknown=unknown)
-            return ordered(segment, frames, self.runtime.streams, realtime)
-        passes = self.steadied(ordered(self.forward, frames, self.runtime.streams, realtime))
+            return ordered(segment, frames, self.backend.streams, realtime)
+        passes = self.steadied(ordered(self.forward, frames, self.backend.streams, realtime))
         return ((image, self.label(image, each, confidence, unknown)) for image, each in passes)
 
-    def steadied(self, passes: Iterable[tuple[_Item, Passes]]) -> Iterator[tuple[_Item, Passes]]:
-        """The passes of a video's frames, in their order, with what earlier frames say; see `steady.Steady`.
+    def steadied(self, passes: Iterable[tuple[_Item, NetworkOutput]]) -> Iterator[tuple[_Item, NetworkOutput]]:
+        """The passes of a video's frames, in their order, with what earlier frames say; see `steady.TemporalSmoothing`.
 
         Raises:
             FastSCNNError: of several passes a frame, before the first is drawn.
         """
         if not self._single:
             raise FastSCNNError("steady: takes one pass over each frame; leave scales and flip out.")
-        return self._steadied(passes, Steady())
+        return self._steadied(passes, TemporalSmoothing())
 
     @staticmethod
-    def _steadied(passes: Iterable[tuple[_Item, Passes]], steady: Steady) -> Iterator[tuple[_Item, Passes]]:
+    def _steadied(
+        passes: Iterable[tuple[_Item, NetworkOutput]], steady: TemporalSmoothing
+    ) -> Iterator[tuple[_Item, NetworkOutput]]:
         for item, each in passes:
             start = perf_counter()
             logits = [steady(each.input, each.logits[0])]
-            yield item, Passes(each.input, logits, {**each.seconds, "steady": perf_counter() - start})
+            yield item, NetworkOutput(each.input, logits, {**each.seconds, "steady": perf_counter() - start})
 
-    def check_unknown(self) -> None:
+    def check_ood(self) -> None:
         """Raises FastSCNNError where the card has no threshold for what is unknown, or an image takes several passes."""
         if not self._single:
             raise FastSCNNError("unknown: its threshold is that of one pass over each image; leave scales and flip out.")
-        if self.card.unknown_below is None:
+        if self.card.ood_threshold is None:
             raise FastSCNNError(f"{self.path or 'The weights'}: the card has no threshold for what is unknown; "
                                 "`fastscnn export --data` finds it on labelled images.")
 
     def _check(self, image: UInt8Array, unknown: bool = False) -> None:
         if unknown:
-            self.check_unknown()
+            self.check_ood()
         channels = self.card.channels
         if image.dtype != "uint8" or image.ndim != 3 or image.shape[2] != channels:
             cure = ""

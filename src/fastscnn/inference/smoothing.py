@@ -1,7 +1,8 @@
-"""Steady labels of a video: where the picture stays the same, the logits of earlier frames count on.
+"""TemporalSmoothing labels of a video: where the picture stays the same, the logits of earlier frames count on.
 
 A network decides each frame by itself, so that noise alone moves the borders between classes and makes doubtful places
-flicker. `Steady` averages the logits along time, cell by cell of their grid at 1/8, and the more of the past, the less
+flicker. `TemporalSmoothing` averages the logits along time, cell by cell of their grid at 1/8, and the more of the
+past, the less
 the cell's mean colour changed: a passing car is no average of the road behind it. After a cut, all is new at once.
 """
 
@@ -19,7 +20,7 @@ _CUT = 0.5  # share of the cells that moved from which a frame has nothing to do
 _BLUR, _SAME = 5, 4.0  # pixels each way, and grey levels: what `flicker` takes for a picture that stays the same
 
 
-class Steady:
+class TemporalSmoothing:
     """Averages logits along a video, one frame after another, in their order."""
 
     def __init__(self) -> None:

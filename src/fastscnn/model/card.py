@@ -17,7 +17,7 @@ from fastscnn.version import __version__
 
 KEY = "fastscnn.card"  # the metadata key under which every file format carries the card
 PRECISIONS = ("float32", "int8")
-GATE = 0.5  # points of mIoU that a faster engine may lose before it is no longer taken by itself
+MAX_MIOU_LOSS = 0.5  # points of mIoU that a faster engine may lose before it is no longer taken by itself
 _FRACTIONS = (1.0, 0.75, 0.5, 0.25)  # of `Card.size`, each way
 _AT = " at "  # in the names of `Card.metrics`, before an input that is not the card's own
 _WIDEST = 8
@@ -48,13 +48,13 @@ class Calibration:
 
     Attributes:
         temperature: divides the logits before the softmax of a confidence.
-        unknown_below: best logit below which nothing is seen that the weights know well.
+        ood_threshold: best logit below which nothing is seen that the weights know well.
         split, images: what it was measured on.
         ece_before, ece: expected calibration error there, in percent, without and with the temperature.
     """
 
     temperature: float
-    unknown_below: float
+    ood_threshold: float
     split: str
     images: int
     ece_before: float
@@ -70,7 +70,7 @@ class Card:
         size: (height, width) of the network's input that the weights were trained for.
         variant: layout of the network, a name in `learn.model.VARIANTS`.
         channels: channels of the image, 3 for RGB.
-        width: factor of the network's channels; 1 is the paper's network.
+        width_mult: factor of the network's channels; 1 is the paper's network.
         precision: of its arithmetic, a name in `PRECISIONS`.
         data: what the weights were trained on; None where that is not known.
         recipe: every field of the recipe they were trained with.
@@ -86,7 +86,7 @@ class Card:
     size: tuple[int, int]
     variant: str = "paper"
     channels: int = 3
-    width: float = 1.0
+    width_mult: float = 1.0
     precision: str = "float32"
     data: Data | None = None
     recipe: Mapping[str, Any] = field(default_factory=dict)
@@ -108,14 +108,14 @@ class Card:
         return self.calibration.temperature if self.calibration else 1.0
 
     @property
-    def unknown_below(self) -> float | None:
+    def ood_threshold(self) -> float | None:
         """Best logit below which a pixel is unknown; None where it was not measured."""
-        return self.calibration.unknown_below if self.calibration else None
+        return self.calibration.ood_threshold if self.calibration else None
 
     def keeps_accuracy(self, engine: str, precision: str) -> bool:
-        """Whether an engine was measured to lose no more than `GATE` in that precision; float32 never loses any."""
+        """Whether an engine was measured to lose no more than `MAX_MIOU_LOSS` in that precision; float32 never loses any."""
         measured = self.losses.get(f"{engine} {precision}")
-        return precision == "float32" or (measured is not None and measured["miou"] <= GATE)
+        return precision == "float32" or (measured is not None and measured["miou"] <= MAX_MIOU_LOSS)
 
     def inputs(self) -> list[tuple[int, int]]:
         """The sizes (height, width) of input that a budget chooses from, the card's own first: all, 3/4, 1/2 and 1/4 of it,
@@ -146,22 +146,26 @@ class Card:
         """
         try:
             card = json.loads(text)
+            if "width" in card:  # before 0.2
+                card["width_mult"] = card.pop("width")
             classes = card.pop("classes")
             if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
                 raise TypeError("classes is a list of names")
             label_set = LabelSet(tuple(classes), tuple(tuple(colour) for colour in card.pop("colours")))
             height, width = card.pop("size")
             data, calibration = card.pop("data"), card.pop("calibration", None)  # the second: younger than some cards
+            if calibration and "unknown_below" in calibration:  # before 0.2
+                calibration["ood_threshold"] = calibration.pop("unknown_below")
             known = Calibration(**calibration) if calibration else None
             made = cls(label_set, (int(height), int(width)), data=Data(**data) if data else None, calibration=known, **card)
             if min(*made.size, made.channels) < 1:
                 raise ValueError("size and channels are at least 1")
-            if not 0 < made.width <= _WIDEST:
-                raise ValueError(f"width lies above 0 and at most {_WIDEST}")
+            if not 0 < made.width_mult <= _WIDEST:
+                raise ValueError(f"width_mult lies above 0 and at most {_WIDEST}")
             if not 0 < made.temperature < inf:
                 raise ValueError("temperature lies above 0")
-            if not isfinite(made.unknown_below or 0):
-                raise ValueError("unknown_below is a finite number")
+            if not isfinite(made.ood_threshold or 0):
+                raise ValueError("ood_threshold is a finite number")
             if made.precision not in PRECISIONS:
                 raise ValueError(f"precision is one of {', '.join(PRECISIONS)}, not {made.precision!r}")
         except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError, FastSCNNError) as error:

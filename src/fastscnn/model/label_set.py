@@ -10,7 +10,7 @@ import numpy as np
 from fastscnn.base.errors import FastSCNNError, unknown
 from fastscnn.base.types import Int64Array, UInt8Array
 
-IGNORE = 255  # the train id of pixels that neither train nor count
+IGNORE_INDEX = 255  # the train id of pixels that neither train nor count
 
 Colour = tuple[int, int, int]
 
@@ -31,8 +31,8 @@ class LabelSet:
     raw_ids: tuple[tuple[int, int], ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
-        if not 1 <= len(self.names) <= IGNORE:
-            raise FastSCNNError(f"A label set has 1 to {IGNORE} classes, not {len(self.names)}.")
+        if not 1 <= len(self.names) <= IGNORE_INDEX:
+            raise FastSCNNError(f"A label set has 1 to {IGNORE_INDEX} classes, not {len(self.names)}.")
         if len(set(self.names)) != len(self.names):
             twice = next(name for name in self.names if self.names.count(name) > 1)
             raise FastSCNNError(f"The class {twice!r} stands twice among the classes; give each its own name.")
@@ -44,7 +44,7 @@ class LabelSet:
             if len(colour) != 3 or any(not 0 <= value <= 255 for value in colour):
                 raise FastSCNNError(f"The colour of {name!r} is {list(colour)}; it takes three values from 0 to 255.")
         for raw, train in self.raw_ids:
-            if not 0 <= raw <= 255 or not (0 <= train < len(self.names) or train == IGNORE):
+            if not 0 <= raw <= 255 or not (0 <= train < len(self.names) or train == IGNORE_INDEX):
                 raise FastSCNNError(f"The id {raw} cannot map to {train}: there are {len(self.names)} classes.")
 
     def __len__(self) -> int:
@@ -59,7 +59,7 @@ class LabelSet:
     def train_ids(self) -> Int64Array:
         """Lookup table [256]: raw id -> train id, -1 where the raw id belongs to no class and is not ignored."""
         table = np.full(256, -1, np.int64)
-        pairs = self.raw_ids or [*((index, index) for index in range(len(self))), (IGNORE, IGNORE)]
+        pairs = self.raw_ids or [*((index, index) for index in range(len(self))), (IGNORE_INDEX, IGNORE_INDEX)]
         for raw, train in pairs:
             table[raw] = train
         return table

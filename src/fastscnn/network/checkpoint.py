@@ -17,14 +17,14 @@ from fastscnn.model import card
 from fastscnn.model.card import Card
 from fastscnn.network import classifier_card
 from fastscnn.network.classifier_card import ClassifierCard
-from fastscnn.network.fast_scnn import VARIANTS, Backbone, Classifier, FastSCNN, folded
+from fastscnn.network.fast_scnn import VARIANTS, Backbone, Classifier, FastSCNN, fused
 
 Tensors = dict[str, Tensor]
 
 
 def save(path: Path, model: FastSCNN, description: Card) -> Card:
-    """Writes the network that runs (`folded`) and its card in one piece; returns the card with its hash."""
-    tensors = folded(model).state_dict()
+    """Writes the network that runs (`fused`) and its card in one piece; returns the card with its hash."""
+    tensors = fused(model).state_dict()
     described = dataclasses.replace(description, parameters_sha256=digest(tensors))
     save_tensors(path, tensors, {card.KEY: described.to_json()})
     return described
@@ -44,7 +44,7 @@ def load(path: Path) -> tuple[FastSCNN, Card]:
         raise card.missing(path)
     described = Card.from_json(metadata[card.KEY], path)
     _check_variant(path, described.variant)
-    model = FastSCNN(len(described.label_set), described.channels, described.variant, described.width)
+    model = FastSCNN(len(described.label_set), described.channels, described.variant, described.width_mult)
     _fill(path, model, tensors, len(described.label_set), described.parameters_sha256)
     return model.eval(), described
 
@@ -67,7 +67,7 @@ def load_classifier(path: Path) -> tuple[Classifier, ClassifierCard]:
         raise FastSCNNError(f"{path}: is of no classifier of images; use a file that `fastscnn train imagenet` made.")
     described = ClassifierCard.from_json(metadata[classifier_card.KEY], path)
     _check_variant(path, described.variant)
-    model = Classifier(len(described.classes), described.channels, described.variant, described.width)
+    model = Classifier(len(described.classes), described.channels, described.variant, described.width_mult)
     _fill(path, model, tensors, len(described.classes), described.parameters_sha256)
     return model.eval(), described
 

@@ -26,7 +26,7 @@ class ClassifierCard:
         shorter: what the shorter side of that image is resized to before, in pixels.
         variant: layout of the network.
         channels: channels of the input.
-        width: factor of the network's channels.
+        width_mult: factor of the network's channels.
         data: what it was trained on.
         recipe: every field of the training recipe.
         metrics: figures by split, in percent: top1 and top5.
@@ -39,7 +39,7 @@ class ClassifierCard:
     shorter: int
     variant: str = "paper"
     channels: int = 3
-    width: float = 1.0
+    width_mult: float = 1.0
     data: Data | None = None
     recipe: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, Any] = field(default_factory=dict)
@@ -59,11 +59,14 @@ class ClassifierCard:
         """
         try:
             card = json.loads(text)
+            if "width" in card:  # before 0.2
+                card["width_mult"] = card.pop("width")
             classes, (height, width), data = card.pop("classes"), card.pop("size"), card.pop("data")
             if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
                 raise TypeError("classes is a list of names")
             made = cls(tuple(classes), (int(height), int(width)), data=Data(**data) if data else None, **card)
-            if not 1 <= max(made.size) <= int(made.shorter) or min(*made.size, made.channels) < 1 or not 0 < made.width <= 8:
+            sizes = 1 <= max(made.size) <= int(made.shorter) and min(*made.size, made.channels) >= 1
+            if not sizes or not 0 < made.width_mult <= 8:
                 raise ValueError("size, shorter, channels or width lies out of bounds")
         except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
             raise FastSCNNError(f"{source}: its card is broken ({error!r}); make the file anew with this fastscnn.") from error

@@ -202,7 +202,7 @@ class Backbone(nn.Module):
     Args:
         channels: channels of the image; the first three of three or more are RGB.
         variant: a name in `VARIANTS`.
-        width: factor of all channels inside; 1 is the paper's, more makes a teacher.
+        width_mult: factor of all channels inside; 1 is the paper's, more makes a teacher.
 
     The network normalises its input itself: mean and standard deviation are buffers and travel with the weights.
     """
@@ -210,14 +210,14 @@ class Backbone(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, channels: int, variant: str, width: float) -> None:
+    def __init__(self, channels: int, variant: str, width_mult: float) -> None:
         super().__init__()
         layout = VARIANTS[variant]
         rgb = 3 if channels >= 3 else 0
         self.register_buffer("mean", torch.tensor(_MEAN_RGB[:rgb] + (_MEAN_OTHER,) * (channels - rgb)))
         self.register_buffer("std", torch.tensor(_STD_RGB[:rgb] + (_STD_OTHER,) * (channels - rgb)))
 
-        c32, c48, c64, c96, c128 = (8 * round(width * c / 8) for c in (32, 48, 64, 96, 128))
+        c32, c48, c64, c96, c128 = (8 * round(width_mult * c / 8) for c in (32, 48, 64, 96, 128))
         self.skip_channels, self.deep_channels = c64, c128
         self.downsample = nn.Sequential(  # learning to downsample
             _stem(channels, c32, layout.stem_padding),  # [N, 32, H/2, W/2]
@@ -255,10 +255,10 @@ class FastSCNN(Backbone):
 
     Args:
         classes: number of classes.
-        channels, variant, width: see `Backbone`.
+        channels, variant, width_mult: see `Backbone`.
         dropout: rate before the last layer (the paper states none; 0.1 is what everyone uses).
         auxiliary: adds the two heads of the auxiliary losses; they only work in training mode.
-        branches: adds a branch to every depthwise convolution, for training; `folded` takes them out again.
+        reparam_branches: adds a branch to every depthwise convolution, for training; `fused` takes them out again.
     """
 
     def __init__(
@@ -266,12 +266,12 @@ class FastSCNN(Backbone):
         classes: int,
         channels: int = 3,
         variant: str = "paper",
-        width: float = 1.0,
+        width_mult: float = 1.0,
         dropout: float = 0.1,
         auxiliary: bool = False,
-        branches: bool = False,
+        reparam_branches: bool = False,
     ) -> None:
-        super().__init__(channels, variant, width)
+        super().__init__(channels, variant, width_mult)
         layout, skip, deep = VARIANTS[variant], self.skip_channels, self.deep_channels
         drop = nn.Dropout2d if layout.channel_dropout else nn.Dropout
         self.fusion = FeatureFusion(skip, deep, deep, layout.fusion_dilation, layout.fusion_corners)  # [N, 128, H/8, W/8]
@@ -284,7 +284,7 @@ class FastSCNN(Backbone):
         side_dropout = dropout if layout.channel_dropout else 0.0
         heads = (_auxiliary_head(inputs, classes, side_dropout) for inputs in (deep, skip))
         self.auxiliary = nn.ModuleList(heads) if auxiliary else None
-        if branches:
+        if reparam_branches:
             for conv in self.depthwise():
                 conv.branch = nn.BatchNorm2d(conv.in_channels)
 
@@ -313,11 +313,11 @@ class Classifier(Backbone):
 
     Args:
         classes: number of classes.
-        channels, variant, width: see `Backbone`.
+        channels, variant, width_mult: see `Backbone`.
     """
 
-    def __init__(self, classes: int, channels: int = 3, variant: str = "paper", width: float = 1.0) -> None:
-        super().__init__(channels, variant, width)
+    def __init__(self, classes: int, channels: int = 3, variant: str = "paper", width_mult: float = 1.0) -> None:
+        super().__init__(channels, variant, width_mult)
         self.linear = nn.Linear(self.deep_channels, classes)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -338,8 +338,8 @@ def _auxiliary_head(inputs: int, classes: int, dropout: float) -> nn.Sequential:
     return nn.Sequential(_conv(inputs, 32, 3), nn.Dropout2d(dropout), nn.Conv2d(32, classes, 1))
 
 
-def folded(model: FastSCNN) -> FastSCNN:
-    """A copy without auxiliary heads and branches that computes the same in evaluation mode.
+def fused(model: FastSCNN) -> FastSCNN:
+    """A copy without auxiliary heads and reparam_branches that computes the same in evaluation mode.
 
     A branch is a scale and a shift of each channel. The scale goes to the centre of the channel's kernel, the shift
     through the batch norm behind it.

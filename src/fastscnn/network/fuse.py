@@ -1,6 +1,6 @@
 """The network as a graphics card runs it: the same function of the images in fewer kernels.
 
-Every batch norm, and the scale of the normalisation, is folded into the convolution beside it. The averages of the
+Every batch norm, and the scale of the normalisation, is fused into the convolution beside it. The averages of the
 pyramid pooling, for which `model.py` makes eight matrices on each call, are one product with a matrix made beforehand:
 on a card those many tiny kernels would take longer than the layers around them.
 """
@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from fastscnn.network.fast_scnn import FastSCNN, PyramidPooling, averages, folded, resize
+from fastscnn.network.fast_scnn import FastSCNN, PyramidPooling, averages, fused, resize
 
 
-class FoldedNetwork(nn.Module):
+class FusedNetwork(nn.Module):
     """What `model` computes in evaluation mode, up to rounding.
 
     Args:
@@ -27,7 +27,7 @@ class FoldedNetwork(nn.Module):
 
     def __init__(self, model: FastSCNN, dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
-        plain = folded(model)
+        plain = fused(model)
         mean, std = plain.mean.detach().clone(), plain.std.detach()
         _fuse(plain)
         first = plain.downsample[0][0]  # type: ignore[index]

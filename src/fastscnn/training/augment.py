@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from fastscnn.base.types import Float32Array, Int64Array, UInt8Array
-from fastscnn.model.label_set import IGNORE
+from fastscnn.model.label_set import IGNORE_INDEX
 from fastscnn.training.recipes import Recipe
 
 # ImageNet's mean colour, and the middle of a fourth channel: about zero in the network, as its own padding is.
@@ -33,7 +33,7 @@ def augment(
     for _ in range(_CROPS):
         warp = _warp(labels.shape[0], labels.shape[1], recipe, rng, scale, flipped, point)
         flags = cv2.WARP_INVERSE_MAP | cv2.INTER_NEAREST
-        ids = np.asarray(cv2.warpAffine(labels, warp, (width, height), flags=flags, borderValue=(IGNORE,)), np.uint8)
+        ids = np.asarray(cv2.warpAffine(labels, warp, (width, height), flags=flags, borderValue=(IGNORE_INDEX,)), np.uint8)
         if recipe.cat_max_ratio >= 1 or _largest_share(ids) < recipe.cat_max_ratio:
             break
     flags = cv2.WARP_INVERSE_MAP | cv2.INTER_LINEAR
@@ -68,7 +68,7 @@ def _pixel(labels: UInt8Array, class_: int, rng: np.random.Generator) -> tuple[i
 
 def _largest_share(ids: UInt8Array) -> float:
     """Share of the most frequent class among the pixels that are not ignored; 1 where there is but one class or none."""
-    counts = np.bincount(ids.ravel(), minlength=256)[:IGNORE]
+    counts = np.bincount(ids.ravel(), minlength=256)[:IGNORE_INDEX]
     return float(counts.max() / counts.sum()) if np.count_nonzero(counts) > 1 else 1.0
 
 

@@ -41,12 +41,12 @@ def initial(recipe: Recipe, card: Card, device: torch.device, weights: Path | No
     torch.manual_seed(recipe.seed)
     classes, channels = len(card.label_set), card.channels
     auxiliary = recipe.auxiliary > 0
-    model = FastSCNN(classes, channels, recipe.variant, recipe.width, recipe.dropout, auxiliary, recipe.branches)
+    model = FastSCNN(classes, channels, recipe.variant, recipe.width_mult, recipe.dropout, auxiliary, recipe.reparam_branches)
     notes = _take_over(model, card, weights) if weights else []
-    return begun(recipe, model, device), notes
+    return initial_state(recipe, model, device), notes
 
 
-def begun(recipe: Recipe, model: Backbone, device: torch.device) -> State:
+def initial_state(recipe: Recipe, model: Backbone, device: torch.device) -> State:
     """The state before the first step of a network that has its first weights."""
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -68,9 +68,9 @@ def teachers(paths: Sequence[Path], card: Card, device: torch.device) -> list[Fa
 
 def _take_over(model: FastSCNN, card: Card, path: Path) -> list[str]:
     source, theirs = checkpoint.load_any(path)
-    ours = (card.variant, card.width, card.channels)
-    if (theirs.variant, theirs.width) != ours[:2]:
-        raise FastSCNNError(f"{path}: is of variant {theirs.variant!r}, width {theirs.width} and {theirs.channels} channels, "
+    ours = (card.variant, card.width_mult, card.channels)
+    if (theirs.variant, theirs.width_mult) != ours[:2]:
+        raise FastSCNNError(f"{path}: is of variant {theirs.variant!r}, width {theirs.width_mult} and {theirs.channels} channels, "
                             f"but variant {ours[0]!r}, width {ours[1]} and {ours[2]} channels are to be trained.")
     if theirs.channels != ours[2] and not theirs.channels == 3 < ours[2]:
         raise FastSCNNError(f"{path}: is of {theirs.channels} channels, but {ours[2]} are to be trained; "
@@ -106,7 +106,7 @@ def _widened(model: FastSCNN, taken: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _optimiser(recipe: Recipe, model: Backbone) -> torch.optim.Optimizer:
-    free = set() if recipe.decayed == "all" else {id(conv.weight) for conv in model.depthwise()}
+    free = set() if recipe.weight_decay_on == "all" else {id(conv.weight) for conv in model.depthwise()}
     decayed = [parameter for parameter in model.parameters() if id(parameter) not in free]
     others = [parameter for parameter in model.parameters() if id(parameter) in free]
     groups = [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": others, "weight_decay": 0.0}]

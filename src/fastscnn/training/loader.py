@@ -20,7 +20,7 @@ import numpy as np
 from fastscnn.base import machine
 from fastscnn.base.types import Int64Array, UInt8Array
 from fastscnn.data.spec import DatasetSpec, Pair
-from fastscnn.model.label_set import IGNORE
+from fastscnn.model.label_set import IGNORE_INDEX
 from fastscnn.training import distributed
 from fastscnn.training.augment import augment, paste
 from fastscnn.training.recipes import Recipe
@@ -102,7 +102,7 @@ class Loader:
         rng = np.random.default_rng((self._recipe.seed, 3, place))
         classmix, rare = rng.random(2) < (self._recipe.classmix, self._recipe.paste)
         if classmix:
-            present = np.setdiff1d(source()[1], [IGNORE])
+            present = np.setdiff1d(source()[1], [IGNORE_INDEX])
             return paste(onto[:2], source()[:2], rng.permutation(present)[: len(present) // 2])
         if rare:
             return paste(onto[:2], source()[:2], self._rare)

@@ -19,10 +19,11 @@ import torch
 from torch import Tensor
 
 from fastscnn.base.errors import FastSCNNError
+from fastscnn.model.architecture import MIN_SIDE
 from fastscnn.network.fast_scnn import Backbone
 from fastscnn.training import distributed
 from fastscnn.training.loader import Batch
-from fastscnn.training.recipes import MIN_SIDE, Recipe
+from fastscnn.training.recipes import Recipe
 from fastscnn.training.run import Run, State
 
 _SAVE_SECONDS = 600.0  # between two saves where validations lie further apart
@@ -80,7 +81,7 @@ def loop(
     run: Run,
     steps: int,
     pause_after: int | None = None,
-    observe: Callable[[Progress], None] | None = None,
+    on_step: Callable[[Progress], None] | None = None,
 ) -> None:
     """Trains from the state's step on, and keeps in `run` what it learns; of several processes, all call it.
 
@@ -91,7 +92,7 @@ def loop(
         run: the folder.
         steps: of the whole training, on which the learning rate depends.
         pause_after: the step to stop at, as an interruption would; None goes through to the end.
-        observe: called after every step, in the first process.
+        on_step: called after every step, in the first process.
 
     Raises:
         FastSCNNError: a loss or a gradient that is no longer finite.
@@ -125,9 +126,9 @@ def loop(
             lr = _learning_rate(recipe, state.step, steps)
             state.losses.append(step(state, batch, task.loss, recipe, lr))
             durations.append(perf_counter() - started)
-            if observe and distributed.first():
+            if on_step and distributed.first():
                 speed = recipe.batch / fmean(durations)
-                observe(Progress(state.step, steps, fmean(state.losses[-50:]), lr, speed, score))
+                on_step(Progress(state.step, steps, fmean(state.losses[-50:]), lr, speed, score))
             stopping = distributed.anyone(bool(interrupted))  # asked once, so that nothing stops unsaved
 
             if due():

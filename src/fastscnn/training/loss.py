@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fastscnn.model.label_set import IGNORE
+from fastscnn.model.label_set import IGNORE_INDEX
 from fastscnn.network.fast_scnn import TrainingLogits
 from fastscnn.training import distributed
 from fastscnn.training.recipes import Recipe
@@ -81,32 +81,34 @@ def pixel_loss(values: Tensor, targets: Tensor, recipe: Recipe, weights: Tensor 
     recipe's hard pixels alone. Sigmoid: as mmsegmentation averages it, over all pixels and classes.
     """
     if recipe.loss == "sigmoid":
-        truth = F.one_hot(targets.where(targets != IGNORE, 0), values.shape[1]).permute(0, 3, 1, 2)
+        truth = F.one_hot(targets.where(targets != IGNORE_INDEX, 0), values.shape[1]).permute(0, 3, 1, 2)
         each = F.binary_cross_entropy_with_logits(values, truth.float(), reduction="none")
-        each = each * (targets != IGNORE)[:, None]
+        each = each * (targets != IGNORE_INDEX)[:, None]
         return (each if weights is None else each * weights[:, None, None]).mean() / distributed.size()
-    counted = (targets != IGNORE).float() if weights is None else F.pad(weights, (0, IGNORE + 1 - len(weights)))[targets]
+    plain = (targets != IGNORE_INDEX).float()
+    counted = plain if weights is None else F.pad(weights, (0, IGNORE_INDEX + 1 - len(weights)))[targets]
     smoothing = recipe.label_smoothing
-    if not hard or min(recipe.hard_pixels, recipe.hard_probability) == 1:
-        total = F.cross_entropy(values, targets, weights, ignore_index=IGNORE, reduction="sum", label_smoothing=smoothing)
+    if not hard or min(recipe.ohem_ratio, recipe.ohem_threshold) == 1:
+        total = F.cross_entropy(values, targets, weights, ignore_index=IGNORE_INDEX, reduction="sum", label_smoothing=smoothing)
         return total / distributed.total(counted.sum()).clamp(min=1e-6)
-    each = F.cross_entropy(values, targets, weights, ignore_index=IGNORE, reduction="none", label_smoothing=smoothing).flatten()
-    kept = _hardest(each.detach(), targets, recipe) if recipe.hard_pixels < 1 else _doubtful(values.detach(), targets, recipe)
+    each = F.cross_entropy(values, targets, weights, ignore_index=IGNORE_INDEX, reduction="none", label_smoothing=smoothing)
+    each = each.flatten()
+    kept = _hardest(each.detach(), targets, recipe) if recipe.ohem_ratio < 1 else _doubtful(values.detach(), targets, recipe)
     return each[kept].sum() / distributed.total(counted.flatten()[kept].sum()).clamp(min=1e-6)
 
 
 def _hardest(losses: Tensor, targets: Tensor, recipe: Recipe) -> Tensor:
-    """Indices of the share `recipe.hard_pixels` of the pixels that are not ignored, those with the highest loss."""
-    count = max(1, round(recipe.hard_pixels * int((targets != IGNORE).sum())))
+    """Indices of the share `recipe.ohem_ratio` of the pixels that are not ignored, those with the highest loss."""
+    count = max(1, round(recipe.ohem_ratio * int((targets != IGNORE_INDEX).sum())))
     return losses.topk(count, sorted=False).indices
 
 
 def _doubtful(values: Tensor, targets: Tensor, recipe: Recipe) -> Tensor:
-    """Indices of the pixels whose class has at most the probability `recipe.hard_probability`, `_FEWEST` at least."""
-    counted = targets != IGNORE
+    """Indices of the pixels whose class has at most the probability `recipe.ohem_threshold`, `_FEWEST` at least."""
+    counted = targets != IGNORE_INDEX
     chances = values.softmax(1).gather(1, targets.where(counted, 0)[:, None])[:, 0][counted]
     fewest = min(_FEWEST, len(chances))
-    threshold = max(recipe.hard_probability, float(chances.kthvalue(fewest).values)) if fewest else 1.0
+    threshold = max(recipe.ohem_threshold, float(chances.kthvalue(fewest).values)) if fewest else 1.0
     return counted.flatten().nonzero()[:, 0][chances <= threshold]
 
 
@@ -118,7 +120,7 @@ def lovasz_softmax(values: Tensor, targets: Tensor) -> Tensor:
         targets: int64 [N, h, w], 255 ignored.
     """
     classes = values.shape[1]
-    counted = targets != IGNORE
+    counted = targets != IGNORE_INDEX
     chances = values.softmax(1).permute(1, 0, 2, 3)[:, counted]  # [classes, pixels]
     truth = targets[counted][None] == torch.arange(classes, device=values.device)[:, None]
     errors, order = torch.where(truth, 1 - chances, chances).sort(dim=1, descending=True)

@@ -23,10 +23,10 @@ class Recipe:
 
     variant: Literal["paper", "mmseg", "tramac", "paddleseg"] = "paper"
     """Layout of the network: the paper's, or that of another implementation."""
-    width: float = 1.0
+    width_mult: float = 1.0
     """Factor of all channels; 1 is the paper's network, more makes a teacher."""
-    branches: bool = False
-    """Trains a second branch beside each depthwise convolution, folded into it when weights are saved."""
+    reparam_branches: bool = False
+    """Trains a second branch beside each depthwise convolution, fused into it when weights are saved."""
     dropout: float = 0.1
     """Rate before the last layer."""
     norm_momentum: float = 0.1
@@ -38,7 +38,7 @@ class Recipe:
     batch: int = 12
     """Images a step, those of all processes together."""
     epochs: int = 1000
-    """Passes over the training images."""
+    """NetworkOutput over the training images."""
     iterations: int | None = None
     """Steps in all, instead of epochs."""
     optimiser: Literal["sgd", "adamw"] = "sgd"
@@ -55,7 +55,7 @@ class Recipe:
     """Momentum of SGD; of AdamW, the decay of its mean gradient."""
     weight_decay: float = 4e-5
     """Pull of the weights towards zero."""
-    decayed: Literal["dense", "all"] = "dense"
+    weight_decay_on: Literal["dense", "all"] = "dense"
     """What weight_decay acts on: dense leaves the kernels of depthwise convolutions out."""
 
     loss: Literal["softmax", "sigmoid"] = "softmax"
@@ -68,9 +68,9 @@ class Recipe:
     """The loss takes every n-th pixel each way, from a random first one: unbiased, n * n times cheaper."""
     auxiliary_stride: int = 1
     """The same for the auxiliary losses."""
-    hard_pixels: float = 1.0
+    ohem_ratio: float = 1.0
     """Share of the pixels, those with the highest loss, that the main cross-entropy takes (OHEM)."""
-    hard_probability: float = 1.0
+    ohem_threshold: float = 1.0
     """The main cross-entropy takes the pixels whose class has at most this probability, and 256 a batch at least (OHEM)."""
     distillation: float = 0.0
     """Weight of the Kullback-Leibler divergence from the teacher's probabilities; needs --teacher."""
@@ -120,18 +120,18 @@ class Recipe:
     def __post_init__(self) -> None:
         if isinstance(self.class_weights, str) and self.class_weights not in ("none", "log"):
             raise FastSCNNError(f"class_weights: {unknown('choice', self.class_weights, ('none', 'log'))}")
-        for field in ("task", "variant", "optimiser", "decayed", "loss", "colour", "precision"):
+        for field in ("task", "variant", "optimiser", "weight_decay_on", "loss", "colour", "precision"):
             if getattr(self, field) not in (choices := get_args(get_type_hints(Recipe)[field])):
                 raise FastSCNNError(f"{field}: {unknown('choice', getattr(self, field), choices)}")
         if self.batch < 2:
             raise FastSCNNError("batch: must be at least 2, since pooling to one pixel leaves batch norm a single value at 1.")
         if min(*self.crop, *(self.size or ())) < MIN_SIDE:
             raise FastSCNNError(f"crop and size: must have at least {MIN_SIDE} pixels a side, not {self.crop}, {self.size}.")
-        if self.loss == "sigmoid" and (min(self.hard_pixels, self.hard_probability) < 1 or self.label_smoothing):
-            ours = "hard_pixels, hard_probability and label_smoothing"
+        if self.loss == "sigmoid" and (min(self.ohem_ratio, self.ohem_threshold) < 1 or self.label_smoothing):
+            ours = "ohem_ratio, ohem_threshold and label_smoothing"
             raise FastSCNNError(f"loss: {ours} act on softmax alone; leave them out, or sigmoid.")
-        if max(self.hard_pixels, self.hard_probability) < 1:
-            raise FastSCNNError("hard_pixels: and hard_probability are two ways to choose the same pixels; take one.")
+        if max(self.ohem_ratio, self.ohem_threshold) < 1:
+            raise FastSCNNError("ohem_ratio: and ohem_threshold are two ways to choose the same pixels; take one.")
         if not isinstance(self.class_weights, str) and not all(0 < weight < inf for weight in self.class_weights):
             raise FastSCNNError(f"class_weights: must be over 0, not {list(self.class_weights)}.")
         if self.optimiser == "adamw" and self.momentum >= 1:
@@ -152,8 +152,8 @@ _BOUNDS = {
     **dict.fromkeys(("contrast", "gamma"), (1, inf)),  # largest factors, whose inverses are the smallest
     **dict.fromkeys(("dropout", "norm_momentum", "label_smoothing", "ema", "channel_noise"), (0, 1)),
     **dict.fromkeys(("flip", "balanced_crops", "classmix", "paste"), (0, 1)),  # chances
-    **dict.fromkeys(("hard_pixels", "hard_probability", "cat_max_ratio"), (0.01, 1)),
-    "width": (0.25, 8),
+    **dict.fromkeys(("ohem_ratio", "ohem_threshold", "cat_max_ratio"), (0.01, 1)),
+    "width_mult": (0.25, 8),
     "seed": (0, (1 << 31) - 1),
 }
 
@@ -188,10 +188,10 @@ _PST900 = Recipe(
     epochs=300,
     lr=0.01,
     weight_decay=1e-4,
-    decayed="all",
+    weight_decay_on="all",
     auxiliary=0.0,
     class_weights=(1.4543, 43.8739, 34.2410, 47.3663, 27.4869),
-    hard_probability=0.7,
+    ohem_threshold=0.7,
     crop=(360, 640),
     scale=(1.0, 1.0),
     flip=0.0,
@@ -217,7 +217,7 @@ _RECIPES = (
         iterations=160_000,
         lr=0.12,
         min_lr=1e-4,
-        decayed="all",
+        weight_decay_on="all",
         loss="sigmoid",
         crop=(512, 1024),
         cat_max_ratio=0.75,

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fastscnn.backends.torch import TorchRuntime
+from fastscnn.backends.torch import TorchBackend
 from fastscnn.base import files
 from fastscnn.base.errors import FastSCNNError
 from fastscnn.data.check.dataset import CheckReport, check
@@ -22,7 +22,7 @@ from fastscnn.inference.segmenter import Segmenter
 from fastscnn.media import images
 from fastscnn.model.card import Card, Data
 from fastscnn.network import checkpoint
-from fastscnn.network.fast_scnn import Backbone, FastSCNN, folded
+from fastscnn.network.fast_scnn import Backbone, FastSCNN, fused
 from fastscnn.training import distributed, track
 from fastscnn.training.initial import initial, teachers
 from fastscnn.training.loader import Batch, Loader, loading_threads
@@ -45,8 +45,8 @@ def train(
     init: Path | None = None,
     teacher: Sequence[Path] = (),
     tensorboard: bool = False,
-    observe: Callable[[Progress], None] | None = None,
-    tell: Callable[[str], None] | None = None,
+    on_step: Callable[[Progress], None] | None = None,
+    on_message: Callable[[str], None] | None = None,
 ) -> Card:
     """Trains Fast-SCNN and keeps its weights in `out`.
 
@@ -55,7 +55,7 @@ def train(
     weights, bit for bit; CUDA adds up in no fixed order.
 
     Under torchrun every process calls it with the same arguments and takes its part of each batch; the first writes
-    `out`, and alone calls `observe` and `tell`. See docs/cluster.md.
+    `out`, and alone calls `on_step` and `on_message`. See docs/cluster.md.
 
     Args:
         recipe: how to train.
@@ -68,8 +68,8 @@ def train(
         init: a .safetensors file whose weights to go on from, but for the last layer where the classes differ.
         teacher: .safetensors files of the networks whose mean probabilities `recipe.distillation` follows.
         tensorboard: keep the curves for TensorBoard, too, in a folder of that name.
-        observe: called after every step.
-        tell: called with what is worth knowing before the first step, in sentences.
+        on_step: called after every step.
+        on_message: called with what is worth knowing before the first step, in sentences.
 
     Returns:
         The card of the last weights that were saved; one without metrics where it stopped before the first were, and in
@@ -99,7 +99,7 @@ def train(
         size,
         recipe.variant,
         spec.channels,
-        recipe.width,
+        recipe.width_mult,
         data=Data(spec.name, split, len(pairs), _terms(spec, [*([init] if init else []), *teacher]), report.fingerprint),
         recipe=dataclasses.asdict(recipe),
     )
@@ -108,16 +108,16 @@ def train(
     identity["init"], identity["teacher"] = _digest(init) if init else None, [_digest(path) for path in teacher]
     state, notes = initial(recipe, card, device, init)
     learned_from = _teachers(recipe, teacher, card, device)
-    if tell and not resume and distributed.first():
+    if on_message and not resume and distributed.first():
         for note in notes:
-            tell(note)
+            on_message(note)
     run = Run(out, identity, state, resume, tensorboard)
 
     with enough_memory(recipe):
         loader = Loader(spec, pairs, dataclasses.replace(recipe, size=size), loading_threads())
         loss = LabelLoss(recipe, _class_weights(recipe, report, split, device), learned_from)
         task = _Labelling(card, spec, validation, loader, loss)
-        loop(state, task, recipe, run, recipe.steps(len(pairs)), pause_after, observe)
+        loop(state, task, recipe, run, recipe.steps(len(pairs)), pause_after, on_step)
     return checkpoint.load(run.last)[1] if distributed.first() and run.last.is_file() else card
 
 
@@ -169,7 +169,7 @@ class _Labelling:
         if self.validation is None:
             return None
         assert isinstance(average, FastSCNN)
-        segmenter = Segmenter(TorchRuntime(folded(average), self.card))
+        segmenter = Segmenter(TorchBackend(fused(average), self.card))
         own = self.spec.pairs(self.validation)[distributed.rank() :: distributed.size()]
         report = evaluate(segmenter, self.spec, own)
         report.confusion.matrix = distributed.total(torch.from_numpy(report.confusion.matrix)).numpy()

@@ -109,7 +109,7 @@ def unknown(logits: Float32Array, threshold: float, size: tuple[int, int], threa
 
     Args:
         logits: float32 [C, h, w].
-        threshold: as `Card.unknown_below` has it.
+        threshold: as `Card.ood_threshold` has it.
         size, threads: as `labels` takes them.
 
     Returns:
@@ -143,7 +143,7 @@ def probabilities(passes: Sequence[Float32Array], size: tuple[int, int], threads
         if not np.isfinite(logits).all():
             raise _broken()
     if len({len(logits) for logits in passes}) != 1:
-        raise FastSCNNError("Passes are averaged where there is at least one, and all have the same classes.")
+        raise FastSCNNError("NetworkOutput are averaged where there is at least one, and all have the same classes.")
     _check_threads(threads)
     result = np.empty((len(passes[0]), *size), np.float32)
     parts = [(_widened(logits, size[1]), axis(logits.shape[1], size[0])) for logits in passes]

@@ -6,7 +6,7 @@ import hashlib
 import json
 from pathlib import Path
 
-from fastscnn.backends.onnx import OnnxRuntime
+from fastscnn.backends.onnx import OnnxBackend
 from fastscnn.base import files
 from fastscnn.base.errors import FastSCNNError
 from fastscnn.data import synthetic
@@ -42,7 +42,7 @@ def write(out: Path, ort: Path | None = None) -> list[Path]:
     parts["weights.onnx"] = path.read_bytes()
     parts["weights-terms.txt"] = path.with_name("LICENSE.md").read_bytes()
     size = len(parts["weights.onnx"]) + len(parts["ort/ort-wasm-simd-threaded.wasm"])
-    parts["labels.json"] = described(OnnxRuntime(path, threads=1).card, size).encode()
+    parts["labels.json"] = described(OnnxBackend(path, threads=1).card, size).encode()
     drawn = synthetic.draw(seed=_SCENE).image
     digests = [hashlib.sha256(data).digest() for data in (*parts.values(), drawn.tobytes())]
     build = hashlib.sha256(b"".join(digests)).hexdigest()[:16]

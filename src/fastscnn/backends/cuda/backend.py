@@ -1,4 +1,4 @@
-"""An NVIDIA card as a runtime: frame on the host in, labels on the host out, everything between on the card.
+"""An NVIDIA card as a backend: frame on the host in, labels on the host out, everything between on the card.
 
 What a size needs is made once (`_Plan`): buffers, and the network with what follows it as one CUDA graph. A frame goes
 through three streams, for upload, computing and download, so that the transfers of one frame hide behind the computing
@@ -31,7 +31,7 @@ from fastscnn.model.architecture import MIN_SIDE
 from fastscnn.model.card import Card
 from fastscnn.network import checkpoint
 from fastscnn.network.fast_scnn import FastSCNN
-from fastscnn.network.fuse import FoldedNetwork
+from fastscnn.network.fuse import FusedNetwork
 
 PRECISIONS = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
 _PLANS = 4  # sizes whose graphs are kept
@@ -46,8 +46,8 @@ Fill = Callable[[Tensor, Axis, Axis, Tensor], None]
 Size = tuple[int, int]
 
 
-class CudaRuntime:
-    """A network on an NVIDIA card; see `Runtime`. Safe to call from several threads.
+class CudaBackend:
+    """A network on an NVIDIA card; see `Backend`. Safe to call from several threads.
 
     Args:
         model: left as it is.
@@ -77,12 +77,12 @@ class CudaRuntime:
         compiled: bool = False,
     ) -> None:
         if precision not in PRECISIONS:
-            raise unknown("precision of the runtime cuda", precision, PRECISIONS)
+            raise unknown("precision of the backend cuda", precision, PRECISIONS)
         self.card, self.precision = card, precision
         self.lacks: list[str] = []
         self._device = torch.device(device)
         self._dtype = PRECISIONS[precision]
-        self._folded = FoldedNetwork(model, self._dtype).to(self._device)
+        self._folded = FusedNetwork(model, self._dtype).to(self._device)
         self._network: Network = torch.compile(self._folded, dynamic=False) if compiled else self._folded
         self._lanes = _Lanes(self._device)
         self._graphs = self._lanes.on_card
@@ -99,7 +99,7 @@ class CudaRuntime:
         return torch.cuda.is_available() and torch.version.cuda is not None  # an AMD card answers the first, too
 
     @classmethod
-    def load(cls, path: Path, precision: str = "auto", compiled: bool = False) -> CudaRuntime:
+    def load(cls, path: Path, precision: str = "auto", compiled: bool = False) -> CudaBackend:
         """The network of a .safetensors file, on the current CUDA device; "auto" takes float16 where the card of the
         weights says that it costs no accuracy, else float32.
 
@@ -107,12 +107,12 @@ class CudaRuntime:
             FastSCNNError: no card, one that lacks the precision or the memory, or what is wrong with the file.
         """
         if precision not in (*PRECISIONS, "auto"):
-            raise unknown("precision of the runtime cuda", precision, PRECISIONS)
+            raise unknown("precision of the backend cuda", precision, PRECISIONS)
         if not cls.available():
             missing = f"PyTorch {torch.__version__} finds no card or no driver that it can use"
             if torch.version.cuda is None:
                 missing = f"PyTorch {torch.__version__} is built without CUDA; install a build with it"
-            message = f"{path}: the runtime cuda needs an NVIDIA card, and {missing}. The runtime torch runs this file on " \
+            message = f"{path}: the backend cuda needs an NVIDIA card, and {missing}. The backend torch runs this file on " \
                       "the CPU, and onnx and openvino run faster what `fastscnn export` makes of it."
             raise FastSCNNError(message)
         if precision == "bfloat16" and torch.cuda.get_device_capability() < (8, 0):
@@ -126,16 +126,16 @@ class CudaRuntime:
             raise FastSCNNError(f"{path}: the card has too little free memory for the network.") from error
 
     def __call__(self, images: UInt8Array) -> Float32Array:
-        """See `Runtime`."""
+        """See `Backend`."""
         logits: Float32Array = self._send(images, None).land()
         return logits
 
     def bandwidth(self) -> float:
-        """See `Runtime`."""
+        """See `Backend`."""
         return bandwidth_of_card() if self._lanes.on_card else machine.bandwidth(self.threads)
 
     def peak(self) -> float:
-        """See `Runtime`. Many products are waited for at a time: one is over before the host has asked for it."""
+        """See `Backend`. Many products are waited for at a time: one is over before the host has asked for it."""
         products = _PRODUCTS if self._lanes.on_card else 1
         with torch.inference_mode():
             factor = torch.ones(SIDE, SIDE, dtype=self._dtype, device=self._device)

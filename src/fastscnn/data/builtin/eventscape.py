@@ -13,7 +13,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from fastscnn.data.spec import DatasetSpec, Split
-from fastscnn.model.label_set import IGNORE, LabelSet
+from fastscnn.model.label_set import IGNORE_INDEX, LabelSet
 
 # Ids as of CARLA 0.9, with the colours of its CityScapesPalette.
 LABELS = LabelSet(
@@ -33,7 +33,7 @@ LABELS = LabelSet(
         (102, 102, 156),
         (220, 220, 0),
     ),
-    raw_ids=((0, IGNORE), *((index + 1, index) for index in range(12))),
+    raw_ids=((0, IGNORE_INDEX), *((index + 1, index) for index in range(12))),
 )
 _ARCHIVES = {"train": "Town01-03_train", "val": "Town05_val", "test": "Town05_test"}
 

@@ -76,7 +76,7 @@ class CheckReport(Report):
 
     counts: Mapping[str, int]
     pixels: Mapping[str, tuple[int, ...]]
-    shares: Mapping[str, Mapping[str, float]]
+    class_percentages: Mapping[str, Mapping[str, float]]
     ignored: Mapping[str, float]
     sizes: Mapping[str, Mapping[str, int]]
     fingerprint: str
@@ -89,7 +89,7 @@ def check(
     cache: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> CheckReport:
-    """Reads every pair of `splits` (by default all whose labels are not withheld).
+    """Reads every pair of `splits` (by default all whose labels are not labels_unavailable).
 
     The same picture twice in one split only weighs it more, which is a warning; in two splits it lets what is
     measured have been seen in training, which is an error.
@@ -101,7 +101,7 @@ def check(
     Raises:
         FastSCNNError: a split that does not exist, or whose labels are withheld. Whatever is wrong with files is a finding.
     """
-    labelled = [name for name, split in spec.splits.items() if not split.withheld]
+    labelled = [name for name, split in spec.splits.items() if not split.labels_unavailable]
     chosen = list(dict.fromkeys(labelled if splits is None else splits))
     for split in chosen:
         spec.labelled(split)
@@ -116,7 +116,7 @@ def check(
         findings=(*findings, *_twice(found)),
         counts={split: len(pairs[split]) for split in chosen},
         pixels=pixels,
-        shares={split: dict(zip(spec.label_set.names, _percent(pixels[split]), strict=True)) for split in chosen},
+        class_percentages={split: dict(zip(spec.label_set.names, _percent(pixels[split]), strict=True)) for split in chosen},
         ignored={split: _percent((ignored[split], sum(pixels[split])))[0] for split in chosen},
         sizes={split: _sizes(found[split]) for split in chosen},
         fingerprint=_fingerprint(spec, found),

@@ -17,7 +17,7 @@ from fastscnn.base.types import Int64Array, UInt8Array
 from fastscnn.data.spec import DatasetSpec, Pair, pack
 from fastscnn.media import images
 from fastscnn.model.architecture import MIN_SIDE
-from fastscnn.model.label_set import IGNORE
+from fastscnn.model.label_set import IGNORE_INDEX
 from fastscnn.version import __version__
 
 _SHOWN = 8  # ids or colours that one message names
@@ -112,7 +112,7 @@ def _about_labels(spec: DatasetSpec, path: Path, raw: UInt8Array, strange: int) 
     counts = _counts(raw)
     table = spec.train_ids()
     pixels = np.array([counts[table == index].sum() for index in range(len(spec.label_set))], np.int64)
-    ignored = int(counts[table == IGNORE].sum())
+    ignored = int(counts[table == IGNORE_INDEX].sum())
     foreign = {str(value): int(counts[value]) for value in np.flatnonzero((table < 0) & (counts > 0))}
     if foreign:
         message = f"{path}: holds ids that are no class of {spec.name}: {_listed(foreign)}; correct them or add the classes."

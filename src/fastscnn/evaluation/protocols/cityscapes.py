@@ -28,7 +28,7 @@ from fastscnn.base.errors import FastSCNNError
 from fastscnn.base.types import Int64Array, UInt8Array
 from fastscnn.evaluation.metrics import Confusion
 from fastscnn.media import images
-from fastscnn.model.label_set import IGNORE, LabelSet
+from fastscnn.model.label_set import IGNORE_INDEX, LabelSet
 
 SIZE = (1024, 2048)  # height and width of every image
 AVERAGE_SIZES: Mapping[str, float] = MappingProxyType(  # pixels of an instance on average, as the script has them
@@ -111,7 +111,7 @@ class Scores:
         inside = instances > _PER_CLASS  # as the script has it; the first class with instances has the id 24
         values, place, sizes = np.unique(instances[inside], return_inverse=True, return_counts=True)
         classes = self._classes(values)
-        seen, kept = predicted[inside], classes != IGNORE
+        seen, kept = predicted[inside], classes != IGNORE_INDEX
         category = np.full(256, -1)
         category[: len(self._category)] = self._category
         right = seen == classes[place]
@@ -125,7 +125,7 @@ class Scores:
         ids = values.astype(np.int64) // _PER_CLASS
         known = np.append(self._train_ids, -1)[np.minimum(ids, len(self._train_ids))]
         wrong = known < 0
-        evaluated = ~wrong & (known != IGNORE)
+        evaluated = ~wrong & (known != IGNORE_INDEX)
         wrong[evaluated] = np.isnan(self._average[known[evaluated]])
         if wrong.any():
             raise FastSCNNError(f"The instance {int(values[wrong][0])} is of the label id {int(ids[wrong][0])}, "

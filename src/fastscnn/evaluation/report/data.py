@@ -53,10 +53,10 @@ def _findings(findings: Sequence[Finding]) -> list[Markup]:
 
 
 def _shares(spec: DatasetSpec, report: CheckReport) -> Markup:
-    most = max((share for shares in report.shares.values() for share in shares.values()), default=0.0)
+    most = max((share for shares in report.class_percentages.values() for share in shares.values()), default=0.0)
     rows = []
     for index, name in enumerate(spec.label_set.names):
-        shares = [report.shares[split][name] for split in report.counts]
+        shares = [report.class_percentages[split][name] for split in report.counts]
         rows.append([named(spec.label_set, index), *(bar(percent(share), share, most) for share in shares)])
     foot = ["ignored, of all", *(percent(report.ignored[split]) for split in report.counts)]
     return table(("class", *(f"{split} %" for split in report.counts)), rows, foot, words=9)

@@ -13,7 +13,7 @@ from fastscnn.base.types import UInt8Array
 from fastscnn.evaluation.metrics import Confusion
 from fastscnn.evaluation.report.page import Markup, element, picture
 from fastscnn.media import images
-from fastscnn.model.label_set import IGNORE, LabelSet
+from fastscnn.model.label_set import IGNORE_INDEX, LabelSet
 
 KEPT = 6  # of the worst, and of the best
 _WIDTH = 480  # pixels of a picture on a page, at most
@@ -122,7 +122,7 @@ def small(pixels: UInt8Array, width: int = _WIDTH) -> UInt8Array:
 def overlay(image: UInt8Array, labels: UInt8Array, label_set: LabelSet) -> UInt8Array:
     """The image under its labels' colours, uint8 [H, W, 3]; without colour where they are ignored."""
     painted: UInt8Array = np.rint((1 - _OPACITY) * image + _OPACITY * label_set.palette()[labels]).astype(np.uint8)
-    painted[labels == IGNORE] = image[labels == IGNORE]
+    painted[labels == IGNORE_INDEX] = image[labels == IGNORE_INDEX]
     return painted
 
 
@@ -130,6 +130,6 @@ def _errors(example: Example) -> UInt8Array:
     """The image in grey, wrong pixels in red and ignored ones in blue."""
     grey = np.repeat(example.image.mean(axis=2, dtype=np.float32)[:, :, None], 3, axis=2) * 0.55
     grey[example.labels != example.truth] = 0.25 * grey[example.labels != example.truth] + 0.75 * _WRONG
-    ignored = example.truth == IGNORE
+    ignored = example.truth == IGNORE_INDEX
     grey[ignored] = 0.5 * grey[ignored] + 0.5 * _IGNORED
     return grey.astype(np.uint8)

@@ -133,7 +133,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], foot: Sequence[str
 
 
 def facts(known: Mapping[str, Any]) -> Markup:
-    """Names and values as a table; values that have names of their own are folded away until they are asked for."""
+    """Names and values as a table; values that have names of their own are fused away until they are asked for."""
     rows = [(name, value) for name, value in known.items() if value not in (None, "", {}, [], ())]
     return table(("", ""), [(name.replace("_", " "), _value(value)) for name, value in rows], words=2)
 

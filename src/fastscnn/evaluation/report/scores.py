@@ -103,7 +103,7 @@ def render(
     key = element("p", "By the image's own mIoU: the mean over the classes that its truth holds. Each with its picture, "
                        "truth, labels over the picture, and errors: wrong pixels red, ignored ones blue.", class_="note")
     worst, best = gallery.show(gallery.worst), gallery.show(gallery.best)
-    return page(what, f"{report.runtime} {report.precision}, input {engine['input']}", tiles, [
+    return page(what, f"{report.backend} {report.precision}, input {engine['input']}", tiles, [
         Section("Classes", [_classes(report, label_set), *([facts(further)] if further else [])]),
         Section("Confusion", _confusion(report)),
         Section("Worst images", [key, legend(label_set), *worst] if worst else []),
@@ -120,7 +120,7 @@ def _engine(report: Report, segmenter: Segmenter) -> dict[str, str]:
     """What was measured on, for a table."""
     several = f", scales {', '.join(f'{scale:g}' for scale in report.scales)}" if report.scales != (1.0,) else ""
     return {
-        "engine": f"{report.runtime} {report.precision}, {segmenter.runtime.threads} threads",
+        "engine": f"{report.backend} {report.precision}, {segmenter.backend.threads} threads",
         "input": f"{report.size}{several}{' with flip' if report.flip else ''}",
         "machine": f"{machine.processor()}, {machine.threads()} processors",
     }

@@ -21,7 +21,7 @@ from fastscnn.network import checkpoint
 from fastscnn.network.classifier_card import ClassifierCard
 from fastscnn.network.fast_scnn import Backbone, Classifier
 from fastscnn.training import distributed, track
-from fastscnn.training.initial import begun
+from fastscnn.training.initial import initial_state
 from fastscnn.training.loader import Batch, loading_threads
 from fastscnn.training.loop import Progress, enough_memory, keep_freed_memory, loop
 from fastscnn.training.pretraining.loader import ClassLoader, centres
@@ -31,8 +31,8 @@ from fastscnn.training.run import Run
 TOP = (1, 5)
 # What acts on the pixels of labels, on the heads of labelling or on its data, and what stands in a recipe without it.
 _OF_PIXELS = {
-    "dropout": 0.0, "branches": False, "loss": "softmax", "auxiliary": 0.0, "class_weights": "none", "loss_stride": 1,
-    "auxiliary_stride": 1, "hard_pixels": 1.0, "hard_probability": 1.0, "distillation": 0.0, "lovasz": 0.0,
+    "dropout": 0.0, "reparam_branches": False, "loss": "softmax", "auxiliary": 0.0, "class_weights": "none", "loss_stride": 1,
+    "auxiliary_stride": 1, "ohem_ratio": 1.0, "ohem_threshold": 1.0, "distillation": 0.0, "lovasz": 0.0,
     "cat_max_ratio": 1.0, "balanced_crops": 0.0, "classmix": 0.0, "paste": 0.0,
 }
 
@@ -50,8 +50,8 @@ def train(
     init: Path | None = None,
     teacher: Sequence[Path] = (),
     tensorboard: bool = False,
-    observe: Callable[[Progress], None] | None = None,
-    tell: Callable[[str], None] | None = None,
+    on_step: Callable[[Progress], None] | None = None,
+    on_message: Callable[[str], None] | None = None,
 ) -> ClassifierCard:
     """Trains a classifier of images and keeps its weights in `out`, which `train.train` takes as `init`.
 
@@ -67,8 +67,8 @@ def train(
         pause_after: stop after this many steps as an interruption would, state saved.
         init, teacher: as `train.train` takes them, but a classifier has neither.
         tensorboard: as `train.train` takes it.
-        observe: called after every step.
-        tell: called with what is worth knowing before the first step.
+        on_step: called after every step.
+        on_message: called with what is worth knowing before the first step.
 
     Returns:
         The card of the last weights that were saved; one without metrics where it stopped before the first were.
@@ -92,21 +92,21 @@ def train(
     device = distributed.device()
     keep_freed_memory()
     card = ClassifierCard(
-        data.classes, recipe.crop, shorter, recipe.variant, width=recipe.width,
+        data.classes, recipe.crop, shorter, recipe.variant, width_mult=recipe.width_mult,
         data=Data(data.name, split, len(pictures), data.terms, fingerprint), recipe=dataclasses.asdict(recipe),
     )
     identity = {"recipe": card.recipe, "data": fingerprint, "split": split, "validation": validation, "classes": data.classes}
     torch.manual_seed(recipe.seed)
-    state = begun(recipe, Classifier(len(data.classes), variant=recipe.variant, width=recipe.width), device)
+    state = initial_state(recipe, Classifier(len(data.classes), variant=recipe.variant, width_mult=recipe.width_mult), device)
     run = Run(out, identity, state, resume, tensorboard)
-    if tell and not resume and distributed.first():
-        tell(f"{data.root}: {len(pictures)} images of {len(data.classes)} classes to train on and {len(held_out)} to validate; "
-             f"`fastscnn check {data.name}:{data.root}` says beforehand which of them cannot be read.")
+    if on_message and not resume and distributed.first():
+        on_message(f"{data.root}: {len(pictures)} images of {len(data.classes)} classes to train on and {len(held_out)} to "
+                   f"validate; `fastscnn check {data.name}:{data.root}` says beforehand which of them cannot be read.")
 
     with enough_memory(recipe):
         loader = ClassLoader(data, pictures, recipe, loading_threads())
         task = _Classifying(card, data, validation, held_out, loader, ClassLoss(recipe))
-        loop(state, task, recipe, run, recipe.steps(len(pictures)), pause_after, observe)
+        loop(state, task, recipe, run, recipe.steps(len(pictures)), pause_after, on_step)
     return checkpoint.load_classifier(run.last)[1] if distributed.first() and run.last.is_file() else card
 
 
