@@ -70,7 +70,7 @@ def _take_over(model: FastSCNN, card: Card, path: Path) -> list[str]:
     source, theirs = checkpoint.load_any(path)
     ours = (card.variant, card.width_mult, card.channels)
     if (theirs.variant, theirs.width_mult) != ours[:2]:
-        raise FastSCNNError(f"{path}: is of variant {theirs.variant!r}, width {theirs.width_mult} and {theirs.channels} channels, "
+        raise FastSCNNError(f"{path}: is of variant {theirs.variant!r}, width {theirs.width_mult}, {theirs.channels} channels, "
                             f"but variant {ours[0]!r}, width {ours[1]} and {ours[2]} channels are to be trained.")
     if theirs.channels != ours[2] and not theirs.channels == 3 < ours[2]:
         raise FastSCNNError(f"{path}: is of {theirs.channels} channels, but {ours[2]} are to be trained; "
