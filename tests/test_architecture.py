@@ -37,7 +37,7 @@ HOMES = {  # foreign package -> the folders or modules that import it
     "av": ("media.video", "media.video_writer"),
     "cv2": ("training.augment",),
     "ctypes": ("upsampling.native", "training.loop"),  # the second: mallopt alone
-    "PIL": ("media.images", "inference.segmentation", "data.synthetic.canvas"),
+    "PIL": ("media.images", "media.decoding", "inference.segmentation", "data.synthetic.canvas"),
     **dict.fromkeys(("tyro", "rich", "tkinter", "importlib"), ("cli",)),
 }
 CALLS = {"print": ("cli",), "eval": (), "exec": (), "__import__": ()}
