@@ -23,14 +23,19 @@ Source = str | os.PathLike[str] | bytes | BinaryIO | Image.Image
 
 
 def name(source: object) -> str:
-    """Return what errors call an image: its path, or the file name it carries, or its type."""
+    """Return what errors call an image: its path or file name, else "the image"."""
+    return file_name(source) or "the image"
+
+
+def file_name(source: object) -> str | None:
+    """Return the path or file name of an image; None if it has none."""
     if isinstance(source, str | os.PathLike):
         return os.fspath(source)
     for attribute in ("filename", "name"):  # of a PIL image, of a file object
         value = getattr(source, attribute, None)
         if isinstance(value, str) and value:
             return value
-    return "the image"
+    return None
 
 
 @contextmanager

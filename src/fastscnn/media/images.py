@@ -27,11 +27,11 @@ from PIL import Image, ImageDraw
 from fastscnn.base import files
 from fastscnn.base.errors import FastSCNNError
 from fastscnn.base.types import UInt8Array
-from fastscnn.media.decoding import MAX_PIXELS, SUFFIXES, Source, name, opened
+from fastscnn.media.decoding import MAX_PIXELS, SUFFIXES, Source, file_name, name, opened
 
 __all__ = [
-    "MAX_PIXELS", "SUFFIXES", "Source", "draw", "jpeg", "name", "png", "read", "read_colours", "read_grey", "read_ids",
-    "read_oriented", "read_wide_ids", "resize", "size", "stack", "widened", "write",
+    "MAX_PIXELS", "SUFFIXES", "Source", "draw", "file_name", "jpeg", "name", "png", "read", "read_colours", "read_grey",
+    "read_ids", "read_oriented", "read_wide_ids", "resize", "size", "stack", "widened", "write",
 ]  # fmt: skip
 
 _JPEG_SIDE = 65_500  # pixels, libjpeg's limit
