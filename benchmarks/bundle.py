@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, cast
 
 import torch
 import tyro
@@ -22,6 +22,7 @@ from torch import Tensor
 
 from fastscnn import Segmenter
 from fastscnn.base import files
+from fastscnn.base.types import BackendName
 from fastscnn.data import datasets
 from fastscnn.data.datasets import DatasetSpec
 from fastscnn.evaluation.accuracy_loss import by_size, losses
@@ -76,7 +77,7 @@ def main(data: str, /, run: Path | None = None) -> None:
 def scores(weights: Path, spec: DatasetSpec, size: Size = None, scales: tuple[float, ...] = (1.0,)) -> Report:
     """On the test split, by ONNX Runtime or PyTorch."""
     backend = "torch" if weights.suffix == ".safetensors" else "onnx"
-    segmenter = Segmenter.load(weights, backend, size, scales=scales, flip=len(scales) > 1)
+    segmenter = Segmenter.load(weights, cast(BackendName, backend), size, scales=scales, flip=len(scales) > 1)
     report = evaluate(segmenter, spec, spec.pairs("test"))
     print(f"{report.backend} {report.precision}, input {report.size}, {len(scales)} scales: {report.confusion.miou():.3f}")
     return report

@@ -37,7 +37,7 @@ def drive(street: UInt8Array) -> list[UInt8Array]:
 def main() -> None:
     segmenter = Segmenter.load(backend="onnx")
     frames = drive(synthetic.draw(*DRAWN, seed=SEED).image)
-    halves = [np.hstack([frame, result.blend(frame)]) for frame, result in segmenter.stream(frames, steady=True)]
+    halves = [np.hstack([frame, result.blend(frame)]) for frame, result in segmenter.stream(frames, smoothing=True)]
     first, *others = [Image.fromarray(half) for half in halves + halves[::-1]]
     first.save(CLIP, save_all=True, append_images=others, duration=1000 // RATE, loop=0, quality=40, method=6)
 

@@ -122,7 +122,7 @@ def times(segmenter: Segmenter) -> dict[str, float]:
     ways: dict[str, Callable[[], Any]] = {
         "torch interpolate, softmax, max": by_torch,
         "confidence": lambda: upsample.confidence(logits, SIZE, 2),
-        "unknown": lambda: upsample.unknown(logits, threshold, SIZE),
+        "unknown": lambda: upsample.ood_mask(logits, threshold, SIZE),
     }
     taken: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(RUNS):

@@ -14,12 +14,13 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import tyro
 
 from fastscnn import Segmenter
 from fastscnn.base import files
+from fastscnn.base.types import BackendName, PrecisionName
 from fastscnn.benchmark.benchmark import benchmark
 from fastscnn.benchmark.mmseg import against as compare_speed
 from fastscnn.data import datasets
@@ -36,7 +37,10 @@ SIZES = ((360, 480), (512, 1024), (1024, 2048))
 def main(data: str, /, against: Path, rounds: int = 6) -> None:
     """Runs all parts."""
     spec = datasets.load(data)
-    segmenters = {f"{engine} {precision}": Segmenter.load(None, engine, precision=precision) for engine, precision in ENGINES}
+    segmenters = {
+        f"{engine} {precision}": Segmenter.load(None, cast(BackendName, engine), precision=cast(PrecisionName, precision))
+        for engine, precision in ENGINES
+    }
     found: dict[str, Any] = {}
 
     comparison = compare_speed(list(segmenters.values()), SIZES[-1], against, rounds)

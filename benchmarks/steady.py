@@ -48,7 +48,7 @@ def flickering(segmenter: Segmenter, frames: Iterable[UInt8Array], still: UInt8A
     frames = list(frames)
     found = {}
     for name, steady in (("plain", False), ("steady", True)):
-        results = [segmentation for _, segmentation in segmenter.stream(frames, steady=steady)]
+        results = [segmentation for _, segmentation in segmenter.stream(frames, smoothing=steady)]
         pairs = pairwise(zip(frames, results, strict=True))
         counts = [
             flicker((a.labels, b.labels), (before, after) if still is None else (still, still))
@@ -56,7 +56,7 @@ def flickering(segmenter: Segmenter, frames: Iterable[UInt8Array], still: UInt8A
         ]
         found[name] = 100 * sum(changed for changed, _ in counts) / sum(same for _, same in counts)
         if steady:
-            found["ms"] = median(1e3 * segmentation.seconds["steady"] for segmentation in results)
+            found["ms"] = median(1e3 * segmentation.seconds["smoothing"] for segmentation in results)
     return {**found, "gone": 100 * (1 - found["steady"] / found["plain"])}
 
 
@@ -64,7 +64,7 @@ def scored(segmenter: Segmenter, spec: DatasetSpec, split: str, steady: bool) ->
     """mIoU in percent of a split taken as one clip."""
     confusion = Confusion(len(spec.label_set))
     read = [spec.read(pair) for pair in spec.pairs(split)]
-    labelled = segmenter.stream((image for image, _ in read), steady=steady)
+    labelled = segmenter.stream((image for image, _ in read), smoothing=steady)
     for (_, segmentation), (_, truth) in zip(labelled, read, strict=True):
         confusion.add(segmentation.labels, truth)
     return confusion.miou()
@@ -81,7 +81,7 @@ def main() -> None:
     segmenter = Segmenter.load(backend="onnx", precision="float32")
     frames = list(video_frames(arguments.video))
     clip = [spec.read(pair)[0] for pair in spec.pairs(arguments.split)]
-    cut = [s.labels for _, s in segmenter.stream(chain(frames[-5:], clip[:1]), steady=True)][-1]
+    cut = [s.labels for _, s in segmenter.stream(chain(frames[-5:], clip[:1]), smoothing=True)][-1]
     native = Segmenter(segmenter.backend, "native")
     big = np.resize(frames[0], (1024, 2048, 3))
     found = {
@@ -92,7 +92,7 @@ def main() -> None:
             "miou": {name: scored(segmenter, spec, arguments.split, on) for name, on in (("plain", False), ("steady", True))},
         },
         "labels unlike the first frame's after a cut, %": 100 * float((cut != segmenter.segment(clip[0]).labels).mean()),
-        "ms at 1024x2048 input": median(1e3 * s.seconds["steady"] for _, s in native.stream([big] * 20, steady=True)),
+        "ms at 1024x2048 input": median(1e3 * s.seconds["smoothing"] for _, s in native.stream([big] * 20, smoothing=True)),
     }
     print(json.dumps(found, indent=1))
     arguments.out.write_text(json.dumps(found, indent=1) + "\n")

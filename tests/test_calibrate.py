@@ -69,7 +69,7 @@ def test_a_dataset(tiny: Segmenter, tmp_path: Path) -> None:
     assert found.temperature > 1.5
     assert found.ece < found.ece_before
     logits = [tiny.logits(spec.read(pair)[0]) for pair in spec.pairs("val")]
-    flagged = [upsample.unknown(each, found.ood_threshold, (64, 96))[8:] for each in logits]
+    flagged = [upsample.ood_mask(each, found.ood_threshold, (64, 96))[8:] for each in logits]
     assert np.mean(flagged) == pytest.approx(0.05, abs=0.02)
 
 
@@ -101,20 +101,20 @@ def test_confidence_and_the_unknown_of_a_card(write_onnx: object, tmp_path: Path
     path = write_onnx(tmp_path / "tiny.onnx", described.label_set.names, {card.KEY: described.to_json()})
     segmenter = Segmenter.load(path, "onnx", threads=1)
     image = RANDOM.integers(0, 60, (64, 96, 3), np.uint8)
-    result = segmenter.segment(image, confidence=True, unknown=True)
+    result = segmenter.segment(image, confidence=True, ood_mask=True)
     logits = segmenter.logits(image)
     np.testing.assert_array_equal(result.labels, upsample.labels(logits, (64, 96)))
     assert result.confidence is not None
     np.testing.assert_allclose(result.confidence, upsample.confidence_in_numpy(logits / 1.5, (64, 96)), atol=7e-4)
-    np.testing.assert_array_equal(result.unknown, upsample.unknown(logits, 2.0, (64, 96)))
-    assert result.unknown is not None
-    assert 0 < result.unknown.mean() < 1
-    assert list(result.seconds) == ["resize", "network", "labels", "confidence", "unknown"]
+    np.testing.assert_array_equal(result.ood_mask, upsample.ood_mask(logits, 2.0, (64, 96)))
+    assert result.ood_mask is not None
+    assert 0 < result.ood_mask.mean() < 1
+    assert list(result.seconds) == ["resize", "network", "labels", "confidence", "ood_mask"]
     np.testing.assert_allclose(segmenter.probabilities(image).max(axis=0), result.confidence, atol=7e-4)
 
 
 def test_weights_without_a_threshold_know_nothing_of_the_unknown(tiny: Segmenter) -> None:
-    with pytest.raises(FastSCNNError, match="the card has no threshold for what is unknown; `fastscnn export --data`"):
-        tiny.segment(np.zeros((64, 96, 3), np.uint8), unknown=True)
-    with pytest.raises(FastSCNNError, match="unknown: its threshold is that of one pass"):
-        Segmenter(tiny.backend, flip=True).segment(np.zeros((64, 96, 3), np.uint8), unknown=True)
+    with pytest.raises(FastSCNNError, match="the card has no OOD threshold; `fastscnn export --data`"):
+        tiny.segment(np.zeros((64, 96, 3), np.uint8), ood_mask=True)
+    with pytest.raises(FastSCNNError, match="ood_mask: its threshold holds for a single pass"):
+        Segmenter(tiny.backend, flip=True).segment(np.zeros((64, 96, 3), np.uint8), ood_mask=True)

@@ -556,7 +556,7 @@ def of_a_road(file: Path) -> None:
         (Path.unlink, "is missing, where other instance files are there and iIoU needs all of them; it belongs to "
                       "gtFine_trainvaltest.zip of cityscapes-dataset.com/downloads."),
         (too_small, "Instances are (95, 128), true labels (96, 128)"),
-        (eight_bits, "has the mode L where one channel of 16 bits was expected"),
+        (eight_bits, "has the mode L, but one channel of 16 bits is expected"),
         (truncated, "is truncated or broken"),
         (of_a_road, "The instance 7001 is of the label id 7, which is no class that has instances."),
     ],

@@ -361,7 +361,7 @@ def test_an_empty_folder(run: Run, tiny_onnx: Path) -> None:
     Path("photos").mkdir()
     code, out, err = run("segment", "photos", "--weights", tiny_onnx)
     assert (code, out) == (1, "")
-    assert err.startswith("fastscnn: photos: holds no image")
+    assert err.startswith("fastscnn: photos: contains no image")
 
 
 # evaluate, check, benchmark
@@ -588,19 +588,19 @@ def test_confidence_and_the_unknown(run: Run) -> None:
     assert set(np.unique(unknown)) == {0, 255}
     assert line["unknown_share"] == pytest.approx(100 * (unknown > 0).mean(), abs=1e-3)
     segmenter = Segmenter.load(backend="onnx")
-    result = segmenter.segment(images.read("segmented/scene.png"), confidence=True, unknown=True)
+    result = segmenter.segment(images.read("segmented/scene.png"), confidence=True, ood_mask=True)
     assert result.confidence is not None
     np.testing.assert_array_equal(confidence, np.rint(255 * result.confidence).astype(np.uint8))
-    np.testing.assert_array_equal(unknown > 0, result.unknown)
+    np.testing.assert_array_equal(unknown > 0, result.ood_mask)
     drawn = images.read("segmented/scene.png")
     np.testing.assert_array_equal(result.blend(drawn)[unknown > 0], drawn[unknown > 0])
-    assert {"confidence", "unknown"} <= set(line["milliseconds"])
+    assert {"confidence", "ood_mask"} <= set(line["milliseconds"])
 
 
 def test_without_a_threshold_nothing_is_begun(run: Run, picture: Path, tiny_onnx: Path) -> None:
     code, _, error = run("segment", picture, "--weights", tiny_onnx, "--unknown")
     assert code == 1
-    assert "the card has no threshold for what is unknown" in error
+    assert "the card has no OOD threshold" in error
     assert not Path("segmented").exists()
 
 
@@ -616,4 +616,4 @@ def test_videos_in_a_folder_are_not_passed_over_in_silence(run: Run, picture: Pa
     code, out, error = run("segment", "drive")
     assert code == 0
     assert "1 labelled" in out
-    assert "videos are given by name, such as drive/b.mp4" in " ".join(error.split())
+    assert "give videos by name, for example drive/b.mp4" in " ".join(error.split())

@@ -93,3 +93,29 @@ def test_permissions_are_ordinary(tmp_path: Path, umask: int, mode: int) -> None
     finally:
         os.umask(before)
     assert (tmp_path / "a").stat().st_mode & 0o777 == mode
+
+
+def test_the_cache_needs_no_home(tmp_path: Path) -> None:
+    code = (
+        "import os, pwd\n"
+        "def nobody(_): raise KeyError\n"
+        "pwd.getpwuid = nobody\n"
+        "from fastscnn.base import files\n"
+        "folder = files.cache('check')\n"
+        "assert folder == files.cache('check') and folder.is_absolute() and folder.parent.is_dir(), folder\n"
+        "assert str(files.expand('~/a')) == '~/a'\n"
+        "print(folder)"
+    )
+    bare = {name: value for name, value in os.environ.items() if name not in ("HOME", "XDG_CACHE_HOME")}
+    done = subprocess.run([sys.executable, "-c", code], env=bare, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert names(tmp_path) == []
+    assert not Path(done.stdout.strip()).parent.exists(), "it goes with the process"
+
+
+def test_home_folders_are_expanded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert files.expand("~/a.png") == tmp_path / "a.png"
+    assert files.expand(Path("~")) == tmp_path
+    for path in ("a/~", "~nobody-of-that-name/a", "a.png", ""):
+        assert files.expand(path) == Path(path)

@@ -5,10 +5,13 @@ from __future__ import annotations
 import contextlib
 import io
 import struct
+import subprocess
+import sys
 import tracemalloc
 import warnings
 import zlib
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +20,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from fastscnn.base.errors import FastSCNNError
+from fastscnn.base.errors import ArgumentError, FastSCNNError
 from fastscnn.media import images
 
 RGB = np.array([[[10, 20, 30], [200, 100, 50]], [[0, 0, 0], [255, 255, 255]], [[1, 2, 3], [90, 80, 70]]], np.uint8)  # 3x2
@@ -176,7 +179,7 @@ BROKEN: dict[str, tuple[Callable[[], bytes], str]] = {
     "drawing.gif": (lambda: encoded(Image.fromarray(RGB), "GIF"), "is not an image that can be read"),
     "41-megapixels.png": (lambda: png(41_000, 1000, 8, 2), "41000x1000 pixels, over the limit of 40 megapixels"),
     "100-megapixels.png": (lambda: png(10_000, 10_000, 8, 2), "10000x10000 pixels, over the limit"),
-    "gigapixels.png": (lambda: png(60_000, 60_000, 16, 6), "far more pixels, over the limit"),
+    "gigapixels.png": (lambda: png(60_000, 60_000, 16, 6), "60000x60000 pixels, over the limit"),
 }
 
 
@@ -229,7 +232,7 @@ READ_IDS: dict[str, tuple[Callable[[], bytes], Any]] = {
     "2-bit": (lambda: png(2, 2, 2, 0, b"\x10\xb0"), IDS),
     "4-bit": (lambda: png(2, 2, 4, 0, b"\x01\x23"), IDS),
     "4-bit palette": (lambda: encoded(Image.fromarray(IDS).convert("P"), "PNG", bits=4), IDS),
-    "colours": (lambda: encoded(Image.fromarray(RGB), "PNG"), "is a colour image \\(RGB\\) where class ids"),
+    "colours": (lambda: encoded(Image.fromarray(RGB), "PNG"), "is a colour image \\(RGB\\), but class ids"),
     "grey-alpha": (lambda: encoded(Image.fromarray(np.dstack([GREY, ALPHA])), "PNG"), "colour image \\(LA\\)"),
     "over 255": (lambda: opencv(GREY.astype(np.uint16) + 45), "holds the id 300"),
     "negative": (lambda: encoded(Image.fromarray(np.array([[3, -7]], np.int32)), "TIFF"), "holds the id -7"),
@@ -256,12 +259,12 @@ READ_WIDE_IDS: dict[str, tuple[Callable[[], bytes], Any]] = {
     "16-bit, by Pillow": (lambda: encoded(Image.fromarray(WIDE), "PNG"), WIDE),
     "16-bit TIFF": (lambda: encoded(Image.fromarray(WIDE), "TIFF"), WIDE),
     "32-bit": (lambda: encoded(Image.fromarray(WIDE.astype(np.int32)), "TIFF"), WIDE),
-    "8-bit": (lambda: encoded(Image.fromarray(GREY), "PNG"), "has the mode L where one channel of 16 bits was expected"),
-    "1-bit": (lambda: png(2, 2, 1, 0, b"\x40\x80"), "has the mode 1 "),
-    "palette": (palette, "has the mode P "),
-    "colours": (lambda: encoded(Image.fromarray(RGB), "PNG"), "has the mode RGB "),
-    "16-bit colours": (lambda: opencv(RGB.astype(np.uint16)), "has the mode RGB "),
-    "floats": (lambda: encoded(Image.fromarray(GREY.astype(np.float32)), "TIFF"), "has the mode F "),
+    "8-bit": (lambda: encoded(Image.fromarray(GREY), "PNG"), "has the mode L, but one channel of 16 bits is expected"),
+    "1-bit": (lambda: png(2, 2, 1, 0, b"\x40\x80"), "has the mode 1, but"),
+    "palette": (palette, "has the mode P, but"),
+    "colours": (lambda: encoded(Image.fromarray(RGB), "PNG"), "has the mode RGB, but"),
+    "16-bit colours": (lambda: opencv(RGB.astype(np.uint16)), "has the mode RGB, but"),
+    "floats": (lambda: encoded(Image.fromarray(GREY.astype(np.float32)), "TIFF"), "has the mode F, but"),
     "negative": (lambda: encoded(Image.fromarray(np.array([[3, -7]], np.int32)), "TIFF"), "holds ids from -7 to 3"),
     "too large": (lambda: encoded(Image.fromarray(np.array([[3, 65_536]], np.int32)), "TIFF"), "holds ids from 3 to 65536"),
     "truncated": (lambda: opencv(np.arange(4096, dtype=np.uint16).reshape(64, 64))[:-99], "is truncated or broken"),
@@ -345,16 +348,99 @@ def test_what_decoders_raise_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyP
         images.read(tmp_path / "a.png")
 
 
-def test_overlapping_reads_leave_the_warning_filters_as_they_were(tmp_path: Path) -> None:
-    images.write(tmp_path / "a.png", RGB)
+def test_reads_in_threads_leave_the_warning_filters_alone(tmp_path: Path) -> None:
+    for name, (make, _) in {"a.png": READ["palette-all-clear.png"], "big.png": BROKEN["100-megapixels.png"]}.items():
+        (tmp_path / name).write_bytes(make())
     before = list(warnings.filters)
-    first, second = images._opened(tmp_path / "a.png"), images._opened(tmp_path / "a.png")
-    with contextlib.ExitStack() as stack:  # as two threads may interleave: first in, second in, first out, second out
-        first.__enter__()
-        stack.enter_context(second)
-        first.__exit__(None, None, None)
-        warnings.warn("the second still reads", stacklevel=1)
+
+    def look(number: int) -> None:
+        with contextlib.suppress(FastSCNNError):
+            images.read(tmp_path / ("big.png" if number % 2 else "a.png"))
+        assert list(warnings.filters) == before
+        with pytest.raises(UserWarning, match="still raised"):
+            warnings.warn("still raised", stacklevel=1)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(look, range(200)))
     assert list(warnings.filters) == before
+
+
+def test_large_images_give_no_warning(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(BROKEN["100-megapixels.png"][0]())
+    code = "import sys; from fastscnn.media import images; images.read(sys.argv[1])"
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "a.png")], capture_output=True, text=True, check=False)
+    assert "Warning" not in done.stderr
+    assert "over the limit of 40 megapixels" in done.stderr
+
+
+SOURCES: dict[str, Callable[[Path], Any]] = {
+    "path": lambda path: path,
+    "text": str,
+    "bytes": lambda path: path.read_bytes(),
+    "bytearray": lambda path: bytearray(path.read_bytes()),
+    "buffer": lambda path: io.BytesIO(path.read_bytes()),
+    "PIL": lambda path: Image.open(io.BytesIO(path.read_bytes())),
+}
+
+
+@pytest.mark.parametrize("kind", SOURCES)
+@pytest.mark.parametrize("name", READ)
+def test_every_source_is_read_alike(tmp_path: Path, kind: str, name: str) -> None:
+    make, expected = READ[name]
+    path = tmp_path / name
+    path.write_bytes(make())
+    np.testing.assert_array_equal(images.read(SOURCES[kind](path)), expected)
+    with path.open("rb") as file:
+        np.testing.assert_array_equal(images.read(file), expected)
+        assert not file.closed
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "WEBP"])
+@pytest.mark.parametrize("loaded", [False, True])
+def test_pil_images_stand_upright_and_stay_open(kind: str, loaded: bool) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    image = Image.open(io.BytesIO(encoded(Image.fromarray(blocks(STORED[6])).convert("RGB"), kind, exif=exif)))
+    if loaded:
+        image.load()
+    for _ in range(2):
+        np.testing.assert_allclose(images.read(image)[:, :, 1].astype(int), blocks(STORED[1]), atol=4)
+    transposed = ImageOps.exif_transpose(image)
+    np.testing.assert_allclose(images.read(transposed)[:, :, 1].astype(int), blocks(STORED[1]), atol=4)
+
+
+@pytest.mark.parametrize(
+    ("mode", "message"),
+    [("F", "the image: has 32 bits per pixel"), ("I", "the image: has 32 bits per pixel")],
+)
+def test_pil_images_of_refused_kinds(mode: str, message: str) -> None:
+    with pytest.raises(FastSCNNError, match=message):
+        images.read(Image.new(mode, (40, 40)))
+
+
+def test_large_pil_images_are_refused() -> None:
+    with pytest.raises(FastSCNNError, match="the image: has 41000x1000 pixels, over the limit"):
+        images.read(Image.new("1", (41_000, 1000)))
+
+
+@pytest.mark.parametrize("given", [None, 3, 1.5, [], {}, object(), np.zeros((4, 4, 3), np.uint8)])
+def test_what_is_no_source(given: Any) -> None:
+    with pytest.raises(ArgumentError, match=f"a path, bytes, a binary file object or a PIL image, not {type(given).__name__}"):
+        images.read(given)
+
+
+def test_odd_sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.png").write_bytes(READ["rgb.png"][0]())
+    with (tmp_path / "a.png").open(encoding="latin-1") as file, pytest.raises(ArgumentError, match=r"a\.png: gives text, not"):
+        images.read(file)  # type: ignore[arg-type]
+    with pytest.raises(FastSCNNError, match=r"^https://x\.org/a\.jpg: no such file\. Addresses are not fetched"):
+        images.read("https://x.org/a.jpg")
+    with pytest.raises(FastSCNNError, match=r"cannot be read .*null byte"):
+        images.read("a\0.png")
+    with pytest.raises(FastSCNNError, match=r"^the image: is not an image that can be read"):
+        images.read(b"")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    np.testing.assert_array_equal(images.read("~/a.png"), RGB)
 
 
 def test_media(media_root: Path) -> None:
@@ -383,7 +469,7 @@ CHANNELS: dict[str, tuple[Callable[[], bytes], np.ndarray[Any, Any] | str]] = {
     "grey in a palette": (lambda: encoded(Image.fromarray(GREYS).quantize(6), "PNG"), GREY),
     "alpha": (lambda: encoded(Image.fromarray(np.dstack([GREY, ALPHA])), "PNG"), GREY),
     "bilevel": (lambda: encoded(Image.fromarray(GREY).point(lambda grey: 255 * (grey > 99), "1"), "PNG"), (GREY > 99) * 255),
-    "colours": (lambda: encoded(Image.fromarray(RGB), "PNG"), "is a colour image where one channel was expected; save it as"),
+    "colours": (lambda: encoded(Image.fromarray(RGB), "PNG"), "is a colour image, but one channel is expected; save the"),
     "a tinge": (lambda: encoded(Image.fromarray(GREYS + np.array([0, 0, 1], np.uint8)), "PNG"), "is a colour image"),
     "a palette": (palette, "is a colour image"),
     "16 bits of grey in colours": (lambda: opencv(GREYS.astype(np.uint16) * 100), "has 16 bits in each of several channels"),
@@ -424,7 +510,7 @@ def test_stacked_channels(tmp_path: Path) -> None:
     stacked = images.stack(RGB, "rgb.png", [tmp_path / "a.png", tmp_path / "b.png"])
     np.testing.assert_array_equal(stacked, np.dstack([RGB, GREY, 255 - GREY]))
     assert images.stack(RGB, "rgb.png", []) is RGB
-    with pytest.raises(FastSCNNError, match=r"tall\.png: has 3x2 pixels but its image rgb\.png 2x3, both upright; make them"):
+    with pytest.raises(FastSCNNError, match=r"tall\.png: is 2x3 \(HxW\) but its image rgb\.png is 3x2, both upright"):
         images.stack(RGB, "rgb.png", [tmp_path / "a.png", tmp_path / "tall.png"])
 
 

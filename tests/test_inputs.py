@@ -94,18 +94,18 @@ Pairs = dict[str, str | None]  # image -> its thermal file, None where none belo
 def test_thermal_files(files: list[str], paths: list[str], thermal: str, expected: Pairs) -> None:
     touch(*files)
     jobs = inputs.find([Path(path) for path in paths], Path("out"), Path(thermal))
-    assert {str(job.image): str(job.more[0]) if job.more else None for job in jobs} == expected
+    assert {str(job.image): str(job.extra_channels[0]) if job.extra_channels else None for job in jobs} == expected
     for job in jobs:
-        assert job.fault == "" if job.more else job.fault.startswith(f"{job.image}: ")
+        assert job.fault == "" if job.extra_channels else job.fault.startswith(f"{job.image}: ")
 
 
 def test_what_keeps_an_image_from_its_thermal_file() -> None:
     touch("r/x/1.png", "r/2.png", "t/1.png", "t/y/1.png", "t/2.tif", "t/2.png", "r/x/3.png")
     faults = [job.fault for job in inputs.find([Path("r")], Path("out"), Path("t"))]
     assert faults == [
-        "r/2.png: both t/2.png and t/2.tif may be its thermal file; keep one of them.",
-        "r/x/1.png: both t/1.png and t/y/1.png may be its thermal file; keep one of them.",
-        "r/x/3.png: has no thermal file named 3 in t/x; add it, or take the image out.",
+        "r/2.png: both t/2.png and t/2.tif could be its thermal file; keep one of them.",
+        "r/x/1.png: both t/1.png and t/y/1.png could be its thermal file; keep one of them.",
+        "r/x/3.png: has no thermal file named 3 in t/x; add it or remove the image.",
     ]
 
 
@@ -116,21 +116,21 @@ def test_links_lie_where_they_stand() -> None:
         Path(folder).mkdir()
         Path(folder, "a.png").symlink_to(Path("store", target).resolve())
     (job,) = inputs.find([Path("p")], Path("out"), Path("p/t"))
-    assert (job.image, job.more) == (Path("p/a.png"), (Path("p/t/a.png"),))
+    assert (job.image, job.extra_channels) == (Path("p/a.png"), (Path("p/t/a.png"),))
     (job,) = inputs.find([Path("p")], Path("out"), Path("p/t/a.png"))
-    assert (job.image, job.more) == (Path("p/a.png"), (Path("p/t/a.png"),))
+    assert (job.image, job.extra_channels) == (Path("p/a.png"), (Path("p/t/a.png"),))
 
 
 @pytest.mark.parametrize(
     ("files", "paths", "thermal", "message"),
     [
         (["a.png"], ["a.png"], "t", "t: no such file or folder of thermal images"),
-        (["a.png", "t/a.txt"], ["a.png"], "t", r"t: holds no thermal image \(\.bmp, "),
-        (["a.png", "b.png", "c.png"], ["a.png", "b.png"], "c.png", "c.png: is one thermal file for 2 images; give a folder"),
-        (["t/a.png"], ["t"], "t", "t: no image is given but thermal ones"),
-        (["t/r/a.png"], ["t/r"], "t", "t: no image is given but thermal ones"),
-        (["a.png"], ["a.png"], "a.png", "a.png: no image is given but thermal ones"),
-        (["a.png"], [], "a.png", "a.png: no image is given but thermal ones"),
+        (["a.png", "t/a.txt"], ["a.png"], "t", r"t: contains no thermal image \(\.bmp, "),
+        (["a.png", "b.png", "c.png"], ["a.png", "b.png"], "c.png", "c.png: one thermal file for 2 images; give a folder"),
+        (["t/a.png"], ["t"], "t", "t: all given images are thermal ones"),
+        (["t/r/a.png"], ["t/r"], "t", "t: all given images are thermal ones"),
+        (["a.png"], ["a.png"], "a.png", "a.png: all given images are thermal ones"),
+        (["a.png"], [], "a.png", "a.png: all given images are thermal ones"),
     ],
 )
 def test_wrong_thermal_files(files: list[str], paths: list[str], thermal: str, message: str) -> None:
@@ -141,7 +141,7 @@ def test_wrong_thermal_files(files: list[str], paths: list[str], thermal: str, m
 
 def test_a_folder_of_videos_is_told_from_one_without_anything() -> None:
     touch("p/x/b.MTS", "p/a.mp4.txt")
-    with pytest.raises(FastSCNNError, match=r"^p: holds no image \(.*\); videos are given by name, such as p/x/b.MTS\.$"):
+    with pytest.raises(FastSCNNError, match=r"^p: contains no image \(.*\); give videos by name, for example p/x/b.MTS\.$"):
         found("p")
 
 
@@ -160,9 +160,9 @@ def test_beside() -> None:
 @pytest.mark.parametrize(
     ("files", "paths", "out", "message"),
     [
-        (["p/notes.txt"], ["p"], "out", r"p: holds no image \(\.bmp, "),
-        (["p/a.png"], ["p"], ".", "p: all its images lie in ., the folder for results"),
-        (["p/a.png"], ["p"], "p", "p: all its images lie in p, the folder for results"),
+        (["p/notes.txt"], ["p"], "out", r"p: contains no image \(\.bmp, "),
+        (["p/a.png"], ["p"], ".", "p: all its images are in ., the output folder"),
+        (["p/a.png"], ["p"], "p", "p: all its images are in p, the output folder"),
         (["p/a.png", "q/a.png"], ["p", "q"], "out", "q/a.png: its results would overwrite those of p/a.png"),
         (["a.png", "a.jpg", "a.png.bmp"], ["."], "out", "its results would overwrite"),
     ],

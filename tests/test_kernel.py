@@ -211,8 +211,8 @@ def test_other_memory_layouts(compiled: native.Kernel, layout: str) -> None:
         (np.zeros((256, 2, 2), np.float32), (8, 8), 1, "1 to 255 classes"),
         (np.zeros((3, 0, 4), np.float32), (8, 8), 1, "\\[3, 0, 4\\]"),
         (np.zeros((3, 4, 4), np.float32).astype(">f4"), (8, 8), 1, ">f4 \\[3, 4, 4\\]|float32 \\[3, 4, 4\\]"),
-        (np.zeros((3, 4, 4), np.float32), (0, 8), 1, "at least 1, not \\(0, 8\\)"),
-        (np.zeros((3, 4, 4), np.float32), (8, 8), 0, "at least one is needed, not 0"),
+        (np.zeros((3, 4, 4), np.float32), (0, 8), 1, "size: height: must be at least 1, not 0"),
+        (np.zeros((3, 4, 4), np.float32), (8, 8), 0, "threads: must be at least 1, not 0"),
     ],
 )
 def test_wrong_arguments(

@@ -287,7 +287,7 @@ def test_pst900_with_thermal(pst: Path, tmp_path: Path) -> None:
     save(pair.more[0], ids(77, 256))
     assert check(spec, cache=tmp_path / "cache").fingerprint != report.fingerprint, "and is no stale memory"
     save(pair.more[0], ids(0, 256, HEIGHT + 1))
-    with pytest.raises(FastSCNNError, match=r"thermal/00_.*\.png: has 64x41 pixels but its image .*rgb/00_.* 64x40"):
+    with pytest.raises(FastSCNNError, match=r"thermal/00_.*\.png: is 41x64 \(HxW\) but its image .*rgb/00_.* 40x64"):
         spec.read(pair)
     assert kinds(check(spec)) == [("error", "train", "broken-channel")]
     pair.more[0].unlink()

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import copy
+import io
+import multiprocessing
+import pickle
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from conftest import WriteOnnx
+from PIL import Image
 
-import fastscnn
 from fastscnn import Card, LabelSet, Segmenter
-from fastscnn.base.errors import FastSCNNError
+from fastscnn.base.errors import ArgumentError, FastSCNNError
 from fastscnn.base.types import UInt8Array
 from fastscnn.data import synthetic
 from fastscnn.data.synthetic import Scene
+from fastscnn.inference import sources
 from fastscnn.inference.segmenter import Size
 from fastscnn.media import images
 from fastscnn.model import card
@@ -176,7 +182,7 @@ def test_probabilities(tiny_onnx: Path, size: Size, scales: tuple[float, ...], f
 def test_probabilities_take_what_segment_takes(tiny: Segmenter) -> None:
     with pytest.raises(FastSCNNError, match="not float32"):
         tiny.probabilities(np.zeros((64, 96, 3), np.float32))
-    with pytest.raises(FastSCNNError, match="31x96 pixels"):
+    with pytest.raises(FastSCNNError, match=r"The image is 96x31 \(HxW\)"):
         tiny.probabilities(np.zeros((96, 31, 3), np.uint8))
 
 
@@ -205,12 +211,13 @@ def test_one_pass_takes_the_short_cut(tiny_onnx: Path, monkeypatch: pytest.Monke
     ("scales", "message"),
     [
         ((), "scales: at least one is needed"),
-        ((1.0, 0.0), "scales: each lies above 0 and at most 16, not 0"),
+        ((1.0, 0.0), "scales: each must be above 0 and at most 16, not 0"),
         ((-1.0,), "not -1"),
         ((np.nan,), "not nan"),
         ((np.inf,), "not inf"),
         ((1e300,), r"not 1e\+300"),
-        ((1.0, 0.49), "scales: 0.49 makes 31x47 of 64x96, and the network needs 32 a side"),
+        ((1.0, 0.49), "scales: 0.49 makes 31x47 of 64x96, and the network needs at least 32"),
+        ((1.0, "1"), "scales: each must be above 0 and at most 16, not '1'"),
     ],
 )
 def test_wrong_scales(tiny_onnx: Path, scales: tuple[float, ...], message: str) -> None:
@@ -232,13 +239,14 @@ def test_a_scale_that_is_wrong_for_an_image(tiny_onnx: Path) -> None:
         ((64, 96, 3), np.float32, r"uint8 \[height, width, 3\], not float32 \[64, 96, 3\]"),
         ((64, 96, 3), np.int8, "not int8"),
         ((64, 96, 3), np.bool_, "not bool"),
-        ((64, 96), np.uint8, r"not uint8 \[64, 96\]"),
+        ((64, 96), np.uint16, r"not uint16 \[64, 96\]"),
+        ((64, 96, 3), np.float64, r"\(255 \* image\)\.round\(\)\.astype\(np\.uint8\)"),
         ((64, 96, 4), np.uint8, r"not uint8 \[64, 96, 4\]"),
         ((64, 96, 1), np.uint8, r"not uint8 \[64, 96, 1\]"),
-        ((1, 64, 96, 3), np.uint8, r"not uint8 \[1, 64, 96, 3\]"),
-        ((31, 96, 3), np.uint8, "The image has 96x31 pixels; it needs at least 32 a side"),
-        ((96, 31, 3), np.uint8, "31x96 pixels"),
-        ((0, 96, 3), np.uint8, "96x0 pixels"),
+        ((1, 64, 96, 3), np.uint8, r"not uint8 \[1, 64, 96, 3\]\. Give several images as a list"),
+        ((31, 96, 3), np.uint8, r"The image is 31x96 \(HxW\) and needs at least 32 pixels a side"),
+        ((96, 31, 3), np.uint8, "The image is 96x31"),
+        ((0, 96, 3), np.uint8, "The image is 0x96"),
     ],
 )
 def test_wrong_images(tiny: Segmenter, shape: tuple[int, ...], dtype: type, message: str) -> None:
@@ -303,5 +311,179 @@ def test_what_needs_logits_takes_them_from_the_device(scales: tuple[float, ...],
     assert (result.labels == 0).all()  # those of the logits
 
 
-def test_the_public_names() -> None:
-    assert all(hasattr(fastscnn, name) for name in fastscnn.__all__)
+@pytest.mark.parametrize("size", ["128x192", " 128 X 192 ", (np.int32(128), np.uint8(192)), [128, 192]])
+def test_every_form_of_a_size(tiny_onnx: Path, size: Any) -> None:
+    assert Segmenter.load(tiny_onnx, size=size, threads=1).size == (128, 192)
+
+
+@pytest.mark.parametrize(
+    ("size", "message"),
+    [
+        ("nativ", 'size: must be HxW such as "360x480", .* or "native", not \'nativ\''),
+        ("", "not ''"),
+        ("360", "not '360'"),
+        ("-64x64", "not '-64x64'"),
+        ("64x64x3", "not '64x64x3'"),
+        ("16x64", "at least 32x32, not 16x64"),
+        ((64.0, 96), r"size: height: must be a whole number, .*, not 64\.0"),
+        ((64, 96.5), r"size: width: must be a whole number, .*, not 96\.5"),
+        ((True, 96), "not True"),
+        (("64", "96"), "not '64'"),
+        ((64,), r"not \(64,\)"),
+        (64, "not 64"),
+        (0, "not 0"),
+        (False, "not False"),
+        ((), r"not \(\)"),
+    ],
+)
+def test_wrong_sizes(tiny_onnx: Path, size: Any, message: str) -> None:
+    with pytest.raises(ArgumentError, match=message):
+        Segmenter.load(tiny_onnx, size=size)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"streams": 0}, "streams: must be at least 1, not 0"),
+        ({"streams": 1.0}, "streams: must be a whole number"),
+        ({"threads": 0}, "threads: must be from 1 to 1024, not 0"),
+        ({"threads": 2000}, "threads: must be from 1 to 1024, not 2000"),
+        ({"threads": True}, "threads: must be a whole number"),
+        ({"backend": "onx"}, "There is no backend 'onx'. Did you mean 'onnx'"),
+        ({"precision": "int4"}, "There is no precision 'int4'"),
+        ({"scales": None}, "scales: each must be above 0 and at most 16, not None"),
+    ],
+)
+def test_wrong_arguments(tiny_onnx: Path, arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ArgumentError, match=message):
+        Segmenter.load(tiny_onnx, **arguments)
+
+
+SOURCES: dict[str, Callable[[Path, UInt8Array], Any]] = {
+    "path": lambda path, _: path,
+    "text": lambda path, _: str(path),
+    "bytes": lambda path, _: path.read_bytes(),
+    "buffer": lambda path, _: io.BytesIO(path.read_bytes()),
+    "PIL": lambda _, image: Image.fromarray(image),
+    "array": lambda _, image: image,
+}
+
+
+@pytest.mark.parametrize("kind", SOURCES)
+def test_every_kind_of_image(tiny: Segmenter, stripes: Scene, tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "stripes.png"
+    images.write(path, stripes.image)
+    result = tiny(SOURCES[kind](path, stripes.image))
+    np.testing.assert_array_equal(result.labels, stripes.labels)
+    assert result.stem == ("stripes" if kind in ("path", "text") else "image")
+    np.testing.assert_array_equal(result.image, stripes.image)
+
+
+def test_lists_give_lists(tiny_onnx: Path, stripes: Scene, tmp_path: Path) -> None:
+    path = tmp_path / "stripes.png"
+    images.write(path, stripes.image)
+    for streams in (1, 3):
+        segmenter = Segmenter.load(tiny_onnx, "onnx", threads=1, streams=streams)
+        results = segmenter([stripes.image, path, Image.fromarray(stripes.image)], confidence=True)
+        assert len(results) == 3
+        for result in results:
+            np.testing.assert_array_equal(result.labels, stripes.labels)
+            assert result.confidence is not None
+        assert segmenter([]) == []
+        assert len(segmenter((str(path),))) == 1
+
+
+def test_opencvs_order_of_channels(tiny: Segmenter, stripes: Scene) -> None:
+    np.testing.assert_array_equal(tiny(stripes.image[:, :, ::-1], bgr=True).labels, stripes.labels)
+    np.testing.assert_array_equal(tiny([stripes.image[:, :, ::-1]], bgr=True)[0].image, stripes.image)
+    np.testing.assert_array_equal(tiny(Image.fromarray(stripes.image), bgr=True).labels, stripes.labels)  # PIL is RGB
+    four = np.dstack([stripes.image[:, :, ::-1], stripes.labels])
+    np.testing.assert_array_equal(sources.pixels(four, 4, bgr=True), np.dstack([stripes.image, stripes.labels]))
+
+
+def test_grey_arrays_are_taken_as_grey_files(tiny: Segmenter, tmp_path: Path) -> None:
+    grey = np.arange(64 * 96, dtype=np.uint16).reshape(64, 96).astype(np.uint8)
+    images.write(tmp_path / "grey.png", grey)
+    np.testing.assert_array_equal(tiny(grey).labels, tiny(tmp_path / "grey.png").labels)
+    np.testing.assert_array_equal(tiny(grey).image, tiny(Image.fromarray(grey)).image)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (None, "not None, which is what cv2.imread returns for a file that it cannot read"),
+        (3, "or an array .*, not int"),
+        ({"image": 1}, "not dict"),
+        ((number for number in ()), "not generator"),
+        ("gone.png", r"gone\.png: no such file"),
+        (b"gone.png", "the image: is not an image that can be read"),
+        ("https://example.org/a.jpg", "Addresses are not fetched"),
+    ],
+)
+def test_what_is_no_image(tiny: Segmenter, given: Any, message: str) -> None:
+    for call in (tiny, tiny.segment, tiny.forward, tiny.logits, tiny.probabilities, lambda one: tiny([one])):
+        with pytest.raises(FastSCNNError, match=message):
+            call(given)
+
+
+def test_an_image_is_checked_once(tiny: Segmenter, stripes: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+    original = sources._array
+    monkeypatch.setattr(sources, "_array", lambda *given: calls.append(1) or original(*given))
+    tiny.segment(stripes.image, confidence=True)
+    assert len(calls) == 1
+    list(tiny.stream([stripes.image] * 3, smoothing=True))
+    assert len(calls) == 4
+
+
+def test_repr(tiny_onnx: Path) -> None:
+    one = Segmenter.load(tiny_onnx, "onnx", threads=1)
+    assert repr(one) == "Segmenter(weights='tiny.onnx', backend='onnx', precision='float32', size='64x96', threads=1)"
+    many = Segmenter.load(tiny_onnx, "onnx", "native", 2, (0.5, 1.0), streams=2)
+    assert repr(many).endswith("size='native', threads=2, scales=(0.5, 1.0), flip=False, streams=2)")
+    assert repr(Segmenter(Seeing())).startswith("Segmenter(weights=None, backend='seeing'")
+
+
+def described(segmenter: Segmenter) -> tuple[str, Path | None]:
+    """Its settings; called in another process."""
+    return repr(segmenter), segmenter.path
+
+
+def test_copies_load_the_same_weights(
+    tiny_onnx: Path, stripes: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tiny_onnx.parent)
+    segmenter = Segmenter.load(tiny_onnx.name, "onnx", (48, 64), 2, (1.0, 1.5), True, streams=2)
+    pickled = pickle.dumps(segmenter)
+    monkeypatch.chdir(tmp_path)
+    for other in (pickle.loads(pickled), copy.deepcopy(Segmenter.load(tiny_onnx, "onnx", threads=1))):
+        assert other.segment(stripes.image).labels.shape == stripes.labels.shape
+    other = pickle.loads(pickled)
+    assert repr(other) == repr(segmenter)
+    np.testing.assert_array_equal(other(stripes.image).labels, segmenter(stripes.image).labels)
+
+
+def test_spawned_processes_take_a_segmenter(tiny: Segmenter) -> None:
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        assert pool.apply(described, (tiny,)) == (repr(tiny), tiny.path)
+
+
+def test_a_segmenter_without_a_file_refuses_to_be_copied() -> None:
+    for attempt in (pickle.dumps, copy.copy, copy.deepcopy):
+        with pytest.raises(FastSCNNError, match="made without a weight file and cannot be copied"):
+            attempt(Segmenter(Seeing()))
+
+
+def test_close(tiny_onnx: Path, stripes: Scene) -> None:
+    with Segmenter.load(tiny_onnx, "onnx", threads=1) as segmenter:
+        np.testing.assert_array_equal(segmenter(stripes.image).labels, stripes.labels)
+    segmenter.close()
+    assert repr(segmenter) == "Segmenter(closed)"
+    for use in (lambda: segmenter(stripes.image), lambda: segmenter.card, lambda: pickle.dumps(segmenter)):
+        with pytest.raises(FastSCNNError, match="The segmenter is closed"):
+            use()
+
+
+def test_weights_in_the_home_folder(tiny_onnx: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tiny_onnx.parent))
+    assert Segmenter.load(f"~/{tiny_onnx.name}", "onnx", threads=1).path == tiny_onnx

@@ -156,7 +156,7 @@ def test_segmenter(tiny: Segmenter) -> None:
 
 
 def test_a_bad_frame_stops_the_stream(tiny: Segmenter) -> None:
-    frames = [np.zeros((64, 96, 3), np.uint8), np.zeros((64, 96), np.uint8)]
+    frames = [np.zeros((64, 96, 3), np.uint8), np.zeros((64, 96, 2), np.uint8)]
     stream = tiny.stream(frames)
     next(stream)
     with pytest.raises(FastSCNNError, match="An image is uint8"):

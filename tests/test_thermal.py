@@ -199,11 +199,11 @@ def test_bad_thermal_files_do_not_stop_the_others(made: Made, run: Run) -> None:
     assert files_in(Path("segmented")) == ["fine.labels.png", "fine.overlay.jpg"]
     messages = [
         "drive/broken.png: drive/thermal/broken.png: is truncated or broken",
-        "drive/colour.png: drive/thermal/colour.png: is a colour image where one channel was expected; save it as grey",
-        "drive/gone.png: has no thermal file named gone in drive/thermal; add it, or take the image out.",
-        "drive/large.png: drive/thermal/large.png: has 96x128 pixels but its image drive/large.png 96x64, both upright; make",
-        "drive/turned.png: drive/thermal/turned.png: has 64x96 pixels but its image drive/turned.png 96x64, both upright; make",
-        "drive/twice.png: both drive/thermal/twice.png and drive/thermal/twice.tif may be its thermal file; keep one of them.",
+        "drive/colour.png: drive/thermal/colour.png: is a colour image, but one channel is expected; save the values",
+        "drive/gone.png: has no thermal file named gone in drive/thermal; add it or remove the image.",
+        "drive/large.png: drive/thermal/large.png: is 128x96 (HxW) but its image drive/large.png is 64x96, both upright",
+        "drive/turned.png: drive/thermal/turned.png: is 96x64 (HxW) but its image drive/turned.png is 64x96, both upright",
+        "drive/twice.png: both drive/thermal/twice.png and drive/thermal/twice.tif could be its thermal file; keep one",
         "6 of 7 images failed; the others are labelled.",
     ]
     for message, complaint in zip(messages, err.splitlines(), strict=True):
@@ -220,9 +220,9 @@ def test_bad_thermal_files_do_not_stop_the_others(made: Made, run: Run) -> None:
         (["a.png"], "takes RGB and thermal; give images, and their thermal files by --thermal."),
         ([], "takes RGB and thermal; give images, and their thermal files by --thermal."),
         (["a.png", "--thermal", "none"], "none: no such file or folder of thermal images"),
-        (["a.png", "b.png", "--thermal", "t/a.png"], "t/a.png: is one thermal file for 2 images"),
-        (["--thermal", "t"], "t: no image is given but thermal ones"),
-        (["t", "--thermal", "t"], "t: no image is given but thermal ones"),
+        (["a.png", "b.png", "--thermal", "t/a.png"], "t/a.png: one thermal file for 2 images"),
+        (["--thermal", "t"], "t: all given images are thermal ones"),
+        (["t", "--thermal", "t"], "t: all given images are thermal ones"),
     ],
 )
 def test_wrong_calls(made: Made, run: Run, words: list[str], message: str) -> None:

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from fastscnn.base.errors import FastSCNNError
+from fastscnn.base.errors import ArgumentError, FastSCNNError
 from fastscnn.base.types import Float32Array, UInt8Array
 from fastscnn.data import synthetic
 from fastscnn.upsampling import upsample
@@ -131,13 +131,13 @@ def test_probabilities_are_the_same_on_any_number_of_threads() -> None:
     one = upsample.probabilities(passes, (480, 320))  # twelve blocks of rows
     for threads in (2, 5):
         np.testing.assert_array_equal(upsample.probabilities(passes, (480, 320), threads), one)
-    with pytest.raises(FastSCNNError, match="threads: at least one is needed, not 0"):
+    with pytest.raises(FastSCNNError, match="threads: must be at least 1, not 0"):
         upsample.probabilities(passes, (8, 8), 0)
 
 
 @pytest.mark.parametrize("classes", [(), (2, 3)])
 def test_passes_that_cannot_be_averaged(classes: tuple[int, ...]) -> None:
-    with pytest.raises(FastSCNNError, match="at least one, and all have the same classes"):
+    with pytest.raises(FastSCNNError, match="passes: at least one is needed, and all must have the same number of classes"):
         upsample.probabilities([np.zeros((count, 2, 2), np.float32) for count in classes], (8, 8))
 
 
@@ -151,15 +151,15 @@ def test_argmax(shape: tuple[int, int, int]) -> None:
 
 @pytest.mark.parametrize("size", [(80, 96), (41, 59), (5, 7)])
 @pytest.mark.parametrize("threshold", [-0.3, 1.2])
-def test_the_unknown(size: tuple[int, int], threshold: float) -> None:
+def test_ood_mask(size: tuple[int, int], threshold: float) -> None:
     logits = made("random", (6, 10, 12), 1.0, 0)
     best = interpolated(logits.max(axis=0, keepdims=True), size)[0].numpy()
     clear = np.abs(best - threshold) > 1e-5
-    unknown = upsample.unknown(logits, threshold, size)
-    assert unknown.dtype == np.bool_
-    assert unknown.shape == size
-    np.testing.assert_array_equal(unknown[clear], (best < threshold)[clear])
-    assert unknown.any() == (threshold > 0)
+    mask = upsample.ood_mask(logits, threshold, size)
+    assert mask.dtype == np.bool_
+    assert mask.shape == size
+    np.testing.assert_array_equal(mask[clear], (best < threshold)[clear])
+    assert mask.any() == (threshold > 0)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -186,7 +186,7 @@ def test_nan_and_infinity_are_refused(value: float, place: tuple[int, int, int])
     [
         upsample.labels,
         upsample.confidence,
-        lambda logits, size: upsample.unknown(logits, 0.0, size),
+        lambda logits, size: upsample.ood_mask(logits, 0.0, size),
         lambda logits, size: upsample.probabilities([logits], size),
     ],
 )
@@ -200,13 +200,45 @@ def test_nan_and_infinity_are_refused(value: float, place: tuple[int, int, int])
         (np.zeros((0, 4, 4), np.float32), (8, 8), "\\[0, 4, 4\\]"),
         (np.zeros((256, 2, 2), np.float32), (8, 8), "1 to 255 classes"),
         (np.zeros((3, 0, 4), np.float32), (8, 8), "\\[3, 0, 4\\]"),
-        (np.zeros((3, 4, 4), np.float32), (0, 8), "at least 1, not \\(0, 8\\)"),
+        (np.zeros((3, 4, 4), np.float32), (0, 8), "size: height: must be at least 1, not 0"),
         (np.zeros((3, 4, 4), np.float32), (8, 8, 1), "height, width"),
+        (np.zeros((3, 4, 4), np.float32), 8, "height, width"),
+        (np.zeros((3, 4, 4), np.float32), "8x8", "height, width"),
+        (np.zeros((3, 4, 4), np.float32), (8.0, 8), "size: height: must be a whole number, at least 1, not 8.0"),
+        (np.zeros((3, 4, 4), np.float32), (8, True), "size: width: must be a whole number, at least 1, not True"),
     ],
 )
 def test_wrong_arguments(call: Any, logits: Any, size: Any, message: str) -> None:
     with pytest.raises(FastSCNNError, match=message):
         call(logits, size)
+
+
+@given(
+    st.tuples(st.integers(1, 40), st.integers(1, 40)),
+    st.sampled_from([float, np.float32, np.float64, str, lambda value: value + 0.5, lambda value: [value], lambda value: None]),
+    st.sampled_from([0, 1]),
+)
+def test_a_refused_size_changes_no_later_result(size: tuple[int, int], wrong: Callable[[int], Any], place: int) -> None:
+    """A cache takes 64.0 for 64, so that one call with a float used to hand floats to the C code ever after."""
+    logits = made("random", (3, 4, 5), 1.0, 7)
+    refused: list[Any] = [*size]
+    refused[place] = wrong(refused[place])
+    upsample._axis.cache_clear()
+    for call in (upsample.labels, upsample.labels_in_numpy, upsample.confidence, upsample.confidence_in_numpy):
+        with pytest.raises(ArgumentError, match=r"size: .* must be a whole number"):
+            call(logits, tuple(refused))
+    with pytest.raises(ArgumentError, match="must be a whole number"):
+        upsample.axis(4, refused[place])
+    np.testing.assert_array_equal(upsample.labels(logits, size), upsample.labels_in_numpy(logits, size))
+    same: Any = (np.int64(size[0]), np.uint16(size[1]))
+    np.testing.assert_array_equal(upsample.labels(logits, same), upsample.labels(logits, size))
+    assert {array.dtype for array in vars(upsample.axis(5, size[1])).values()} == {np.dtype(np.int64), np.dtype(np.float32)}
+
+
+@pytest.mark.parametrize("threads", [1.0, True, None, "2"])
+def test_wrong_threads(threads: Any) -> None:
+    with pytest.raises(ArgumentError, match="threads: must be a whole number"):
+        upsample.labels(np.zeros((3, 4, 4), np.float32), (8, 8), threads)
 
 
 @pytest.mark.slow

@@ -693,9 +693,9 @@ def test_steady_labels_are_those_of_steady_logits(run: Run, tiny: Segmenter) -> 
     assert run("drive.mp4", "--labels", "plain")[0] == 0
     code, out, _ = run("drive.mp4", "--labels", "ids", "--steady", "--confidence", "--json")
     assert code == 0
-    assert json.loads(out)["milliseconds"]["steady"] >= 0
+    assert json.loads(out)["milliseconds"]["smoothing"] >= 0
     frames = [image for _, image in decoded(Path("drive.mp4"))]
-    expected = [result for _, result in tiny.stream(frames, steady=True, confidence=True)]
+    expected = [result for _, result in tiny.stream(frames, smoothing=True, confidence=True)]
     for number, result in enumerate(expected):
         np.testing.assert_array_equal(images.read_ids(f"ids/drive.{number:06d}.labels.png"), result.labels)
         assert result.confidence is not None
@@ -807,7 +807,7 @@ def test_frames_in_the_making_at_ctrl_c_are_not_dropped(run: Run, monkeypatch: p
         (["a.mp4", "--camera", "0"], "camera: is labelled alone"),
         (["a.png", "--labels", "ids"], "--realtime, --preview, --labels and --steady: go with a video or camera"),
         (["a.mp4", "--confidence"], "confidence: of a video or camera is written beside the class ids of each frame"),
-        (["a.mp4", "--unknown"], "tiny.onnx: the card has no threshold"),
+        (["a.mp4", "--unknown"], "tiny.onnx: the card has no OOD threshold"),
         (["a.png", "--out", "a.mp4", "--fps", "0.001"], "fps: lies between 0.01 and 1000, not 0.001."),
         (["a.png", "--out", "b.mp4", "--realtime"], "realtime: goes with a video"),
         (["a.mp4", "--budget", "33ms", "--size", "64x96"], "budget: chooses the size"),

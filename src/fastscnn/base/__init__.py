@@ -1,1 +1,1 @@
-"""What does everything else rest on? Errors, types, files, the machine."""
+"""What does every other folder rely on? Errors, argument checks, types, files, the machine."""

@@ -1,4 +1,4 @@
-"""Where files are kept, their digests, and writing them so that a full disk or a kill leaves the old one whole."""
+"""Paths, the cache folder, digests, and atomic writes: a full disk or a kill leaves the old file whole."""
 
 from __future__ import annotations
 
@@ -6,39 +6,63 @@ import contextlib
 import hashlib
 import os
 import secrets
+from functools import cache as once
 from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import platformdirs
 
 from fastscnn.base.errors import FastSCNNError
 
 
 def cache(name: str) -> Path:
-    """The folder in which a part of fastscnn keeps what it would have to work out again: $XDG_CACHE_HOME/fastscnn/NAME,
-    else in ~/.cache."""
-    base = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    return (base if base.is_absolute() else Path.home() / ".cache") / "fastscnn" / name
+    """Return the folder for cached results of one part of the package. It may not exist yet.
+
+    The folder is $XDG_CACHE_HOME/fastscnn/NAME where that variable holds an absolute path, else the cache folder of the
+    operating system. A user without a home folder, as in some containers, gets a temporary one that lasts as long as the
+    process.
+    """
+    candidates = [os.environ.get("XDG_CACHE_HOME", "")]
+    with contextlib.suppress(RuntimeError, KeyError):  # there is no home folder
+        candidates.append(platformdirs.user_cache_dir())
+    candidates.append(str(expand("~/.cache")))  # an XDG_CACHE_HOME that is no absolute path is ignored, as XDG demands
+    base = next((Path(path) for path in candidates if Path(path).is_absolute()), None)
+    return (Path(_temporary_cache().name) if base is None else base / "fastscnn") / name
+
+
+@once
+def _temporary_cache() -> TemporaryDirectory[str]:
+    return TemporaryDirectory(prefix="fastscnn-")
+
+
+def expand(path: str | os.PathLike[str]) -> Path:
+    """Return the path with a leading `~` or `~user` replaced by that home folder; unchanged if there is no such home."""
+    return Path(os.path.expanduser(path))  # noqa: PTH111 - Path.expanduser raises where the home folder is unknown
 
 
 def digest(path: Path) -> str:
-    """sha256 of a file, in hexadecimal."""
+    """Return the sha256 of a file, in hexadecimal."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def part(path: Path) -> Path:
-    """The name beside `path` under which a file is written until it is whole."""
+    """Return a new name beside `path` for the temporary file that becomes `path` when it is complete."""
     return path.parent / f".{path.name}.{secrets.token_hex(8)}.part"
 
 
 def write(path: Path, data: bytes) -> None:
-    """Writes `data` to `path` in one piece: to a temporary file beside it, flushed to the disk, then renamed.
+    """Write `data` to a temporary file beside `path`, flush it to the disk, and rename it to `path`.
+
+    Missing folders are created.
 
     Raises:
-        FastSCNNError: the file cannot be written; what stood at `path` before is untouched.
+        FastSCNNError: the file cannot be written; an old file at `path` is kept.
     """
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = part(path)
-        with temporary.open("xb") as file:  # not tempfile: its files are private, ours are ordinary ones
+        with temporary.open("xb") as file:  # not tempfile, whose files only their owner can read
             file.write(data)
             file.flush()
             os.fsync(file.fileno())

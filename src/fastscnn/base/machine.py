@@ -1,22 +1,23 @@
-"""machine: what it is, and how fast it moves memory."""
+"""The machine: its processor, the CPUs that this process may use, and the speed of its memory."""
 
 from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from math import ceil
 from pathlib import Path
 from time import perf_counter
 
 import numpy as np
 
-_COPIED = 256 << 20  # bytes: more than any cache holds
+_COPIED_BYTES = 256 << 20  # larger than any processor's cache
 _ROUNDS = 5
 
 
 def processor() -> str:
-    """Name of the processor, and of the system."""
+    """Return the name of the processor and of the operating system."""
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.is_file():
         for line in cpuinfo.read_text().splitlines():
@@ -25,22 +26,62 @@ def processor() -> str:
     return f"{platform.processor() or platform.machine()}, {platform.system()}"
 
 
-def threads() -> int:
-    """Processors that this process may use, which in a container are often fewer than the machine has."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def threads(root: Path = Path("/")) -> int:
+    """Return how many CPUs this process may use: its affinity or its cgroup quota, whichever is less.
+
+    A quota of 1.5 CPUs counts as 2.
+
+    Args:
+        root: the folder that holds `proc` and `sys`.
+    """
+    affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min([affinity, *(ceil(quota) for quota in _quotas(root))]))
+
+
+def _quotas(root: Path) -> Iterator[float]:
+    """Yield the CPU quota of every cgroup that this process belongs to, in CPUs; nothing where there is no limit."""
+    try:
+        memberships = (root / "proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return
+    mounted = root / "sys/fs/cgroup"
+    for line in memberships:
+        _, _, controllers_and_path = line.partition(":")
+        controllers, _, own = controllers_and_path.partition(":")
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        # Version 2 names no controllers. Version 1 mounts the controller by its own name, by all names, or both.
+        mounts = {mounted / controllers, mounted / "cpu"} if controllers else {mounted, mounted / "unified"}
+        # A limit on a parent holds too. In a container the path may be the host's, and only the root is visible.
+        path = Path(own.lstrip("/"))
+        for group in [mount / part for mount in mounts for part in (path, *path.parents)]:
+            yield from _quota(group)
+
+
+def _quota(group: Path) -> Iterator[float]:
+    """Yield the quota of one cgroup, if it has one: `cpu.max` in version 2, two files in version 1."""
+    try:
+        if (group / "cpu.max").is_file():
+            quota, period = (group / "cpu.max").read_text().split()
+        else:
+            quota, period = ((group / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period"))
+        if int(quota) > 0 and int(period) > 0:  # -1 is no limit in version 1
+            yield int(quota) / int(period)
+    except (OSError, ValueError):  # missing, or "max": no limit
+        return
 
 
 def bandwidth(workers: int) -> float:
-    """Bytes a second that copying a large array reads and writes, by that many threads; the best of a few rounds."""
-    source = np.ones(_COPIED, np.uint8)
+    """Return the bytes per second, read and written, of copying a large array with `workers` threads: the best of 5 rounds."""
+    source = np.ones(_COPIED_BYTES, np.uint8)
     target = np.zeros_like(source)
     parts = list(zip(np.array_split(source, workers), np.array_split(target, workers), strict=True))
     with ThreadPoolExecutor(workers) as pool:
-        return 2 * _COPIED / fastest(lambda: list(pool.map(lambda part: np.copyto(part[1], part[0]), parts)), _ROUNDS)
+        return 2 * _COPIED_BYTES / fastest(lambda: list(pool.map(lambda part: np.copyto(part[1], part[0]), parts)), _ROUNDS)
 
 
 def fastest(work: Callable[[], object], rounds: int) -> float:
-    """Seconds that the fastest of some rounds takes: what disturbs a round only makes it slower."""
+    """Return the seconds of the fastest of `rounds` calls: other processes can only make a call slower."""
     seconds = []
     for _ in range(rounds):
         start = perf_counter()

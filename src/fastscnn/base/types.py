@@ -1,6 +1,8 @@
-"""Names for the array types that cross module borders."""
+"""Types that several folders use: arrays, and the names that an argument accepts."""
 
 from __future__ import annotations
+
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -9,3 +11,6 @@ BoolArray = npt.NDArray[np.bool_]
 UInt8Array = npt.NDArray[np.uint8]
 Int64Array = npt.NDArray[np.int64]
 Float32Array = npt.NDArray[np.float32]
+
+BackendName = Literal["auto", "onnx", "openvino", "torch", "cuda"]
+PrecisionName = Literal["auto", "float32", "bfloat16", "float16", "int8"]

@@ -12,13 +12,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import perf_counter
+from typing import cast
 
 import numpy as np
 
 from fastscnn.backends import MAX_STREAMS
 from fastscnn.base import machine
 from fastscnn.base.errors import FastSCNNError, unknown
-from fastscnn.base.types import UInt8Array
+from fastscnn.base.types import BackendName, PrecisionName, UInt8Array
 from fastscnn.benchmark.flops import cost
 from fastscnn.data import synthetic
 from fastscnn.inference.segmenter import Segmenter
@@ -234,7 +235,7 @@ def _write(folder: Path, image: UInt8Array) -> Job:
     """The image as a JPEG, and what stands behind RGB, all the same grey, as a PNG."""
     frame = Job(folder / "frame.jpg", folder / "frame", (folder / "grey.png",) * (image.shape[2] - 3))
     images.write(frame.image, image[:, :, :3])
-    for path in frame.more:
+    for path in frame.extra_channels:
         images.write(path, image[:, :, 3])
     return frame
 
@@ -253,7 +254,7 @@ def _frame(segmenter: Segmenter, image: UInt8Array, output: str) -> dict[str, fl
 def _file(segmenter: Segmenter, source: Job, target: Path) -> dict[str, float]:
     """Seconds of each stage of one frame from file to file."""
     start = perf_counter()
-    image = images.stack(images.read(source.image), source.image, source.more)
+    image = images.stack(images.read(source.image), source.image, source.extra_channels)
     decoded = perf_counter()
     segmentation = segmenter.segment(image)
     labelled = perf_counter()
@@ -266,7 +267,8 @@ def _stream(segmenter: Segmenter, frame: Job, folder: Path, runs: int) -> tuple[
     """How many frames are worked on at a time, and frames a second from file to file then."""
     backend, size = segmenter.backend, segmenter.size
     wanted = min(MAX_STREAMS, backend.threads)
-    many = Segmenter.load(segmenter.path, backend.name, size, backend.threads, precision=backend.precision, streams=wanted)
+    name, precision = cast(BackendName, backend.name), cast(PrecisionName, backend.precision)
+    many = Segmenter.load(segmenter.path, name, size, backend.threads, precision=precision, streams=wanted)
     streams = many.backend.streams  # not every engine has several
     runs = max(runs, 10 * streams)
     for _ in ordered(lambda index: _file(many, frame, folder / f"{index}.png"), range(2 * streams), streams):
@@ -294,7 +296,7 @@ def _cold_start(segmenter: Segmenter, frame: Job, call: str) -> tuple[float, flo
     """Seconds to the first output of a fresh process, and its peak memory in MiB."""
     backend = segmenter.backend
     arguments = json.dumps([
-        str(frame.image), [str(path) for path in frame.more], str(segmenter.path), backend.name, backend.precision,
+        str(frame.image), [str(path) for path in frame.extra_channels], str(segmenter.path), backend.name, backend.precision,
         segmenter.size, backend.threads, call,
     ])
     result = subprocess.run([sys.executable, "-c", _COLD, arguments], capture_output=True, text=True, check=False)

@@ -6,10 +6,11 @@ import importlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from fastscnn.base import files
 from fastscnn.base.errors import FastSCNNError
+from fastscnn.base.types import BackendName, PrecisionName
 from fastscnn.cli._console import STDERR, progress_bar
 
 if TYPE_CHECKING:
@@ -30,7 +31,9 @@ def load(
     """The segmenter that the flags of these names describe."""
     from fastscnn.inference.segmenter import Segmenter
 
-    return Segmenter.load(weights, backend, parse_size(size), threads, scales, flip, precision, streams)
+    return Segmenter.load(
+        weights, cast(BackendName, backend), parse_size(size), threads, scales, flip, cast(PrecisionName, precision), streams
+    )
 
 
 def within(budget: str, segmenter: Segmenter, frames: Iterable[tuple[int, int]], quiet: bool) -> Segmenter:

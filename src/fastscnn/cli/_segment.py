@@ -110,7 +110,7 @@ def segment(
         segmenter.check_ood()
     if clips:
         return _video.run(segmenter, clips, _video.VideoOptions(labels, preview, steady, confidence, unknown), json)
-    work = partial(segmenter.segment, confidence=confidence, unknown=unknown)
+    work = partial(segmenter.segment, confidence=confidence, ood_mask=unknown)
     if not paths:
         return _segment_scene(segmenter, work, out, json)
     return _segment_images(segmenter, work, jobs, out, json)
@@ -174,13 +174,13 @@ def _segment_file(segmenter: Segmenter, work: _Work, job: Job) -> dict[str, Any]
     from fastscnn.media import images
 
     named = {"image": str(job.image)}
-    if job.more:
-        named["thermal"] = str(job.more[0])
+    if job.extra_channels:
+        named["thermal"] = str(job.extra_channels[0])
     try:
         if job.fault:
             raise FastSCNNError(job.fault)
         start = perf_counter()
-        image = images.stack(images.read(job.image), job.image, job.more)
+        image = images.stack(images.read(job.image), job.image, job.extra_channels)
         seconds = {"decode": perf_counter() - start}
         segmentation = work(image)
         return {**named, **_write_results(segmentation, image[:, :, :3], job, seconds), **_engine(segmenter)}
@@ -207,9 +207,9 @@ def _write_results(segmentation: Segmentation, image: UInt8Array, job: Job, seco
     if segmentation.confidence is not None:
         segmentation.save_confidence(path := job.beside(".confidence.png"))
         more["confidence"] = str(path)
-    if segmentation.unknown is not None:
-        segmentation.save_ood_mask(path := job.beside(".unknown.png"))
-        more |= {"unknown": str(path), "unknown_share": round(100 * float(segmentation.unknown.mean()), 3)}
+    if segmentation.ood_mask is not None:
+        segmentation.save_ood_mask(path := job.beside(".ood.png"))
+        more |= {"unknown": str(path), "unknown_share": round(100 * float(segmentation.ood_mask.mean()), 3)}
     seconds = {**seconds, **segmentation.seconds, "overlay": after_overlay - start, "write": perf_counter() - after_overlay}
     return {
         "labels": str(labels),

@@ -224,8 +224,10 @@ def _work(
             start = perf_counter()
             stem = wish.labels / f"{clip.job.result.name}.{frame.number:06d}"
             segmentation.save_labels(stem.with_name(f"{stem.name}.labels.png"))
-            segmentation.save_confidence(stem.with_name(f"{stem.name}.confidence.png"))
-            segmentation.save_ood_mask(stem.with_name(f"{stem.name}.unknown.png"))
+            if segmentation.confidence is not None:
+                segmentation.save_confidence(stem.with_name(f"{stem.name}.confidence.png"))
+            if segmentation.ood_mask is not None:
+                segmentation.save_ood_mask(stem.with_name(f"{stem.name}.ood.png"))
             seconds["write"] = perf_counter() - start
         return _Done(overlay, shares, seconds)
 
@@ -237,11 +239,11 @@ def _work(
 
     def second_half(seen: tuple[Frame, NetworkOutput]) -> _Done:
         frame, passes = seen
-        return finish(frame, segmenter.label(frame.image, passes, wish.confidence, wish.unknown))
+        return finish(frame, segmenter.label(passes, wish.confidence, wish.unknown))
 
     # Two rows of workers, since what lies between them goes frame by frame.
     first = ordered(lambda frame: segmenter.forward(frame.image), source.frames, streams, clip.live)
-    return ((frame, done) for (frame, _), done in ordered(second_half, segmenter.steadied(first), streams))
+    return ((frame, done) for (frame, _), done in ordered(second_half, segmenter.smoothed(first), streams))
 
 
 def _print(tally: _Tally) -> None:

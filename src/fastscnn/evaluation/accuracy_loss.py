@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from fastscnn.base.errors import FastSCNNError
+from fastscnn.base.types import BackendName, PrecisionName
 from fastscnn.data.datasets import DatasetSpec, Pair
 from fastscnn.evaluation.metrics import Confusion
 from fastscnn.inference.segmenter import Segmenter
@@ -103,7 +104,7 @@ def losses(
     others = {}
     for backend, precision in _ENGINES:
         try:
-            loaded = Segmenter.load(file, backend, precision=precision)
+            loaded = Segmenter.load(file, cast(BackendName, backend), precision=cast(PrecisionName, precision))
         except FastSCNNError:  # the file is in another precision, or this machine lacks the engine or its arithmetic
             continue
         others[f"{backend} {precision}"] = loaded

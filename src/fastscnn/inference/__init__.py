@@ -1,1 +1,1 @@
-"""How is an image segmented?"""
+"""How is an image segmented? Segmenter, Segmentation, temporal smoothing."""

@@ -1,45 +1,82 @@
-"""Segmentation: the labels of one image, and how they are shown and kept."""
+"""Segmentation: the labels of one image, how they are shown, and how they are saved."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from os import PathLike
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from fastscnn.base.errors import FastSCNNError
+from fastscnn.base import files
+from fastscnn.base.errors import ArgumentError, FastSCNNError
 from fastscnn.base.types import BoolArray, Float32Array, UInt8Array
 from fastscnn.media import images
 from fastscnn.model.label_set import LabelSet
 
+_SHOWN_WIDTH = 1024  # pixels of the picture in a notebook
+_NAMED_CLASSES = 3  # in the repr
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, eq=False, repr=False)
 class Segmentation:
     """The labels of one image.
 
     Attributes:
-        labels: uint8 [H, W], train id of every pixel.
-        label_set: what the ids mean.
-        confidence: float32 [H, W], probability of each label, where it was asked for.
-        unknown: bool [H, W], where the network saw nothing that it knows well, where it was asked for.
+        labels: uint8 [H, W], class id of every pixel.
+        label_set: the names and colours of the ids.
+        confidence: float32 [H, W], probability of each label; None unless requested.
+        ood_mask: bool [H, W], True where the image shows nothing that the weights were trained on; None unless requested.
+        image: uint8 [H, W, channels], the segmented image, not a copy; None if unknown.
         seconds: time of each stage, by name.
+        stem: file name of the results that `save` writes, without a suffix.
+
+    Example:
+        >>> import fastscnn, numpy as np
+        >>> labels = np.zeros((60, 80), np.uint8)
+        >>> labels[:, 60:] = 1
+        >>> segmentation = fastscnn.Segmentation(labels, fastscnn.LabelSet(("road", "car")))
+        >>> segmentation
+        Segmentation(60x80: road 75 %, car 25 %)
+        >>> segmentation.class_percentages()
+        {'road': 75.0, 'car': 25.0}
+        >>> [path.name for path in segmentation.save("results", "street").values()]
+        ['street.labels.png']
     """
 
     labels: UInt8Array
     label_set: LabelSet
     confidence: Float32Array | None = None
-    unknown: BoolArray | None = None
-    seconds: dict[str, float] = field(default_factory=dict, compare=False)
+    ood_mask: BoolArray | None = None
+    image: UInt8Array | None = None
+    seconds: dict[str, float] = field(default_factory=dict)
+    stem: str = "image"
+
+    def __repr__(self) -> str:
+        percent = self.class_percentages()
+        largest = [name for name in self._present(percent) if percent[name] >= 1][:_NAMED_CLASSES]
+        parts = [f"{name} {percent[name]:.0f} %" for name in largest]
+        parts += [name for name in ("confidence", "ood_mask") if getattr(self, name) is not None]
+        size = "x".join(map(str, self.labels.shape))
+        return f"Segmentation({size}: {', '.join(parts)})" if parts else f"Segmentation({size})"
+
+    def _repr_png_(self) -> bytes:
+        """Return the picture that a notebook shows: the overlay, or the labels' colours if the image is unknown."""
+        shown = self.colours() if self.image is None else self.overlay()
+        height, width = shown.shape[:2]
+        if width > _SHOWN_WIDTH:
+            shown = images.resize(shown, (max(1, round(height * _SHOWN_WIDTH / width)), _SHOWN_WIDTH))
+        return images.png(shown)
 
     def class_percentages(self) -> dict[str, float]:
-        """Percent of the pixels by class name, every class."""
+        """Return the percentage of the pixels by class name, for every class."""
         counts = Image.fromarray(self.labels).histogram()  # of 256 values; NumPy's would widen every label first
         return {name: 100 * count / self.labels.size for name, count in zip(self.label_set.names, counts, strict=False)}
 
     def colours(self) -> UInt8Array:
-        """The labels in their classes' colours, uint8 [H, W, 3] RGB."""
+        """Return the labels in their classes' colours, uint8 [H, W, 3] RGB."""
         return np.array(self._painted(), np.uint8)
 
     def _painted(self) -> Image.Image:
@@ -47,57 +84,118 @@ class Segmentation:
         painted.putpalette(self.label_set.palette().tobytes())
         return painted.convert("RGB")
 
-    def overlay(self, image: UInt8Array, opacity: float = 0.55) -> UInt8Array:
-        """The image under its labels' colours, with a legend of the classes present.
+    @staticmethod
+    def _present(percent: Mapping[str, float]) -> list[str]:
+        """Return the classes that have pixels, the largest first."""
+        return sorted((name for name in percent if percent[name] > 0), key=lambda name: -percent[name])
+
+    def overlay(self, image: UInt8Array | None = None, opacity: float = 0.55) -> UInt8Array:
+        """Return the image blended with its labels' colours, above a legend of the classes present.
 
         Args:
-            image: uint8 [H, W, 3] RGB of the labels' size.
-            opacity: of the colours, 0 to 1.
+            image: uint8 [H, W, 3] RGB or [H, W] grey of the labels' size, extra channels are ignored; None for the
+                segmented image.
+            opacity: of the colours, from 0 to 1.
 
         Returns:
             uint8 [H + legend, W, 3] RGB.
-        """
-        shares = self.class_percentages()
-        present = sorted((name for name in shares if shares[name] > 0), key=lambda name: -shares[name])
-        texts = {name: f"{name} {shares[name]:.0f} %" if shares[name] >= 1 else f"{name} < 1 %" for name in present}
-        return np.concatenate([self.blend(image, opacity), legend(self.label_set, texts, image.shape[1])])
 
-    def blend(self, image: UInt8Array, opacity: float = 0.55) -> UInt8Array:
-        """The image under its labels' colours, without a legend: uint8 [H, W, 3] RGB of an image of that size.
-
-        What is unknown, where that was asked for, keeps the image's own colours.
+        Raises:
+            FastSCNNError: the image is unknown, or its size or type is wrong.
         """
-        if image.shape[:2] != self.labels.shape:
-            raise FastSCNNError(f"The image is {image.shape[:2]}, its labels {self.labels.shape}; they must be the same size.")
-        blended = np.array(Image.blend(Image.fromarray(image), self._painted(), opacity), np.uint8)
-        if self.unknown is not None:
-            np.copyto(blended, image, where=self.unknown[..., None])
+        percent = self.class_percentages()
+        texts = {name: f"{name} {percent[name]:.0f} %" if percent[name] >= 1 else f"{name} < 1 %"
+                 for name in self._present(percent)}
+        return np.concatenate([self.blend(image, opacity), legend(self.label_set, texts, self.labels.shape[1])])
+
+    def blend(self, image: UInt8Array | None = None, opacity: float = 0.55) -> UInt8Array:
+        """Return the image blended with its labels' colours, without a legend: uint8 [H, W, 3] RGB.
+
+        Pixels of the OOD mask, if there is one, keep the image's own colours. Arguments and errors as in `overlay`.
+        """
+        if not 0 <= opacity <= 1:
+            raise ArgumentError(f"opacity: must be from 0 to 1, not {opacity}.")
+        rgb = self._rgb(self.image if image is None else image)
+        blended = np.array(Image.blend(Image.fromarray(rgb), self._painted(), opacity), np.uint8)
+        if self.ood_mask is not None:
+            np.copyto(blended, rgb, where=self.ood_mask[..., None])
         return blended
 
-    def save_labels(self, path: Path) -> None:
-        """Writes the labels as an 8-bit single-channel PNG of class ids."""
-        images.write(path, self.labels)
+    def _rgb(self, image: UInt8Array | None) -> UInt8Array:
+        """Return the first three channels of an image of the labels' size."""
+        if image is None:
+            raise FastSCNNError("The image of these labels is unknown; give it: overlay(image).")
+        if image.ndim == 2:
+            image = np.repeat(image[:, :, None], 3, axis=2)
+        if image.ndim != 3 or image.shape[2] < 3 or image.dtype != np.uint8:
+            raise ArgumentError(f"The image must be uint8 [H, W, 3], not {image.dtype} {list(image.shape)}.")
+        if image.shape[:2] != self.labels.shape:
+            sizes = ["x".join(map(str, shape)) for shape in (image.shape[:2], self.labels.shape)]
+            raise ArgumentError(f"The image is {sizes[0]} (HxW) and its labels are {sizes[1]}; they must have the same size.")
+        return np.ascontiguousarray(image[:, :, :3])
 
-    def save_confidence(self, path: Path) -> None:
-        """Writes the confidence, where it was asked for, as an 8-bit grey PNG: 255 times the probability."""
+    def save(self, folder: str | PathLike[str], stem: str | None = None) -> dict[str, Path]:
+        """Write all that there is to a folder: labels, overlay, confidence and OOD mask. Old files are replaced.
+
+        Args:
+            folder: where to write; it is created if it is missing.
+            stem: file name without suffixes; None for the stem of the image's file, or "image".
+
+        Returns:
+            The files written: "labels" (STEM.labels.png), "overlay" (STEM.overlay.jpg, if the image is known), "confidence"
+            (STEM.confidence.png) and "ood_mask" (STEM.ood.png), if requested from the segmenter.
+
+        Raises:
+            FastSCNNError: a file cannot be written.
+        """
+        base = files.expand(folder) / (self.stem if stem is None else stem)
+        written = {"labels": base.with_name(f"{base.name}.labels.png")}
+        self.save_labels(written["labels"])
+        if self.image is not None:
+            images.write(path := base.with_name(f"{base.name}.overlay.jpg"), self.overlay())
+            written["overlay"] = path
         if self.confidence is not None:
-            images.write(path, np.rint(255 * self.confidence).astype(np.uint8))
+            self.save_confidence(path := base.with_name(f"{base.name}.confidence.png"))
+            written["confidence"] = path
+        if self.ood_mask is not None:
+            self.save_ood_mask(path := base.with_name(f"{base.name}.ood.png"))
+            written["ood_mask"] = path
+        return written
 
-    def save_ood_mask(self, path: Path) -> None:
-        """Writes what is unknown, where it was asked for, as an 8-bit grey PNG: 255 there, else 0."""
-        if self.unknown is not None:
-            images.write(path, np.where(self.unknown, np.uint8(255), np.uint8(0)))
+    def save_labels(self, path: str | PathLike[str]) -> None:
+        """Write the labels as an 8-bit single-channel PNG of class ids."""
+        images.write(files.expand(path), self.labels)
+
+    def save_confidence(self, path: str | PathLike[str]) -> None:
+        """Write the confidence as an 8-bit grey PNG: 255 times the probability.
+
+        Raises:
+            FastSCNNError: there is no confidence, or the file cannot be written.
+        """
+        if self.confidence is None:
+            raise FastSCNNError(f"{path}: there is no confidence to save; segment with confidence=True.")
+        images.write(files.expand(path), np.rint(255 * self.confidence).astype(np.uint8))
+
+    def save_ood_mask(self, path: str | PathLike[str]) -> None:
+        """Write the OOD mask as an 8-bit grey PNG: 255 where it is True, else 0.
+
+        Raises:
+            FastSCNNError: there is no OOD mask, or the file cannot be written.
+        """
+        if self.ood_mask is None:
+            raise FastSCNNError(f"{path}: there is no OOD mask to save; segment with ood_mask=True.")
+        images.write(files.expand(path), np.where(self.ood_mask, np.uint8(255), np.uint8(0)))
 
 
 def legend(label_set: LabelSet, texts: Mapping[str, str], width: int) -> UInt8Array:
-    """A strip [rows, width, 3] of classes in their colours.
+    """Return a strip of classes in their colours, uint8 [rows, width, 3].
 
     Args:
-        label_set: what the classes look like.
-        texts: by the name of a class, what stands beside its colour; in that order.
-        width: pixels; a new row is begun where it is full.
+        label_set: the colours of the classes.
+        texts: the text beside the colour of each class, by the name of the class, in this order.
+        width: in pixels; a full row is continued in the next.
     """
-    line = min(max(width // 40, 14), 48)  # pixels: reads on a thumbnail and on a 4K frame
+    line = min(max(width // 40, 14), 48)  # pixels: legible on a thumbnail and on a 4K frame
     font = ImageFont.load_default(0.62 * line)
     entries = []  # name, text, x, row
     x = row = 0

@@ -3,57 +3,82 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from os import PathLike
 from pathlib import Path
 from time import perf_counter
-from typing import Literal, TypeVar
+from types import TracebackType
+from typing import Any, Self, TypeVar, overload
 
 import numpy as np
 
 from fastscnn import backends
 from fastscnn.backends import Backend, Labeller
+from fastscnn.base import files
+from fastscnn.base.arguments import whole
 from fastscnn.base.errors import FastSCNNError
-from fastscnn.base.types import BoolArray, Float32Array, UInt8Array
+from fastscnn.base.types import BackendName, BoolArray, Float32Array, PrecisionName, UInt8Array
+from fastscnn.inference import sources
 from fastscnn.inference.segmentation import Segmentation
+from fastscnn.inference.size import NetworkSize, Size, check_scales, network_size, scaled
 from fastscnn.inference.smoothing import TemporalSmoothing
+from fastscnn.inference.sources import ImageSource
 from fastscnn.media import images
 from fastscnn.media.stream import ordered
-from fastscnn.model.architecture import MIN_SIDE
 from fastscnn.model.card import Card
 from fastscnn.model.weights import bundled
 from fastscnn.upsampling import upsample
 
-Size = tuple[int, int] | Literal["native"] | None
+__all__ = ["ImageSource", "NetworkOutput", "Segmenter", "Size"]
+
 _Item = TypeVar("_Item")
-_MOST_SCALE = 16
+_Source = TypeVar("_Source", bound=ImageSource)
+_MAX_THREADS = 1024
 
 
 @dataclass(frozen=True)
 class NetworkOutput:
-    """What a network gave for an image.
+    """The output of the network for one image.
 
     Attributes:
-        input: uint8 [h, w, channels], what it saw in the first pass.
-        logits: of each pass, float32 [classes, h/8, w/8].
+        image: uint8 [H, W, channels], the whole image.
+        input: uint8 [h, w, channels], the network's input in the first pass.
+        logits: float32 [classes, h/8, w/8] of each pass.
         seconds: time of each stage so far, by name.
     """
 
+    image: UInt8Array
     input: UInt8Array
     logits: list[Float32Array]
     seconds: dict[str, float]
 
 
 class Segmenter:
-    """Labels images with one network on one engine.
+    """Segments images with one network on one backend.
+
+    It can be pickled, deep-copied and sent to spawned processes, which load its weight file again.
 
     Args:
         backend: the network, ready to run.
-        size: of the network's input: None for the card's own, "native" for each image's, or (height, width).
-            Labels come at the image's size whatever it is.
-        path: the weight file, for those who report on it.
+        size: of the network's input: None for the card's own size, "native" for each image's, (height, width) or "HxW".
+            Labels have the image's size in any case.
+        path: the weight file.
         scales: times `size`, the sizes at which each image is run; the probabilities of all passes are averaged.
         flip: also run each scale mirrored left to right.
+
+    Raises:
+        ArgumentError: a wrong size or scale.
+
+    Example:
+        >>> import fastscnn
+        >>> from fastscnn.data import synthetic
+        >>> image = synthetic.draw(360, 480).image  # uint8 [360, 480, 3], RGB
+        >>> with fastscnn.Segmenter.load(size="360x480") as segmenter:
+        ...     one = segmenter(image)
+        ...     two = segmenter([image, image], confidence=True)
+        >>> one.labels.shape, len(two)
+        ((360, 480), 2)
     """
 
     def __init__(
@@ -64,74 +89,181 @@ class Segmenter:
         scales: Sequence[float] = (1.0,),
         flip: bool = False,
     ) -> None:
-        self.backend, self.path, self.scales, self.flip = backend, path, tuple(scales), flip
-        self.size: tuple[int, int] | Literal["native"] = size or backend.card.size
-        if self.size != "native" and min(self.size) < MIN_SIDE:
-            message = f"size: the network needs at least {MIN_SIDE}x{MIN_SIDE}, not {self.size[0]}x{self.size[1]}."
-            raise FastSCNNError(message)
-        if not self.scales:
-            raise FastSCNNError("scales: at least one is needed; 1 is the input size itself.")
-        for scale in self.scales:
-            if not 0 < scale <= _MOST_SCALE:  # NaN, too, is refused so
-                raise FastSCNNError(f"scales: each lies above 0 and at most {_MOST_SCALE}, not {scale:g}.")
-            if self.size != "native":
-                _scaled(self.size, scale)
+        self._backend: Backend | None = backend
+        self.path, self.flip = path, flip
+        self.scales = tuple(scales) if isinstance(scales, Iterable) else (scales,)
+        self.size: NetworkSize = network_size(size) or network_size(backend.card.size) or "native"
+        check_scales(self.scales, self.size)
 
     @classmethod
     def load(
         cls,
-        weights: str | Path | None = None,
-        backend: str = "auto",
+        weights: str | PathLike[str] | None = None,
+        backend: BackendName = "auto",
         size: Size = None,
         threads: int | None = None,
         scales: Sequence[float] = (1.0,),
         flip: bool = False,
-        precision: str = "auto",
+        precision: PrecisionName = "auto",
         streams: int = 1,
     ) -> Segmenter:
-        """A segmenter of a weight file.
+        """Return a segmenter of a weight file.
 
         Args:
-            weights: an .onnx or .safetensors file; None: the weights that the package carries.
-            backend: "onnx", "openvino", "torch", "cuda" or "auto", the fastest that is installed and, by the card, as good.
+            weights: an .onnx or .safetensors file; None for the bundled weights.
+            backend: "onnx", "openvino", "torch" or "cuda"; "auto" is the fastest one that is installed and keeps the
+                accuracy, by the card.
             size: see the class.
-            threads: to compute with; None: all that the process may use.
+            threads: CPU threads; None for all that the process may use.
             scales, flip: see the class.
-            precision: "float32", "bfloat16", "float16", "int8" or "auto", the fastest that is, by the card, as good.
-            streams: frames that `stream` works on at a time, which share `threads`: more frames, each of them later.
+            precision: "float32", "bfloat16", "float16" or "int8"; "auto" is the fastest one that keeps the accuracy.
+            streams: frames that `stream` processes at the same time, which share `threads`: more frames per second, but
+                each one takes longer.
 
         Raises:
-            FastSCNNError: what is wrong with the file or the arguments, or what this machine lacks for them.
+            ArgumentError: a wrong name, size or number.
+            FastSCNNError: a weight file that is missing or broken, or a backend that this machine does not have.
+
+        Example:
+            >>> import fastscnn
+            >>> fastscnn.Segmenter.load(backend="onnx", precision="float32", threads=1)
+            Segmenter(weights='camvid.onnx', backend='onnx', precision='float32', size='720x960', threads=1)
         """
-        path = Path(weights) if weights is not None else bundled(backend, precision)
+        threads = None if threads is None else whole("threads", threads, 1, _MAX_THREADS)
+        streams = whole("streams", streams)
+        size = network_size(size)
+        path = files.expand(weights) if weights is not None else bundled(backend, precision)
         return cls(backends.load(path, backend, threads, precision, streams), size, path, scales, flip)
 
     @property
+    def backend(self) -> Backend:
+        """The network, ready to run. Raises FastSCNNError after `close`."""
+        if self._backend is None:
+            raise FastSCNNError("The segmenter is closed; load another one.")
+        return self._backend
+
+    @property
     def card(self) -> Card:
-        """What the weights say of themselves."""
+        """The model card of the weights."""
         return self.backend.card
 
-    def segment(self, image: UInt8Array, confidence: bool = False, unknown: bool = False) -> Segmentation:
-        """The class of every pixel.
+    def close(self) -> None:
+        """Release the network and its memory. The segmenter cannot be used after that; closing it again does nothing."""
+        self._backend = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        if self._backend is None:
+            return "Segmenter(closed)"
+        parts: dict[str, object] = {
+            "weights": self.path.name if self.path else None,
+            "backend": self.backend.name,
+            "precision": self.backend.precision,
+            "size": self.size if self.size == "native" else f"{self.size[0]}x{self.size[1]}",
+            "threads": self.backend.threads,
+        }
+        if not self._single:
+            parts |= {"scales": self.scales, "flip": self.flip}
+        if self.backend.streams > 1:
+            parts["streams"] = self.backend.streams
+        return f"Segmenter({', '.join(f'{name}={value!r}' for name, value in parts.items())})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Let pickle, copy and spawned processes load the same weight file with the same settings."""
+        if self.path is None:
+            raise FastSCNNError("This segmenter was made without a weight file and cannot be copied or sent to another "
+                                "process; make one with Segmenter.load(FILE).")
+        backend = self.backend
+        return type(self).load, (
+            self.path.absolute(), backend.name, self.size, backend.threads, self.scales, self.flip, backend.precision,
+            backend.streams,
+        )  # fmt: skip
+
+    @overload
+    def __call__(
+        self, images: ImageSource, confidence: bool = False, ood_mask: bool = False, bgr: bool = False
+    ) -> Segmentation: ...
+
+    @overload
+    def __call__(
+        self, images: list[Any] | tuple[Any, ...], confidence: bool = False, ood_mask: bool = False, bgr: bool = False
+    ) -> list[Segmentation]: ...
+
+    def __call__(
+        self, images: Any, confidence: bool = False, ood_mask: bool = False, bgr: bool = False
+    ) -> Segmentation | list[Segmentation]:
+        """Segment one image, or each image of a list or tuple.
 
         Args:
-            image: uint8 [H, W, channels], RGB and what else the weights were trained on (`images.stack`), at least 32 pixels
-                a side.
-            confidence: also give the probability of each label, with the card's temperature.
-            unknown: also say where nothing is seen that the weights know well, by the card's threshold.
+            images: as `segment` accepts it, or a list or tuple of those. As many are processed at a time as the segmenter
+                has streams.
+            confidence, ood_mask, bgr: see `segment`.
+
+        Returns:
+            A Segmentation; for a list or tuple, a list of them in the same order.
 
         Raises:
-            FastSCNNError: an image of another dtype, shape or number of channels, too small at one of the scales, or `unknown`
-                where the card has no threshold or there are several passes.
+            FastSCNNError: see `segment`.
         """
-        self._check(image, unknown)
-        if isinstance(self.backend, Labeller) and self._single and not confidence and not unknown:
-            return self._on_device(self.backend, image, (image.shape[0], image.shape[1]))
-        return self.label(image, self.forward(image), confidence, unknown)
+        work = partial(self.segment, confidence=confidence, ood_mask=ood_mask, bgr=bgr)
+        if isinstance(images, list | tuple):
+            return [result for _, result in ordered(work, images, self.backend.streams)]
+        return work(images)
 
-    def forward(self, image: UInt8Array) -> NetworkOutput:
-        """The first half of `segment`, the network. Raises what that raises."""
-        self._check(image)
+    def segment(
+        self, image: ImageSource, confidence: bool = False, ood_mask: bool = False, bgr: bool = False
+    ) -> Segmentation:
+        """Return the class of every pixel of one image.
+
+        Args:
+            image: a path (no URL), the bytes of an image file, a binary file object, a PIL image, or an array uint8
+                [H, W, channels]: RGB, and the extra channels that the weights were trained on (`images.stack`). A grey
+                array [H, W] is repeated to RGB. At least 32 pixels a side.
+            confidence: also return the probability of each label, with the card's temperature.
+            ood_mask: also return where the image shows nothing that the weights were trained on, by the card's threshold.
+            bgr: the array is in OpenCV's order: blue, green, red.
+
+        Raises:
+            ArgumentError: an image of another type, dtype, shape or number of channels, or too small.
+            FastSCNNError: a file that cannot be read, or `ood_mask` if the card has no threshold or there are several
+                passes.
+
+        Example:
+            >>> import fastscnn
+            >>> from fastscnn.data import synthetic
+            >>> scene = synthetic.draw()
+            >>> segmentation = fastscnn.Segmenter.load().segment(scene.image)
+            >>> segmentation.labels.shape == scene.labels.shape
+            True
+        """
+        if ood_mask:
+            self.check_ood()
+        array = self._pixels(image, bgr)
+        if isinstance(self.backend, Labeller) and self._single and not confidence and not ood_mask:
+            result = self._on_device(self.backend, array)
+        else:
+            result = self._label(self._forward(array), confidence, ood_mask)
+        return replace(result, stem=sources.stem(image))
+
+    def forward(self, image: ImageSource, bgr: bool = False) -> NetworkOutput:
+        """Run the network: the first half of `segment`. Raises what `segment` raises."""
+        return self._forward(self._pixels(image, bgr))
+
+    def label(self, output: NetworkOutput, confidence: bool = False, ood_mask: bool = False) -> Segmentation:
+        """Make labels of the network's output: the second half of `segment`. Raises what `segment` raises."""
+        if ood_mask:
+            self.check_ood()
+        return self._label(output, confidence, ood_mask)
+
+    def _pixels(self, image: ImageSource, bgr: bool = False) -> UInt8Array:
+        return sources.pixels(image, self.card.channels, bgr)
+
+    def _forward(self, image: UInt8Array) -> NetworkOutput:
         seconds = {"resize": 0.0, "network": 0.0}
         inputs, logits = [], []
         for scale in self.scales:
@@ -143,166 +275,145 @@ class Segmenter:
                 logits.append(self.backend(inputs[-1][None, :, ::-1])[0, :, :, ::-1])
             seconds["resize"] += after_resize - start
             seconds["network"] += perf_counter() - after_resize
-        return NetworkOutput(inputs[0], logits, seconds)
+        return NetworkOutput(image, inputs[0], logits, seconds)
 
-    def label(self, image: UInt8Array, passes: NetworkOutput, confidence: bool = False, unknown: bool = False) -> Segmentation:
-        """The second half of `segment`: what the logits of all passes say of an image. Raises what that raises."""
-        self._check(image, unknown)
-        full, logits, seconds = (image.shape[0], image.shape[1]), passes.logits, dict(passes.seconds)
+    def _label(self, output: NetworkOutput, confidence: bool, ood_mask: bool) -> Segmentation:
+        full, logits, seconds = _full_size(output.image), output.logits, dict(output.seconds)
         start = perf_counter()
-        # Softmax leaves the order of the classes, so that one pass alone can take the short cut.
+        # Softmax keeps the order of the classes, so the labels of a single pass need no probabilities.
         mean = None if self._single else self._mean(logits, full)
-        # On one thread: two of them gain less than waking the second costs, right behind a network that used both.
+        # On one thread: right behind a network that used two, waking the second costs more than it gains.
         labels = upsample.labels(logits[0], full) if mean is None else upsample.argmax(mean)
-        stages = {"labels": perf_counter()}
+        ends = {"labels": perf_counter()}
         probability: Float32Array | None = None
-        strange: BoolArray | None = None
+        mask: BoolArray | None = None
         if confidence:
             tempered = self._tempered(logits[0])
             probability = upsample.confidence(tempered, full, self._threads) if mean is None else mean.max(axis=0)
-            stages["confidence"] = perf_counter()
-        if unknown and self.card.ood_threshold is not None:
-            strange = upsample.unknown(logits[0], self.card.ood_threshold, full)
-            stages["unknown"] = perf_counter()
-        for stage, end in stages.items():
+            ends["confidence"] = perf_counter()
+        if ood_mask and self.card.ood_threshold is not None:
+            mask = upsample.ood_mask(logits[0], self.card.ood_threshold, full)
+            ends["ood_mask"] = perf_counter()
+        for stage, end in ends.items():
             seconds[stage], start = end - start, end
-        return Segmentation(labels, self.card.label_set, probability, strange, seconds)
+        return Segmentation(labels, self.card.label_set, probability, mask, output.image, seconds)
 
-    def logits(self, image: UInt8Array) -> Float32Array:
-        """What the network gives for an image, before anything is made of it: float32 [classes, h, w] at 1/8 of its input.
+    def logits(self, image: ImageSource, bgr: bool = False) -> Float32Array:
+        """Return the network's output before any further step: float32 [classes, h, w] at 1/8 of its input.
 
-        Of the first scale, not mirrored. Raises FastSCNNError as `segment`.
+        It is that of the first scale, not mirrored. Raises what `segment` raises.
         """
-        return self.forward(image).logits[0]
+        return self.forward(image, bgr).logits[0]
 
-    def probabilities(self, image: UInt8Array, seconds: dict[str, float] | None = None) -> Float32Array:
-        """The probability of every class at every pixel: softmax at full size, of one pass or the mean of all.
+    def probabilities(self, image: ImageSource, seconds: dict[str, float] | None = None, bgr: bool = False) -> Float32Array:
+        """Return the probability of every class at every pixel: softmax at full size, of one pass or the mean of all.
 
-        This is what the paper times as "prob". Where no two classes tie, its argmax over the classes is `segment`'s labels. Of
-        one pass the logits are divided by the card's temperature first, as for the confidence.
+        The paper times this as "prob". Its argmax is `segment`'s labels wherever no two classes tie. The logits of a single
+        pass are divided by the card's temperature first, as for the confidence.
 
         Args:
-            image: as `segment` takes it.
-            seconds: receives those of the stages: resize, network and probabilities.
+            image, bgr: see `segment`.
+            seconds: receives the time of each stage: resize, network and probabilities.
 
         Returns:
             float32 [classes, H, W], 4 * classes * H * W bytes of memory: 159 MB for 19 classes at 1024x2048.
 
         Raises:
-            FastSCNNError: as `segment`.
+            FastSCNNError: see `segment`.
         """
-        passes = self.forward(image)
+        output = self.forward(image, bgr)
         start = perf_counter()
-        result = self._mean(passes.logits, (image.shape[0], image.shape[1]))
+        result = self._mean(output.logits, _full_size(output.image))
         if seconds is not None:
-            seconds |= {**passes.seconds, "probabilities": perf_counter() - start}
+            seconds |= {**output.seconds, "probabilities": perf_counter() - start}
         return result
 
     @property
     def _single(self) -> bool:
-        """Whether an image takes one pass."""
+        """Whether an image takes a single pass."""
         return len(self.scales) == 1 and not self.flip
 
     @property
     def _threads(self) -> int:
-        """Threads of each of the images in the making, for what takes long enough to share."""
+        """The threads for each image, if several are processed at a time."""
         return max(1, self.backend.threads // self.backend.streams)
 
     def _tempered(self, logits: Float32Array) -> Float32Array:
         return logits / np.float32(self.card.temperature)
 
     def _mean(self, passes: list[Float32Array], full: tuple[int, int]) -> Float32Array:
-        """Probabilities [classes, H, W]; of several passes without the temperature, since their mean is softer by itself."""
+        """Return probabilities [classes, H, W]. Several passes get no temperature, since their mean is softer already."""
         passes = [self._tempered(passes[0])] if self._single else passes
         return upsample.probabilities(passes, full, self._threads)
 
-    def _on_device(self, backend: Labeller, image: UInt8Array, full: tuple[int, int]) -> Segmentation:
+    def _on_device(self, backend: Labeller, image: UInt8Array) -> Segmentation:
         start = perf_counter()
         resized = self._resized(image, self.scales[0])
         after_resize = perf_counter()
-        labels = backend.labels(resized, full)
-        seconds = {"resize": after_resize - start, "network": perf_counter() - after_resize, "labels": 0.0}  # one piece
-        return Segmentation(labels, self.card.label_set, seconds=seconds)
+        labels = backend.labels(resized, _full_size(image))
+        # The network and the labels are one step on the device.
+        seconds = {"resize": after_resize - start, "network": perf_counter() - after_resize, "labels": 0.0}
+        return Segmentation(labels, self.card.label_set, image=image, seconds=seconds)
 
     def _resized(self, image: UInt8Array, scale: float) -> UInt8Array:
-        """The image as the network takes it at one of the scales."""
-        return images.resize(image, _scaled(image.shape[:2] if self.size == "native" else self.size, scale))
+        """Return the image at the network's input size times `scale`."""
+        return images.resize(image, scaled(_full_size(image) if self.size == "native" else self.size, scale))
 
     def stream(
         self,
-        frames: Iterable[UInt8Array],
+        frames: Iterable[_Source],
         realtime: bool = False,
-        steady: bool = False,
+        smoothing: bool = False,
         confidence: bool = False,
-        unknown: bool = False,
-    ) -> Iterator[tuple[UInt8Array, Segmentation]]:
-        """The frames with their segmentations, in order, while a thread of its own draws the next ones.
+        ood_mask: bool = False,
+        bgr: bool = False,
+    ) -> Iterator[tuple[_Source, Segmentation]]:
+        """Yield each frame with its segmentation, in order, while another thread reads the next frames.
 
-        As many frames are worked on at a time as the segmenter was loaded with `streams`.
+        As many frames are processed at a time as the segmenter has streams.
 
         Args:
-            frames: images as `segment` takes them; of any length, each drawn when there is room for it.
-            realtime: drop frames that come while all streams are busy, as a camera needs it; otherwise `frames` waits.
-            steady: let earlier frames count where the picture stays the same, against flicker; see `steady.TemporalSmoothing`.
-            confidence, unknown: as `segment` takes them.
+            frames: images as `segment` accepts them, of any length; each is read when there is room for it.
+            realtime: drop frames that arrive while all streams are busy, as a camera needs it; otherwise `frames` waits.
+            smoothing: smooth labels over time in static regions; see `smoothing.TemporalSmoothing`.
+            confidence, ood_mask, bgr: see `segment`.
 
         Raises:
-            What `frames` or `segment` raise, after the results of all frames before; FastSCNNError where `steady` is asked of
-            several passes.
+            The errors of `frames` and `segment`, after the results of all earlier frames.
+            FastSCNNError: `smoothing` with several passes.
         """
-        if not steady:
-            segment = partial(self.segment, confidence=confidence, unknown=unknown)
+        if not smoothing:
+            segment = partial(self.segment, confidence=confidence, ood_mask=ood_mask, bgr=bgr)
             return ordered(segment, frames, self.backend.streams, realtime)
-        passes = self.steadied(ordered(self.forward, frames, self.backend.streams, realtime))
-        return ((image, self.label(image, each, confidence, unknown)) for image, each in passes)
+        outputs = self.smoothed(ordered(partial(self.forward, bgr=bgr), frames, self.backend.streams, realtime))
+        return ((frame, self.label(output, confidence, ood_mask)) for frame, output in outputs)
 
-    def steadied(self, passes: Iterable[tuple[_Item, NetworkOutput]]) -> Iterator[tuple[_Item, NetworkOutput]]:
-        """The passes of a video's frames, in their order, with what earlier frames say; see `steady.TemporalSmoothing`.
+    def smoothed(self, outputs: Iterable[tuple[_Item, NetworkOutput]]) -> Iterator[tuple[_Item, NetworkOutput]]:
+        """Yield a video's outputs, in order, smoothed over time; see `smoothing.TemporalSmoothing`.
 
         Raises:
-            FastSCNNError: of several passes a frame, before the first is drawn.
+            FastSCNNError: several passes a frame. It is raised at once, not with the first output.
         """
         if not self._single:
-            raise FastSCNNError("steady: takes one pass over each frame; leave scales and flip out.")
-        return self._steadied(passes, TemporalSmoothing())
-
-    @staticmethod
-    def _steadied(
-        passes: Iterable[tuple[_Item, NetworkOutput]], steady: TemporalSmoothing
-    ) -> Iterator[tuple[_Item, NetworkOutput]]:
-        for item, each in passes:
-            start = perf_counter()
-            logits = [steady(each.input, each.logits[0])]
-            yield item, NetworkOutput(each.input, logits, {**each.seconds, "steady": perf_counter() - start})
+            raise FastSCNNError("smoothing: needs a single pass over each frame; omit scales and flip.")
+        return _smooth(outputs)
 
     def check_ood(self) -> None:
-        """Raises FastSCNNError where the card has no threshold for what is unknown, or an image takes several passes."""
+        """Raise FastSCNNError if the card has no OOD threshold, or an image takes several passes."""
         if not self._single:
-            raise FastSCNNError("unknown: its threshold is that of one pass over each image; leave scales and flip out.")
+            raise FastSCNNError("ood_mask: its threshold holds for a single pass over each image; omit scales and flip.")
         if self.card.ood_threshold is None:
-            raise FastSCNNError(f"{self.path or 'The weights'}: the card has no threshold for what is unknown; "
-                                "`fastscnn export --data` finds it on labelled images.")
-
-    def _check(self, image: UInt8Array, unknown: bool = False) -> None:
-        if unknown:
-            self.check_ood()
-        channels = self.card.channels
-        if image.dtype != "uint8" or image.ndim != 3 or image.shape[2] != channels:
-            cure = ""
-            if image.ndim == 3 and image.shape[2] == 3 < channels:
-                cure = f" The weights were trained on {channels - 3} more behind RGB: put them there by `images.stack`."
-            elif image.ndim == 3 and image.shape[2] > channels == 3:
-                cure = " The weights know RGB alone: give image[:, :, :3]."
-            raise FastSCNNError(f"An image is uint8 [height, width, {channels}], not {image.dtype} {list(image.shape)}.{cure}")
-        if min(image.shape[:2]) < MIN_SIDE:
-            pixels = f"{image.shape[1]}x{image.shape[0]} pixels"
-            raise FastSCNNError(f"The image has {pixels}; it needs at least {MIN_SIDE} a side, so make it larger.")
+            raise FastSCNNError(f"{self.path or 'The weights'}: the card has no OOD threshold; "
+                                "`fastscnn export --data` measures it on labelled images.")
 
 
-def _scaled(size: tuple[int, int], scale: float) -> tuple[int, int]:
-    """The size (height, width) times `scale`, in whole pixels: halves go up, as mmsegmentation's do."""
-    height, width = (int(side * scale + 0.5) for side in size)
-    if min(height, width) < MIN_SIDE:
-        message = f"scales: {scale:g} makes {height}x{width} of {size[0]}x{size[1]}, and the network needs {MIN_SIDE} a side."
-        raise FastSCNNError(message)
-    return height, width
+def _smooth(outputs: Iterable[tuple[_Item, NetworkOutput]]) -> Iterator[tuple[_Item, NetworkOutput]]:
+    smooth = TemporalSmoothing()
+    for item, output in outputs:
+        start = perf_counter()
+        logits = [smooth(output.input, output.logits[0])]
+        yield item, replace(output, logits=logits, seconds={**output.seconds, "smoothing": perf_counter() - start})
+
+
+def _full_size(image: UInt8Array) -> tuple[int, int]:
+    return image.shape[0], image.shape[1]

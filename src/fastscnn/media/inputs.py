@@ -1,4 +1,4 @@
-"""Which images a list of paths means, which thermal file belongs to each, and where its results belong."""
+"""The images that a list of paths names, the thermal file of each, and the path of its results."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from fastscnn.base import files
 from fastscnn.base.errors import FastSCNNError
 from fastscnn.media import images
 
@@ -16,63 +17,64 @@ VIDEOS = frozenset({
 
 
 def is_video(path: Path) -> bool:
-    """Whether a path means a video, by its suffix; a folder does not, whatever its name."""
+    """Return whether a path names a video, by its suffix. A folder is never a video."""
     return path.suffix.lower() in VIDEOS and not path.is_dir()
 
 
 @dataclass(frozen=True)
 class Job:
-    """An image file, and where its results belong.
+    """An image file and the path of its results.
 
     Attributes:
         image: the file.
         result: the path of its results without their suffixes.
-        more: files whose grey becomes channels behind its RGB: its thermal file, where such are given.
-        fault: why it cannot be labelled, where no single thermal file belongs to it; "" otherwise.
+        extra_channels: files that become channels behind its RGB: its thermal file, if thermal images are given.
+        fault: why it cannot be segmented: no thermal file, or several; "" otherwise.
     """
 
     image: Path
     result: Path
-    more: tuple[Path, ...] = ()
+    extra_channels: tuple[Path, ...] = ()
     fault: str = ""
 
     def beside(self, suffix: str) -> Path:
-        """The result with that suffix, for example `.labels.png`."""
+        """Return the path of the result with a suffix such as `.labels.png`."""
         return self.result.with_name(self.result.name + suffix)
 
 
 def videos_below(paths: Sequence[Path]) -> list[Path]:
-    """The videos in the folders among `paths`, sorted: `find` leaves them out."""
+    """Return the videos in the folders among `paths`, sorted. `find` skips them."""
     return sorted(file for path in paths if path.is_dir() for file in path.rglob("*") if is_video(file))
 
 
 def find(paths: Sequence[Path], out: Path, thermal: Path | None = None) -> list[Job]:
-    """The images among `paths`, folders searched recursively, and where in `out` their results belong.
+    """Return the images among `paths`, folders searched recursively, and the path of their results in `out`.
 
-    A folder's inner structure is kept. Images that differ in their suffix alone keep it in the results' names. What
-    lies in `out` itself is no input, so that a second run does not label the first one's overlays; nor is what lies in
+    The structure inside a folder is kept. Images that differ only in their suffix keep it in the names of their results.
+    Files in `out` are not inputs, so that a second run does not segment the overlays of the first; nor are those in
     `thermal`.
 
     Args:
         paths: image files and folders.
         out: folder of the results.
-        thermal: the thermal file of the one image; or a folder that holds, for each image, a file of its name, whatever the
-            suffix: in the folder of the same place, or where only one image and one file have that name, anywhere.
+        thermal: the thermal file of a single image; or a folder that holds, for each image, a file of its name with any
+            suffix: at the same place in the folder, or anywhere if only one image and one file have that name.
 
     Raises:
-        FastSCNNError: a folder without images, two images that would write the same file, or a `thermal` that cannot be.
+        FastSCNNError: a folder without images, two images that would write the same file, or an unusable `thermal`.
     """
     jobs: dict[Path, Path] = {}  # image -> result with the image's suffix
-    for path in {path.resolve(): path for path in paths}.values():  # a path given twice counts once
+    expanded = [files.expand(path) for path in paths]
+    for path in {path.resolve(): path for path in expanded}.values():  # duplicates count once
         if path.is_dir():
             below = _images_below(path)
             found = [image for image in below if not _lies_in(image, out)]
             if below and not found:
-                raise FastSCNNError(f"{path}: all its images lie in {out}, the folder for results; take another for those.")
+                raise FastSCNNError(f"{path}: all its images are in {out}, the output folder; choose another output folder.")
             if not found:
                 left = videos_below([path])
-                cure = f"; videos are given by name, such as {left[0]}" if left else ""
-                raise FastSCNNError(f"{path}: holds no image ({', '.join(sorted(images.SUFFIXES))}){cure}.")
+                cure = f"; give videos by name, for example {left[0]}" if left else ""
+                raise FastSCNNError(f"{path}: contains no image ({', '.join(sorted(images.SUFFIXES))}){cure}.")
             jobs |= {image: out / image.relative_to(path) for image in found}
         else:
             jobs[path] = out / path.name
@@ -90,38 +92,38 @@ def find(paths: Sequence[Path], out: Path, thermal: Path | None = None) -> list[
 
 
 def _paired(jobs: Sequence[Job], places: Mapping[Path, Path], thermal: Path) -> list[Job]:
-    """The jobs with their thermal files, or what keeps them from having one; `places` are the images' in what was given."""
+    """Return the jobs with their thermal files or a fault. `places` are the images' paths relative to the given folder."""
     if not thermal.exists():
         raise FastSCNNError(f"{thermal}: no such file or folder of thermal images.")
     if not jobs:
-        raise FastSCNNError(f"{thermal}: no image is given but thermal ones; give images that lie elsewhere.")
+        raise FastSCNNError(f"{thermal}: all given images are thermal ones; give RGB images from another folder.")
     if thermal.is_file():
         if len(jobs) > 1:
-            raise FastSCNNError(f"{thermal}: is one thermal file for {len(jobs)} images; give a folder with one for each.")
-        return [replace(jobs[0], more=(thermal,))]
+            raise FastSCNNError(f"{thermal}: one thermal file for {len(jobs)} images; give a folder with one for each image.")
+        return [replace(jobs[0], extra_channels=(thermal,))]
     by_place: dict[Path, list[Path]] = defaultdict(list)
     by_name: dict[str, list[Path]] = defaultdict(list)
     for file in _images_below(thermal):
         by_place[file.relative_to(thermal).with_suffix("")].append(file)
         by_name[file.stem].append(file)
     if not by_name:
-        raise FastSCNNError(f"{thermal}: holds no thermal image ({', '.join(sorted(images.SUFFIXES))}).")
-    named = Counter(job.image.stem for job in jobs)  # names such as 0001 stand for another frame in each folder
+        raise FastSCNNError(f"{thermal}: contains no thermal image ({', '.join(sorted(images.SUFFIXES))}).")
+    named = Counter(job.image.stem for job in jobs)  # a name such as 0001 is another frame in each folder
     paired = []
     for job in jobs:
         name, place = job.image.stem, places[job.image].with_suffix("")
         found = by_place.get(place) or (by_name[name] if named[name] == 1 else [])
         if len(found) == 1:
-            paired.append(replace(job, more=(found[0],)))
+            paired.append(replace(job, extra_channels=(found[0],)))
             continue
-        fault = f"both {found[0]} and {found[1]} may be its thermal file; keep one of them" if found else \
-                f"has no thermal file named {name} in {(thermal / place).parent}; add it, or take the image out"
+        fault = f"both {found[0]} and {found[1]} could be its thermal file; keep one of them" if found else \
+                f"has no thermal file named {name} in {(thermal / place).parent}; add it or remove the image"
         paired.append(replace(job, fault=f"{job.image}: {fault}."))
     return paired
 
 
 def _lies_in(image: Path, place: Path) -> bool:
-    """Whether an image is that file, or lies in that folder, also where it is a link to somewhere else."""
+    """Return whether an image is the file `place` or is in the folder `place`, even if it is a link to another folder."""
     home = image.parent.resolve()
     return place.resolve() in (image.resolve(), home, *home.parents)
 
@@ -135,5 +137,5 @@ def _refuse_doubles(jobs: Sequence[Job]) -> None:
     for job in jobs:
         if job.result in taken:
             raise FastSCNNError(f"{job.image}: its results would overwrite those of {taken[job.result]}; "
-                                "rename one, or give the folder that holds both.")
+                                "rename one, or give the folder that contains both.")
         taken[job.result] = job.image

@@ -1,4 +1,4 @@
-"""stream: work on several items at a time, results in order."""
+"""Processing of several items at a time, with results in order."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ Result = TypeVar("Result")
 def ordered(
     work: Callable[[Item], Result], items: Iterable[Item], workers: int, realtime: bool = False
 ) -> Iterator[tuple[Item, Result]]:
-    """Does `work` on every item and gives each item with its result, in the items' order.
+    """Call `work` on every item, and yield each item with its result, in the items' order.
 
-    One thread draws the items, `workers` threads work on them, and the caller takes the results: reading, working and
-    writing overlap. At most twice as many items as workers, and one, are drawn and not yet taken; then the source waits.
+    One thread reads the items, `workers` threads process them, and the caller takes the results, so that reading,
+    processing and writing overlap. At most 2 * `workers` + 1 items are read and not yet taken; then the source waits.
 
     Args:
         work: called from several threads at a time.
-        items: drawn in one other thread.
-        workers: items that are worked on at a time, at least 1.
-        realtime: do not let the source wait, as a camera asks for: items that come while all workers are busy are dropped.
+        items: read in one other thread.
+        workers: items that are processed at a time, at least 1.
+        realtime: never let the source wait, as a camera needs it: items that arrive while all workers are busy are dropped.
 
     Raises:
-        What `items` or `work` raise, in its place among the results: those of all items before are given first.
+        The errors of `items` and `work`, after the results of all earlier items.
     """
     places = Semaphore(workers if realtime else 2 * workers)
-    begun: SimpleQueue[tuple[Item, Future[Result]] | BaseException | None] = SimpleQueue()
+    started: SimpleQueue[tuple[Item, Future[Result]] | BaseException | None] = SimpleQueue()
     closed = Event()
 
     def read() -> None:
@@ -40,17 +40,17 @@ def ordered(
                     continue
                 if closed.is_set():
                     return
-                begun.put((item, pool.submit(work, item)))
-        except BaseException as error:  # whatever it is, it is raised where the results are taken
-            begun.put(error)
+                started.put((item, pool.submit(work, item)))
+        except BaseException as error:  # any error is raised where the results are taken
+            started.put(error)
         else:
-            begun.put(None)
+            started.put(None)
 
     with ThreadPoolExecutor(workers, "fastscnn") as pool:
-        # A daemon: a source that never gives its next item must not keep the process from ending.
+        # A daemon: a source that never returns its next item must not keep the process alive.
         Thread(target=read, name="fastscnn-reader", daemon=True).start()
         try:
-            while (step := begun.get()) is not None:
+            while (step := started.get()) is not None:
                 if isinstance(step, BaseException):
                     raise step
                 item, future = step
@@ -59,5 +59,5 @@ def ordered(
                 yield item, result
         finally:
             closed.set()
-            places.release()  # for a reader that waits
-            pool.shutdown(wait=False, cancel_futures=True)  # what has not begun; the rest is waited for above
+            places.release()  # for a waiting reader
+            pool.shutdown(wait=False, cancel_futures=True)  # drop items not started; the `with` waits for the rest

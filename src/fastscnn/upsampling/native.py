@@ -1,4 +1,4 @@
-"""The compiled form of `upsample.labels` and `upsample.confidence`: lazy.c, where hatch_build.py could compile it."""
+"""The compiled form of `upsample.labels` and `upsample.confidence`: lazy.c, if hatch_build.py could compile it."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ import numpy as np
 
 from fastscnn.base.types import Float32Array, Int64Array, UInt8Array
 
-LIBRARY = Path(__file__).with_name("lazy.so")  # of this name on every system
-_PADDING = np.zeros(7, np.float32)  # lazy.c reads weights eight at a time
-_STRIPS = 4  # parts of an image for each thread: some have many more borders between classes than others
-MOST_SPREAD = 60.0  # between two logits: their powers then are floats without loss
-_WORTH = 1 << 19  # pixels for each thread: with fewer, waking it costs about what it saves
+LIBRARY = Path(__file__).with_name("lazy.so")  # this name on every system
+_PADDING = np.zeros(7, np.float32)  # lazy.c reads eight weights at a time
+_STRIPS = 4  # parts of an image per thread: some have many more borders between classes than others
+MOST_SPREAD = 60.0  # largest difference of two logits whose powers fit in float32 without loss
+_WORTH = 1 << 19  # pixels per thread: with fewer, waking a thread costs about what it saves
 
 
 @dataclass(frozen=True)
 class Axis:
-    """How the output's pixels along one axis lie between the input's.
+    """How the output's pixels along one axis lie between the input's values.
 
     Cell k lies between inputs `low[k]` and `high[k]` and covers pixels `first[k]` to `last[k]`.
     """
@@ -34,22 +34,22 @@ class Axis:
     first: Int64Array  # [cells]
     last: Int64Array  # [cells]
     cell: Int64Array  # [pixels], the cell of each pixel
-    weight: Float32Array  # [pixels], share of the high input
+    weight: Float32Array  # [pixels], weight of the high input
 
 
 class Kernel:
-    """The compiled labels, and the probability of each.
+    """The compiled functions for labels and their probabilities.
 
     Args:
         path: the shared library.
 
     Raises:
-        OSError: it is missing, or none that this process can load.
-        AttributeError: its interface is that of another version.
+        OSError: it is missing, or this process cannot load it.
+        AttributeError: it has the interface of another version.
     """
 
     def __init__(self, path: Path) -> None:
-        library = ctypes.CDLL(str(path.resolve()))  # whose functions run without the GIL
+        library = ctypes.CDLL(str(path.resolve()))  # its functions run without the GIL
         self._labels, self._confidence = library.fastscnn_labels_1, library.fastscnn_confidence_1
         size, axis, data = ctypes.c_int64, ctypes.POINTER(_AxisInC), ctypes.c_void_p
         for function in (self._labels, self._confidence):
@@ -57,36 +57,36 @@ class Kernel:
             function.restype = ctypes.c_int
 
     def labels(self, logits: Float32Array, rows: Axis, columns: Axis, threads: int) -> UInt8Array | None:
-        """Labels of an image; None where NaN or infinity is among the logits.
+        """Return the labels of an image; None if the logits contain NaN or infinity.
 
         Args:
             logits: float32 [C, h, w], C from 1 to 255.
-            rows, columns: how the pixels of the labels lie between those of the logits.
-            threads: to compute with, at least 1; a small image takes fewer.
+            rows, columns: how the pixels of the labels lie between the logits.
+            threads: at least 1; a small image uses fewer.
 
         Returns:
             uint8 [pixels of rows, pixels of columns].
 
         Raises:
-            MemoryError: there is none left for two rows of the logits.
+            MemoryError: no memory is left for two rows of the logits.
         """
         result = np.empty((len(rows.weight), len(columns.weight)), np.uint8)
         return result if _shared(self._labels, logits, rows, columns, result, threads) else None
 
     def confidence(self, logits: Float32Array, rows: Axis, columns: Axis, threads: int) -> Float32Array:
-        """Softmax probability of the best class at each pixel, to 3e-4 for each class that is left out of the sum.
+        """Return the softmax probability of the best class at each pixel, to 3e-4 for each class left out of the sum.
 
-        Multiplying down a cell adds 4e-6 where it is 60 rows tall, 3e-4 where it is 750.
+        The products down a cell add an error of 4e-6 in a cell of 60 rows, 3e-4 in one of 750.
 
         Args:
-            logits: as `labels` takes them, all finite, and none more than `MOST_SPREAD` above another.
-            rows, columns, threads: as there.
+            logits: as for `labels`, all finite, and none more than `MOST_SPREAD` above another.
+            rows, columns, threads: as for `labels`.
 
         Returns:
             float32 [pixels of rows, pixels of columns].
 
         Raises:
-            MemoryError: as `labels`.
+            MemoryError: see `labels`.
         """
         result = np.empty((len(rows.weight), len(columns.weight)), np.float32)
         _shared(self._confidence, logits, rows, columns, result, threads)
@@ -96,7 +96,7 @@ class Kernel:
 def _shared(
     function: Any, logits: Float32Array, rows: Axis, columns: Axis, result: UInt8Array | Float32Array, threads: int
 ) -> bool:
-    """Fills `result` by a function of lazy.c, rows of cells shared among threads; whether all logits were finite."""
+    """Fill `result` with a function of lazy.c, rows of cells shared among threads; return whether all logits are finite."""
     logits = np.require(logits, requirements=["C", "ALIGNED"])
     tables = _AxisInC(rows), _AxisInC(columns)
     threads = max(1, min(threads, result.size // _WORTH))
@@ -109,14 +109,14 @@ def _shared(
         while True:
             try:
                 start, stop = strips.popleft()
-            except IndexError:  # another thread took the last
+            except IndexError:  # another thread took the last one
                 return
             outcomes.append(function(logits.ctypes.data, *logits.shape, *tables, start, stop, result.ctypes.data))
 
     helpers = [_pool.submit(work) for _ in range(threads - 1)]
     work()
     for helper in helpers:
-        if not helper.cancel():  # one that has not begun has nothing left to do
+        if not helper.cancel():  # a helper that has not started has nothing left to do
             helper.result()
     if 2 in outcomes:
         raise MemoryError("no memory for two rows of the logits")
@@ -124,7 +124,7 @@ def _shared(
 
 
 def load(path: Path) -> Kernel | None:
-    """The kernel of a shared library; None where the library is missing or not one for this process and version."""
+    """Return the kernel of a shared library; None if it is missing or not for this process and version."""
     try:
         return Kernel(path)
     except (OSError, AttributeError):
@@ -145,13 +145,15 @@ class _AxisInC(ctypes.Structure):
 
     def __init__(self, axis: Axis) -> None:
         weight = np.concatenate([axis.weight, _PADDING])
-        self._held = [axis.low, axis.high, axis.first, axis.last, weight]  # alive while C may look at them
+        indices = (axis.low, axis.high, axis.first, axis.last)
+        # Held here while C reads them. Their type is forced: C would read an array of another type as garbage.
+        self._held = [*(np.require(array, np.int64, "C") for array in indices), np.require(weight, np.float32, "C")]
         super().__init__(len(axis.low), *(array.ctypes.data for array in self._held))
 
 
 def _new_pool() -> None:
-    global _pool  # noqa: PLW0603 - a child process starts without the threads of its parent's
-    _pool = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="fastscnn-labels")  # threads start when first needed
+    global _pool  # noqa: PLW0603 - a forked child has none of its parent's threads
+    _pool = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="fastscnn-labels")  # starts threads when they are needed
 
 
 _pool: ThreadPoolExecutor

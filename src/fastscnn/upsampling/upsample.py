@@ -1,14 +1,14 @@
 """Full-size labels from logits at 1/8: bilinear interpolation and argmax, exactly, at a fraction of the work.
 
-Bilinear interpolation is a convex combination of four corner logits. Where all four corners of a cell agree on the
-class, that class wins everywhere inside, so the cell is filled without interpolating. Elsewhere, only a class whose
-largest corner reaches the best smallest corner of any class can win, and only those are interpolated. On street scenes
-few cells are disputed, and those between two or three classes. The result is that of interpolate-then-argmax
-(align_corners False) on every pixel whose two best classes are not tied.
+Bilinear interpolation is a convex combination of four corner logits. If all four corners of a cell agree on the class,
+that class wins everywhere inside, so the cell is filled without interpolating. In other cells, only a class whose largest
+corner reaches the best smallest corner of any class can win, and only those classes are interpolated. On street scenes
+few cells are disputed, and between two or three classes. The result is that of interpolate-then-argmax (align_corners
+False) on every pixel whose two best classes are not tied.
 
-`labels` does this in C where the kernel is installed (lazy.c), and in NumPy, as `labels_in_numpy`, where it is not;
-`confidence` likewise takes of each cell only the classes that count. Where the probabilities of all classes are asked
-for, or the mean of several passes, no such short cut holds: `probabilities` interpolates everything.
+`labels` does this in C if the compiled kernel is installed (lazy.c), else in NumPy, as `labels_in_numpy`. `confidence`
+also uses only the classes that matter in each cell. The probabilities of all classes, or the mean of several passes, allow
+no such shortcut: `probabilities` interpolates everything.
 """
 
 from __future__ import annotations
@@ -16,35 +16,37 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
+from typing import SupportsIndex
 
 import numpy as np
 import numpy.typing as npt
 
-from fastscnn.base.errors import FastSCNNError
+from fastscnn.base.arguments import whole
+from fastscnn.base.errors import ArgumentError, FastSCNNError
 from fastscnn.base.types import BoolArray, Float32Array, Int64Array, UInt8Array
 from fastscnn.upsampling import native
 from fastscnn.upsampling.native import Axis
 
-_BLOCK = 1 << 16  # values worked on at a time: a quarter of a megabyte stays in the processor's cache
-_WIDE_BLOCK = 1 << 18  # where rows are interpolated whole: with less, two threads wait for Python more than they compute
+_BLOCK = 1 << 16  # values processed at a time: 256 KiB stay in the processor's cache
+_WIDE_BLOCK = 1 << 18  # the same for whole rows: with less, two threads wait for Python longer than they compute
 
 
 def labels(logits: Float32Array, size: tuple[int, int], threads: int = 1) -> UInt8Array:
-    """Class of every pixel: what bilinear interpolation to `size` and argmax over the classes give.
+    """Return the class of every pixel: bilinear interpolation to `size`, then argmax over the classes.
 
     Args:
         logits: float32 [C, h, w], C at most 255.
-        size: (height, width) of the result, any.
-        threads: to compute with, at most; only the compiled kernel uses more than one, and only where it pays.
+        size: (height, width) of the result, whole numbers.
+        threads: at most; only the compiled kernel uses more than one, and only for images large enough.
 
     Returns:
-        uint8 [height, width]. Where classes tie, one of them.
+        uint8 [height, width]. Of classes that tie, one.
 
     Raises:
-        FastSCNNError: NaN or infinity among the logits, wrong dtype or shape, an empty size, or no thread.
+        ArgumentError: wrong dtype or shape of the logits, a size or a number of threads that is not whole or below 1.
+        FastSCNNError: NaN or infinity in the logits.
     """
-    _check(logits, size)
-    _check_threads(threads)
+    size, threads = _check(logits, size), whole("threads", threads)
     if native.KERNEL is None:
         return labels_in_numpy(logits, size)
     result = native.KERNEL.labels(logits, axis(logits.shape[1], size[0]), axis(logits.shape[2], size[1]), threads)
@@ -54,8 +56,8 @@ def labels(logits: Float32Array, size: tuple[int, int], threads: int = 1) -> UIn
 
 
 def labels_in_numpy(logits: Float32Array, size: tuple[int, int]) -> UInt8Array:
-    """What `labels` gives, without the compiled kernel: where that is missing, and to test it. Raises the same errors."""
-    _check(logits, size)
+    """Return what `labels` returns, without the compiled kernel: if that is missing, and to test it. Same errors."""
+    size = _check(logits, size)
     rows, columns = axis(logits.shape[1], size[0]), axis(logits.shape[2], size[1])
     coarse = argmax(logits)
     result: UInt8Array = coarse[:, columns.low[columns.cell]][rows.low[rows.cell]]
@@ -68,32 +70,31 @@ def labels_in_numpy(logits: Float32Array, size: tuple[int, int]) -> UInt8Array:
 
 
 def confidence(logits: Float32Array, size: tuple[int, int], threads: int = 1) -> Float32Array:
-    """Probability of each pixel's label: the best softmax of logits that are interpolated bilinearly to `size`.
+    """Return the probability of each pixel's label: the best softmax of logits interpolated bilinearly to `size`.
 
-    The compiled kernel leaves out the classes that nowhere in a cell come near the best, so that it gives up to 3e-4 too
-    much for each of them; and from row to row of a cell it multiplies powers instead of taking new ones.
+    The compiled kernel leaves out classes that are far from the best everywhere in a cell, which adds up to 3e-4 for each
+    of them. From row to row of a cell it multiplies powers instead of computing new ones.
 
     Args:
         logits: float32 [C, h, w].
-        size, threads: as `labels` takes them.
+        size, threads: see `labels`.
 
     Returns:
         float32 [height, width] in (0, 1].
 
     Raises:
-        FastSCNNError: as `labels`.
+        FastSCNNError: see `labels`.
     """
-    _check(logits, size)
-    _check_threads(threads)
-    # Where logits lie far apart, powers of their differences are no floats; NaN and infinity, too, fail this comparison.
+    size, threads = _check(logits, size), whole("threads", threads)
+    # The powers of logits far apart are out of float32's range. NaN and infinity fail this comparison too.
     if native.KERNEL is None or not logits.max() - logits.min() <= native.MOST_SPREAD:
         return confidence_in_numpy(logits, size)
     return native.KERNEL.confidence(logits, axis(logits.shape[1], size[0]), axis(logits.shape[2], size[1]), threads)
 
 
 def confidence_in_numpy(logits: Float32Array, size: tuple[int, int]) -> Float32Array:
-    """What `confidence` gives, of all classes and without the compiled kernel: where that is missing, and to test it."""
-    _check(logits, size)
+    """Return what `confidence` returns, from all classes, without the compiled kernel: if that is missing, and to test it."""
+    size = _check(logits, size)
     if not np.isfinite(logits).all():
         raise _broken()
     result = np.empty(size, np.float32)
@@ -104,47 +105,48 @@ def confidence_in_numpy(logits: Float32Array, size: tuple[int, int]) -> Float32A
     return result
 
 
-def unknown(logits: Float32Array, threshold: float, size: tuple[int, int], threads: int = 1) -> BoolArray:
-    """Where no class is known well: the best logit, interpolated bilinearly from the network's grid, is below `threshold`.
+def ood_mask(logits: Float32Array, threshold: float, size: tuple[int, int], threads: int = 1) -> BoolArray:
+    """Return the OOD mask: True where the best logit, interpolated bilinearly from the network's grid, is below `threshold`.
 
     Args:
         logits: float32 [C, h, w].
-        threshold: as `Card.ood_threshold` has it.
-        size, threads: as `labels` takes them.
+        threshold: see `Card.ood_threshold`.
+        size, threads: see `labels`.
 
     Returns:
         bool [height, width].
 
     Raises:
-        FastSCNNError: as `labels`.
+        FastSCNNError: see `labels`.
     """
     _check(logits, size)
     best = logits.max(axis=0)  # keeps a NaN
-    # The threshold is a class against which the best logit must win: the same rule, the same short cut.
+    # The threshold acts as a second class that the best logit must beat: same rule, same shortcut.
     return labels(np.stack([best, np.full_like(best, threshold)]), size, threads).view(np.bool_)
 
 
 def probabilities(passes: Sequence[Float32Array], size: tuple[int, int], threads: int = 1) -> Float32Array:
-    """Softmax over the classes of logits interpolated bilinearly to `size`, averaged over several passes of one image.
+    """Return the softmax of logits interpolated bilinearly to `size`, averaged over the passes of one image.
 
     Args:
-        passes: logits of each pass, float32 [C, h, w] with one C and any h and w.
-        size: (height, width) of the result, any.
-        threads: to compute with; the result is the same for any number of them.
+        passes: logits of each pass, float32 [C, h, w] with the same C and any h and w.
+        size: (height, width) of the result, whole numbers.
+        threads: any number gives the same result.
 
     Returns:
-        float32 [C, height, width], the only array of that size that is held: 4 * C * height * width bytes.
+        float32 [C, height, width], the only array of that size in memory: 4 * C * height * width bytes.
 
     Raises:
-        FastSCNNError: as `labels`; also without a pass, or where the passes differ in their classes.
+        FastSCNNError: see `labels`; also if there is no pass, or the passes differ in the number of classes.
     """
+    wanted = size
     for logits in passes:
-        _check(logits, size)
+        size = _check(logits, wanted)
         if not np.isfinite(logits).all():
             raise _broken()
     if len({len(logits) for logits in passes}) != 1:
-        raise FastSCNNError("NetworkOutput are averaged where there is at least one, and all have the same classes.")
-    _check_threads(threads)
+        raise ArgumentError("passes: at least one is needed, and all must have the same number of classes.")
+    threads = whole("threads", threads)
     result = np.empty((len(passes[0]), *size), np.float32)
     parts = [(_widened(logits, size[1]), axis(logits.shape[1], size[0])) for logits in passes]
 
@@ -166,40 +168,43 @@ def probabilities(passes: Sequence[Float32Array], size: tuple[int, int], threads
 
 
 def argmax(planes: Float32Array) -> UInt8Array:
-    """Argmax over the first axis of [C, h, w], many times faster than NumPy's there; the first of classes that tie.
+    """Return the argmax over the first axis of [C, h, w], many times faster than NumPy's. The first of tied classes wins.
 
     Raises:
-        FastSCNNError: NaN or infinity.
+        FastSCNNError: NaN or infinity in the values.
     """
     best = planes[0].copy()
     winner = np.zeros(best.shape, np.uint8)
     for index, plane in enumerate(planes[1:], start=1):
         np.copyto(winner, np.uint8(index), where=plane > best)
-        np.maximum(best, plane, out=best)  # keeps a NaN of either side
-    if not np.isfinite(best).all() or not np.isfinite(planes.min()):  # the second: -inf in a class that loses
+        np.maximum(best, plane, out=best)  # keeps a NaN from either side
+    if not np.isfinite(best).all() or not np.isfinite(planes.min()):  # the second finds -inf in a losing class
         raise _broken()
     return winner
 
 
-def _check(logits: npt.NDArray[np.generic], size: tuple[int, ...]) -> None:
+def _check(logits: npt.NDArray[np.generic], size: tuple[SupportsIndex, ...]) -> tuple[int, int]:
+    """Return `size` as ints, which the C code and the cache of `axis` need: to a cache, 64.0 is equal to 64."""
     if logits.ndim != 3 or logits.dtype != np.float32 or not 1 <= logits.shape[0] <= 255 or 0 in logits.shape:
-        raise FastSCNNError(f"Logits are float32 [1 to 255 classes, h, w], not {logits.dtype} {list(logits.shape)}.")
-    if len(size) != 2 or min(size) < 1:
-        raise FastSCNNError(f"The size of the labels is (height, width), each at least 1, not {tuple(size)}.")
-
-
-def _check_threads(threads: int) -> None:
-    if threads < 1:
-        raise FastSCNNError(f"threads: at least one is needed, not {threads}.")
+        raise ArgumentError(f"Logits are float32 [1 to 255 classes, h, w], not {logits.dtype} {list(logits.shape)}.")
+    try:
+        height, width = size
+    except (TypeError, ValueError):
+        raise ArgumentError(f"size: must be (height, width), not {size!r}.") from None
+    return whole("size: height", height), whole("size: width", width)
 
 
 def _broken() -> FastSCNNError:
-    return FastSCNNError("The logits hold NaN or infinity: the weights are broken, and no label would be right.")
+    return FastSCNNError("The logits contain NaN or infinity: the weights are broken; use other ones.")
 
 
-@lru_cache(maxsize=16)  # the images of a video, or of a data set, have one size or few
 def axis(source: int, target: int) -> Axis:
-    """Where `target` pixels along one axis lie between `source` logits. Not to be written to: it is kept."""
+    """Return where `target` pixels along one axis lie between `source` logits. Do not change its arrays: it is cached."""
+    return _axis(whole("source", source), whole("target", target))
+
+
+@lru_cache(maxsize=16)  # the images of a video or a dataset have few sizes
+def _axis(source: int, target: int) -> Axis:
     pixel = np.arange(target)
     position = np.clip((pixel + 0.5) * (source / target) - 0.5, 0, None)
     low = np.minimum(position.astype(np.int64), source - 1)
@@ -215,26 +220,26 @@ def axis(source: int, target: int) -> Axis:
 
 
 def _blocks(classes: int, height: int, width: int) -> Iterator[slice]:
-    """All rows of a result [classes, height, width], a few at a time."""
+    """Yield all rows of a result [classes, height, width], a few at a time."""
     step = max(1, _WIDE_BLOCK // (classes * width))
     return (slice(start, start + step) for start in range(0, height, step))
 
 
 def _widened(logits: Float32Array, width: int) -> Float32Array:
-    """Logits [C, h, w] interpolated along their rows alone, [C, h, width]."""
+    """Return logits [C, h, w] interpolated along their rows only, [C, h, width]."""
     columns = axis(logits.shape[2], width)
     return _between(logits, columns.low[columns.cell], columns.high[columns.cell], columns.weight, 2)
 
 
 def _interpolated(wide: Float32Array, rows: Axis, block: slice) -> Float32Array:
-    """A few rows at full size, [C, rows, width], of logits that have that width."""
+    """Return a few rows at full size, [C, rows, width], of logits that have this width already."""
     cell = rows.cell[block]
     return _between(wide, rows.low[cell], rows.high[cell], rows.weight[block, None], 1)
 
 
 def _between(values: Float32Array, low: Int64Array, high: Int64Array, weight: Float32Array, along: int) -> Float32Array:
-    """Values at places between those at `low` and at `high`."""
-    start, result = values.take(low, along), values.take(high, along)  # C order, which indexing would not give
+    """Return values interpolated between those at `low` and at `high`."""
+    start, result = values.take(low, along), values.take(high, along)  # in C order, unlike indexing
     result -= start
     result *= weight
     result += start
@@ -242,22 +247,22 @@ def _between(values: Float32Array, low: Int64Array, high: Int64Array, weight: Fl
 
 
 def _settle(logits: Float32Array, rows: Axis, columns: Axis, y: Int64Array, x: Int64Array, result: UInt8Array) -> None:
-    """Interpolates the cells (y, x), whose corners disagree, and writes their labels into `result`."""
-    planes = np.ascontiguousarray(logits.reshape(len(logits), -1).T)  # [h * w, C]: one corner's classes lie together
+    """Interpolate the cells (y, x), whose corners disagree, and write their labels into `result`."""
+    planes = np.ascontiguousarray(logits.reshape(len(logits), -1).T)  # [h * w, C]: the classes of one corner are contiguous
     ends = [(row, column) for row in (rows.low[y], rows.high[y]) for column in (columns.low[x], columns.high[x])]
     corners = [planes[row * logits.shape[2] + column] for row, column in ends]
     upper = np.maximum(np.maximum(corners[0], corners[1]), np.maximum(corners[2], corners[3]))  # [cells, C]
     lower = np.minimum(np.minimum(corners[0], corners[1]), np.minimum(corners[2], corners[3]))
     candidate = upper >= lower.max(axis=1, keepdims=True)
 
-    # The cells with most candidates first: then round k works on a prefix, the cells that have a k-th candidate.
+    # Cells with the most candidates come first: then round k uses a prefix, the cells that have a k-th candidate.
     count = candidate.sum(axis=1)
     order = np.argsort(-count, kind="stable")
     y, x, count = y[order], x[order], count[order]
     corners = [corner[order] for corner in corners]
-    ranked = np.argsort(~candidate[order], axis=1, kind="stable")  # candidates first, by growing class
+    ranked = np.argsort(~candidate[order], axis=1, kind="stable")  # candidates first, in the order of the classes
 
-    # Every cell gets the same number of pixels; surplus ones repeat its last pixel.
+    # Every cell gets the same number of pixels; surplus pixels repeat its last one.
     tall = _pixels(rows, y)  # [cells, most rows of any]
     wide = _pixels(columns, x)  # [cells, most columns of any]
     step = max(1, _BLOCK // (tall.shape[1] * wide.shape[1]))
@@ -271,13 +276,13 @@ def _settle(logits: Float32Array, rows: Axis, columns: Axis, y: Int64Array, x: I
 def _contest(
     corners: list[Float32Array], ranked: Int64Array, count: Int64Array, down: Float32Array, right: Float32Array
 ) -> UInt8Array:
-    """The winning class of every pixel of some cells.
+    """Return the winning class of every pixel of some cells.
 
     Args:
         corners: logits of the four corners, each [cells, C].
         ranked: [cells, C], classes in the order to try them; the first `count` of each cell can win.
-        count: [cells], falling.
-        down, right: [cells, tall] and [cells, wide], share of the lower and of the right corners.
+        count: [cells], in falling order.
+        down, right: [cells, tall] and [cells, wide], weight of the lower and of the right corners.
 
     Returns:
         uint8 [cells, tall, wide].
@@ -298,7 +303,7 @@ def _contest(
 
 
 def _pixels(axis: Axis, cells: Int64Array) -> Int64Array:
-    """Pixels of each cell, [len(cells), most pixels of any cell]; shorter cells repeat their last."""
+    """Return the pixels of each cell, [len(cells), most pixels of any cell]; shorter cells repeat their last pixel."""
     most = int((axis.last - axis.first).max()) + 1
     pixels: Int64Array = np.minimum(axis.first[cells, None] + np.arange(most), axis.last[cells, None])
     return pixels

@@ -1,4 +1,4 @@
-"""TemporalSmoothing labels: what is averaged along time, what is not, and how flicker is counted."""
+"""Temporal smoothing: what is averaged over time, what is not, and how flicker is counted."""
 
 from __future__ import annotations
 
@@ -29,53 +29,53 @@ def logits(rows: int = 8, columns: int = 12) -> Float32Array:
 
 
 def test_a_still_picture_is_averaged() -> None:
-    steady, image, ones = TemporalSmoothing(), picture(), np.ones((5, 8, 12), np.float32)
-    assert steady(image, 0 * ones).max() == 0
-    after_one, after_two = steady(image, ones), steady(image, ones)
+    smooth, image, ones = TemporalSmoothing(), picture(), np.ones((5, 8, 12), np.float32)
+    assert smooth(image, 0 * ones).max() == 0
+    after_one, after_two = smooth(image, ones), smooth(image, ones)
     np.testing.assert_allclose(after_one, 0.15, rtol=1e-6)
     np.testing.assert_allclose(after_two, 0.15 + 0.85 * 0.15, rtol=1e-6)
 
 
 def test_noise_is_taken_for_a_still_picture() -> None:
-    steady, image = TemporalSmoothing(), np.full((64, 96, 3), 128, np.uint8)
+    smooth, image = TemporalSmoothing(), np.full((64, 96, 3), 128, np.uint8)
     zeros = np.zeros((5, 8, 12), np.float32)
-    steady(image, zeros)
+    smooth(image, zeros)
     noisy = np.clip(image + RANDOM.normal(0, 12, image.shape), 0, 255).astype(np.uint8)
-    assert steady(noisy, zeros + 1).max() < 0.2
+    assert smooth(noisy, zeros + 1).max() < 0.2
 
 
 def test_what_moved_counts_by_itself_alone() -> None:
-    steady, before = TemporalSmoothing(), np.full((64, 96, 3), 100, np.uint8)
-    steady(before, np.zeros((5, 8, 12), np.float32))
+    smooth, before = TemporalSmoothing(), np.full((64, 96, 3), 100, np.uint8)
+    smooth(before, np.zeros((5, 8, 12), np.float32))
     after = before.copy()
     after[8:16, 16:24] += 12  # cell (1, 2)
-    result = steady(after, np.ones((5, 8, 12), np.float32))
+    result = smooth(after, np.ones((5, 8, 12), np.float32))
     moved = np.zeros((8, 12), bool)
     moved[:3, 1:4] = True  # with the eight around it
     np.testing.assert_allclose(result, np.broadcast_to(np.where(moved, 1, 0.15), result.shape), rtol=1e-6)
 
 
 def test_half_a_change_counts_half() -> None:
-    steady, image, ones = TemporalSmoothing(), np.full((64, 96, 3), 100, np.uint8), np.ones((5, 8, 12), np.float32)
-    steady(image, 0 * ones)
-    np.testing.assert_allclose(steady(image + np.uint8(6), ones), 1 - 0.85 * 6 / 9, rtol=1e-6)
+    smooth, image, ones = TemporalSmoothing(), np.full((64, 96, 3), 100, np.uint8), np.ones((5, 8, 12), np.float32)
+    smooth(image, 0 * ones)
+    np.testing.assert_allclose(smooth(image + np.uint8(6), ones), 1 - 0.85 * 6 / 9, rtol=1e-6)
 
 
 def test_after_a_cut_a_frame_is_as_if_it_were_the_first() -> None:
-    steady, first, second = TemporalSmoothing(), picture(seed=1), picture(seed=2)
+    smooth, first, second = TemporalSmoothing(), picture(seed=1), picture(seed=2)
     same = slice(0, 24), slice(0, 48)  # whose past must not count either
     second[same] = first[same]
     for _ in range(3):
-        steady(first, logits())
+        smooth(first, logits())
     new = logits()
-    np.testing.assert_array_equal(steady(second, new), new)
+    np.testing.assert_array_equal(smooth(second, new), new)
 
 
 def test_another_size_begins_anew() -> None:
-    steady = TemporalSmoothing()
-    steady(picture(), logits())
+    smooth = TemporalSmoothing()
+    smooth(picture(), logits())
     new = logits(4, 4)
-    np.testing.assert_array_equal(steady(picture(32, 32), new), new)
+    np.testing.assert_array_equal(smooth(picture(32, 32), new), new)
 
 
 @given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 4))
@@ -105,20 +105,20 @@ def test_flicker_counts_changes_where_the_picture_stays() -> None:
     assert flicker((labels, 1 + labels), (before, before + np.uint8(4)))[1] == 0
 
 
-def test_a_stream_is_made_steady_frame_by_frame(tiny: Segmenter) -> None:
+def test_a_stream_is_smoothed_frame_by_frame(tiny: Segmenter) -> None:
     frames = [np.clip(picture(seed=3) + RANDOM.normal(0, 12, (64, 96, 3)), 0, 255).astype(np.uint8) for _ in range(6)]
     plain = [segmentation.labels for _, segmentation in tiny.stream(frames)]
-    steadied = [segmentation for _, segmentation in tiny.stream(frames, steady=True, confidence=True)]
-    steady = TemporalSmoothing()
-    expected = [upsample.labels(steady(frame, tiny.backend(frame[None])[0]), (64, 96)) for frame in frames]
-    for segmentation, labels in zip(steadied, expected, strict=True):
+    smoothed = [segmentation for _, segmentation in tiny.stream(frames, smoothing=True, confidence=True)]
+    smooth = TemporalSmoothing()
+    expected = [upsample.labels(smooth(frame, tiny.backend(frame[None])[0]), (64, 96)) for frame in frames]
+    for segmentation, labels in zip(smoothed, expected, strict=True):
         np.testing.assert_array_equal(segmentation.labels, labels)
         assert segmentation.confidence is not None
-        assert list(segmentation.seconds) == ["resize", "network", "steady", "labels", "confidence"]
+        assert list(segmentation.seconds) == ["resize", "network", "smoothing", "labels", "confidence"]
     changes = [sum(flicker((a, b), (frames[0], frames[0]))[0] for a, b in pairwise(labels)) for labels in (plain, expected)]
     assert changes[1] < changes[0] / 2
 
 
-def test_steady_takes_one_pass(tiny: Segmenter) -> None:
-    with pytest.raises(FastSCNNError, match="steady: takes one pass"):
-        Segmenter(tiny.backend, flip=True).stream([picture()], steady=True)
+def test_smoothing_needs_a_single_pass(tiny: Segmenter) -> None:
+    with pytest.raises(FastSCNNError, match="smoothing: needs a single pass"):
+        Segmenter(tiny.backend, flip=True).stream([picture()], smoothing=True)

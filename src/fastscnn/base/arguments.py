@@ -1,0 +1,31 @@
+"""Checks of arguments that reach C code, where a wrong type would crash the interpreter."""
+
+from __future__ import annotations
+
+import operator
+from typing import SupportsIndex
+
+from fastscnn.base.errors import ArgumentError
+
+
+def whole(name: str, value: SupportsIndex, least: int = 1, most: int | None = None) -> int:
+    """Return `value` as an int.
+
+    Args:
+        name: of the argument, for the error.
+        value: an int or a NumPy integer. A bool or a float is refused, 64.0 too.
+        least, most: the accepted range; None is no upper limit.
+
+    Raises:
+        ArgumentError: another type, or a number outside the range.
+    """
+    wanted = f"at least {least}" if most is None else f"from {least} to {most}"
+    try:
+        number = None if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        number = None
+    if number is None:
+        raise ArgumentError(f"{name}: must be a whole number, {wanted}, not {value!r}.")
+    if number < least or (most is not None and number > most):
+        raise ArgumentError(f"{name}: must be {wanted}, not {number}.")
+    return number
