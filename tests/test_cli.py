@@ -285,7 +285,7 @@ def test_segment_where_nothing_can_be_written(run: Run, tiny_onnx: Path, picture
     [
         (["--weights", "gone.onnx"], "gone.onnx: no such weight file"),
         (["--weights", "weights.pth"], "weights.pth: weights are .onnx or .safetensors"),
-        (["--weights", "text.onnx"], "text.onnx: is no ONNX model"),
+        (["--weights", "text.onnx"], "text.onnx: is not an ONNX model"),
         (["--backend", "onx"], "There is no backend 'onx'. Did you mean 'onnx'?"),
         (["--backend", "torch"], "is run by the backends openvino and onnx, not by torch"),
         (["--threads", "0"], "threads: must lie between 1 and 1024, not 0"),

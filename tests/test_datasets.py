@@ -101,7 +101,7 @@ def test_a_fourth_channel(tmp_path: Path) -> None:
         ('name = "a"\nclasses = ["car", 3]\n' + TRAIN, "classes takes a list of names"),
         ('name = "a"\nclasses = []\n' + TRAIN, "1 to 255 classes, not 0"),
         (f'name = "a"\nclasses = {[str(name) for name in range(256)]}\n' + TRAIN, "1 to 255 classes, not 256"),
-        ('name = "a"\nclasses = ["car", "car"]\n' + TRAIN, "'car' stands twice"),
+        ('name = "a"\nclasses = ["car", "car"]\n' + TRAIN, "'car' is used twice"),
         (BASE + "ignore = 1\n" + TRAIN, "ignore is 1, the id of the class 'car'"),
         (BASE + "ignore = 256\n" + TRAIN, "ignore is 256; it takes one id"),
         (BASE + "ignore = true\n" + TRAIN, "ignore is True; it takes one id"),

@@ -69,7 +69,7 @@ def test_truncated(tiny_onnx: Path, tmp_path: Path, engine: str, share: float) -
 def test_no_onnx(tmp_path: Path, engine: str, data: bytes) -> None:
     path = tmp_path / "no.onnx"
     path.write_bytes(data)
-    with pytest.raises(FastSCNNError, match=r"no\.onnx: is no ONNX model"):
+    with pytest.raises(FastSCNNError, match=r"no\.onnx: is not an ONNX model"):
         backends.load(path, engine)
 
 
@@ -101,7 +101,7 @@ def test_weights_in_another_file_are_refused(
     path = write_onnx(tmp_path / "split.onnx", external="weights.bin")
     if here:
         monkeypatch.chdir(tmp_path)
-    with pytest.raises(FastSCNNError, match=r"split\.onnx: is no ONNX model that can be run"):
+    with pytest.raises(FastSCNNError, match=r"split\.onnx: is not an ONNX model that can be run"):
         backends.load(path, engine)
 
 

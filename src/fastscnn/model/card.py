@@ -1,38 +1,60 @@
-"""Card: what a weight file says of itself. It rides as JSON inside every file that holds weights."""
+"""Model card: the description of a network that every weight file carries as JSON.
+
+Versions of the JSON
+--------------------
+`SCHEMA` counts incompatible changes only. A reader refuses a larger number and says that the file is newer. It keeps
+fields that it does not know, so a field can be added without a new number. fastscnn 0.1 wrote no number: that is schema 1.
+
+fastscnn 0.1 refuses an unknown field, but it takes any content in `recipe`. Files of 0.2 open in 0.1, because the JSON
+keeps the fields of 0.1 under their old names (`width`, `unknown_below`) and holds what is new inside
+`recipe["fastscnn"]`: `schema` and `content_sha256`. `Card` shows none of this: it has the new names, and its `recipe` is
+the recipe alone.
+"""
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from math import inf, isfinite
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from fastscnn.base.errors import FastSCNNError
 from fastscnn.model.architecture import MIN_SIDE
+from fastscnn.model.card_fields import Fields, broken, parse
 from fastscnn.model.label_set import LabelSet
 from fastscnn.version import __version__
 
-KEY = "fastscnn.card"  # the metadata key under which every file format carries the card
+KEY = "fastscnn.card"  # metadata key of the card in every file format
+SCHEMA = 2  # of the JSON; 1 is fastscnn 0.1
 PRECISIONS = ("float32", "int8")
-MAX_MIOU_LOSS = 0.5  # points of mIoU that a faster engine may lose before it is no longer taken by itself
-_FRACTIONS = (1.0, 0.75, 0.5, 0.25)  # of `Card.size`, each way
-_AT = " at "  # in the names of `Card.metrics`, before an input that is not the card's own
-_WIDEST = 8
+MAX_MIOU_LOSS = 0.5  # points of mIoU that a faster backend may lose and still be chosen by default
+MAX_PIXELS = 40_000_000  # of the network's input, as of images that are read
+MAX_WIDTH_MULT = 8
+_MAX_CHANNELS = 1024
+_FRACTIONS = (1.0, 0.75, 0.5, 0.25)  # of the height and width of `Card.size`
+_AT = " at "  # in a key of `Card.metrics`: scores at another input size than the card's
+_EXTENSION = "fastscnn"  # key inside `recipe` of what 0.1 does not have
+_RENAMED = {  # fields of recipes: name in 0.1 -> name since 0.2
+    "width": "width_mult",
+    "branches": "reparam_branches",
+    "hard_pixels": "ohem_ratio",
+    "hard_probability": "ohem_threshold",
+    "decayed": "weight_decay_on",
+}
 
 
 @dataclass(frozen=True)
 class Data:
-    """What the weights were trained on.
+    """Training data of a network.
 
     Attributes:
         name: name of the dataset.
         splits: the splits trained on, joined by `+`.
-        images: how many images those hold.
-        terms: under which terms the data may be used, which may bind the weights too.
-        fingerprint: sha256 over the decoded images and labels.
+        images: number of images in them.
+        terms: terms of use of the data. They may also bind the weights.
+        fingerprint: sha256 of the decoded images and labels.
+        extra: fields of a newer version, kept as they were read.
     """
 
     name: str
@@ -40,17 +62,42 @@ class Data:
     images: int
     terms: str
     fingerprint: str
+    extra: Mapping[str, Any] = field(default_factory=dict, hash=False)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields for JSON."""
+        return _flat(self)
+
+    @classmethod
+    def read(cls, fields: Fields | None) -> Data | None:
+        """Return the data that a card names; None for null.
+
+        Raises:
+            FastSCNNError: a missing or malformed field.
+        """
+        if fields is None:
+            return None
+        return cls(
+            name=fields.text("name"),
+            splits=fields.text("splits"),
+            images=fields.whole("images"),
+            terms=fields.text("terms"),
+            fingerprint=fields.text("fingerprint"),
+            extra=fields.rest(),
+        )
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """What the logits of a file say of its own certainty, as measured on labelled images; see `calibrate`.
+    """Temperature and out-of-distribution (OOD) threshold, measured on labelled images by `evaluation.calibrate`.
 
     Attributes:
-        temperature: divides the logits before the softmax of a confidence.
-        ood_threshold: best logit below which nothing is seen that the weights know well.
-        split, images: what it was measured on.
-        ece_before, ece: expected calibration error there, in percent, without and with the temperature.
+        temperature: divisor of the logits before the softmax of the confidence.
+        ood_threshold: a pixel whose largest logit is below this is out of distribution.
+        split: the split that was measured.
+        images: number of images in it.
+        ece_before, ece: expected calibration error in percent, without and with the temperature.
+        extra: fields of a newer version, kept as they were read.
     """
 
     temperature: float
@@ -59,27 +106,51 @@ class Calibration:
     images: int
     ece_before: float
     ece: float
+    extra: Mapping[str, Any] = field(default_factory=dict, hash=False)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields for JSON."""
+        return _flat(self)
+
+    @classmethod
+    def read(cls, fields: Fields | None) -> Calibration | None:
+        """Return the calibration in a card; None for null. Raises FastSCNNError for a missing or malformed field."""
+        if fields is None:
+            return None
+        threshold = "ood_threshold" if "ood_threshold" in fields else "unknown_below"
+        return cls(
+            temperature=fields.number("temperature", above=0),
+            ood_threshold=fields.number(threshold),
+            split=fields.text("split"),
+            images=fields.whole("images"),
+            ece_before=fields.number("ece_before", least=0, most=100),
+            ece=fields.number("ece", least=0, most=100),
+            extra=fields.rest(),
+        )
 
 
 @dataclass(frozen=True)
 class Card:
-    """What a weight file says of itself.
+    """Description of a network and its weights.
 
     Attributes:
         label_set: the classes, in the order of the logits.
         size: (height, width) of the network's input that the weights were trained for.
-        variant: layout of the network, a name in `learn.model.VARIANTS`.
+        variant: variant of the network, a name in `architecture.VARIANTS`.
         channels: channels of the image, 3 for RGB.
         width_mult: factor of the network's channels; 1 is the paper's network.
-        precision: of its arithmetic, a name in `PRECISIONS`.
-        data: what the weights were trained on; None where that is not known.
-        recipe: every field of the recipe they were trained with.
-        metrics: split -> scores in percent, as measured at the end of the training; "SPLIT at HxW" -> those at another input.
-        losses: "ENGINE PRECISION" -> what is lost against float32 on labelled images: `miou` and `worst` in points (less
-            than 0 where something is gained), `class` the worst one, `labels` the percent that stay, `split`, `images`.
-        calibration: how far its probabilities can be trusted; None where that was not measured.
-        parameters_sha256: hash of the tensors, the same in every format made of the same weights.
-        version: version of fastscnn that made the file.
+        precision: arithmetic of the network, a name in `PRECISIONS`.
+        data: the training data; None if unknown.
+        recipe: every field of the training recipe.
+        metrics: split -> scores in percent at the end of the training; "SPLIT at HxW" -> those at another input size.
+        losses: "BACKEND PRECISION" -> loss of accuracy against float32 on labelled images. `miou` and `worst` are in
+            points, negative for a gain. `class` is the worst class, `labels` the percentage of equal labels, `split` and
+            `images` the data.
+        calibration: temperature and OOD threshold; None if not measured.
+        parameters_sha256: hash of the tensors, equal in every format made from the same weights.
+        content_sha256: of an ONNX file: hash of its graph and weights. Empty in other files and before 0.2.
+        version: version of fastscnn that wrote the file.
+        extra: fields of a newer version, kept as they were read.
     """
 
     label_set: LabelSet
@@ -94,43 +165,75 @@ class Card:
     losses: Mapping[str, Any] = field(default_factory=dict)
     calibration: Calibration | None = None
     parameters_sha256: str = ""
+    content_sha256: str = ""
     version: str = __version__
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    _EXTENDED: ClassVar = ("content_sha256",)  # fields that 0.1 does not have
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return every field under its name in Python, for reports."""
+        known = {name: value for name, value in vars(self).items() if name not in ("label_set", "extra", "data", "calibration")}
+        return {
+            "classes": list(self.label_set.names),
+            **known,
+            "data": self.data and self.data.to_dict(),
+            "calibration": self.calibration and self.calibration.to_dict(),
+        }
 
     def to_json(self) -> str:
-        """The card as one JSON object."""
-        card = dataclasses.asdict(self)
-        labels = card.pop("label_set")
-        return json.dumps({"classes": labels["names"], "colours": labels["colours"], **card})
+        """Return the card as one JSON object that fastscnn 0.1 reads, too; see the module's docstring."""
+        new, old = self.extra.get(_EXTENSION, {}), {name: self.extra[name] for name in self.extra if name != _EXTENSION}
+        extension = {"schema": SCHEMA, **{name: getattr(self, name) for name in self._EXTENDED}, **new}
+        return json.dumps({
+            "classes": self.label_set.names,
+            "colours": self.label_set.colours,
+            "size": self.size,
+            "variant": self.variant,
+            "channels": self.channels,
+            "width": self.width_mult,
+            "precision": self.precision,
+            "data": self.data and self.data.to_dict(),
+            "recipe": {**self.recipe, _EXTENSION: extension},
+            "metrics": self.metrics,
+            "losses": self.losses,
+            "calibration": self.calibration and _renamed(self.calibration.to_dict(), {"ood_threshold": "unknown_below"}),
+            "parameters_sha256": self.parameters_sha256,
+            "version": self.version,
+            **old,
+        })
 
     @property
     def temperature(self) -> float:
-        """Of a confidence's softmax; 1 where it was not measured."""
+        """Divisor of the logits before the softmax of the confidence; 1 if not measured."""
         return self.calibration.temperature if self.calibration else 1.0
 
     @property
     def ood_threshold(self) -> float | None:
-        """Best logit below which a pixel is unknown; None where it was not measured."""
+        """Largest logit below which a pixel is out of distribution; None if not measured."""
         return self.calibration.ood_threshold if self.calibration else None
 
-    def keeps_accuracy(self, engine: str, precision: str) -> bool:
-        """Whether an engine was measured to lose no more than `MAX_MIOU_LOSS` in that precision; float32 never loses any."""
-        measured = self.losses.get(f"{engine} {precision}")
+    def keeps_accuracy(self, backend: str, precision: str) -> bool:
+        """Return whether a backend in a precision loses at most `MAX_MIOU_LOSS`, as measured. True for float32."""
+        measured = self.losses.get(f"{backend} {precision}")
         return precision == "float32" or (measured is not None and measured["miou"] <= MAX_MIOU_LOSS)
 
     def inputs(self) -> list[tuple[int, int]]:
-        """The sizes (height, width) of input that a budget chooses from, the card's own first: all, 3/4, 1/2 and 1/4 of it,
-        without those that are too small for the network."""
+        """Return the input sizes (height, width) that a latency budget chooses from.
+
+        They are all, 3/4, 1/2 and 1/4 of the card's height and width, without sizes too small for the network.
+        """
         sizes = [(round(self.size[0] * fraction), round(self.size[1] * fraction)) for fraction in _FRACTIONS]
         return [size for size in sizes if min(size) >= MIN_SIDE]
 
     def metric(self, split: str, size: tuple[int, int]) -> str:
-        """The name in `metrics` of the scores of a split at an input (height, width)."""
+        """Return the key in `metrics` of a split at an input size (height, width)."""
         return split if size == self.size else f"{split}{_AT}{size[0]}x{size[1]}"
 
     def miou(self, size: tuple[int, int]) -> tuple[str, float] | None:
-        """The split and the mIoU in percent that the card holds for an input (height, width); None where it holds none."""
+        """Return the split and the mIoU in percent at an input size (height, width); None if the card has none."""
         splits = [name for name in self.metrics if _AT not in name]
-        # The split that knows most inputs comes first, so that figures of several inputs are of one split.
+        # The split with scores at most sizes comes first, so that the scores of several sizes are of one split.
         inputs = {split: sum(name.startswith(f"{split}{_AT}") for name in self.metrics) for split in splits}
         for split in sorted(splits, key=lambda split: -inputs[split]):
             if (scores := self.metrics.get(self.metric(split, size))) is not None:
@@ -139,48 +242,112 @@ class Card:
 
     @classmethod
     def from_json(cls, text: str, source: Path) -> Card:
-        """Reads what `to_json` wrote; `source` is the file to name in errors.
+        """Parse the output of `to_json`, of this version or of another.
+
+        Args:
+            text: JSON.
+            source: the file to name in errors.
 
         Raises:
-            FastSCNNError: not JSON, or a field that is missing, unknown or of the wrong form.
+            FastSCNNError: not JSON, a newer schema, or a field that is missing or malformed; it names file and field.
         """
-        try:
-            card = json.loads(text)
-            if "width" in card:  # before 0.2
-                card["width_mult"] = card.pop("width")
-            classes = card.pop("classes")
-            if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
-                raise TypeError("classes is a list of names")
-            label_set = LabelSet(tuple(classes), tuple(tuple(colour) for colour in card.pop("colours")))
-            height, width = card.pop("size")
-            data, calibration = card.pop("data"), card.pop("calibration", None)  # the second: younger than some cards
-            if calibration and "unknown_below" in calibration:  # before 0.2
-                calibration["ood_threshold"] = calibration.pop("unknown_below")
-            known = Calibration(**calibration) if calibration else None
-            made = cls(label_set, (int(height), int(width)), data=Data(**data) if data else None, calibration=known, **card)
-            if min(*made.size, made.channels) < 1:
-                raise ValueError("size and channels are at least 1")
-            if not 0 < made.width_mult <= _WIDEST:
-                raise ValueError(f"width_mult lies above 0 and at most {_WIDEST}")
-            if not 0 < made.temperature < inf:
-                raise ValueError("temperature lies above 0")
-            if not isfinite(made.ood_threshold or 0):
-                raise ValueError("ood_threshold is a finite number")
-            if made.precision not in PRECISIONS:
-                raise ValueError(f"precision is one of {', '.join(PRECISIONS)}, not {made.precision!r}")
-        except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError, FastSCNNError) as error:
-            raise FastSCNNError(f"{source}: its card is broken ({error!r}); make the file anew with this fastscnn.") from error
-        return made
+        fields = parse(text, source)
+        recipe, extension, schema = _recipe(fields)
+        width = "width_mult" if "width_mult" in fields else "width"
+        return cls(
+            label_set=_label_set(fields),
+            size=fields.size("size", MAX_PIXELS),
+            variant=fields.text("variant", "paper"),
+            channels=fields.whole("channels", 3, 1, _MAX_CHANNELS),
+            width_mult=fields.number(width, 1.0, above=0, most=MAX_WIDTH_MULT),
+            precision=fields.text("precision", "float32", PRECISIONS),
+            data=Data.read(fields.nested("data")),
+            recipe=_renamed(recipe, _RENAMED) if schema == 1 else recipe,
+            metrics=_metrics(fields),
+            losses=_losses(fields),
+            calibration=Calibration.read(fields.nested("calibration", None)),
+            parameters_sha256=fields.text("parameters_sha256", ""),
+            content_sha256=extension.text("content_sha256", ""),
+            version=fields.text("version", ""),
+            extra=_extra(fields, extension),
+        )
+
+
+def _flat(made: Data | Calibration) -> dict[str, Any]:
+    return {name: value for name, value in vars(made).items() if name != "extra"} | dict(made.extra)
+
+
+def _renamed(table: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+    return {names.get(name, name): value for name, value in table.items()}
+
+
+def _recipe(fields: Fields) -> tuple[dict[str, Any], Fields, int]:
+    """Return the recipe, what stands beside it for newer versions, and the schema number."""
+    recipe = fields.mapping("recipe")
+    extension = Fields(recipe.pop(_EXTENSION, {}), fields.source, f"recipe.{_EXTENSION}")
+    schema = (fields if "schema" in fields else extension).whole("schema", 1, 1)
+    if schema > SCHEMA:
+        raise FastSCNNError(f"{fields.source}: was written by a newer fastscnn (card schema {schema}, and this version reads "
+                            f"up to {SCHEMA}); install a newer fastscnn.")
+    return recipe, extension, schema
+
+
+def _extra(fields: Fields, extension: Fields) -> dict[str, Any]:
+    """Return what is left once every known field was read."""
+    new = extension.rest()
+    return {**fields.rest(), **({_EXTENSION: new} if new else {})}
+
+
+def _label_set(fields: Fields) -> LabelSet:
+    names, colours = fields.names("classes"), fields.value("colours")
+    if not isinstance(colours, list) or not all(_is_colour(colour) for colour in colours):
+        raise fields.error("colours", "each colour must be three whole numbers from 0 to 255")
+    try:
+        return LabelSet(names, tuple((red, green, blue) for red, green, blue in colours))
+    except FastSCNNError as error:
+        raise broken(fields.source, "classes", str(error).rstrip(".")) from error
+
+
+def _is_colour(colour: object) -> bool:
+    return isinstance(colour, list) and len(colour) == 3 and all(type(value) is int and 0 <= value <= 255 for value in colour)
+
+
+def _metrics(fields: Fields) -> dict[str, Any]:
+    metrics = fields.mapping("metrics")
+    for name, scores in metrics.items():
+        known = Fields(scores, fields.source, f"metrics.{name}")
+        known.number("miou", least=0, most=100)
+        known.number("pixel_accuracy", 0, least=0, most=100)
+        for class_, score in known.mapping("iou").items():
+            if score is not None:
+                Fields({class_: score}, fields.source, f"metrics.{name}.iou").number(class_, least=0, most=100)
+    return metrics
+
+
+def _losses(fields: Fields) -> dict[str, Any]:
+    losses = fields.mapping("losses")
+    for name, loss in losses.items():
+        known = Fields(loss, fields.source, f"losses.{name}")
+        known.number("miou", least=-100, most=100)
+        known.number("worst", 0, least=-100, most=100)
+        known.number("labels", 0, least=0, most=100)
+        known.whole("images", 0)
+        for text in ("class", "split"):
+            known.text(text, "")
+    return losses
 
 
 def check_network(source: Path, described: Card, inputs: Sequence[str], classes: Sequence[int | None]) -> None:
-    """Refuses a network that does not take `images` and give one tensor of as many classes as its card names.
+    """Check that a network takes `images` and gives one tensor of as many classes as its card names.
 
     Args:
         source: the file to name in errors.
         described: its card.
         inputs: names of its inputs.
-        classes: of each output [N, classes, h, w]; None for one of another rank, or of any number.
+        classes: of each output [N, classes, h, w] the number of classes; None if it has another rank or any number.
+
+    Raises:
+        FastSCNNError: other inputs or outputs.
     """
     if list(inputs) != ["images"] or len(classes) != 1 or classes[0] is None:
         raise FastSCNNError(f"{source}: does not take `images` and give logits; export it again by `fastscnn export`.")
@@ -190,11 +357,11 @@ def check_network(source: Path, described: Card, inputs: Sequence[str], classes:
 
 
 def no_model(source: Path) -> FastSCNNError:
-    """The error for an .onnx file that an engine does not load."""
-    return FastSCNNError(f"{source}: is no ONNX model that can be run, or is truncated; export it again.")
+    """Return the error for an .onnx file that a backend cannot load."""
+    return FastSCNNError(f"{source}: is not an ONNX model that can be run, or it is truncated; export it again.")
 
 
 def missing(source: Path) -> FastSCNNError:
-    """The error for a weight file without a card."""
+    """Return the error for a weight file without a card."""
     return FastSCNNError(f"{source}: carries no fastscnn card, so its classes and input size are unknown; "
                          "use a file made by `fastscnn train` or `fastscnn export`.")
