@@ -56,7 +56,8 @@ def mmseg() -> str:
         [f"fastscnn, {name}", f"{taken:.1f}", f"{default / taken:.1f}", f"{best / taken:.1f}"]
         for name, taken in sorted(found["fastscnn_ms"].items(), key=lambda item: item[1])
     ]
-    rows += [[f"mmsegmentation {found['mmseg_version']}, {name}", f"{taken:.0f}", f"{default / taken:.1f}", f"{best / taken:.1f}"]
+    version = f"mmsegmentation {found['mmseg_version']}"
+    rows += [[f"{version}, {name}", f"{taken:.0f}", f"{default / taken:.1f}", f"{best / taken:.1f}"]
              for name, taken in found["mmseg_ms"].items()]
     return table(["1024x2048, median", "ms", "speed-up over mmseg default", "over mmseg tuned"], rows)
 
