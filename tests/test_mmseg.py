@@ -35,7 +35,8 @@ def interpreter(folder: Path, script: str) -> Path:
 def test_turns_and_ratios(tiny: Segmenter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mmseg, "_PAUSE", 0.0)
     calls: list[tuple[int, int]] = []
-    found = mmseg.compare_with_mmseg([tiny], (64, 96), interpreter(tmp_path / "e", ANSWERS), 2, lambda *call: calls.append(call))
+    environment = interpreter(tmp_path / "e", ANSWERS)
+    found = mmseg.compare_with_mmseg([tiny], (64, 96), environment, 2, lambda *call: calls.append(call))
     assert found.mmseg_version == "9.9"
     assert found.mmseg_ms == {
         "default": 1000, "kept memory": 990, "channels_last, bfloat16": 900, "channels_last, bfloat16, kept memory": 890,

@@ -64,8 +64,8 @@ class LatencyBudget:
                 return choice
         fastest = min(self.choices, key=lambda choice: choice.milliseconds)
         size = f"{fastest.size[0]}x{fastest.size[1]}"
-        raise FastSCNNError(f"latency budget: no input size takes at most {milliseconds:g} ms on this machine; the fastest, {size}, "
-                            f"takes {fastest.milliseconds:.1f} ms at the 95th percentile{self.source()}.")
+        raise FastSCNNError(f"latency budget: no input size takes at most {milliseconds:g} ms on this machine; "
+                            f"the fastest, {size}, takes {fastest.milliseconds:.1f} ms at the 95th percentile{self.source()}.")
 
     def source(self) -> str:
         """Return the date and the cache file, as the end of a sentence; "" if not cached."""

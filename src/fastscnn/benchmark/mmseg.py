@@ -21,7 +21,8 @@ from fastscnn.data import synthetic
 from fastscnn.inference.segmenter import Segmenter
 
 _SCRIPT = Path(__file__).with_name("mmseg_worker.py")
-_KEEP_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "20000000000"}  # glibc keeps freed memory instead of returning it to the system
+# glibc then keeps freed memory instead of returning it to the system.
+_KEEP_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "20000000000"}
 # Name -> argument of the worker, and environment variables.
 _CONFIGURATIONS: Mapping[str, tuple[str, Mapping[str, str]]] = {
     "default": ("default", {}),
@@ -111,7 +112,8 @@ def interpreter(environment: Path) -> Path:
     for path in (environment, environment / "bin" / "python", environment / "Scripts" / "python.exe"):
         if path.is_file():
             return path
-    raise FastSCNNError(f"{environment}: contains no Python interpreter; give the virtual environment in which mmsegmentation is installed.")
+    raise FastSCNNError(f"{environment}: contains no Python interpreter; "
+                        "give the virtual environment in which mmsegmentation is installed.")
 
 
 @contextmanager
