@@ -81,7 +81,7 @@ TRIALS: Mapping[str, Trial] = {
     "no-weights": _further("without class weights", class_weights="none"),
     "no-ema": _further("without averaged weights", ema=0.0),
     "wide": _further("patches from a third to three times the size", scale=(0.35, 3.0)),
-    "reparam_branches": _further("reparam_branches beside the depthwise convolutions, fused afterwards", reparam_branches=True),
+    "reparam_branches": _further("re-parameterised branches beside depthwise convolutions, then fused", reparam_branches=True),
     "teacher": Trial("twice the channels, 4 times the work", {"width_mult": 2.0}, against="adamw"),
     "distilled": _further("the probabilities of `teacher` followed, weight 1", teacher="teacher", distillation=1.0),
 }

@@ -22,7 +22,7 @@ from fastscnn import Segmenter
 from fastscnn.base import files
 from fastscnn.base.types import BackendName, PrecisionName
 from fastscnn.benchmark.benchmark import benchmark
-from fastscnn.benchmark.mmseg import against as compare_speed
+from fastscnn.benchmark.mmseg import compare_with_mmseg
 from fastscnn.data import datasets
 from fastscnn.evaluation.accuracy_loss import compare
 from fastscnn.model.weights import bundled
@@ -43,9 +43,9 @@ def main(data: str, /, against: Path, rounds: int = 6) -> None:
     }
     found: dict[str, Any] = {}
 
-    comparison = compare_speed(list(segmenters.values()), SIZES[-1], against, rounds)
-    found["against"] = dataclasses.asdict(comparison)
-    print(json.dumps(found["against"], indent=1), flush=True)
+    comparison = compare_with_mmseg(list(segmenters.values()), SIZES[-1], against, rounds)
+    found["mmseg"] = dataclasses.asdict(comparison)
+    print(json.dumps(found["mmseg"], indent=1), flush=True)
     save(found)
 
     found["reports"] = []

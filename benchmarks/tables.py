@@ -1,4 +1,4 @@
-"""Writes the tables of docs/*.md anew from the JSON files beside this script: python benchmarks/tables.py"""
+"""Regenerate the tables of docs/*.md from the JSON files in this folder: python benchmarks/tables.py"""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ DOCS = HERE.parent / "docs"
 
 
 def read(name: str) -> Any:
-    """One of the JSON files."""
+    """Read one of the JSON files."""
     return json.loads((HERE / name).read_text())
 
 
 def table(head: list[str], rows: list[list[str]]) -> str:
-    """A Markdown table."""
+    """Return a Markdown table."""
     return "\n".join(f"| {' | '.join(row)} |" for row in [head, ["---"] * len(head), *rows])
 
 
 def accuracy() -> str:
-    """IoU by class of the bundled weights, however they were run."""
+    """IoU per class of the bundled weights, by backend, precision and input size."""
     columns = {
         "ONNX Runtime": "onnx", "PyTorch": "torch", "int8": "int8", "input 450x600": "450x600", "input 720x960": "720x960",
         "ms+flip": "ms-flip",
@@ -38,7 +38,7 @@ def accuracy() -> str:
 
 
 def labels() -> str:
-    """The lazy rule, compiled and in NumPy, against PyTorch."""
+    """Full-size labels by the lazy rule, compiled and in NumPy, compared with PyTorch."""
     columns = {"2 threads, ms": "lazy_ms", "1 thread, ms": "one_thread_ms", "NumPy, ms": "numpy_ms", "PyTorch, ms": "torch_ms"}
     rows = [
         [row["image"], str(row["classes"]), *(f"{row[key]:.1f}" if key in row else "" for key in columns.values()),
@@ -48,21 +48,22 @@ def labels() -> str:
     return table(["image", "classes", *columns, "PyTorch / 2 threads", "labels that differ", "where no classes tie"], rows)
 
 
-def against() -> str:
-    """Our engines beside mmsegmentation's four ways, of one run."""
-    found = read("speed/engines.json")["against"]
-    default, best = found["peers"]["default"], min(found["peers"].values())
+def mmseg() -> str:
+    """All backends compared with mmsegmentation's four configurations, from one run."""
+    found = read("speed/engines.json")["mmseg"]
+    default, best = found["mmseg_ms"]["default"], min(found["mmseg_ms"].values())
     rows = [
         [f"fastscnn, {name}", f"{taken:.1f}", f"{default / taken:.1f}", f"{best / taken:.1f}"]
-        for name, taken in sorted(found["ours"].items(), key=lambda item: item[1])
+        for name, taken in sorted(found["fastscnn_ms"].items(), key=lambda item: item[1])
     ]
-    rows += [[f"mmsegmentation {found['version']}, {name}", f"{taken:.0f}", f"{default / taken:.1f}", f"{best / taken:.1f}"]
-             for name, taken in found["peers"].items()]
-    return table(["1024x2048, median", "ms", "times faster than its default", "than its best"], rows)
+    version = f"mmsegmentation {found['mmseg_version']}"
+    rows += [[f"{version}, {name}", f"{taken:.0f}", f"{default / taken:.1f}", f"{best / taken:.1f}"]
+             for name, taken in found["mmseg_ms"].items()]
+    return table(["1024x2048, median", "ms", "speed-up over mmseg default", "over mmseg tuned"], rows)
 
 
 def agreement() -> str:
-    """Labels and scores of every engine on CamVid test."""
+    """Agreement and scores of every backend on CamVid test."""
     found = read("speed/engines.json")["labels"]
     whole = found["torch float32"]["miou"]
     rows = [
@@ -70,11 +71,11 @@ def agreement() -> str:
          f"{one['class']} {-one['worst']:+.2f}" if "class" in one else ""]
         for name, one in found.items()
     ]
-    return table(["engine", "equal labels, %", "mIoU", "change", "worst class"], rows)
+    return table(["backend", "equal labels, %", "mIoU", "change", "worst class"], rows)
 
 
 def engines() -> str:
-    """Stages of a frame by engine and size, and what surrounds them."""
+    """Stages of a frame by backend and size, with throughput, memory and cold start."""
     rows = []
     for report in read("speed/engines.json")["reports"]:
         stages = {name: stage["p50"] for name, stage in report["stages"].items()}
@@ -85,13 +86,13 @@ def engines() -> str:
             f"{plain:.1f}", f"{report['stream_fps']:.1f}", f"{roof['limit_ms']:.1f} ({roof['share']:.0f} %)",
             f"{report['peak_memory_mib']:.0f}", f"{report['cold_start_s']:.2f}",
         ])
-    head = ["engine", "size", "decode", "network", "labels", "write", "frame", "frames/s", "stream", "limit (share)", "MiB",
+    head = ["backend", "size", "decode", "network", "labels", "write", "frame", "frames/s", "stream", "limit (share)", "MiB",
             "cold start, s"]
     return table(head, rows)
 
 
 def ablation() -> str:
-    """Each trial beside the one it changes: mean over its seeds, their range, and every class."""
+    """Each trial and its gain over its baseline: mean over the seeds, their range, and every class."""
     runs: dict[str, list[Any]] = {name: [] for name in TRIALS}
     for path in sorted((HERE / "accuracy" / "ablation").glob("*.json")):
         run = json.loads(path.read_text())
@@ -103,7 +104,7 @@ def ablation() -> str:
         if not made:
             continue
         scores = [run["miou"] for run in made]
-        # Only seeds that both have are compared: seeds differ more than most means do.
+        # Only common seeds are compared: the spread over seeds exceeds most effects.
         before = {run["seed"]: run["miou"] for run in runs.get(trial.against or "", ())}
         gains = [run["miou"] - before[run["seed"]] for run in made if run["seed"] in before]
         gain = f"{fmean(gains):+.2f}" if gains else ""
@@ -123,17 +124,17 @@ def training() -> str:
          f"{figures['peak_memory_mib'] / 1024:.1f}"]
         for key, figures in systems.items()
     ]
-    return table(["system", "images/s", "ours is faster by", "peak memory, GiB"], rows)
+    return table(["system", "images/s", "speed-up of fastscnn", "peak memory, GiB"], rows)
 
 
 TABLES: Mapping[str, tuple[Callable[[], str], ...]] = {
-    "speed.md": (against, agreement, engines, labels),
+    "speed.md": (mmseg, agreement, engines, labels),
     "accuracy.md": (accuracy, ablation, training),
 }
 
 
 def main() -> None:
-    """Replaces what stands between the marks of each table."""
+    """Replace the text between the markers of each table."""
     for name, makers in TABLES.items():
         text = (DOCS / name).read_text()
         for make in makers:

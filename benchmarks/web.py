@@ -25,7 +25,7 @@ from fastscnn import Segmenter, web
 from fastscnn.base import machine
 from fastscnn.data import synthetic
 from fastscnn.media import images
-from fastscnn.web import engine, server
+from fastscnn.web import onnxruntime_web, server
 
 
 def drive(modules: Path, folder: Path, pictures: list[Path], seconds: int, threads: int) -> dict[str, Any]:
@@ -95,7 +95,7 @@ def main() -> None:
     result = {
         "machine": machine.processor(),
         "processors": machine.threads(),
-        "engine": engine.PACKAGE,
+        "engine": onnxruntime_web.PACKAGE,
         "input": segmenter.card.size,
         "speed": speed,
         "agreement": agreement,

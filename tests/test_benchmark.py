@@ -1,4 +1,4 @@
-"""benchmark: what it measures, not how fast it is."""
+"""benchmark: the contents of the report; no claims about speed."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_report(tiny: Segmenter, tiny_onnx: Path) -> None:
     assert all(0 < stage["p50"] <= stage["p95"] <= stage["p99"] for stage in stages.values())
     roofline = facts.pop("roofline")
     assert roofline["limit_ms"] == pytest.approx(
-        1e3 * max(roofline["operations"] / roofline["peak"], roofline["bytes"] / roofline["bandwidth"])
+        1e3 * max(roofline["operations"] / roofline["matmul_peak"], roofline["bytes"] / roofline["bandwidth"])
     )
     assert roofline["share"] == pytest.approx(100 * roofline["limit_ms"] / stages["network"]["p50"])
     assert facts.pop("stream_fps") > 0
@@ -72,7 +72,7 @@ def test_protocols_in_memory(tiny: Segmenter, protocol: str, frames: int) -> Non
 
 
 def test_probabilities(tiny: Segmenter, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Segmenter, "segment", None)  # nothing is labelled here; the cold start has a process of its own
+    monkeypatch.setattr(Segmenter, "segment", None)  # must not be called; the cold start runs in another process
     report = benchmark(tiny, (96, 128), "paper", runs=3, warmup=1, output="prob")
     assert report.output == "prob"
     assert list(report.stages) == ["resize", "network", "probabilities", "frame"]
@@ -82,7 +82,7 @@ def test_probabilities(tiny: Segmenter, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_the_cold_start_makes_what_is_timed(tiny: Segmenter, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fastscnn.benchmark.benchmark._COLD", "import sys; sys.exit(sys.argv[1])")
+    monkeypatch.setattr("fastscnn.benchmark.cold_start._SCRIPT", "import sys; sys.exit(sys.argv[1])")
     for output, call in (("cls", "segment"), ("prob", "probabilities")):
         with pytest.raises(FastSCNNError, match=f'The cold start failed: .*"{call}"\\]'):
             benchmark(tiny, (96, 128), "paper", runs=1, warmup=0, output=output)
@@ -91,7 +91,7 @@ def test_the_cold_start_makes_what_is_timed(tiny: Segmenter, monkeypatch: pytest
 @pytest.mark.parametrize(
     ("protocol", "output", "message"),
     [
-        ("files", "prob", "prob is of frames in memory, .*; take the protocol paper or mmseg"),
+        ("files", "prob", "prob needs frames in memory, .*; choose the protocol paper or mmseg"),
         ("paper", "prop", r"There is no output 'prop'\. Did you mean 'prob'"),
     ],
 )
@@ -126,6 +126,6 @@ def test_a_cold_start_that_fails(tiny: Segmenter, monkeypatch: pytest.MonkeyPatc
     def run(*arguments: Any, **_: Any) -> subprocess.CompletedProcess[str]:
         return subprocess.CompletedProcess(arguments, -9, "", stderr)
 
-    monkeypatch.setattr("fastscnn.benchmark.benchmark.subprocess.run", run)
+    monkeypatch.setattr("fastscnn.benchmark.cold_start.subprocess.run", run)
     with pytest.raises(FastSCNNError, match=f"The cold start failed: {message}"):
         benchmark(tiny, (96, 128), runs=1, warmup=0)

@@ -310,7 +310,7 @@ def test_a_budget(run: Run, tiny_onnx: Path, picture: Path, monkeypatch: pytest.
     assert "its card holds no mIoU for that input" in unfolded(err)
     code, _, err = run(*words, "--budget", "0.0001")
     assert code == 1
-    assert "budget: no input of the network is labelled in 0.0001 ms here; the fastest, " in err
+    assert "latency budget: no input size takes at most 0.0001 ms on this machine; the fastest, " in err
 
 
 def test_a_budget_for_a_folder_whose_first_file_is_bad(
@@ -496,14 +496,14 @@ def test_benchmark_of_probabilities(run: Run, tiny_onnx: Path) -> None:
         (["--sizes", "native"], "sizes: of the frame are HxW, for example 512x1024,1024x2048, not 'native'"),
         (["--sizes", "128x96,40x40"], "a frame is a drawn scene of at least 64 pixels a side, not 40x40"),
         (["--sizes", "128x96,"], "sizes: of the frame are HxW, for example 512x1024,1024x2048, not '128x96,'"),
-        (["--sizes", "96x128", "--plot", "growth.txt"], "growth.txt: a plot is one of"),
+        (["--sizes", "96x128", "--plot", "growth.txt"], "growth.txt: unknown plot format; use"),
         (["--sizes", "96x128", "--runs", "0"], "runs: must be at least 1"),
         (["--sizes", "96x128", "--protocol", "mine"], "There is no protocol 'mine'"),
-        (["--output", "prob"], "output: prob is of frames in memory, and the protocol files writes labels"),
+        (["--output", "prob"], "output: prob needs frames in memory, but the protocol files writes labels"),
         (["--output", "prob", "--protocol", "paper", "--against", "x"], "against: times labels on both sides; leave --output"),
         (["--precision", "int8"], "in float32 or bfloat16, not in int8"),
         (["--precision", "int4"], "There is no precision 'int4'. Did you mean 'int8'"),
-        (["--sizes", "64x64", "--runs", "1", "--against", "nowhere"], "nowhere: holds no Python; give the virtual environment"),
+        (["--sizes", "64x64", "--runs", "1", "--against", "nowhere"], "nowhere: contains no Python interpreter; give the virtual environment"),
     ],
 )
 def test_wrong_benchmarks(run: Run, tiny_onnx: Path, words: list[str], message: str) -> None:

@@ -1,4 +1,4 @@
-"""plot: a file of each kind, from reports of several sizes."""
+"""plot: one file of each format, from reports of several sizes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import pytest
 
 from fastscnn import Segmenter
 from fastscnn.base.errors import FastSCNNError
-from fastscnn.benchmark.benchmark import BenchmarkReport, benchmark
+from fastscnn.benchmark.benchmark import benchmark
+from fastscnn.benchmark.report import BenchmarkReport
 
 pytest.importorskip("matplotlib")
 from fastscnn.benchmark.plot import growth
@@ -27,5 +28,5 @@ def test_growth(reports: list[BenchmarkReport], tmp_path: Path, suffix: str, sta
 
 
 def test_other_suffixes(reports: list[BenchmarkReport], tmp_path: Path) -> None:
-    with pytest.raises(FastSCNNError, match=r"a plot is one of \.svg, \.png, \.pdf"):
+    with pytest.raises(FastSCNNError, match=r"unknown plot format; use the suffix \.svg, \.png, \.pdf"):
         growth(tmp_path / "growth.txt", reports)

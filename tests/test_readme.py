@@ -1,4 +1,4 @@
-"""What the README tells people to paste works as it stands."""
+"""The commands and code of the README work as printed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ README = Path(__file__).parents[1] / "README.md"
 
 
 def block(language: str, containing: str) -> str:
-    """The one fenced block of that language which holds `containing`."""
+    """Return the one fenced block of that language that contains `containing`."""
     blocks = re.findall(rf"^```{language}\n(.*?)^```", README.read_text(), re.MULTILINE | re.DOTALL)
     (found,) = (text for text in blocks if containing in text)
     return str(found)
@@ -25,7 +25,7 @@ def block(language: str, containing: str) -> str:
 
 @pytest.fixture
 def street(tmp_path: Path) -> Path:
-    """A folder with the street.jpg that the README speaks of, and what the commands print goes beside it."""
+    """A folder with the street.jpg of the README; the commands write into it."""
     images.write(tmp_path / "street.jpg", synthetic.draw(360, 480).image)
     return tmp_path
 
@@ -35,7 +35,7 @@ def test_python(street: Path) -> None:
 
 
 def test_own_data(street: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The commands of "Your own data", with the recipe cut down to two steps."""
+    """The commands of "Your own data", with a recipe of two steps."""
     monkeypatch.chdir(street)
     Path("dataset.toml").write_text(block("toml", "facade"))
     for seed in range(3):
@@ -45,6 +45,6 @@ def test_own_data(street: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert datasets.load("dataset.toml").label_set.names == ("building", "car")
     commands = [line.split("#")[0].split()[1:] for line in block("sh", "fastscnn check").splitlines()]
     assert [words[0] for words in commands] == ["check", "train", "export", "evaluate", "segment"]
-    commands[1] += ["--iterations", "2", "--batch", "2", "--crop", "64", "96"]
+    commands[1] += ["--iterations", "2", "--batch", "2", "--crop", "64x96"]
     assert [cli.main(words) for words in commands] == [0] * 5
     assert Path("segmented/street.overlay.jpg").is_file()

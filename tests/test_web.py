@@ -33,14 +33,17 @@ from fastscnn.base import files
 from fastscnn.base.errors import FastSCNNError
 from fastscnn.base.types import Float32Array, UInt8Array
 from fastscnn.data import synthetic
+from fastscnn.data.synthetic import Scene
 from fastscnn.media import images
 from fastscnn.model import weights
+from fastscnn.model.card import KEY, Calibration, Card, Data
+from fastscnn.model.label_set import LabelSet
 from fastscnn.upsampling import upsample
-from fastscnn.web import engine
+from fastscnn.web import onnxruntime_web
 from fastscnn.web.server import HEADERS, server
 
 EXAMPLES = settings(deadline=None, derandomize=True, max_examples=60)
-FAKES = {name: name.encode() * 3 for name in engine.FILES}  # in place of 14 MB
+FAKES = {name: name.encode() * 3 for name in onnxruntime_web.FILES}  # in place of 14 MB
 DRIVER = Path(__file__).with_name("web.mjs")
 CALLS = """
 import { createInterface } from "node:readline";
@@ -64,6 +67,7 @@ for await (const line of createInterface({ input: process.stdin })) {
 }
 """
 Call = Callable[..., bytes]
+WriteOnnx = Callable[..., Path]
 
 
 @pytest.fixture(scope="module")
@@ -173,7 +177,7 @@ def fakes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "dist"
     for name, data in FAKES.items():
         files.write(folder / name, data)
-    monkeypatch.setattr(engine, "FILES", {name: hashlib.sha256(data).hexdigest() for name, data in FAKES.items()})
+    monkeypatch.setattr(onnxruntime_web, "FILES", {name: hashlib.sha256(data).hexdigest() for name, data in FAKES.items()})
     return folder
 
 
@@ -183,7 +187,7 @@ def test_the_page_is_written(tmp_path: Path, fakes: Path) -> None:
     names = {path.relative_to(tmp_path / "site").as_posix() for path in written}
     sources = {path.name for path in web.PAGE.iterdir()}
     made_here = {"labels.json", "weights.onnx", "weights-terms.txt", "scene.png"}
-    assert names == sources | made_here | {f"ort/{name}" for name in engine.FILES}
+    assert names == sources | made_here | {f"ort/{name}" for name in onnxruntime_web.FILES}
     card = Segmenter.load(backend="onnx", precision="float32", threads=1).card
     described = json.loads((tmp_path / "site/labels.json").read_text())
     assert described["names"] == list(card.label_set.names)
@@ -191,10 +195,53 @@ def test_the_page_is_written(tmp_path: Path, fakes: Path) -> None:
     assert described["size"] == list(card.size)
     assert card.data is not None
     assert described["terms"] == card.data.terms
+    assert described["precision"] == "float32"
+    assert described["temperature"] == card.temperature
+    licence = weights.bundled("onnx", "float32").with_name("LICENSE.md").read_text()
+    assert (tmp_path / "site/weights-terms.txt").read_text() == licence
     path = weights.bundled("onnx", "float32")
     assert described["bytes"] == path.stat().st_size + len(FAKES["ort-wasm-simd-threaded.wasm"])
     assert (tmp_path / "site/weights.onnx").read_bytes() == path.read_bytes()
     np.testing.assert_array_equal(images.read(tmp_path / "site/scene.png"), synthetic.draw(seed=3).image)
+
+
+@pytest.mark.parametrize("precision", ["float32", "int8"])
+def test_a_users_own_network(tmp_path: Path, fakes: Path, write_onnx: WriteOnnx, precision: str) -> None:
+    """The page takes classes, colours, input size, precision, temperature and terms from the card of the file."""
+    label_set = LabelSet(("wall", "door"), ((1, 2, 3), (4, 5, 6)))
+    own = Card(label_set, (96, 64), precision=precision, data=Data("facades", "train", 9, "CC0", ""),
+               calibration=Calibration(1.25, 0.5, "val", 9, 2.0, 1.0))
+    path = write_onnx(tmp_path / "own.onnx", label_set.names, {KEY: own.to_json()})
+    web.write(tmp_path / "site", fakes, path)
+    assert (tmp_path / "site/weights.onnx").read_bytes() == path.read_bytes()
+    described = json.loads((tmp_path / "site/labels.json").read_text())
+    size = path.stat().st_size + len(FAKES["ort-wasm-simd-threaded.wasm"])
+    assert described == {
+        "names": ["wall", "door"], "colours": [[1, 2, 3], [4, 5, 6]], "size": [96, 64], "precision": precision,
+        "temperature": 1.25, "terms": "CC0", "bytes": size,
+    }
+    terms = (tmp_path / "site/weights-terms.txt").read_text()
+    assert terms == "Weights: own.onnx\nTraining data: facades, train\nTerms of the training data: CC0\n"
+
+
+def test_own_weights_without_training_data(tmp_path: Path, fakes: Path, tiny_onnx: Path) -> None:
+    web.write(tmp_path / "site", fakes, tiny_onnx)
+    expected = "The model card of tiny.onnx states no training data and no terms.\n"
+    assert (tmp_path / "site/weights-terms.txt").read_text() == expected
+    assert "CamVid" not in "".join(path.read_text("latin-1") for path in (tmp_path / "site").rglob("*") if path.is_file())
+
+
+def test_weights_that_the_page_cannot_run(tmp_path: Path, fakes: Path, write_onnx: WriteOnnx) -> None:
+    with pytest.raises(FastSCNNError, match=r"a\.safetensors: the page runs \.onnx files only; run `fastscnn export "):
+        web.write(tmp_path / "site", fakes, tmp_path / "a.safetensors")
+    thermal = Card(LabelSet(("a", "b")), (64, 96), channels=4)
+    path = write_onnx(tmp_path / "thermal.onnx", ("a", "b"), {KEY: thermal.to_json()})
+    with pytest.raises(FastSCNNError, match=r"thermal\.onnx: takes 4 channels, but a browser provides RGB only"):
+        web.write(tmp_path / "site", fakes, path)
+    (tmp_path / "broken.onnx").write_bytes(b"text")
+    with pytest.raises(FastSCNNError, match=r"broken\.onnx: is no ONNX model"):
+        web.write(tmp_path / "site", fakes, tmp_path / "broken.onnx")
+    assert not (tmp_path / "site").exists()
 
 
 def test_another_build_has_another_cache(tmp_path: Path, fakes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -240,7 +287,7 @@ def small_and_large() -> tuple[set[str], set[str]]:
     """The files of the page by what a first visit's service worker and a newer one are to keep."""
     sources = {path.name for path in web.PAGE.iterdir()} - {"index.html", "old.js", "sw.js"}
     small = sources | {"", "weights-terms.txt"}
-    return small, small | {"labels.json", "scene.png", "weights.onnx"} | {f"ort/{name}" for name in engine.FILES}
+    return small, small | {"labels.json", "scene.png", "weights.onnx"} | {f"ort/{name}" for name in onnxruntime_web.FILES}
 
 
 def test_the_service_worker_answers_for_our_files_alone(kept: dict[str, Any]) -> None:
@@ -290,7 +337,7 @@ def test_other_folders_are_left_alone(tmp_path: Path, fakes: Path) -> None:
 
 def test_wrong_engines_are_refused(tmp_path: Path, fakes: Path) -> None:
     files.write(fakes / "ort.wasm.min.mjs", b"other")
-    with pytest.raises(FastSCNNError, match=rf"ort\.wasm\.min\.mjs: is not the file of {engine.PACKAGE}; run `npm install"):
+    with pytest.raises(FastSCNNError, match=rf"ort\.wasm\.min\.mjs: is not the file of {onnxruntime_web.PACKAGE}; run `npm"):
         web.write(tmp_path / "site", fakes)
     (fakes / "ort.wasm.min.mjs").unlink()
     with pytest.raises(FastSCNNError, match=r"ort\.wasm\.min\.mjs: no such file; run `npm install .* --ort"):
@@ -325,12 +372,12 @@ def archive(path: Path, contents: dict[str, bytes]) -> Path:
 def test_npm_fetches_the_engine_once(tmp_path: Path, fakes: Path, npm: Callable[[str], Path]) -> None:
     packed = archive(tmp_path / "a.tgz", {"other.js": b"x", **FAKES})
     calls = npm(f'cp "{packed}" "$5"/')
-    assert engine.find() == FAKES
-    assert engine.find() == FAKES
+    assert onnxruntime_web.find() == FAKES
+    assert onnxruntime_web.find() == FAKES
     assert len(calls.read_text().splitlines()) == 1
-    assert calls.read_text().startswith(f"pack {engine.PACKAGE} ")
-    (tmp_path / "cache/fastscnn/web" / engine.PACKAGE / "ort.wasm.min.mjs").write_bytes(b"broken")
-    assert engine.find() == FAKES
+    assert calls.read_text().startswith(f"pack {onnxruntime_web.PACKAGE} ")
+    (tmp_path / "cache/fastscnn/web" / onnxruntime_web.PACKAGE / "ort.wasm.min.mjs").write_bytes(b"broken")
+    assert onnxruntime_web.find() == FAKES
     assert len(calls.read_text().splitlines()) == 2
 
 
@@ -340,10 +387,10 @@ def test_npm_fetches_the_engine_once(tmp_path: Path, fakes: Path, npm: Callable[
         ("echo first >&2; echo no network >&2; exit 1", r"failed \(no network\); run `npm install"),
         ("exit 3", r"failed \(exit code 3\)"),
         ("exit 0", r"failed \(exit code 0\)"),
-        ('cp "$ROOT/other.tgz" "$5"/', "What npm fetched is not onnxruntime-web@"),
-        ('cp "$ROOT/lacking.tgz" "$5"/', "What npm fetched is not onnxruntime-web@"),
-        ('head -c 150 "$ROOT/other.tgz" > "$5"/a.tgz', "What npm fetched is not onnxruntime-web@"),
-        ('echo text > "$5"/a.tgz', "What npm fetched is not onnxruntime-web@"),
+        ('cp "$ROOT/other.tgz" "$5"/', "The files that npm downloaded are not those of onnxruntime-web@"),
+        ('cp "$ROOT/lacking.tgz" "$5"/', "The files that npm downloaded are not those of onnxruntime-web@"),
+        ('head -c 150 "$ROOT/other.tgz" > "$5"/a.tgz', "The files that npm downloaded are not those of onnxruntime-web@"),
+        ('echo text > "$5"/a.tgz', "The files that npm downloaded are not those of onnxruntime-web@"),
     ],
 )
 def test_npm_fails(
@@ -354,14 +401,14 @@ def test_npm_fails(
     monkeypatch.setenv("ROOT", str(tmp_path))
     npm(script)
     with pytest.raises(FastSCNNError, match=message):
-        engine.find()
+        onnxruntime_web.find()
 
 
 def test_npm_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     with pytest.raises(FastSCNNError, match=r"npm is not installed.* run `npm install onnxruntime-web@.* --ort"):
-        engine.find()
+        onnxruntime_web.find()
 
 
 @contextmanager
@@ -494,6 +541,32 @@ Browsed = tuple[dict[str, Any], dict[str, Any]]
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("precision", ["float32", "int8"])
+def test_a_users_own_network_in_the_browser(
+    tools: dict[str, str], tmp_path: Path, tiny_onnx: Path, stripes: Scene, precision: str
+) -> None:
+    """Labels equal Python's; legend and footer are those of the file's card."""
+    path = tiny_onnx if precision == "float32" else weights.bundled("onnx", "int8")
+    web.write(tmp_path / "site", Path(tools["modules"]) / "onnxruntime-web" / "dist", path)
+    images.write(tmp_path / "stripes.png", stripes.image)
+    orders = {**tools, "profile": str(tmp_path / "profile"), "camera": str(tmp_path / "stripes.png"),
+              "picture": str(tmp_path / "stripes.png"), "labels": str(tmp_path / "labels.png")}
+    with running(server(tmp_path / "site", 0)) as port:
+        orders["url"] = f"http://localhost:{port}/"
+        done = subprocess.run([tools["node"], str(DRIVER.with_name("web_own.mjs"))], input=json.dumps(orders),
+                              capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    segmenter = Segmenter.load(path, "onnx", threads=1)
+    expected = segmenter.segment(stripes.image).labels
+    assert (images.read_ids(tmp_path / "labels.png") == expected).mean() >= 0.999
+    assert report["legend"] == list(segmenter.card.label_set.names)
+    height, width = segmenter.card.size
+    assert f"{precision}, input {height}x{width}" in report["footer"]
+    assert ("not stated" in report["footer"]) == (precision == "float32")
+
+
+@pytest.mark.slow
 def test_labels_of_the_page(browsed: Browsed) -> None:
     """Dropped pictures get the labels of ONNX Runtime in Python, in files that it would have written."""
     orders, report = browsed
@@ -539,7 +612,7 @@ def test_the_page_works(browsed: Browsed) -> None:
     assert re.search(r"\d+ ms.*read .* network .* thread", report["meter"])
     assert report["late"].startswith("Labelled scene.png")
     assert report["refused"] == "notes.txt is not a picture or video that this browser can read."
-    assert report["small"] == "The picture has 40×31 pixels; it needs 32 a side."
+    assert report["small"] == "The picture has 31x40 pixels; each side needs at least 32."
     assert report["legend"] == list(Segmenter.load(backend="onnx", threads=1).card.label_set.names)
     assert sum(float(share.strip("<% ")) for share in report["shares"]) == pytest.approx(100, abs=2)
     assert report["solid"] == 255
@@ -552,11 +625,11 @@ def test_the_page_works(browsed: Browsed) -> None:
     assert report["badVideo"] == "notes.txt is not a video that this browser can play."
     assert "frames/s" in report["camera"][1]
     assert report["camera"][0].startswith("Labelling the camera")
-    assert report["unplugged"] == ["The camera is gone; connect it again, or open a picture.", "Use camera", False]
+    assert report["unplugged"] == ["The camera was disconnected; connect it again, or open a picture.", "Use camera", False]
     assert report["left"][0].startswith("Labelled scene.png")
     assert report["left"][1] == "Use camera"
     assert (report["paused"], report["off"]) == ("Play", ["The camera is off.", False])
-    assert report["refusedCamera"].startswith("The camera was refused; allow it")
+    assert report["refusedCamera"].startswith("Access to the camera was denied; allow it")
     assert "without SIMD" in report["noSimd"]
 
 

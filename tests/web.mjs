@@ -96,7 +96,7 @@ for (const { path, type, labels } of orders.pictures) {
 report.names.push(await save("#save-overlay", orders.overlay));
 await drop(orders.text, "text/plain", "is not a picture");
 report.refused = await status();
-await drop(orders.tiny, "image/png", "pixels");
+await drop(orders.tiny, "image/png", "each side");
 report.small = await status();
 
 report.legend = await page.$$eval("#legend .name", (names) => names.map((name) => name.textContent));
@@ -208,7 +208,7 @@ await page.evaluate(() => {
   navigator.mediaDevices.getUserMedia = () => Promise.reject(new DOMException("no", "NotAllowedError"));
 });
 await page.click("#camera");
-await says("refused");
+await says("denied");
 report.refusedCamera = await status();
 
 report.atEnd = await (await context.request.get(`${orders.url}count`)).json();

@@ -1,3 +1,3 @@
-"""The package's version, the one place that says it."""
+"""The version of the package; its only definition."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -1,1 +1,1 @@
-"""How fast is it, and what does it cost?"""
+"""How fast is the network on this machine, and how much computation does it need?"""

@@ -1,4 +1,4 @@
-"""budget: the largest input of the network whose labels come in time on this machine."""
+"""Find the largest network input whose labels are ready within a latency budget on this machine."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ from fastscnn.media import images
 from fastscnn.version import __version__
 
 _WARMUP, _RUNS = 10, 60
-_SECONDS = 6.0  # for one size, at most, once there are `_LEAST` runs
+_SECONDS = 6.0  # limit for one size, once there are `_LEAST` runs
 _LEAST = 5
 
 
 @dataclass(frozen=True)
-class Choice:
-    """An input of the network.
+class LatencyChoice:
+    """An input size of the network and its latency.
 
     Attributes:
         size: (height, width).
-        milliseconds: 95th percentile of a frame in memory to its full-size labels.
+        milliseconds: 95th percentile from a frame in memory to its full-size labels.
     """
 
     size: tuple[int, int]
@@ -40,55 +40,57 @@ class Choice:
 
 
 @dataclass(frozen=True)
-class Measured:
-    """What this machine takes.
+class LatencyBudget:
+    """The latency of every input size on this machine.
 
     Attributes:
-        choices: the inputs, the largest first.
-        day: when it was measured, YYYY-MM-DD.
-        file: where it is remembered; None where it is not.
+        choices: The input sizes, largest first.
+        day: Date of the measurement, YYYY-MM-DD (UTC).
+        file: Cache file of the measurement; None: not cached.
     """
 
-    choices: tuple[Choice, ...]
+    choices: tuple[LatencyChoice, ...]
     day: str
     file: Path | None
 
-    def largest(self, milliseconds: float) -> Choice:
-        """The first choice that takes no longer.
+    def largest(self, milliseconds: float) -> LatencyChoice:
+        """Return the largest input size whose latency is at most `milliseconds`.
 
         Raises:
-            FastSCNNError: none does; the message names the fastest and its time.
+            FastSCNNError: none is fast enough; the message names the fastest and its latency.
         """
         for choice in self.choices:
             if choice.milliseconds <= milliseconds:
                 return choice
         fastest = min(self.choices, key=lambda choice: choice.milliseconds)
         size = f"{fastest.size[0]}x{fastest.size[1]}"
-        raise FastSCNNError(f"budget: no input of the network is labelled in {milliseconds:g} ms here; the fastest, {size}, "
-                            f"takes {fastest.milliseconds:.1f} ms at the 95th percentile{self.source()}.")
+        raise FastSCNNError(f"latency budget: no input size takes at most {milliseconds:g} ms on this machine; "
+                            f"the fastest, {size}, takes {fastest.milliseconds:.1f} ms at the 95th percentile{self.source()}.")
 
     def source(self) -> str:
-        """Where the figures come from, as the end of a sentence."""
+        """Return the date and the cache file, as the end of a sentence; "" if not cached."""
         return f" (measured on {self.day}; delete {self.file} to measure again)" if self.file else ""
 
 
-def measure(
+def measure_latency(
     segmenter: Segmenter,
     frame: tuple[int, int],
     cache: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
-) -> Measured:
-    """Times the card's own input, 3/4, 1/2 and 1/4 of it, on this machine; or remembers what it took.
+) -> LatencyBudget:
+    """Measure the latency at the card's input size, and at 3/4, 1/2 and 1/4 of it, or return the cached result.
 
     Args:
-        segmenter: whose backend is measured, loaded from a file.
-        frame: (height, width) of the images that will be labelled.
-        cache: folder in which to remember what was measured, by machine, weights, engine, threads and frame; None
-            measures anew.
-        progress: called with (done, all) after each run.
+        segmenter: Segmenter to measure, loaded from a file.
+        frame: (height, width) of the images to segment.
+        cache: Folder for results, keyed by machine, weights, backend, threads and frame; None: always measure.
+        progress: Called with (done, total) after each run.
+
+    Raises:
+        FastSCNNError: the weights were not loaded from a file.
     """
     if segmenter.path is None:
-        raise FastSCNNError("Only weights from a file can be given a budget: what was measured is remembered by the file.")
+        raise FastSCNNError("A latency budget needs weights loaded from a file: results are cached by the content of the file.")
     backend = segmenter.backend
     facts = (
         files.digest(segmenter.path), backend.name, backend.precision, backend.threads,
@@ -110,28 +112,28 @@ def measure(
             times.append(1e3 * (perf_counter() - start))
             if progress:
                 progress(index * (_WARMUP + _RUNS) + len(times), len(sizes) * (_WARMUP + _RUNS))
-        measured.append(Choice(size, float(np.percentile(times[min(_WARMUP, len(times) // 2) :], 95))))
+        measured.append(LatencyChoice(size, float(np.percentile(times[min(_WARMUP, len(times) // 2) :], 95))))
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
     if file:
         text = json.dumps({"day": today, "choices": [asdict(choice) for choice in measured]})
         try:
             files.write(file, text.encode())
-        except FastSCNNError:  # a home folder that cannot be written to: it is measured again next time
+        except FastSCNNError:  # the cache folder is not writable: measure again next time
             file = None
-    return Measured(tuple(measured), today, file)
+    return LatencyBudget(tuple(measured), today, file)
 
 
 def _image(frame: tuple[int, int]) -> UInt8Array:
-    """A street scene of that size. Large ones are enlarged, since drawing them would take longer than labelling."""
+    """Return a street scene of that size. Large scenes are resized: drawing them takes longer than segmenting."""
     scale = min(1.0, (synthetic.SIZE[0] * synthetic.SIZE[1] / (frame[0] * frame[1])) ** 0.5)
     height, width = (max(synthetic.MIN_SIDE, round(side * scale)) for side in frame)
     return images.resize(synthetic.draw(height, width).image, frame)
 
 
-def _read(file: Path) -> Measured | None:
-    with contextlib.suppress(OSError, ValueError, TypeError, LookupError):  # not measured yet, or a broken file: measured anew
+def _read(file: Path) -> LatencyBudget | None:
+    with contextlib.suppress(OSError, ValueError, TypeError, LookupError):  # missing or broken file: measure again
         known = json.loads(file.read_text())
-        choices = tuple(Choice((choice["size"][0], choice["size"][1]), float(choice["milliseconds"]))
+        choices = tuple(LatencyChoice((choice["size"][0], choice["size"][1]), float(choice["milliseconds"]))
                         for choice in known["choices"])
-        return Measured(choices, str(known["day"]), file) if choices else None
+        return LatencyBudget(choices, str(known["day"]), file) if choices else None
     return None

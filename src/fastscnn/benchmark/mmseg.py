@@ -1,4 +1,4 @@
-"""against: mmsegmentation's Fast-SCNN beside ours, in turn, on the same frame size, classes and threads."""
+"""mmseg comparison: time mmsegmentation's Fast-SCNN and fastscnn in turn, with the same frame size, classes and threads."""
 
 from __future__ import annotations
 
@@ -21,83 +21,84 @@ from fastscnn.data import synthetic
 from fastscnn.inference.segmenter import Segmenter
 
 _SCRIPT = Path(__file__).with_name("mmseg_worker.py")
-_KEEP_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "20000000000"}  # glibc gives none back to the system
-# Name -> how it runs, and what it finds in its environment.
-_PEERS: Mapping[str, tuple[str, Mapping[str, str]]] = {
+# glibc then keeps freed memory instead of returning it to the system.
+_KEEP_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "20000000000"}
+# Name -> argument of the worker, and environment variables.
+_CONFIGURATIONS: Mapping[str, tuple[str, Mapping[str, str]]] = {
     "default": ("default", {}),
     "kept memory": ("default", _KEEP_MEMORY),
     "channels_last, bfloat16": ("tuned", {}),
     "channels_last, bfloat16, kept memory": ("tuned", _KEEP_MEMORY),
 }
-_FRAMES = 4  # of each in a turn
-_PAUSE = 0.3  # seconds, until the threads of whoever ran before have stopped waiting for work
+_FRAMES = 4  # per contestant and turn
+_PAUSE = 0.3  # seconds, until the previous contestant's threads stop spinning
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """Median milliseconds of a frame in memory to its full-size labels, all in the same run.
+class MmsegComparison:
+    """Median milliseconds from a frame in memory to its full-size labels, all from one run.
 
     Attributes:
-        ours: by "ENGINE PRECISION".
-        peers: of mmsegmentation, by how it was run: "default" as it comes, the others tuned.
-        version: of mmsegmentation.
+        fastscnn_ms: "BACKEND PRECISION" -> milliseconds of fastscnn.
+        mmseg_ms: Configuration -> milliseconds of mmsegmentation: "default", the others are tuned.
+        mmseg_version: Version of mmsegmentation.
     """
 
-    ours: dict[str, float]
-    peers: dict[str, float]
-    version: str
+    fastscnn_ms: dict[str, float]
+    mmseg_ms: dict[str, float]
+    mmseg_version: str
 
     def ratios(self, name: str) -> tuple[float, float]:
-        """How many times faster one of ours is than mmsegmentation's default, and than the best of its ways."""
-        return self.peers["default"] / self.ours[name], min(self.peers.values()) / self.ours[name]
+        """Return the speed-up of "BACKEND PRECISION" over mmsegmentation's default, and over its fastest configuration."""
+        return self.mmseg_ms["default"] / self.fastscnn_ms[name], min(self.mmseg_ms.values()) / self.fastscnn_ms[name]
 
 
-def against(
+def compare_with_mmseg(
     segmenters: Sequence[Segmenter],
     size: tuple[int, int],
     environment: Path,
     rounds: int = 5,
     progress: Callable[[int, int], None] | None = None,
-) -> Comparison:
-    """Times our engines and mmsegmentation in turn, a few frames each, round after round.
+) -> MmsegComparison:
+    """Time fastscnn and mmsegmentation in turn, a few frames each, for several rounds.
 
     Args:
-        segmenters: ours, whose networks run at the size of the frame; with the same threads and classes.
+        segmenters: Segmenters with equal threads and classes; their networks run at `size`.
         size: (height, width) of the frame.
-        environment: a virtual environment that holds mmsegmentation; or its interpreter.
-        rounds: turns of each.
-        progress: called with (done, all) after each turn.
+        environment: Virtual environment with mmsegmentation, or its Python interpreter.
+        rounds: Turns of each contestant.
+        progress: Called with (done, total) after each turn.
 
     Raises:
-        FastSCNNError: an environment without an interpreter or mmsegmentation.
+        FastSCNNError: the backend is cuda, or the environment has no interpreter or no mmsegmentation.
     """
     backend = segmenters[0].backend
     if backend.name == "cuda":
-        raise FastSCNNError("against: mmsegmentation is timed on the CPU; benchmarks/gpu.py compares on an NVIDIA card.")
+        raise FastSCNNError("mmseg: mmsegmentation is timed on the CPU; run benchmarks/gpu.py to compare on an NVIDIA device.")
     image = synthetic.draw(*size).image
     sized = {f"{one.backend.name} {one.backend.precision}": Segmenter(one.backend, size) for one in segmenters}
     python = interpreter(environment)
     arguments = [*size, len(backend.card.label_set), backend.threads]
-    times: dict[str, list[float]] = {name: [] for name in (*sized, *_PEERS)}
+    times: dict[str, list[float]] = {name: [] for name in (*sized, *_CONFIGURATIONS)}
     version = ""
     with ExitStack() as stack:
-        peers = {}
-        for name, (way, variables) in _PEERS.items():
-            peers[name] = stack.enter_context(_peer(python, [*arguments, way], variables))
-            version = peers[name].answer()
+        workers = {}
+        for name, (way, variables) in _CONFIGURATIONS.items():
+            workers[name] = stack.enter_context(_worker(python, [*arguments, way], variables))
+            version = workers[name].answer()
         for segmenter in sized.values():
-            segmenter.segment(image)  # makes the engine's buffers
+            segmenter.segment(image)  # warm-up: the backend allocates its buffers
         for turn in range(rounds):
             for index, name in enumerate(times):
                 sleep(_PAUSE)
                 if name in sized:
                     times[name] += [_milliseconds(sized[name], image) for _ in range(_FRAMES)]
                 else:
-                    times[name] += peers[name].times(_FRAMES)
+                    times[name] += workers[name].times(_FRAMES)
                 if progress:
                     progress(turn * len(times) + index + 1, rounds * len(times))
     medians = {name: median(taken) for name, taken in times.items()}
-    return Comparison({name: medians[name] for name in sized}, {name: medians[name] for name in _PEERS}, version)
+    return MmsegComparison({name: medians[name] for name in sized}, {name: medians[name] for name in _CONFIGURATIONS}, version)
 
 
 def _milliseconds(segmenter: Segmenter, image: UInt8Array) -> float:
@@ -107,55 +108,56 @@ def _milliseconds(segmenter: Segmenter, image: UInt8Array) -> float:
 
 
 def interpreter(environment: Path) -> Path:
-    """The Python of a virtual environment. Raises FastSCNNError where there is none."""
+    """Return the Python interpreter of a virtual environment. Raises FastSCNNError if it has none."""
     for path in (environment, environment / "bin" / "python", environment / "Scripts" / "python.exe"):
         if path.is_file():
             return path
-    raise FastSCNNError(f"{environment}: holds no Python; give the virtual environment in which mmsegmentation is installed.")
+    raise FastSCNNError(f"{environment}: contains no Python interpreter; "
+                        "give the virtual environment in which mmsegmentation is installed.")
 
 
 @contextmanager
-def _peer(python: Path, arguments: Sequence[object], variables: Mapping[str, str]) -> Iterator[_Peer]:
-    """A process that times mmsegmentation on request."""
+def _worker(python: Path, arguments: Sequence[object], variables: Mapping[str, str]) -> Iterator[_Worker]:
+    """Run a process that times mmsegmentation on request."""
     command = [str(python), str(_SCRIPT), *map(str, arguments)]
     environment = {**os.environ, **variables}
-    environment.pop("PYTHONPATH", None)  # what is meant for this interpreter is not for that one
+    environment.pop("PYTHONPATH", None)  # it would point the other interpreter at this one's packages
     pipe = subprocess.PIPE
     with (
-        tempfile.TemporaryFile("w+") as errors,  # no pipe, which would stop it when full
+        tempfile.TemporaryFile("w+") as errors,  # not a pipe: a full pipe would block the process
         subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=errors, text=True, env=environment) as process,
     ):
         try:
-            yield _Peer(process, errors)
+            yield _Worker(process, errors)
         finally:
             process.kill()
-            with contextlib.suppress(OSError):  # of what it did not read any more
+            with contextlib.suppress(OSError):  # unread input
                 if process.stdin:
                     process.stdin.close()
 
 
 @dataclass(frozen=True)
-class _Peer:
-    """A process that answers lines, and what it complains of."""
+class _Worker:
+    """A process that answers requests line by line, and its error output."""
 
     process: subprocess.Popen[str]
     errors: IO[str]
 
     def times(self, frames: int) -> list[float]:
-        """Milliseconds of some frames."""
+        """Return the milliseconds of `frames` frames."""
         assert self.process.stdin is not None
-        with contextlib.suppress(OSError):  # where it has ended: `answer` says why
+        with contextlib.suppress(OSError):  # the process has ended: `answer` raises the reason
             self.process.stdin.write(f"{frames}\n")
             self.process.stdin.flush()
         taken: list[float] = self.answer()
         return taken
 
     def answer(self) -> Any:
-        """The next line that it prints."""
+        """Return its next line of output, decoded from JSON."""
         assert self.process.stdout is not None
         if line := self.process.stdout.readline():
             return json.loads(line)
         self.errors.seek(0)
         code = self.process.wait()
-        reason = (self.errors.read().strip().splitlines() or [f"it ended with exit code {code} and said nothing"])[-1]
-        raise FastSCNNError(f"mmsegmentation cannot be run there: {reason}")
+        reason = (self.errors.read().strip().splitlines() or [f"exit code {code}, no error output"])[-1]
+        raise FastSCNNError(f"mmsegmentation does not run in that environment: {reason}")

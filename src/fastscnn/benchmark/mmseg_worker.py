@@ -1,9 +1,9 @@
-"""peer: mmsegmentation's own Fast-SCNN, timed in its own environment. Run as a file by that environment's Python.
+"""Time mmsegmentation's Fast-SCNN in its own environment. Run as a script by that environment's Python.
 
-    python peer.py HEIGHT WIDTH CLASSES THREADS (default|tuned)
+    python mmseg_worker.py HEIGHT WIDTH CLASSES THREADS (default|tuned)
 
-Prints its version when it is ready; then, for each line N that it reads, a JSON list of the milliseconds of N frames:
-uint8 RGB in memory -> full-size labels, which is what its tools/analysis_tools/benchmark.py times.
+Prints the version of mmsegmentation when ready. Then, for each input line N, prints a JSON list with the milliseconds of N
+frames, from uint8 RGB in memory to full-size labels: what mmsegmentation's tools/analysis_tools/benchmark.py times.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-_MEAN, _STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)  # its config's
+_MEAN, _STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)  # from its config
 
 
 def build(classes: int) -> Any:
-    """The model of its Fast-SCNN config with plain batch norm, since its synchronised one needs a GPU."""
+    """Return the model of its Fast-SCNN config, with plain batch norm: SyncBN needs a GPU."""
     import mmseg
     import mmseg.models
     from mmengine.config import Config
@@ -39,7 +39,7 @@ def build(classes: int) -> Any:
 
 
 def labeller(height: int, width: int, classes: int, tuned: bool) -> Callable[[], object]:
-    """One frame to its labels; `tuned` gives it channels_last memory and bfloat16."""
+    """Return a function that labels one frame; `tuned`: channels_last memory and bfloat16."""
     import torch
 
     model = build(classes)
@@ -51,8 +51,8 @@ def labeller(height: int, width: int, classes: int, tuned: bool) -> Callable[[],
         model = model.to(memory_format=torch.channels_last)
 
     def label() -> object:
-        # A view of the frame, whose channels lie last in memory: convolutions run faster on that than on mmsegmentation's own
-        # copy with channels first, and the peer is not to be held back.
+        # A channels-last view: convolutions run faster on it than on mmsegmentation's own channels-first copy, and the
+        # comparison must not slow mmsegmentation down.
         image = (frame.permute(0, 3, 1, 2).float() - mean) / std
         with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=tuned):
             return model.encode_decode(image, meta).argmax(1)
@@ -61,11 +61,11 @@ def labeller(height: int, width: int, classes: int, tuned: bool) -> Callable[[],
 
 
 def main() -> None:
-    """Answers until its input ends."""
+    """Answer requests until the input ends."""
     warnings.filterwarnings("ignore")
     logging.disable(logging.WARNING)
     height, width, classes, threads = (int(word) for word in sys.argv[1:5])
-    answers, sys.stdout = sys.stdout, sys.stderr  # whatever its libraries say must not stand among the answers
+    answers, sys.stdout = sys.stdout, sys.stderr  # output of libraries must not mix with the answers
     import mmseg
     import torch
 

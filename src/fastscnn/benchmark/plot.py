@@ -1,4 +1,4 @@
-"""plot: pictures of measurements, the extra `[plot]`."""
+"""Plot benchmark reports. Needs the extra `[plot]`."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from matplotlib.figure import Figure
 
 from fastscnn.base import files
 from fastscnn.base.errors import FastSCNNError
-from fastscnn.benchmark.benchmark import BenchmarkReport
+from fastscnn.benchmark.report import BenchmarkReport
 
 _FORMATS = (".svg", ".png", ".pdf")
 
 
 def check(path: Path) -> None:
-    """Raises FastSCNNError where the file has another suffix than .svg, .png or .pdf."""
+    """Raise FastSCNNError unless the suffix is .svg, .png or .pdf."""
     if path.suffix.lower() not in _FORMATS:
-        raise FastSCNNError(f"{path}: a plot is one of {', '.join(_FORMATS)}.")
+        raise FastSCNNError(f"{path}: unknown plot format; use the suffix {', '.join(_FORMATS)}.")
 
 
 def growth(path: Path, reports: Sequence[BenchmarkReport]) -> None:
-    """Draws the median of every stage over the pixels of the frame, both on logarithmic axes.
+    """Plot the median time of every stage over the number of pixels, on logarithmic axes.
 
     Args:
-        path: ends in .svg, .png or .pdf.
-        reports: of one engine at several sizes.
+        path: File to write, with the suffix .svg, .png or .pdf.
+        reports: Reports of one backend at several sizes.
 
     Raises:
-        FastSCNNError: another suffix, or a file that cannot be written.
+        FastSCNNError: the suffix is unknown, or the file cannot be written.
     """
     check(path)
     reports = sorted(reports, key=lambda report: report.size[0] * report.size[1])
@@ -38,7 +38,7 @@ def growth(path: Path, reports: Sequence[BenchmarkReport]) -> None:
     axes = figure.add_subplot()
     for stage in reports[0].stages:
         times = [report.stages[stage].p50 for report in reports]
-        if min(times) > 0.02:  # resizing to the same size takes nothing, which no logarithm shows
+        if min(times) > 0.02:  # skip stages that do nothing: a logarithmic axis cannot show 0
             axes.plot(pixels, times, marker="o", linewidth=2.5 if stage == "frame" else 1.5, label=stage)
     axes.plot(pixels, [report.roofline.limit_ms for report in reports], "k--", linewidth=1, label="limit of the network")
     axes.set_xscale("log")

@@ -16,7 +16,7 @@ from fastscnn.cli._console import STDOUT, progress_bar
 from fastscnn.cli._flags import load, parse_frames
 
 if TYPE_CHECKING:
-    from fastscnn.benchmark.benchmark import BenchmarkReport
+    from fastscnn.benchmark.report import BenchmarkReport
 
 
 def benchmark(
@@ -52,8 +52,7 @@ def benchmark(
     """
     from fastscnn.benchmark.benchmark import PROTOCOLS
     from fastscnn.benchmark.benchmark import benchmark as measure
-    from fastscnn.benchmark.mmseg import against as compare
-    from fastscnn.benchmark.mmseg import interpreter
+    from fastscnn.benchmark.mmseg import compare_with_mmseg, interpreter
 
     frames = parse_frames(sizes)
     if against and output != "cls":
@@ -87,11 +86,11 @@ def benchmark(
         STDOUT.print(growth)
     if against:
         with progress_bar("against mmsegmentation") as advance:
-            comparison = compare([segmenter], reports[-1].size, against, progress=advance)
-        found["against"] = dataclasses.asdict(comparison)
-        table = Table("frame in memory to labels", "ms", "ours is faster by", title=f"mmsegmentation {comparison.version}")
-        (ours,) = comparison.ours.values()
-        for name, milliseconds in {**comparison.ours, **comparison.peers}.items():
+            comparison = compare_with_mmseg([segmenter], reports[-1].size, against, progress=advance)
+        found["mmseg"] = dataclasses.asdict(comparison)
+        table = Table("frame in memory to labels", "ms", "ours is faster by", title=f"mmsegmentation {comparison.mmseg_version}")
+        (ours,) = comparison.fastscnn_ms.values()
+        for name, milliseconds in {**comparison.fastscnn_ms, **comparison.mmseg_ms}.items():
             table.add_row(name, f"{milliseconds:.1f}", f"{milliseconds / ours:.1f}")
         STDOUT.print(table)
         if json:
@@ -128,7 +127,7 @@ def _print_benchmark(report: BenchmarkReport, protocol: str) -> None:
         STDOUT.print(f"{report.stream_fps:.1f} frames per second with {report.streams} at a time")
     roof = report.roofline
     STDOUT.print(f"network {report.stages['network'].p50:.2f} ms, {roof.share:.0f} % of the limit of {roof.limit_ms:.2f} ms: "
-                 f"{roof.operations / 1e9:.2f} G operations at {roof.peak / 1e9:.0f} G/s, "
+                 f"{roof.operations / 1e9:.2f} G operations at {roof.matmul_peak / 1e9:.0f} G/s, "
                  f"{roof.bytes / 1e6:.0f} MB at {roof.bandwidth / 1e9:.1f} GB/s", soft_wrap=True)
     STDOUT.print(f"cold start to first {_made(report)} {report.cold_start_s:.2f} s, "
                  f"peak memory {report.peak_memory_mib:.0f} MiB, weights {report.weights_bytes / 1e6:.1f} MB", soft_wrap=True)

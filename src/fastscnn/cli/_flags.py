@@ -51,7 +51,7 @@ def within(budget: str, segmenter: Segmenter, frames: Iterable[tuple[int, int]],
         raise FastSCNNError(f"budget: is milliseconds a frame, for example 33ms, not {budget!r}.") from None
     frame = max(frames, key=lambda size: size[0] * size[1], default=synthetic.SIZE)
     with progress_bar("measure this machine", quiet) as advance:
-        measured = budgets.measure(segmenter, frame, files.cache("budget"), advance)
+        measured = budgets.measure_latency(segmenter, frame, files.cache("budget"), advance)
     choice = measured.largest(milliseconds)
     known = segmenter.card.miou(choice.size)
     accuracy = f"mIoU {known[1]:.2f} on {known[0]} by its card" if known else "its card holds no mIoU for that input"

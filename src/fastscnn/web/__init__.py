@@ -1,4 +1,4 @@
-"""A browser page that labels pictures, videos and a camera where they are: static files that any web server can hold."""
+"""How do I segment images in a browser? Static files that any web server can host."""
 
 from __future__ import annotations
 
@@ -11,65 +11,97 @@ from fastscnn.base import files
 from fastscnn.base.errors import FastSCNNError
 from fastscnn.data import synthetic
 from fastscnn.media import images
-from fastscnn.model import weights
+from fastscnn.model import weights as model_weights
 from fastscnn.model.card import Card
-from fastscnn.web import engine
+from fastscnn.web import onnxruntime_web
 
 PAGE = Path(__file__).with_name("page")
-_MARK = b'<meta name="generator" content="fastscnn">'  # in index.html: how a folder of ours is known again
-_BUILD = b"@BUILD@"  # in sw.js: becomes the digest of all other files, so that browsers see when one of them changed
-_SCENE = 3  # the drawn street that the page begins with, that of `fastscnn segment`
+_MARK = b'<meta name="generator" content="fastscnn">'  # in index.html: identifies a folder that `write` made
+_BUILD = b"@BUILD@"  # in sw.js: replaced by a digest of all files, so that browsers notice a change
+_SCENE = 3  # seed of the example picture, the same as in `fastscnn demo`
 
 
-def write(out: Path, ort: Path | None = None) -> list[Path]:
-    """Writes the page with all it needs: its sources, the bundled weights, what their card says, ONNX Runtime for browsers,
-    and a drawn scene to begin with.
+def write(out: Path, ort: Path | None = None, weights: Path | None = None) -> list[Path]:
+    """Write the page: its sources, a network with its card, ONNX Runtime for browsers, and an example picture.
 
     Args:
-        out: the folder: missing, empty, or one that this function wrote before, whose files are replaced.
-        ort: a folder that holds the files of `engine.FILES`; None: npm fetches them, once.
+        out: Folder to write: missing, empty, or written by this function before (its files are replaced).
+        ort: Folder that holds `onnxruntime_web.FILES`; None: npm downloads them once.
+        weights: An .onnx file made by `fastscnn export`, float32 or int8, with RGB input; None: the bundled weights.
 
     Returns:
-        The files, all below `out`.
+        The files written, all below `out`.
 
     Raises:
-        FastSCNNError: the folder holds other things, cannot be written, or what `engine.find` says.
+        FastSCNNError: the folder holds other files or cannot be written, the weights cannot run on the page, or
+            ONNX Runtime is missing (see `onnxruntime_web.find`).
     """
     _check_ours(out)
-    path = weights.bundled("onnx", "float32")  # in a browser's WebAssembly the int8 file is the slower one
+    path = model_weights.bundled("onnx", "float32") if weights is None else weights  # in WebAssembly int8 is slower
+    card = _card(path)
     parts = {source.name: source.read_bytes() for source in sorted(PAGE.iterdir())}
-    parts |= {f"ort/{name}": data for name, data in engine.find(ort).items()}
+    parts |= {f"ort/{name}": data for name, data in onnxruntime_web.find(ort).items()}
     parts["weights.onnx"] = path.read_bytes()
-    parts["weights-terms.txt"] = path.with_name("LICENSE.md").read_bytes()
+    parts["weights-terms.txt"] = path.with_name("LICENSE.md").read_bytes() if weights is None else _terms(path, card).encode()
     size = len(parts["weights.onnx"]) + len(parts["ort/ort-wasm-simd-threaded.wasm"])
-    parts["labels.json"] = described(OnnxBackend(path, threads=1).card, size).encode()
-    drawn = synthetic.draw(seed=_SCENE).image
-    digests = [hashlib.sha256(data).digest() for data in (*parts.values(), drawn.tobytes())]
+    parts["labels.json"] = card_json(card, size).encode()
+    scene = synthetic.draw(seed=_SCENE).image
+    digests = [hashlib.sha256(data).digest() for data in (*parts.values(), scene.tobytes())]
     build = hashlib.sha256(b"".join(digests)).hexdigest()[:16]
     parts["sw.js"] = parts["sw.js"].replace(_BUILD, build.encode())
-    files.write(out / "index.html", parts.pop("index.html"))  # first: if the rest fails, the folder is known as ours
+    files.write(out / "index.html", parts.pop("index.html"))  # first: after a failure the folder is still recognised
     for name, data in parts.items():
         files.write(out / name, data)
-    images.write(out / "scene.png", drawn)
+    images.write(out / "scene.png", scene)
     return [out / name for name in ("index.html", *parts, "scene.png")]
 
 
-def described(card: Card, size: int) -> str:
-    """What the page needs of a card, as JSON: names, colours (RGB), size (height, width) and terms; and the bytes
-    that it loads before it can label, for its progress bar."""
+def card_json(card: Card, size: int) -> str:
+    """Return what the page reads of a card, as JSON.
+
+    Args:
+        card: The card of the network.
+        size: Bytes that the page downloads before it can segment, for its progress bar.
+
+    Returns:
+        An object with `names`, `colours` (RGB), `size` ([height, width] of the input), `precision`, `temperature`
+        (divides the logits before a softmax), `terms` (of the training data) and `bytes`.
+    """
     return json.dumps({
         "names": card.label_set.names,
         "colours": card.label_set.colours,
         "size": card.size,
+        "precision": card.precision,
+        "temperature": card.temperature,
         "terms": card.data.terms if card.data else "",
         "bytes": size,
     }, indent=1)
 
 
+def _card(path: Path) -> Card:
+    """Return the card of a network that the page can run. Raises FastSCNNError for any other file."""
+    if path.suffix.lower() != ".onnx":
+        raise FastSCNNError(f"{path}: the page runs .onnx files only; "
+                            f"run `fastscnn export {path} --out {path.stem}.onnx` and give that file to --weights.")
+    card = OnnxBackend(path, threads=1).card
+    if card.channels != 3:
+        raise FastSCNNError(f"{path}: takes {card.channels} channels, but a browser provides RGB only (3 channels); "
+                            "give --weights a network that was trained on RGB images.")
+    return card
+
+
+def _terms(path: Path, card: Card) -> str:
+    """Return the terms of a user's weights, as far as their card states them."""
+    if not card.data:
+        return f"The model card of {path.name} states no training data and no terms.\n"
+    terms = card.data.terms or "not stated"
+    return f"Weights: {path.name}\nTraining data: {card.data.name}, {card.data.splits}\nTerms of the training data: {terms}\n"
+
+
 def _check_ours(out: Path) -> None:
-    """Refuses a folder that holds what we did not write."""
+    """Raise FastSCNNError if `out` is a file or holds files that `write` did not make."""
     if out.exists() and not out.is_dir():
-        raise FastSCNNError(f"{out}: is a file; --out names a folder.")
+        raise FastSCNNError(f"{out}: is a file; --out must name a folder.")
     index = out / "index.html"
     if out.is_dir() and any(out.iterdir()) and not (index.is_file() and _MARK in index.read_bytes()):
         raise FastSCNNError(f"{out}: holds other files; give --out a folder that is new, empty, or written by `fastscnn web`.")

@@ -1,4 +1,4 @@
-"""A web server for trying the page on this machine, with the headers that threads in the browser need."""
+"""A local web server to try the page, with the headers that WebAssembly threads need."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from fastscnn.base.errors import FastSCNNError
 
 HEADERS = {"Cross-Origin-Opener-Policy": "same-origin", "Cross-Origin-Embedder-Policy": "require-corp"}
-# Not left to the system's table: browsers refuse modules, and compile wasm slowly, under other types.
+# Not taken from the system's table: with other types, browsers refuse modules and compile wasm slowly.
 _TYPES = {".js": "text/javascript", ".mjs": "text/javascript", ".wasm": "application/wasm"}
 
 
@@ -24,14 +24,18 @@ class _Handler(SimpleHTTPRequestHandler):
         super().end_headers()
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name in the base class
-        """Nothing: the page says what it does."""
+        """Log nothing: the page shows its own status."""
 
 
 def server(folder: Path, port: int) -> ThreadingHTTPServer:
-    """A server of `folder` that only this machine reaches; `port` 0 takes a free one. Call its `serve_forever`.
+    """Return a server of `folder` on 127.0.0.1; call its `serve_forever`.
+
+    Args:
+        folder: Folder to serve.
+        port: TCP port; 0: any free port.
 
     Raises:
-        FastSCNNError: the port is taken, or not one that may be used.
+        FastSCNNError: the port is in use or not allowed.
     """
     try:
         return ThreadingHTTPServer(("127.0.0.1", port), partial(_Handler, directory=str(folder)))

@@ -1,4 +1,4 @@
-// The page: what its buttons do, and the loop of a video. Once it is loaded, it forbids itself every further request.
+// The controls of the page and the video loop. Once loaded, the page blocks all further requests by policy.
 
 import { download, load, start, threads } from "./engine.js";
 import { camera, close, frames, picture, playCamera, playFile, stop } from "./sources.js";
@@ -6,18 +6,18 @@ import { View } from "./view.js";
 
 const $ = (id) => document.getElementById(id);
 const STAGES = ["read", "resize", "network", "labels", "draw"];
-const REFRESH = 250; // milliseconds between two readings of the speed
-let label, view, scene; // the worker's function, the view, the drawn scene as a file
-let asked = 0; // grows with every source that is asked for: a picture that is still decoded when the next one comes is late
-let turn = 0; // grows with every source that is shown: what belongs to an older one stops
-let name = "scene"; // of the files that are saved
+const REFRESH = 250; // milliseconds between two updates of the displayed speed
+let label, view, scene; // the worker's function, the view, the example picture as a file
+let asked = 0; // counts requested sources: a picture decoded after a newer request is dropped
+let turn = 0; // counts displayed sources: work on an older one stops
+let name = "scene"; // stem of saved files
 
 function say(text, isError = false) {
   $("status").textContent = text;
   $("status").classList.toggle("error", isError);
 }
 
-/** Runs what a button or a drop asks for; its errors become a sentence on the page. */
+/** Run an action of the user; show its error on the page. */
 async function attempt(action) {
   try {
     await action();
@@ -26,7 +26,7 @@ async function attempt(action) {
   }
 }
 
-/** Ends the source that is shown, and gives the number of the new one. */
+/** Close the current source. Return the number of the new one. */
 function take() {
   asked++;
   close($("video"));
@@ -36,7 +36,7 @@ function take() {
   return ++turn;
 }
 
-/** One picture, labelled and drawn; gives the milliseconds of each stage, or nothing where another source came meanwhile. */
+/** Segment and draw one picture. Return the milliseconds of each stage, or undefined if another source replaced it. */
 async function once(bitmap, mine) {
   const answer = await label(bitmap);
   if (mine !== turn) return answer.bitmap.close();
@@ -49,7 +49,7 @@ async function open(file) {
   if (!file) return;
   const isVideo = file.type.startsWith("video/");
   const request = ++asked;
-  const bitmap = isVideo ? null : await picture(file); // before the old source is let go
+  const bitmap = isVideo ? null : await picture(file); // decode before the old source is closed
   if (request !== asked) return bitmap.close();
   const mine = take();
   name = (file.name ?? "pasted").replace(/\.[^.]*$/, "");
@@ -62,7 +62,7 @@ async function open(file) {
   const { width, height } = bitmap;
   const times = await once(bitmap, mine);
   if (!times) return;
-  say(`Labelled ${file.name ?? "the picture"}, ${width}×${height} pixels.`);
+  say(`Labelled ${file.name ?? "the picture"}, ${height}x${width} pixels.`);
   meter(times, null);
 }
 
@@ -80,20 +80,20 @@ async function toggleCamera() {
   stream.getVideoTracks()[0].addEventListener("ended", () => {
     if (mine !== turn) return;
     take();
-    say("The camera is gone; connect it again, or open a picture.", true);
+    say("The camera was disconnected; connect it again, or open a picture.", true);
   });
   name = "camera";
   $("camera").textContent = "Stop camera";
-  say("Labelling the camera. Its pictures stay in this browser.");
+  say("Labelling the camera. Frames stay in this browser.");
   return loop(mine);
 }
 
-/** Labels the frames of the video until another source comes: always the newest, and as many as there is time for. */
+/** Label the newest frame of the video, again and again, until another source replaces it. */
 async function loop(mine) {
   const video = $("video");
   $("pause").hidden = false;
   const next = frames(video, () => mine === turn);
-  const ends = []; // when the last frames were drawn
+  const ends = []; // times at which the last frames were drawn
   let shown = 0;
   for (;;) {
     await next();
@@ -113,7 +113,7 @@ async function loop(mine) {
   }
 }
 
-/** Shows how long a picture took, stage by stage, and how many come a second. */
+/** Show the milliseconds of each stage, and the frame rate of a video. */
 function meter(times, rate) {
   const total = STAGES.reduce((sum, stage) => sum + times[stage], 0);
   $("rate").textContent = rate === null ? `${total.toFixed(0)} ms` : `${rate.toFixed(1)} frames/s`;
@@ -167,25 +167,24 @@ function listen() {
   addEventListener("paste", (event) => attempt(() => open(event.clipboardData.files[0])));
 }
 
-/** Has the service worker in front of the page, so that it runs offline and, on any server, with threads. */
+/** Put the page under its service worker, which makes it work offline and adds the headers that threads need. */
 async function behindServiceWorker() {
   if (!navigator.serviceWorker) return; // neither https nor localhost
   const { active, installing, waiting } = await navigator.serviceWorker.register("sw.js");
   const first = active ? null : (installing ?? waiting);
-  if (first && !navigator.serviceWorker.controller) // the first visit: it comes once it has the page's own, small files
+  if (first && !navigator.serviceWorker.controller) // first visit: the worker takes control once it has cached the small files
     await new Promise((resolve) => {
       navigator.serviceWorker.addEventListener("controllerchange", resolve);
-      first.addEventListener("statechange", () => first.state === "redundant" && resolve()); // it could not keep them
+      first.addEventListener("statechange", () => first.state === "redundant" && resolve()); // caching failed
     });
   if (!navigator.serviceWorker.controller) return;
   if (self.crossOriginIsolated || sessionStorage.getItem("reloaded")) return;
-  sessionStorage.setItem("reloaded", "yes"); // once: its headers count from the next load on
+  sessionStorage.setItem("reloaded", "yes"); // once: its headers apply from the next load on
   location.reload();
   await new Promise(() => {});
 }
 
-/** Nothing is requested from here on, here or in workers that start from here on: not by a mistake of ours, nor by anyone
- * else's code. */
+/** Block all requests of the page, and of workers started after this call. */
 function lock() {
   const policy = document.createElement("meta");
   policy.httpEquiv = "Content-Security-Policy";
@@ -194,21 +193,22 @@ function lock() {
 }
 
 await attempt(async () => {
-  await behindServiceWorker().catch(() => {}); // refused, as in private windows
+  await behindServiceWorker().catch(() => {}); // not available, as in private windows
   const card = JSON.parse(new TextDecoder().decode(await download("labels.json")));
   view = new View(card);
-  $("terms").textContent = card.terms;
-  const [drawn, loaded] = await Promise.all([
+  $("network").textContent = `${card.precision}, input ${card.size.join("x")}`;
+  $("terms").textContent = card.terms || "not stated";
+  const [example, loaded] = await Promise.all([
     download("scene.png"),
     load(card, (share) => { $("progress").value = share; }),
   ]);
-  scene = new File([drawn], "scene.png", { type: "image/png" });
-  lock(); // before there is a worker
+  scene = new File([example], "scene.png", { type: "image/png" });
+  lock(); // before the worker starts, so that it inherits the policy
   label = await start(loaded);
   listen();
-  (await label(await picture(scene))).bitmap.close(); // the first is slow: the browser still compiles what it runs
+  (await label(await picture(scene))).bitmap.close(); // warm-up: the first call includes compilation
   await open(scene);
-  say("Ready: this street is drawn. Drop a picture or a video here; it stays in this browser.");
+  say("Ready. This is a generated test scene. Drop a picture or a video here; it stays in this browser.");
   for (const control of document.querySelectorAll("[disabled]")) control.disabled = false;
   document.body.classList.add("ready");
 });

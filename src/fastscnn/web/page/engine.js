@@ -1,25 +1,25 @@
-// The page's side of worker.js, and what it is started with.
+// Downloads the files of the network, and starts and calls worker.js.
 
-/** The bytes of a tiny module that uses SIMD: a browser that refuses it cannot run ONNX Runtime. */
+/** A tiny WebAssembly module that uses SIMD: a browser that rejects it cannot run ONNX Runtime. */
 const SIMD = Uint8Array.of(
   0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 10, 1, 8, 0, 65, 0, 253, 15, 253, 98, 11,
 );
 const MODULES = ["worker.js", "lazy.js", "resize.js", "ort/ort.wasm.min.mjs", "ort/ort-wasm-simd-threaded.mjs"];
-const MOST_THREADS = 4; // ONNX Runtime's own choice, as is the half: the page and the system compute, too
+const MOST_THREADS = 4; // ONNX Runtime's default, as is half of the processors
 
 export const threads = self.crossOriginIsolated
   ? Math.min(Math.ceil((navigator.hardwareConcurrency || 1) / 2), MOST_THREADS)
-  : 1; // without isolation there is no shared memory
+  : 1; // shared memory needs cross-origin isolation
 
 /**
- * Loads all that the worker is made of.
+ * Download the network, ONNX Runtime and the modules of the worker.
  * @param {object} card labels.json.
- * @param {(share: number) => void} progress called with the share of bytes that are there.
- * @returns {Promise<object>} for `start`.
+ * @param {(share: number) => void} progress called with the fraction downloaded, 0 to 1.
+ * @returns {Promise<object>} the argument of `start`.
  */
 export async function load(card, progress) {
   if (!self.WebAssembly?.validate(SIMD))
-    throw new Error("This browser runs WebAssembly without SIMD, which the network needs; use a newer browser.");
+    throw new Error("This browser supports WebAssembly without SIMD, which the network needs; use a newer browser.");
   let loaded = 0;
   const count = (bytes) => progress(Math.min(1, (loaded += bytes) / card.bytes));
   const [weights, wasm, ...modules] = await Promise.all([
@@ -30,9 +30,9 @@ export async function load(card, progress) {
 }
 
 /**
- * Starts the worker with the network. It and its modules are blobs: a worker from a blob is under the policy that the page
- * has at this moment, one from a file would be under what its server sends with it, if anything.
- * @param {object} loaded what `load` gave.
+ * Start the worker with the network. The worker and its modules are blobs: a blob worker inherits the page's current policy;
+ * a worker from a file would get its policy from the server.
+ * @param {object} loaded the result of `load`.
  * @returns {Promise<(bitmap: ImageBitmap) => Promise<object>>} labels a picture: see `label` in worker.js.
  */
 export async function start({ weights, wasm, modules, card }) {
@@ -43,7 +43,7 @@ export async function start({ weights, wasm, modules, card }) {
   return (bitmap) => call("label", { bitmap }, [bitmap]);
 }
 
-/** A file's bytes; `count` hears of each part as it comes. */
+/** Return the bytes of a file; call `count` with the length of each part received. */
 export async function download(name, count = () => {}) {
   const response = await fetch(name);
   if (!response.ok) throw new Error(`${name} is missing on this server (${response.status}); run fastscnn web again.`);
@@ -56,7 +56,7 @@ export async function download(name, count = () => {}) {
   }
 }
 
-/** A function that sends a task to the worker and gives its answer. */
+/** Return a function that sends a task to the worker and resolves to its answer. */
 function caller(worker) {
   const waiting = new Map();
   let last = 0;
@@ -64,7 +64,7 @@ function caller(worker) {
     for (const { reject } of waiting.values()) reject(new Error(reason));
     waiting.clear();
   };
-  worker.onerror = (event) => fail(event.message || "This browser is too old for the page: its workers know no modules.");
+  worker.onerror = (event) => fail(event.message || "This browser does not support modules in workers; use a newer browser.");
   worker.onmessage = ({ data: { id, answer, error } }) => {
     const { resolve, reject } = waiting.get(id);
     waiting.delete(id);

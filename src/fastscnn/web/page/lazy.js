@@ -1,16 +1,16 @@
-// Full-size labels from logits at 1/8: upsample.py of the Python package says what the rule is and why it holds. Cells
-// whose four corners agree on the class are filled; the others are interpolated, for the classes that can win. Every sum
-// and product is NumPy's, in its order and rounded to float32, so that the labels are Python's on every pixel, ties included.
+// Full-size labels from logits at 1/8; upsample.py of the Python package explains the rule. A cell whose four corners agree
+// on the class is filled. Other cells are interpolated, for the classes that can win. Every sum and product follows NumPy's
+// order and is rounded to float32, so that all labels equal Python's, ties included.
 
 const round = Math.fround;
 
 /**
- * The class of every pixel: what bilinear interpolation and argmax over the classes give.
+ * Return the class of every pixel, equal to bilinear interpolation and argmax over the classes.
  * @param {Float32Array} logits [classes, height, width].
  * @param {[number, number, number]} shape classes (at most 255), height and width of `logits`.
  * @param {[number, number]} size height and width of the result.
  * @returns {Uint8Array} class ids, rows of pixels.
- * @throws {Error} where a logit is NaN or infinite.
+ * @throws {Error} if a logit is NaN or infinite.
  */
 export function labels(logits, [classes, height, width], size) {
   const coarse = argmax(logits, classes, height * width);
@@ -33,7 +33,7 @@ export function labels(logits, [classes, height, width], size) {
   return result;
 }
 
-/** The first best class of each of `pixels` logits. */
+/** Return the first best class of each of `pixels` positions. */
 function argmax(logits, classes, pixels) {
   const best = logits.slice(0, pixels);
   const winner = new Uint8Array(pixels);
@@ -41,20 +41,20 @@ function argmax(logits, classes, pixels) {
   for (let k = 0, at = 0; k < classes; k++)
     for (let i = 0; i < pixels; i++, at++) {
       const value = logits[at];
-      broken ||= value - value !== 0; // inf - inf is NaN, too
+      broken ||= value - value !== 0; // inf - inf is NaN as well
       if (value > best[i]) {
         best[i] = value;
         winner[i] = k;
       }
     }
-  if (broken) throw new Error("The logits hold NaN or infinity: the weights are broken.");
+  if (broken) throw new Error("The logits contain NaN or infinity: the weights are broken.");
   return winner;
 }
 
-/** How `target` pixels along one axis lie between `source` logits: upsample.axis. Cell k covers first[k] to stop[k] - 1. */
+/** Map `target` pixels of one axis to `source` logits, as upsample.axis does. Cell k covers first[k] to stop[k] - 1. */
 function axis(source, target) {
   const low = [], high = [], first = [], stop = [];
-  const weight = new Float32Array(target); // of each pixel the share of the high input
+  const weight = new Float32Array(target); // of the high input, for each pixel
   for (let pixel = 0; pixel < target; pixel++) {
     const position = Math.max(0, (pixel + 0.5) * (source / target) - 0.5);
     const below = Math.min(Math.trunc(position), source - 1);
@@ -70,12 +70,12 @@ function axis(source, target) {
   return { cells: low.length, low, high, first, stop, weight };
 }
 
-/** The function that interpolates a cell whose corners disagree, and writes its labels into `result`. */
+/** Return a function that interpolates a cell whose corners disagree, and writes its labels into `result`. */
 function settler(logits, classes, plane, rows, columns, result, stride) {
   const [a, b, c, d, most, left, slope] = Array.from({ length: 7 }, () => new Float32Array(classes));
   const candidate = new Uint8Array(classes);
   return (row, column, [upperLow, upperHigh, lowerLow, lowerHigh]) => {
-    let bound = -Infinity; // the best smallest corner: a class that nowhere reaches it cannot win
+    let bound = -Infinity; // largest minimum over the corners: a class that stays below it cannot win
     for (let k = 0, at = 0; k < classes; k++, at += plane) {
       a[k] = logits[at + upperLow];
       b[k] = logits[at + upperHigh];

@@ -1,4 +1,4 @@
-// Label maps as PNG files of class ids, 8 bits, one channel: what `fastscnn segment` writes. A canvas could only write colours.
+// Encodes label maps as 8-bit grey PNG files of class ids, as `fastscnn segment` does. A canvas can only write colours.
 
 const TABLE = Uint32Array.from({ length: 256 }, (_, n) => {
   for (let bit = 0; bit < 8; bit++) n = n & 1 ? 0xedb88320 ^ (n >>> 1) : n >>> 1;
@@ -6,19 +6,19 @@ const TABLE = Uint32Array.from({ length: 256 }, (_, n) => {
 });
 
 /**
- * A PNG file.
+ * Encode a label map as a PNG file.
  * @param {Uint8Array} labels rows of pixels.
  * @param {[number, number]} size height and width.
  * @returns {Promise<Blob>}
  */
 export async function png(labels, [height, width]) {
-  const lines = new Uint8Array(height * (width + 1)); // each line begins with its filter: 0, none
+  const lines = new Uint8Array(height * (width + 1)); // each line starts with its filter type: 0, none
   for (let y = 0; y < height; y++) lines.set(labels.subarray(y * width, (y + 1) * width), y * (width + 1) + 1);
   const packed = new Blob([lines]).stream().pipeThrough(new CompressionStream("deflate"));
   const header = new DataView(new ArrayBuffer(13));
   header.setUint32(0, width);
   header.setUint32(4, height);
-  header.setUint8(8, 8); // bits; what follows is 0: grey, deflate, filters, not interlaced
+  header.setUint8(8, 8); // bit depth; the zeros after it: grey, deflate, standard filters, not interlaced
   const parts = [
     chunk("IHDR", new Uint8Array(header.buffer)),
     chunk("IDAT", new Uint8Array(await new Response(packed).arrayBuffer())),

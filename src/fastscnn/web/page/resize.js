@@ -1,13 +1,13 @@
-// Pillow's resizer, value for value, so that the network sees what it was measured on: images.resize of the Python package.
-// Each axis is a pass of its own, in fixed point with 22 bits behind the point, rounded to bytes in between. A shrinking
-// axis takes the average of areas (BOX), a growing one is interpolated (BILINEAR).
+// Pillow's resizer, bit for bit, so that the network gets the input of the Python package (images.resize). Each axis is one
+// pass in fixed point with 22 fractional bits, rounded to bytes after each pass. Reduction uses area averages (BOX),
+// enlargement is bilinear (BILINEAR).
 
 const BITS = 22;
 const BOX = { support: 0.5, at: (x) => (x > -0.5 && x <= 0.5 ? 1 : 0) };
 const BILINEAR = { support: 1, at: (x) => Math.max(0, 1 - Math.abs(x)) };
 
 /**
- * An image at another size.
+ * Resize an image.
  * @param {Uint8Array|Uint8ClampedArray} pixels RGB or RGBA, rows of pixels; alpha is dropped.
  * @param {[number, number]} from height and width of `pixels`.
  * @param {[number, number]} to height and width of the result.
@@ -16,7 +16,7 @@ const BILINEAR = { support: 1, at: (x) => Math.max(0, 1 - Math.abs(x)) };
 export function resize(pixels, [height, width], [toHeight, toWidth]) {
   let image = { pixels, height, width, step: pixels.length / (height * width) };
   const lessWidth = Math.min(width, toWidth), lessHeight = Math.min(height, toHeight);
-  // The order matters where a byte is rounded. Which comes first was found by trials of Pillow 13; older ones go across first.
+  // The order of the axes affects rounding. This rule reproduces Pillow 13; older versions resize horizontally first.
   image = height - lessHeight > 2 * (width - lessWidth)
     ? across(down(image, lessHeight, BOX), lessWidth, BOX)
     : down(across(image, lessWidth, BOX), lessHeight, BOX);
@@ -39,7 +39,7 @@ function across(image, width, filter) {
         green += pixels[from + 1] * weight;
         blue += pixels[from + 2] * weight;
       }
-      result[out] = red >> BITS; // weights are at least 0 and add up to 1: no byte overflows
+      result[out] = red >> BITS; // weights are non-negative and sum to 1: no overflow
       result[out + 1] = green >> BITS;
       result[out + 2] = blue >> BITS;
     }
@@ -66,7 +66,7 @@ function down(image, height, filter) {
   return { pixels: result, height, width, step };
 }
 
-/** The pixels that each target pixel of an axis is made of, as Pillow's precompute_coeffs works them out. */
+/** Return the source pixels and weights of each target pixel of an axis, as Pillow's precompute_coeffs. */
 function taps(source, target, filter) {
   const scale = source / target;
   const stretch = Math.max(scale, 1);

@@ -1,8 +1,8 @@
-// Keeps the page's files, so that it runs offline, and adds the headers that threads need, so that any web server will do.
-// The name of the cache changes with every change of any file: browsers then take all files anew. What else lies on the
-// server, below the page's folder too, is none of its business.
+// Caches the page's files, so that it works offline, and adds the headers that threads need, so that any web server works.
+// The name of the cache changes whenever a file changes: browsers then download all files again. Requests for other files on
+// the server, even below the page's folder, are not handled.
 
-const OURS = `fastscnn ${registration.scope} `; // other copies of the page on this server keep their own files
+const OURS = `fastscnn ${registration.scope} `; // other copies of the page on this server have their own caches
 const CACHE = `${OURS}@BUILD@`;
 const SHELL = [
   "./", "style.css", "icon.svg", "app.js", "engine.js", "lazy.js", "png.js", "resize.js", "sources.js", "view.js", "worker.js",
@@ -15,12 +15,12 @@ const LARGE = [
 const FILES = new Set([...SHELL, ...LARGE].map((name) => new URL(name, registration.scope).href));
 const HEADERS = { "Cross-Origin-Opener-Policy": "same-origin", "Cross-Origin-Embedder-Policy": "require-corp" };
 
-// On the first visit the page itself loads the large files, through this worker, and shows how far it is; a newer worker
-// has everything before it takes over, and waits until no page runs on the old files.
+// On the first visit the page downloads the large files through this worker and shows the progress. A newer worker caches
+// everything before it takes control, and waits until no page uses the old files.
 addEventListener("install", (event) => {
   if (!registration.active) skipWaiting();
   const names = registration.active ? [...SHELL, ...LARGE] : SHELL;
-  const requests = names.map((name) => new Request(name, { cache: "no-cache" })); // asks the server whether they changed
+  const requests = names.map((name) => new Request(name, { cache: "no-cache" })); // revalidate with the server
   event.waitUntil(caches.open(CACHE).then((cache) => cache.addAll(requests)));
 });
 
@@ -40,9 +40,9 @@ async function answer(event, file) {
   let response = await caches.match(file, { cacheName: CACHE }).catch(() => {});
   if (!response) {
     response = await fetch(event.request);
-    if (!response.ok) return response; // as it is: a redirected page has the status 0, which no new response may have
+    if (!response.ok) return response; // unchanged: a redirect has status 0, which a new Response cannot have
     const copy = response.clone();
-    event.waitUntil(caches.open(CACHE).then((cache) => cache.put(file, copy)).catch(() => {})); // no room: not offline, then
+    event.waitUntil(caches.open(CACHE).then((cache) => cache.put(file, copy)).catch(() => {})); // disk full: the page then works online only
   }
   const headers = new Headers(response.headers);
   for (const [name, value] of Object.entries(HEADERS)) headers.set(name, value);

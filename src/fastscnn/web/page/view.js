@@ -1,9 +1,9 @@
-// What is seen: the picture, its labels, the legend, and the class under the pointer.
+// Displays the picture, its labels, the legend, and the class under the pointer.
 
 import { png } from "./png.js";
 
-const DIMMED = 40, SOLID = 255; // alpha of the other classes while one is looked at, and of classes otherwise
-const STEP = 0.02; // of a side: how far an arrow key goes
+const DIMMED = 40, SOLID = 255; // alpha of the other classes while one is highlighted, and of all classes otherwise
+const STEP = 0.02; // fraction of a side that an arrow key moves the point
 
 /** @param {object} card labels.json. */
 export class View {
@@ -14,13 +14,13 @@ export class View {
     this.probe = document.getElementById("probe");
     this.canvases = [document.getElementById("picture"), document.getElementById("labels")];
     [this.picture, this.painted] = this.canvases.map((canvas) => canvas.getContext("2d"));
-    this.pane = this.canvases[1]; // the canvas that the point is on: they may stand side by side
+    this.pane = this.canvases[1]; // the canvas under the point: the two can be side by side
     this.rows = card.names.map((name, label) => this.row(name, label));
     this.legend.replaceChildren(...this.rows);
     this.listen();
   }
 
-  /** Draws a picture and its labels: the answer of the worker, whose bitmap is closed. */
+  /** Draw a picture and its labels (the answer of the worker), and close its bitmap. */
   show({ bitmap, labels, counts }) {
     const { width, height } = bitmap;
     if (this.picture.canvas.width !== width || this.picture.canvas.height !== height || !this.image) {
@@ -36,13 +36,13 @@ export class View {
     this.look();
   }
 
-  /** The labels in their colours; where a class is looked at, the others step back. */
+  /** Paint the labels in the colours of the classes; dim the others while one class is highlighted. */
   paint() {
     if (!this.labels) return;
-    const looked = this.hovered ?? this.pinned;
+    const highlighted = this.hovered ?? this.pinned;
     const colours = new Uint8Array(256 * 4);
     this.card.colours.forEach((rgb, label) => {
-      colours.set([...rgb, looked === undefined || looked === label ? SOLID : DIMMED], label * 4);
+      colours.set([...rgb, highlighted === undefined || highlighted === label ? SOLID : DIMMED], label * 4);
     });
     const table = new Uint32Array(colours.buffer), pixels = new Uint32Array(this.image.data.buffer);
     const { labels } = this;
@@ -50,13 +50,13 @@ export class View {
     this.painted.putImageData(this.image, 0, 0);
   }
 
-  /** A file of class ids, as `fastscnn segment` writes it. */
+  /** Return a PNG of class ids, as `fastscnn segment` writes. */
   labelFile() {
     const { width, height } = this.picture.canvas;
     return png(this.labels, [height, width]);
   }
 
-  /** The picture under its labels, as they are seen now. */
+  /** Return a JPEG of the picture and its labels at the current opacity. */
   overlayFile() {
     const canvas = document.createElement("canvas");
     [canvas.width, canvas.height] = [this.picture.canvas.width, this.picture.canvas.height];
@@ -117,7 +117,7 @@ export class View {
     this.look();
   }
 
-  /** Says which class is under the pointer. */
+  /** Show the class under the pointer. */
   look() {
     const { width, height } = this.picture.canvas;
     const [x, y] = this.point ?? [-1, -1];
@@ -131,6 +131,6 @@ export class View {
     this.probe.classList.toggle("left", x > 0.5);
     const [chip, name] = this.probe.children;
     chip.style.background = `rgb(${this.card.colours[label].join(" ")})`;
-    if (name.textContent !== this.card.names[label]) name.textContent = this.card.names[label]; // is read out: only changes
+    if (name.textContent !== this.card.names[label]) name.textContent = this.card.names[label]; // screen readers announce every write: write changes only
   }
 }

@@ -1,7 +1,7 @@
-// Pictures in, labels out, beside the page so that it stays responsive. Everything it needs comes by message, its modules
-// as URLs of blobs: it can request nothing, see `start` in engine.js.
+// Runs the network in a worker, so that the page stays responsive. All files arrive by message, modules as blob URLs: the
+// worker can make no requests (see `start` in engine.js).
 
-let labels, resize, ort; // of lazy.js, of resize.js, and ONNX Runtime
+let labels, resize, ort; // from lazy.js, from resize.js, and ONNX Runtime
 let session, size, classes;
 const canvas = new OffscreenCanvas(1, 1);
 const context = canvas.getContext("2d", { willReadFrequently: true, alpha: false });
@@ -16,14 +16,14 @@ const TASKS = {
     session = await ort.InferenceSession.create(weights, {
       executionProviders: ["wasm"],
       logSeverityLevel: 3, // errors
-      extra: { session: { intra_op: { allow_spinning: "0" } } }, // threads that spin take the processors from the page
+      extra: { session: { intra_op: { allow_spinning: "0" } } }, // spinning threads slow down the page
     });
     size = card.size;
     classes = card.names.length;
     return [{}, []];
   },
 
-  /** Gives the bitmap back, so that the page draws the very picture that the labels belong to. */
+  /** Return the labels with their bitmap, so that the page draws the picture that they belong to. */
   async label({ bitmap }) {
     const full = [bitmap.height, bitmap.width];
     const start = performance.now();
@@ -59,7 +59,7 @@ function read(bitmap) {
   return context.getImageData(0, 0, bitmap.width, bitmap.height).data;
 }
 
-/** Logits [1, classes, h, w] of RGB bytes; the network normalises them itself. */
+/** Return the logits [1, classes, h, w] of RGB bytes; the network contains the normalisation. */
 async function run(pixels) {
   const { logits } = await session.run({ images: new ort.Tensor("uint8", pixels, [1, ...size, 3]) });
   return logits;

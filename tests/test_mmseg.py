@@ -1,4 +1,4 @@
-"""against: the talk with a peer's process, and mmsegmentation itself where it is installed."""
+"""The mmseg comparison: the protocol of the worker process, and its failures."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ for line in sys.stdin:
 
 
 def interpreter(folder: Path, script: str) -> Path:
-    """An environment whose Python runs this script, whatever it is told to run."""
+    """Make an environment whose Python always runs this script."""
     (folder / "bin").mkdir(parents=True)
     (folder / "fake.py").write_text(script)
     python = folder / "bin" / "python"
@@ -35,14 +35,15 @@ def interpreter(folder: Path, script: str) -> Path:
 def test_turns_and_ratios(tiny: Segmenter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mmseg, "_PAUSE", 0.0)
     calls: list[tuple[int, int]] = []
-    found = mmseg.against([tiny], (64, 96), interpreter(tmp_path / "e", ANSWERS), 2, lambda *call: calls.append(call))
-    assert found.version == "9.9"
-    assert found.peers == {
+    environment = interpreter(tmp_path / "e", ANSWERS)
+    found = mmseg.compare_with_mmseg([tiny], (64, 96), environment, 2, lambda *call: calls.append(call))
+    assert found.mmseg_version == "9.9"
+    assert found.mmseg_ms == {
         "default": 1000, "kept memory": 990, "channels_last, bfloat16": 900, "channels_last, bfloat16, kept memory": 890,
     }
-    (name,) = found.ours
-    assert 0 < found.ours[name] < 1000
-    assert found.ratios(name) == (1000 / found.ours[name], 890 / found.ours[name])
+    (name,) = found.fastscnn_ms
+    assert 0 < found.fastscnn_ms[name] < 1000
+    assert found.ratios(name) == (1000 / found.fastscnn_ms[name], 890 / found.fastscnn_ms[name])
     assert calls == [(done, 10) for done in range(1, 11)]
 
 
@@ -50,15 +51,15 @@ def test_turns_and_ratios(tiny: Segmenter, tmp_path: Path, monkeypatch: pytest.M
     ("script", "reason"),
     [
         ("import mmsegmentation_is_not_here", "No module named 'mmsegmentation_is_not_here'"),
-        ("", "it ended with exit code 0 and said nothing"),
-        (ANSWERS.replace("for line", "os._exit(9)\nfor line"), "it ended with exit code 9 and said nothing"),
+        ("", "exit code 0, no error output"),
+        (ANSWERS.replace("for line", "os._exit(9)\nfor line"), "exit code 9, no error output"),
     ],
 )
-def test_a_peer_that_cannot_run(tiny: Segmenter, tmp_path: Path, script: str, reason: str) -> None:
-    with pytest.raises(FastSCNNError, match=f"mmsegmentation cannot be run there: .*{reason}"):
-        mmseg.against([tiny], (64, 96), interpreter(tmp_path / "e", script))
+def test_a_worker_that_cannot_run(tiny: Segmenter, tmp_path: Path, script: str, reason: str) -> None:
+    with pytest.raises(FastSCNNError, match=f"mmsegmentation does not run in that environment: .*{reason}"):
+        mmseg.compare_with_mmseg([tiny], (64, 96), interpreter(tmp_path / "e", script))
 
 
 def test_no_environment(tiny: Segmenter, tmp_path: Path) -> None:
-    with pytest.raises(FastSCNNError, match="holds no Python; give the virtual environment"):
-        mmseg.against([tiny], (64, 96), tmp_path)
+    with pytest.raises(FastSCNNError, match="contains no Python interpreter; give the virtual environment"):
+        mmseg.compare_with_mmseg([tiny], (64, 96), tmp_path)

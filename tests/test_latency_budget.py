@@ -1,4 +1,4 @@
-"""budget: what is measured, what is remembered, and what fits."""
+"""The latency budget: what is measured, what is cached, and which size is chosen."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ import pytest
 from fastscnn import Segmenter
 from fastscnn.base.errors import FastSCNNError
 from fastscnn.benchmark import latency_budget
-from fastscnn.benchmark.latency_budget import Choice, Measured, measure
+from fastscnn.benchmark.latency_budget import LatencyBudget, LatencyChoice, measure_latency
 
-CHOICES = (Choice((360, 480), 20.0), Choice((270, 360), 12.0), Choice((180, 240), 6.0))
-MEASURED = Measured(CHOICES, "2026-01-02", Path("remembered.json"))
+CHOICES = (LatencyChoice((360, 480), 20.0), LatencyChoice((270, 360), 12.0), LatencyChoice((180, 240), 6.0))
+BUDGET = LatencyBudget(CHOICES, "2026-01-02", Path("remembered.json"))
 SIZES = [(64, 96), (48, 72), (32, 48)]  # of `tiny`: a quarter is too small for the network
 
 
 @pytest.mark.parametrize(("milliseconds", "size"), [(100, 360), (20, 360), (19.9, 270), (12, 270), (6, 180)])
 def test_the_largest_that_fits(milliseconds: float, size: int) -> None:
-    assert MEASURED.largest(milliseconds).size[0] == size
+    assert BUDGET.largest(milliseconds).size[0] == size
 
 
 @pytest.mark.parametrize("milliseconds", [5.9, 0, -1, float("nan")])
 def test_none_fits(milliseconds: float) -> None:
     message = r"the fastest, 180x240, takes 6\.0 ms .*\(measured on 2026-01-02; delete remembered\.json to measure again\)"
     with pytest.raises(FastSCNNError, match=message):
-        MEASURED.largest(milliseconds)
+        BUDGET.largest(milliseconds)
 
 
 @pytest.fixture(autouse=True)
@@ -36,7 +36,7 @@ def _few_runs(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_sizes_and_progress(tiny: Segmenter) -> None:
     calls: list[tuple[int, int]] = []
-    measured = measure(tiny, (96, 128), progress=lambda done, total: calls.append((done, total)))
+    measured = measure_latency(tiny, (96, 128), progress=lambda done, total: calls.append((done, total)))
     assert [choice.size for choice in measured.choices] == SIZES
     assert all(0 < choice.milliseconds < 1000 for choice in measured.choices)
     assert calls == [(done, 42) for done in range(1, 43)]
@@ -47,13 +47,13 @@ def test_sizes_and_progress(tiny: Segmenter) -> None:
 def test_slow_sizes_take_fewer_runs(tiny: Segmenter, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(latency_budget, "_SECONDS", 0.0)
     calls: list[tuple[int, int]] = []
-    measure(tiny, (96, 128), progress=lambda done, total: calls.append((done, total)))
+    measure_latency(tiny, (96, 128), progress=lambda done, total: calls.append((done, total)))
     assert len(calls) == 15
 
 
 @pytest.mark.parametrize("frame", [(40, 50), (3000, 70), (2500, 3000)])
 def test_frames_that_are_no_size_to_draw(tiny: Segmenter, monkeypatch: pytest.MonkeyPatch, frame: tuple[int, int]) -> None:
-    """Neither smaller than a scene can be, nor so large that drawing it would take minutes."""
+    """Frames smaller than a scene can be, and frames that would take minutes to draw."""
     seen = []
     segment = Segmenter.segment
 
@@ -63,30 +63,30 @@ def test_frames_that_are_no_size_to_draw(tiny: Segmenter, monkeypatch: pytest.Mo
 
     monkeypatch.setattr(Segmenter, "segment", note)
     monkeypatch.setattr(latency_budget, "_SECONDS", 0.0)
-    measure(tiny, frame)
+    measure_latency(tiny, frame)
     assert set(seen) == {(*frame, 3)}
 
 
 def test_measured_once(tiny_onnx: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     segmenter = Segmenter.load(tiny_onnx, "onnx", threads=1)
-    first = measure(segmenter, (96, 128), tmp_path)
+    first = measure_latency(segmenter, (96, 128), tmp_path)
 
     def fail(*_: Any) -> None:
         pytest.fail("measured again")
 
     with monkeypatch.context() as patch:
         patch.setattr(Segmenter, "segment", fail)
-        assert measure(segmenter, (96, 128), tmp_path) == first
+        assert measure_latency(segmenter, (96, 128), tmp_path) == first
     assert [first.file] == list(tmp_path.iterdir())
-    measure(segmenter, (96, 160), tmp_path)  # other frames
-    measure(Segmenter.load(tiny_onnx, "onnx", threads=2), (96, 128), tmp_path)  # other threads
+    measure_latency(segmenter, (96, 160), tmp_path)  # other frames
+    measure_latency(Segmenter.load(tiny_onnx, "onnx", threads=2), (96, 128), tmp_path)  # other threads
     monkeypatch.setattr("fastscnn.base.machine.processor", lambda: "another")
-    measure(segmenter, (96, 128), tmp_path)
+    measure_latency(segmenter, (96, 128), tmp_path)
     assert len(list(tmp_path.iterdir())) == 4
 
 
 def test_a_cache_that_cannot_be_written(tiny: Segmenter) -> None:
-    measured = measure(tiny, (96, 128), Path("/proc/nowhere"))
+    measured = measure_latency(tiny, (96, 128), Path("/proc/nowhere"))
     assert [choice.size for choice in measured.choices] == SIZES
     assert measured.file is None
 
@@ -94,13 +94,13 @@ def test_a_cache_that_cannot_be_written(tiny: Segmenter) -> None:
 @pytest.mark.parametrize(
     "text", ["", "[", "{}", "null", '{"day": "x", "choices": []}', '{"day": "x", "choices": [{"size": [1]}]}']
 )
-def test_a_broken_memory_is_measured_anew(tiny: Segmenter, tmp_path: Path, text: str) -> None:
-    measure(tiny, (96, 128), tmp_path)
+def test_a_broken_cache_file_is_replaced(tiny: Segmenter, tmp_path: Path, text: str) -> None:
+    measure_latency(tiny, (96, 128), tmp_path)
     (file,) = tmp_path.iterdir()
     file.write_text(text)
-    assert [choice.size for choice in measure(tiny, (96, 128), tmp_path).choices] == SIZES
+    assert [choice.size for choice in measure_latency(tiny, (96, 128), tmp_path).choices] == SIZES
 
 
 def test_weights_that_are_in_no_file(tiny: Segmenter) -> None:
-    with pytest.raises(FastSCNNError, match="Only weights from a file"):
-        measure(Segmenter(tiny.backend), (96, 128))
+    with pytest.raises(FastSCNNError, match="needs weights loaded from a file"):
+        measure_latency(Segmenter(tiny.backend), (96, 128))

@@ -1,0 +1,55 @@
+"""Cold start: time and peak memory of a new process that processes one frame."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+from fastscnn.base.errors import FastSCNNError
+from fastscnn.inference.segmenter import Segmenter
+from fastscnn.media.inputs import Job
+
+# Prints the seconds from the first import to the first output, and the peak memory in MiB.
+_SCRIPT = """
+import time; start = time.perf_counter()
+import json, sys
+import fastscnn
+from fastscnn.media import images
+from pathlib import Path
+image, more, weights, backend, precision, size, threads, call = json.loads(sys.argv[1])
+segmenter = fastscnn.Segmenter.load(weights, backend, tuple(size), threads, precision=precision)
+getattr(segmenter, call)(images.stack(images.read(image), image, more))
+seconds = time.perf_counter() - start
+status = Path("/proc/self/status")
+if status.is_file():  # on Linux getrusage includes the peak of the parent process
+    peak = next(int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith("VmHWM")) / 1024
+else:
+    import resource
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 20 if sys.platform == "darwin" else 1 << 10)
+print(json.dumps([seconds, peak]))
+"""
+
+
+def cold_start(segmenter: Segmenter, frame: Job, call: str) -> tuple[float, float]:
+    """Return the seconds to the first output of a new process, and its peak memory in MiB.
+
+    Args:
+        segmenter: The configuration that the new process loads.
+        frame: The image files that it reads.
+        call: The method of `Segmenter` that it calls.
+
+    Raises:
+        FastSCNNError: the process failed; the message holds its last line of output.
+    """
+    backend = segmenter.backend
+    arguments = json.dumps([
+        str(frame.image), [str(path) for path in frame.extra_channels], str(segmenter.path), backend.name, backend.precision,
+        segmenter.size, backend.threads, call,
+    ])
+    result = subprocess.run([sys.executable, "-c", _SCRIPT, arguments], capture_output=True, text=True, check=False)
+    if result.returncode:
+        reason = (result.stderr.strip().splitlines() or [f"exit code {result.returncode}"])[-1]
+        raise FastSCNNError(f"The cold start failed: {reason}")
+    seconds, peak = json.loads(result.stdout)
+    return seconds, peak
