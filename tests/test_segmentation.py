@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -120,6 +121,7 @@ def test_the_overlay_of_an_image_with_extra_channels_or_none() -> None:
     np.testing.assert_array_equal(result.overlay(image), result.overlay(image[:, :, :3]))
     grey = image[:, :, 0]
     np.testing.assert_array_equal(result.overlay(grey), result.overlay(np.dstack([grey] * 3)))
+    wrong: Any
     for wrong in (image[:, :, :2], image.astype(np.float32)):
         with pytest.raises(ArgumentError, match=r"The image must be uint8 \[H, W, 3\]"):
             result.overlay(wrong)

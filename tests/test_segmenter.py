@@ -414,7 +414,7 @@ def test_grey_arrays_are_taken_as_grey_files(tiny: Segmenter, tmp_path: Path) ->
         (None, "not None, which is what cv2.imread returns for a file that it cannot read"),
         (3, "or an array .*, not int"),
         ({"image": 1}, "not dict"),
-        ((number for number in ()), "not generator"),
+        (iter([1]), "not list_iterator"),
         ("gone.png", r"gone\.png: no such file"),
         (b"gone.png", "the image: is not an image that can be read"),
         ("https://example.org/a.jpg", "Addresses are not fetched"),
@@ -427,9 +427,14 @@ def test_what_is_no_image(tiny: Segmenter, given: Any, message: str) -> None:
 
 
 def test_an_image_is_checked_once(tiny: Segmenter, stripes: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    calls = []
+    calls: list[object] = []
     original = sources._array
-    monkeypatch.setattr(sources, "_array", lambda *given: calls.append(1) or original(*given))
+
+    def counted(source: sources.ImageSource, channels: int) -> UInt8Array:
+        calls.append(source)
+        return original(source, channels)
+
+    monkeypatch.setattr(sources, "_array", counted)
     tiny.segment(stripes.image, confidence=True)
     assert len(calls) == 1
     list(tiny.stream([stripes.image] * 3, smoothing=True))

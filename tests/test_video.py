@@ -366,9 +366,9 @@ def test_sound_is_copied_as_it_is(suffix: str) -> None:
 
 def test_sound_that_the_file_cannot_hold_is_left_out_and_said(run: Run) -> None:
     source = video.read(make(Path("in.mkv"), 40, sound="pcm_u8"))
-    assert copy(source, Path("out.mp4")).notes == ["out.mp4: .mp4 holds no pcm_u8; the audio is left out."]
+    assert copy(source, Path("out.mp4")).notes == ["out.mp4: .mp4 cannot contain pcm_u8; the audio is dropped."]
     assert not source.packets, "taken out of memory all the same"
-    assert run("in.mkv", "--out", "out.mp4")[::2] == (0, "out.mp4: .mp4 holds no pcm_u8; the audio is left out.")
+    assert run("in.mkv", "--out", "out.mp4")[::2] == (0, "out.mp4: .mp4 cannot contain pcm_u8; the audio is dropped.")
     with av.open("out.mp4") as container:
         assert not container.streams.audio
 
@@ -399,7 +399,7 @@ def test_sound_that_cannot_be_copied_on_is_left_out_and_said(error: type[Excepti
             writer.write(frame.image, frame.pts)
             source.packets.extend(taken)
         writer.copy_sound()
-    assert writer.notes == ["out.mp4: the audio is left out from 0.4 seconds on, since it cannot be copied (refused)."]
+    assert writer.notes == ["out.mp4: the audio is dropped from 0.4 seconds on: it cannot be copied (refused)."]
     assert len(packet_times(Path("out.mp4"), "audio")) == 3
     assert len(decoded(Path("out.mp4"))) == 40
 
@@ -416,7 +416,7 @@ def test_a_disk_that_fails_with_the_sound_is_said(error: Exception) -> None:
             source.packets.extend(video_sound(Path("in.mp4")))
             writer.copy_sound()
 
-    with pytest.raises(FastSCNNError, match=r"^out.mp4: cannot be written \(no more\); what was begun is removed"):
+    with pytest.raises(FastSCNNError, match=r"^out.mp4: cannot be written \(no more\); the partial file is removed"):
         write()
     assert files_here() == ["in.mp4"]
 
@@ -431,7 +431,7 @@ def test_sound_out_of_order_costs_neither_the_video_nor_the_next(run: Run, monke
     appended(Path("in.ts"))
     make(Path("next.mp4"), 3)
     code, out, err = run("in.ts", "next.mp4", "--json", "--out", "seen")
-    assert re.fullmatch(r"seen/in.overlay.mp4: the audio is left out from 0.0 seconds on, since it cannot .*\.", err)
+    assert re.fullmatch(r"seen/in.overlay.mp4: the audio is dropped from 0.0 seconds on: it cannot .*\.", err)
     assert (code, [json.loads(line)["frames"] for line in out.splitlines()]) == (0, [40, 3])
     assert len(packet_times(Path("seen/in.overlay.mp4"), "audio")) == len(packet_times(Path("first.ts"), "audio"))
 
@@ -494,7 +494,7 @@ def test_a_size_that_changes_ends_the_video(run: Run) -> None:
     for name, size in (("a.ts", SIZE), ("b.ts", (96, 64))):
         make(Path(name), 8, size=size)
     Path("in.ts").write_bytes(Path("a.ts").read_bytes() + Path("b.ts").read_bytes())
-    said = "in.ts: the picture changes from 96x64 to 64x96 at frame 8, and a video has one size; cut it there."
+    said = "in.ts: the frame size changes from 64x96 to 96x64 (HxW) at frame 8, and a video has one size; split it there."
     assert broken(video.read(Path("in.ts"))) == (8, said)
     code, out, err = run("in.ts", "--out", "seen", "--json")
     assert (code, err) == (1, f"fastscnn: {said} The 8 frames before are in seen/in.overlay.mp4.")
@@ -528,13 +528,13 @@ def without_video(path: Path) -> None:
     [
         ("in.mp4", lambda path: path.write_text("not a video"), "in.mp4: cannot be opened as a video"),
         ("in.mp4", lambda path: path.touch(), "in.mp4: cannot be opened as a video"),
-        ("in.mp4", lambda path: cut(make(path), 0.7), "in.mp4: cannot be opened as a video .* was cut off"),
+        ("in.mp4", lambda path: cut(make(path), 0.7), "in.mp4: cannot be opened as a video .* is truncated or"),
         ("in.mp4", lambda path: None, "in.mp4: no such file"),
         ("in.mkv", without_frames, "in.mkv: cannot be opened as a video"),
-        ("in.ts", without_key_frames, "in.ts: holds no frame that can be decoded"),
+        ("in.ts", without_key_frames, "in.ts: contains no frame that can be decoded"),
         ("in.mp4", without_frames, "in.mp4: "),
-        ("in.mp4", without_video, "in.mp4: holds no video"),
-        ("in.mp4", lambda path: make(path, size=(16, 32)), "in.mp4: The image has 32x16 pixels; it needs at least 32"),
+        ("in.mp4", without_video, "in.mp4: contains no video"),
+        ("in.mp4", lambda path: make(path, size=(16, 32)), "in.mp4: The image is 16x32 .* needs at least 32"),
     ],
 )
 def test_what_is_no_video_is_said(name: str, content: Callable[[Path], object], message: str, run: Run) -> None:
@@ -579,7 +579,7 @@ def test_a_full_disk_leaves_the_old_file_and_nothing_else(room: int, again: bool
     monkeypatch.setattr(_Full, "room", room if room >= 0 else Path("out.mp4").stat().st_size + room)
     monkeypatch.setattr(_Full, "again", again)
     Path("out.mp4").write_text("old")
-    said = r"^out.mp4: cannot be written \(No space left on device\); what was begun is removed"
+    said = r"^out.mp4: cannot be written \(No space left on device\); the partial file is removed"
     with monkeypatch.context() as patch:
         patch.setattr(Path, "open", lambda path, mode: _Full(path, mode.replace("b", "")))
         with pytest.raises(FastSCNNError, match=said):
@@ -735,7 +735,7 @@ def test_images_become_a_video(run: Run) -> None:
     images.write(Path("drive/3.png"), picture(3, (64, 128)))
     code, _, err = run("drive", "--out", "drive.mp4")
     assert (code, len(decoded(Path("drive.mp4")))) == (1, 3)
-    assert err.startswith("fastscnn: drive/3.png: the picture changes from 96x64 to 128x64 at frame 3")
+    assert err.startswith("fastscnn: drive/3.png: the frame size changes from 64x96 to 64x128 (HxW) at frame 3")
 
 
 def told(frames: Iterator[Frame], event: Event, after: int = 1 << 30) -> Iterator[Frame]:
@@ -861,9 +861,9 @@ def test_a_camera_is_recorded(run: Run, fake: str) -> None:
 def test_a_camera_that_is_not_there_or_no_camera(monkeypatch: pytest.MonkeyPatch, run: Run) -> None:
     monkeypatch.setattr(video, "_cameras", lambda system: ["/dev/video7", "/dev/video8"])
     code, _, err = run("--camera", "93")
-    assert (code, err) == (1, "fastscnn: camera 93: is not there; there are /dev/video7, /dev/video8.")
+    assert (code, err) == (1, "fastscnn: camera 93: not found; available: /dev/video7, /dev/video8.")
     monkeypatch.setattr(video, "_cameras", lambda system: [])
-    with pytest.raises(FastSCNNError, match=r"^camera /dev/gone: is not there; this machine shows none"):
+    with pytest.raises(FastSCNNError, match=r"^camera /dev/gone: not found; this machine has none"):
         video.camera("/dev/gone")
     Path("video3").touch()
     with pytest.raises(FastSCNNError, match=r"^camera video3: cannot be opened"):

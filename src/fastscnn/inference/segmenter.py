@@ -127,7 +127,7 @@ class Segmenter:
         Example:
             >>> import fastscnn
             >>> fastscnn.Segmenter.load(backend="onnx", precision="float32", threads=1)
-            Segmenter(weights='camvid.onnx', backend='onnx', precision='float32', size='720x960', threads=1)
+            Segmenter(weights='camvid.onnx', backend='onnx', precision='float32', size='360x480', threads=1)
         """
         threads = None if threads is None else whole("threads", threads, 1, _MAX_THREADS)
         streams = whole("streams", streams)

@@ -1,1 +1,1 @@
-"""How do images and videos come in and go out?"""
+"""How are images and videos found, read and written?"""

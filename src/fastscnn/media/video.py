@@ -1,6 +1,6 @@
-"""Frames of videos, cameras and rows of images.
+"""Frames of videos, cameras and sequences of images.
 
-Decoding is PyAV's (FFmpeg in a wheel), the extra `[video]`; without it this module cannot be imported.
+PyAV (FFmpeg in a wheel) decodes them. It is the extra `[video]`, and this module cannot be imported without it.
 """
 
 from __future__ import annotations
@@ -26,14 +26,15 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import Colorspace
 from av.video.stream import VideoStream
 
+from fastscnn.base import files
 from fastscnn.base.errors import FastSCNNError
 from fastscnn.base.types import UInt8Array
 from fastscnn.media import images
 
 _UNTAGGED = 2  # FFmpeg's AVCOL_SPC_UNSPECIFIED
-_STATED = ("mov", "matroska", "avi")  # kinds of files whose headers state the length; elsewhere FFmpeg estimates it
-_SLACK = Fraction(1, 2)  # seconds that a video may end before its header says so
-_JUMP = Fraction(1, 10)  # seconds back in time that begin another part of a recording; less is jitter
+_STATED = ("mov", "matroska", "avi")  # formats whose header states the length; for others FFmpeg estimates it
+_SLACK = Fraction(1, 2)  # seconds by which a video may be shorter than its header states
+_JUMP = Fraction(1, 10)  # seconds back in time that start a new part of a recording; less is jitter
 _CAMERAS = {"linux": "v4l2", "darwin": "avfoundation", "win32": "dshow"}
 
 
@@ -43,9 +44,9 @@ class Frame:
 
     Attributes:
         image: uint8 [H, W, 3] RGB, upright.
-        number: its place in the source, from 0.
-        pts: when it is shown, in units of the source's `time_base`; grows from frame to frame.
-        decode: seconds that reading it took.
+        number: its index in the source, from 0.
+        pts: presentation time in units of the source's `time_base`; it increases from frame to frame.
+        decode: seconds spent reading it.
     """
 
     image: UInt8Array
@@ -56,18 +57,18 @@ class Frame:
 
 @dataclass(frozen=True)
 class Source:
-    """Frames, and what is known of them before the first is drawn.
+    """Frames, and their properties known before the first is read.
 
     Attributes:
         name: for errors.
-        frames: all of them, in the order they are shown; it can be gone through once, in any one thread.
+        frames: all of them, in presentation order; an iterator for a single pass, in any one thread.
         size: (height, width) of every frame, upright.
-        time_base: seconds a unit of `Frame.pts`.
-        rate: frames a second; of a variable rate, the mean.
-        count: how many frames there are, about; None where nobody knows.
+        time_base: seconds per unit of `Frame.pts`.
+        rate: frames per second; the mean if it varies.
+        count: approximate number of frames; None if unknown.
         aspect: width of a pixel over its height.
-        sound: the audio, where there is some.
-        packets: the audio of the frames drawn so far that nobody has taken yet.
+        sound: the audio; None if there is none.
+        packets: the audio of the frames read so far that was not taken yet.
     """
 
     name: str
@@ -82,60 +83,60 @@ class Source:
 
 
 def read(path: Path, sound: bool = True) -> Source:
-    """The frames of a video file, or of a pipe, which need not be seekable; turned upright as its metadata says.
+    """Return the frames of a video file or a pipe, which need not be seekable, upright by its metadata.
 
-    Where times jump back, as in recordings that were appended one to another, they go on after what was before.
+    If times jump back, as in concatenated recordings, they continue after the previous ones.
 
     Args:
-        path: of any kind that FFmpeg reads.
+        path: of any format that FFmpeg reads.
         sound: also collect its audio.
 
     Raises:
-        FastSCNNError: what keeps it from being opened, or that it holds no frame. Going through the frames raises one where
-            the file is truncated or broken, or where the size of the picture changes, after all the frames before.
+        FastSCNNError: the file cannot be opened or contains no frame. Iterating over the frames raises it, after all earlier
+            frames, if the file is truncated or broken or the size of the frames changes.
     """
     try:
-        # FFmpeg would take a clock that starts anew for one that overflows, and make the video a day longer.
-        container = av.open(str(path), options={"correct_ts_overflow": "0"})
+        # By default FFmpeg treats a clock that restarts as one that overflows, and makes the video a day longer.
+        container = av.open(str(files.expand(path)), options={"correct_ts_overflow": "0"})
     except FileNotFoundError:
         raise FastSCNNError(f"{path}: no such file.") from None
     except (av.FFmpegError, OSError) as error:
-        raise FastSCNNError(f"{path}: cannot be opened as a video ({error.strerror}); it is none, or was cut off or never "
-                            "finished, or comes through a pipe and has its index at its end.") from error
+        raise FastSCNNError(f"{path}: cannot be opened as a video ({error.strerror}); it is not a video, is truncated or "
+                            "unfinished, or comes through a pipe and has its index at its end.") from error
     return _source(str(path), container, sound)
 
 
 def camera(name: str) -> Source:
-    """The frames of a camera, until it is closed.
+    """Return the frames of a camera, until it is closed.
 
     Args:
-        name: its number; or what the system calls it, on Linux a path such as /dev/video0.
+        name: its index or the system's name for it, on Linux a path such as /dev/video0.
 
     Raises:
-        FastSCNNError: no such camera, and which there are; or what keeps it from being opened. Going through the frames
-            raises one where it goes away.
+        FastSCNNError: no such camera, with a list of those that exist, or it cannot be opened. Iterating over the frames
+            raises it if the camera is disconnected.
     """
     system = _CAMERAS.get(sys.platform)
     if system is None:
-        raise FastSCNNError(f"camera: is read on Linux, macOS and Windows, not on {sys.platform}.")
+        raise FastSCNNError(f"camera: works on Linux, macOS and Windows, not on {sys.platform}.")
     known = _cameras(system)
     device = name
     if name.isdecimal():
         device = f"/dev/video{name}" if system == "v4l2" else known[int(name)] if int(name) < len(known) else ""
     if not device or (system == "v4l2" and not Path(device).exists()):
-        there = f"there are {', '.join(known)}" if known else "this machine shows none"
-        raise FastSCNNError(f"camera {name}: is not there; {there}.")
+        there = f"available: {', '.join(known)}" if known else "this machine has none"
+        raise FastSCNNError(f"camera {name}: not found; {there}.")
     try:
         container = _open_camera(system, device)
     except (av.FFmpegError, OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise FastSCNNError(f"camera {name}: cannot be opened ({reason}); see whether another program uses it.") from error
-    # Threads that decode a frame each would hold as many frames back.
+        raise FastSCNNError(f"camera {name}: cannot be opened ({reason}); check whether another program uses it.") from error
+    # Frame threads would delay the output by one frame for each thread.
     return replace(_source(f"camera {name}", container, sound=False, threads=ThreadType.SLICE), count=None)
 
 
 def _cameras(system: str) -> list[str]:
-    """What the cameras of this machine are called."""
+    """Return the names of this machine's cameras."""
     if system == "v4l2":
         return sorted(str(path) for path in Path("/dev").glob("video*"))
     with suppress(av.FFmpegError, ValueError, AttributeError):
@@ -149,14 +150,14 @@ def _open_camera(system: str, device: str) -> InputContainer:
 
 
 def stills(paths: Sequence[Path], rate: Fraction) -> Source:
-    """Image files as the frames of a video.
+    """Return image files as the frames of a video.
 
     Args:
-        paths: at least one; all of one size.
-        rate: frames a second.
+        paths: at least one; all of the same size.
+        rate: frames per second.
 
     Raises:
-        FastSCNNError: what `images.read` says of a file. Going through the frames raises it, too, or that the size changes.
+        FastSCNNError: an error of `images.read`. Iterating over the frames raises it too, also if the size changes.
     """
     size = images.size(paths[0])
 
@@ -172,30 +173,30 @@ def stills(paths: Sequence[Path], rate: Fraction) -> Source:
 
 
 def _changed(name: str, before: tuple[int, int], after: tuple[int, int], number: int) -> str:
-    return (f"{name}: the picture changes from {before[1]}x{before[0]} to {after[1]}x{after[0]} at frame {number}, "
-            "and a video has one size; cut it there.")
+    return (f"{name}: the frame size changes from {before[0]}x{before[1]} to {after[0]}x{after[1]} (HxW) at frame {number}, "
+            "and a video has one size; split it there.")
 
 
 def _source(name: str, container: InputContainer, sound: bool, threads: ThreadType = ThreadType.AUTO) -> Source:
     video = container.streams.best("video")
     audio = container.streams.best("audio") if sound else None
     if not isinstance(video, VideoStream):
-        raise FastSCNNError(f"{name}: holds no video.")
+        raise FastSCNNError(f"{name}: contains no video.")
     if video.width * video.height > images.MAX_PIXELS:
-        raise FastSCNNError(f"{name}: has {video.width}x{video.height} pixels, over the limit of "
+        raise FastSCNNError(f"{name}: has frames of {video.height}x{video.width} (HxW), over the limit of "
                             f"{images.MAX_PIXELS // 1_000_000} megapixels; make it smaller first.")
     video.thread_type = threads
     packets: deque[Packet[Any]] = deque()
     rate = video.average_rate or video.guessed_rate or Fraction(25)
     count = video.frames or (round(container.duration * rate / av.time_base) if container.duration else None)
     frames = _decoded(name, container, video, audio, packets)
-    first = next(frames, None)  # says the size: that of the stream may be wrong, and does not know what is upright
+    first = next(frames, None)  # gives the size: the stream's may be wrong, and is not upright
     if first is None:
-        raise FastSCNNError(f"{name}: holds no frame that can be decoded.")
+        raise FastSCNNError(f"{name}: contains no frame that can be decoded.")
     height, width = first.image.shape[:2]
     aspect = video.sample_aspect_ratio or Fraction(1)
     if (height, width) != (video.height, video.width) == (width, height):
-        aspect = 1 / aspect  # it was turned by 90 degrees
+        aspect = 1 / aspect  # it was rotated by 90 degrees
     base = video.time_base or 1 / rate
     kept = audio if isinstance(audio, AudioStream) else None
     return Source(name, chain([first], frames), (height, width), base, rate, count, aspect, kept, packets)
@@ -204,8 +205,8 @@ def _source(name: str, container: InputContainer, sound: bool, threads: ThreadTy
 def _decoded(
     name: str, container: InputContainer, video: VideoStream, audio: object, packets: deque[Packet[Any]]
 ) -> Iterator[Frame]:
-    """Decodes until the end; closes the container in whichever thread that comes."""
-    start = Fraction(container.start_time or 0, av.time_base)  # of the earliest stream: becomes 0, as FFmpeg has it
+    """Decode until the end, then close the container, in the thread that reads the last frame."""
+    start = Fraction(container.start_time or 0, av.time_base)  # of the earliest stream: becomes 0, as in FFmpeg
     clock = _Clock(start)
     number, last, ended, size = 0, -1, Fraction(0), (0, 0)
     base = video.time_base or Fraction(1)
@@ -219,7 +220,7 @@ def _decoded(
                 if packet.stream is audio or packet.stream is video:
                     clock.move(packet)
                 if packet.stream is audio:
-                    if packet.dts is not None:  # an empty one ends every stream
+                    if packet.dts is not None:  # an empty packet ends every stream
                         packets.append(packet)
                     continue
                 for frame in _pictures(packet, number) if packet.stream is video else ():
@@ -243,7 +244,7 @@ def _decoded(
 
 
 def _pictures(packet: Packet[Any], number: int) -> Sequence[VideoFrame]:
-    """What a packet holds; a recording that starts between two key frames starts with packets that cannot be decoded."""
+    """Return the frames of a packet. A recording cut between two key frames starts with packets that cannot be decoded."""
     try:
         return packet.decode()
     except av.error.InvalidDataError:
@@ -253,24 +254,24 @@ def _pictures(packet: Packet[Any], number: int) -> Sequence[VideoFrame]:
 
 
 class _Clock:
-    """Moves the times of packets: `start` becomes 0, and what follows a jump back in time goes on after what was before.
+    """Shifts the times of packets: `start` becomes 0, and times after a jump back continue after the previous ones.
 
-    A jump begins another part of the recording, and all streams of a part move alike, so that sound and picture stay
-    together. Each stream enters it with a packet of its own: near the seam those of both parts come mixed.
+    A jump starts a new part of the recording. All streams of a part are shifted equally, so that sound and picture stay
+    in sync. Each stream enters a part with its own packet: near the seam, packets of both parts are mixed.
     """
 
     def __init__(self, start: Fraction) -> None:
-        self._offsets = [-start]  # seconds, a part each
-        self._streams: dict[int, tuple[int, Fraction, Fraction]] = {}  # of the last packet: part, time in it, end as moved
+        self._offsets = [-start]  # seconds, one for each part
+        self._streams: dict[int, tuple[int, Fraction, Fraction]] = {}  # of the last packet: part, time in it, shifted end
 
     def move(self, packet: Packet[Any]) -> None:
-        """Moves the next packet of a stream, in place."""
+        """Shift the next packet of a stream, in place."""
         base, offsets = packet.time_base, self._offsets
         part, last, end = self._streams.get(packet.stream_index, (0, None, Fraction(0)))
         if packet.dts is not None:
             time = packet.dts * base
             if last is not None and time < last - _JUMP:
-                if part == len(offsets) - 1:  # no other stream is there yet
+                if part == len(offsets) - 1:  # this stream is the first in the new part
                     offsets.append(max(end for _, _, end in self._streams.values()) - time)
                 part = len(offsets) - 1
                 offsets[part] = max(offsets[part], end - time)
@@ -281,8 +282,8 @@ class _Clock:
 
 
 def _upright(frame: VideoFrame) -> UInt8Array:
-    """The pixels as a player shows them, uint8 [H, W, 3] RGB."""
-    # Without a tag, large pictures are BT.709 as players take them, others BT.601 as FFmpeg does.
+    """Return the pixels as a player shows them, uint8 [H, W, 3] RGB."""
+    # Without a tag, large frames count as BT.709, as in players, and others as BT.601, as in FFmpeg.
     matrix = Colorspace.ITU709 if frame.colorspace == _UNTAGGED and frame.height >= 720 else None
     pixels = frame.to_ndarray(format="rgb24", src_colorspace=matrix)
     return np.ascontiguousarray(np.rot90(pixels, round(frame.rotation / 90)), np.uint8)

@@ -1,6 +1,6 @@
-"""Writing videos: a file that is whole under its name, or not there.
+"""Writing videos: a file is complete under its name, or it does not exist.
 
-Encoding is PyAV's (FFmpeg in a wheel), the extra `[video]`; without it this module cannot be imported.
+PyAV (FFmpeg in a wheel) encodes them. It is the extra `[video]`, and this module cannot be imported without it.
 """
 
 from __future__ import annotations
@@ -25,36 +25,36 @@ from fastscnn.base.errors import FastSCNNError
 from fastscnn.base.types import UInt8Array
 from fastscnn.media.video import Source
 
-FORMATS = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska"}  # those that keep timestamps, by FFmpeg's names
+FORMATS = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska"}  # formats that keep timestamps, by FFmpeg's names
 _H264, _MPEG4 = "libx264", "mpeg4"
 _BT709 = 1
 
 
 class Writer:
-    """A video file in the making: frames with the timestamps of their source, and its audio, as it is.
+    """Writes a video file: frames with the timestamps of their source, and a copy of its audio.
 
-    It bears its name once the `with` block is left with a frame written, whatever ended the block; until then, and where
-    it cannot be written, there is only a `.part` beside, which is removed. Odd sides are made even by repeating the last
-    column or row, which H.264 as every player reads it needs. Colours are BT.709, and say so.
+    Use it in a `with` block. The file gets its name when the block ends with at least one frame written, even after an
+    error. Until then there is a `.part` file beside it, which is removed if the video cannot be written. Odd sides are
+    made even by repeating the last column or row, which H.264 needs for every player. Colours are BT.709 and tagged so.
 
     Args:
         path: .mp4, .mov or .mkv.
-        source: where the frames come from: their times and audio.
-        size: (height, width) of the frames that will be written.
+        source: the times and audio of the frames.
+        size: (height, width) of the frames.
 
     Attributes:
-        frames: how many have been written.
-        kept: whether the file is there, after the block.
-        notes: what a user should know of it: another codec than H.264, audio left out. Copying the audio may add to them.
+        frames: number of frames written.
+        kept: whether the file exists, after the block.
+        notes: messages for the user: another codec than H.264, audio dropped. Copying the audio may add to them.
 
     Raises:
-        FastSCNNError: a path that is no such file, cannot be written, or fills the disk; an encoder that cannot be opened.
+        FastSCNNError: another suffix, a file that cannot be written, a full disk, or an encoder that cannot be opened.
     """
 
     def __init__(self, path: Path, source: Source, size: tuple[int, int]) -> None:
         if path.suffix.lower() not in FORMATS:
             raise FastSCNNError(f"{path}: videos are written as {', '.join(FORMATS)}.")
-        self.path, self.source, self.size = path, source, size
+        self.path, self.source, self.size = files.expand(path), source, size
         self.frames, self.kept, self.notes = 0, False, list[str]()
         self._codec = _H264 if _H264 in av.codecs_available else _MPEG4
         self._broken = False
@@ -65,7 +65,7 @@ class Writer:
         self._part = files.part(self.path)
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            # Through Python's file: FFmpeg's own keeps quiet about a full disk when it closes.
+            # A Python file: FFmpeg's own reports no full disk when it is closed.
             self._file = self._part.open("xb")
         except OSError as error:
             raise FastSCNNError(f"{self.path}: cannot be written ({error.strerror}).") from error
@@ -83,37 +83,38 @@ class Writer:
 
     def _video_stream(self) -> VideoStream:
         height, width = (side + side % 2 for side in self.size)
-        # No B-frames: with them MP4 takes the order of decoding for the length of a variable rate. Level 20 of the scale
-        # that ends at 51 is hard to tell from the original.
+        # No B-frames: with them, MP4 derives the duration of a variable rate from the decoding order. CRF 20 (0 is
+        # lossless, 51 the worst) looks like the original.
         options = {"crf": "20", "preset": "veryfast", "bf": "0"} if self._codec == _H264 else {}
         stream = self._container.add_stream(self._codec, self.source.rate, options)
         assert isinstance(stream, VideoStream)
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         context = stream.codec_context
-        # MPEG-4 counts to 65535 at most; 60000 holds 24, 25, 30, 50, 60 and 29.97 without rounding.
+        # MPEG-4 allows at most 65535; 60000 represents 24, 25, 30, 50, 60 and 29.97 without rounding.
         context.time_base = self.source.time_base if self._codec == _H264 else Fraction(1, 60_000)
         context.sample_aspect_ratio = self.source.aspect
         context.color_range = ColorRange.MPEG
         context.colorspace = context.color_primaries = context.color_trc = _BT709
         if self._codec == _MPEG4:
-            stream.bit_rate = round(width * height * self.source.rate / 5)  # a fifth of a bit a pixel
+            stream.bit_rate = round(width * height * self.source.rate / 5)  # 0.2 bits per pixel
         return stream
 
     def _audio_stream(self) -> AudioStream | None:
         sound = self.source.sound
         if sound is None:
             return None
-        if sound.codec.canonical_name not in self._container.supported_codecs:
-            self.notes.append(f"{self.path}: {self.path.suffix} holds no {sound.codec.canonical_name}; the audio is left out.")
+        codec = sound.codec.canonical_name
+        if codec not in self._container.supported_codecs:
+            self.notes.append(f"{self.path}: {self.path.suffix} cannot contain {codec}; the audio is dropped.")
             return None
         return self._container.add_stream_from_template(sound)
 
     def write(self, image: UInt8Array, pts: int) -> None:
-        """Adds a frame, and the audio up to it.
+        """Write a frame, and the audio up to it.
 
         Args:
-            image: uint8 [H, W, 3] RGB of the size that was announced.
-            pts: when it is shown, in units of the source's `time_base`; later than the one before.
+            image: uint8 [H, W, 3] RGB of the given size.
+            pts: presentation time in units of the source's `time_base`; later than the previous one.
         """
         bottom, right = self.size[0] % 2, self.size[1] % 2
         if bottom or right:
@@ -130,9 +131,9 @@ class Writer:
         self.copy_sound(pts * self.source.time_base)
 
     def copy_sound(self, until: Fraction | None = None) -> None:
-        """Copies the audio that the source has collected, up to a time in seconds; None: all of it.
+        """Copy the audio that the source has collected, up to a time in seconds; None for all of it.
 
-        From a packet that the file does not take on, it is left out, and `notes` say so.
+        From the first packet that the file does not accept, the audio is dropped, and `notes` says so.
         """
         waiting = self.source.packets
         while waiting and (until is None or (waiting[0].dts or 0) * waiting[0].time_base <= until):
@@ -145,9 +146,9 @@ class Writer:
         moment = float((packet.dts or 0) * packet.time_base)
         try:
             self._container.mux(packet)
-        except (av.error.ArgumentError, av.error.InvalidDataError) as error:  # its times, or what it holds
+        except (av.error.ArgumentError, av.error.InvalidDataError) as error:  # its times or its content
             self._audio = None
-            self.notes.append(f"{self.path}: the audio is left out from {moment:.1f} seconds on, since it cannot be copied "
+            self.notes.append(f"{self.path}: the audio is dropped from {moment:.1f} seconds on: it cannot be copied "
                               f"({error.strerror}).")
         except (av.FFmpegError, OSError) as error:
             self._broken = True
@@ -173,7 +174,7 @@ class Writer:
             raise
 
     def _discard(self) -> None:
-        with suppress(av.FFmpegError, OSError, AttributeError):  # what it has not written yet has no place to go
+        with suppress(av.FFmpegError, OSError, AttributeError):  # the data not written yet is dropped
             self._container.close()
         with suppress(OSError):
             self._file.close()
@@ -181,5 +182,5 @@ class Writer:
             self._part.unlink()
 
     def _failure(self, error: av.FFmpegError | OSError) -> FastSCNNError:
-        return FastSCNNError(f"{self.path}: cannot be written ({error.strerror or error}); what was begun is removed, and an "
-                             "old file of that name kept.")
+        return FastSCNNError(f"{self.path}: cannot be written ({error.strerror or error}); the partial file is removed and an "
+                             "old file of that name is kept.")

@@ -1,5 +1,5 @@
-/* Full-size labels, and the probability of each, from logits at 1/8: upsample.py says how and why, and its NumPy forms are the
- * oracles of these. Every sum and product of the labels is NumPy's, in its order and in float32: compile with -ffp-contract=off.
+/* Full-size labels, and the probability of each, from logits at 1/8. upsample.py explains the method, and its NumPy forms are
+ * the oracles. All sums and products of the labels are NumPy's, in its order and in float32: compile with -ffp-contract=off.
  */
 #include <math.h>
 #include <stdint.h>
@@ -7,13 +7,13 @@
 #include <string.h>
 
 enum {
-    CHUNK = 8,         /* pixels worked on at a time: one AVX register of floats */
+    CHUNK = 8,         /* pixels processed at a time: one AVX register of floats */
     MOST_CLASSES = 255,
-    REACH = 8,         /* a logit so far below the best adds 3e-4 to the softmax's sum at most, and is left out */
+    REACH = 8,         /* a logit this far below the best adds at most 3e-4 to the softmax's sum, and is skipped */
     GAP = 16           /* floats between the classes of a copied row: without them, powers of two share a cache set */
 };
 
-/* One library serves every x86-64: where ifuncs exist, the loader picks the variant that the processor can run. */
+/* One library serves every x86-64: with ifuncs, the loader picks the variant for the processor. */
 #if defined(__x86_64__) && defined(__GLIBC__) && defined(__has_attribute)
 #if __has_attribute(target_clones)
 #define EVERY_X86 __attribute__((target_clones("avx512f", "avx2", "default")))
@@ -23,21 +23,21 @@ enum {
 #define EVERY_X86
 #endif
 
-/* What is not inlined into the exported function would be compiled once, for the oldest processor. */
+/* A function that is not inlined into the exported one would be compiled once, for the oldest processor. */
 #ifdef __GNUC__
 #define INLINED static inline __attribute__((always_inline))
 #else
 #define INLINED static inline
 #endif
 
-/* kernel.Axis: cell k lies between inputs low[k] and high[k] and covers pixels first[k] to last[k]. */
+/* native.Axis: cell k lies between inputs low[k] and high[k] and covers pixels first[k] to last[k]. */
 struct axis {
     int64_t cells;
     const int64_t *low, *high, *first, *last;
     const float *weight; /* of each pixel the share of the high input; CHUNK - 1 more values may be read */
 };
 
-/* One row of the logits, all classes side by side: cells look there instead of in planes far apart. */
+/* One row of the logits, with all classes close together in memory, unlike in the planes. */
 struct row {
     float *values;   /* [classes, stride] */
     int32_t *winner; /* [width] */
@@ -46,7 +46,7 @@ struct row {
 INLINED float least(float a, float b) { return a < b ? a : b; }
 INLINED float most(float a, float b) { return a > b ? a : b; }
 
-/* Copies a row of the logits and finds each column's first best class; nonzero where a value is NaN or infinite. */
+/* Copy a row of the logits and find each column's first best class; return nonzero if a value is NaN or infinite. */
 INLINED int take(const float *restrict logits, int64_t plane, int64_t classes, int64_t width, float *restrict best,
                  float *restrict values, int32_t *restrict winner)
 {
@@ -60,7 +60,7 @@ INLINED int take(const float *restrict logits, int64_t plane, int64_t classes, i
         float *restrict to = values + k * (width + GAP);
         for (int64_t x = 0; x < width; x++) {
             const float value = from[x];
-            const int32_t better = -(value > best[x]); /* all bits or none: a branch, or ?:, keeps GCC from vectors */
+            const int32_t better = -(value > best[x]); /* all bits or none: a branch or ?: prevents vector code in GCC */
             to[x] = value;
             broken |= !(value - value == 0); /* inf - inf is NaN, too */
             winner[x] = ((int32_t)k & better) | (winner[x] & ~better);
@@ -70,7 +70,7 @@ INLINED int take(const float *restrict logits, int64_t plane, int64_t classes, i
     return broken;
 }
 
-/* Gives the logits of a cell's corners and the largest of each class; returns the best smallest corner of any. */
+/* Get the logits of a cell's corners and the largest of each class; return the best smallest corner of any class. */
 INLINED float corners(const float *upper, const float *lower, int64_t classes, int64_t stride, int64_t low, int64_t high,
                       float *a, float *b, float *c, float *d, float *largest)
 {
@@ -86,12 +86,12 @@ INLINED float corners(const float *upper, const float *lower, int64_t classes, i
     return bound;
 }
 
-/* Interpolates a cell whose corners disagree, and writes the labels of its `tall` by `wide` pixels. */
+/* Interpolate a cell whose corners disagree, and write the labels of its `tall` by `wide` pixels. */
 INLINED void settle(const float *upper, const float *lower, int64_t classes, int64_t stride, int64_t low, int64_t high,
                     const float *down, const float *right, int64_t tall, int64_t wide, uint8_t *labels, int64_t width)
 {
     float a[MOST_CLASSES], b[MOST_CLASSES], c[MOST_CLASSES], d[MOST_CLASSES], largest[MOST_CLASSES];
-    /* A class that nowhere reaches the best smallest corner cannot win. */
+    /* A class whose largest corner is below the best smallest corner cannot win. */
     const float bound = corners(upper, lower, classes, stride, low, high, a, b, c, d, largest);
     int32_t class_[MOST_CLASSES];
     int64_t count = 0;
@@ -122,7 +122,7 @@ INLINED void settle(const float *upper, const float *lower, int64_t classes, int
                 }
                 for (int64_t k = 0; k < count; k++) {
 #ifdef __GNUC__
-#pragma GCC unroll 1 /* GCC would write eight pixels out before it tries vectors, and then finds none */
+#pragma GCC unroll 1 /* else GCC unrolls the eight pixels before it vectorises, and then finds no vectors */
 #endif
                     for (int i = 0; i < CHUNK; i++) {
                         const float value = slope[k][row] * right[x + i] + left[k][row];
@@ -134,7 +134,7 @@ INLINED void settle(const float *upper, const float *lower, int64_t classes, int
                 memcpy(winner + row * CHUNK, leader, sizeof leader);
             }
             uint8_t bytes[CHUNK * CHUNK];
-            for (int64_t i = 0; i < rows * CHUNK; i++) /* all rows at once: eight by eight GCC takes one by one */
+            for (int64_t i = 0; i < rows * CHUNK; i++) /* all rows at once: GCC does not vectorise rows of eight */
                 bytes[i] = (uint8_t)winner[i];
             for (int64_t row = 0; row < rows; row++) {
                 uint8_t *const to = labels + (y + row) * width + x;
@@ -147,10 +147,10 @@ INLINED void settle(const float *upper, const float *lower, int64_t classes, int
     }
 }
 
-/* e to the power of x for x of at most 0, to 3e-7 of itself: 2^n times a polynomial, which takes vectors, unlike expf. */
+/* exp(x) for x <= 0, with a relative error of 3e-7: 2^n times a polynomial, which vectorises, unlike expf. */
 INLINED float power(float x)
 {
-    int32_t whole = (int32_t)(x * 1.44269504f - 0.5f); /* rounded, since conversion cuts towards zero */
+    int32_t whole = (int32_t)(x * 1.44269504f - 0.5f); /* rounded: the conversion truncates towards zero */
     whole = whole > -126 ? whole : -126;
     const float n = (float)whole, r = x - n * 0.693359375f + n * 2.12194440e-4f; /* ln 2 in two parts: n * the first is exact */
     const float series = ((((1.3981999507e-3f * r + 8.3334519073e-3f) * r + 4.1665795894e-2f) * r + 1.6666665459e-1f) * r
@@ -159,16 +159,16 @@ INLINED float power(float x)
     return series * scale.value;
 }
 
-/* Softmax probability of the best class, from interpolated logits, at the `tall` by `wide` pixels of a cell.
+/* Compute the softmax probability of the best class, from interpolated logits, at the `tall` by `wide` pixels of a cell.
  *
- * Down a column the logits grow by the same step from row to row, so their powers grow by the same factor.
+ * Down a column the logits change by the same step from row to row, so their powers change by the same factor.
  */
 INLINED void trust(const float *upper, const float *lower, int64_t classes, int64_t stride, int64_t low, int64_t high,
                    const float *down, const float *right, int64_t tall, int64_t wide, float *chances, int64_t width)
 {
     float a[MOST_CLASSES], b[MOST_CLASSES], c[MOST_CLASSES], d[MOST_CLASSES], largest[MOST_CLASSES];
     const float bound = corners(upper, lower, classes, stride, low, high, a, b, c, d, largest);
-    float top = -INFINITY; /* nowhere in the cell is the best logit below `bound` or above this */
+    float top = -INFINITY; /* the best logit lies between `bound` and this everywhere in the cell */
     int64_t count = 0;
     for (int64_t k = 0; k < classes; k++) { /* without a branch, which would be mispredicted */
         a[count] = a[k];
@@ -190,7 +190,7 @@ INLINED void trust(const float *upper, const float *lower, int64_t classes, int6
                 const float above = a[k] + (b[k] - a[k]) * right[x + i], below = c[k] + (d[k] - c[k]) * right[x + i];
                 const float change = (below - above) * step;
                 chance[k][i] = power(above + (below - above) * down[0] - top);
-                const float size = fabsf(change); /* one of the two powers is 1: a branch would keep GCC from vectors */
+                const float size = fabsf(change); /* one of the two powers is 1: a branch would prevent vector code in GCC */
                 factor[k][i] = power((change - size) / 2) / power((-change - size) / 2);
             }
         for (int64_t y = 0; y < tall; y++) {
@@ -222,13 +222,13 @@ INLINED void trust(const float *upper, const float *lower, int64_t classes, int6
     }
 }
 
-/* Labels the rows of cells from `start` up to `stop`, so that threads can share an image.
+/* Label the rows of cells from `start` up to `stop`, so that threads can share an image.
  *
- * logits [classes, height, width], labels [pixels of rows, pixels of columns]. Gives 0; 1 where a value is NaN or
- * infinite, wherever it stands in the rows of the logits that fall to this range; 2 where memory is short.
+ * logits [classes, height, width], labels [pixels of rows, pixels of columns]. Return 0; 1 if a value is NaN or infinite
+ * in the rows of the logits that belong to this range; 2 if memory is short.
  *
- * The number in the name is the interface's: raise it with every change of the arguments, so that a library that an
- * older editable install left behind is not called.
+ * The number in the name is the version of the interface: increase it with every change of the arguments, so that an old
+ * library of an editable install is not called.
  */
 EVERY_X86 int fastscnn_labels_1(const float *logits, int64_t classes, int64_t height, int64_t width,
                                 const struct axis *rows, const struct axis *columns, int64_t start, int64_t stop,
@@ -238,13 +238,13 @@ EVERY_X86 int fastscnn_labels_1(const float *logits, int64_t classes, int64_t he
     float *const memory = malloc((size_t)((2 * classes + 1) * stride) * sizeof(float));
     int32_t *const winners = malloc((size_t)(2 * width) * sizeof(int32_t));
     int broken = memory && winners ? 0 : 2;
-    struct row taken[2]; /* row y of the logits stands in place y modulo 2: a cell has two rows, one below the other */
+    struct row taken[2]; /* row y of the logits is at index y modulo 2: a cell has two rows, one below the other */
     for (int place = 0; place < 2 && !broken; place++) {
         taken[place].values = memory + (1 + place * classes) * stride;
         taken[place].winner = winners + place * width;
     }
-    /* Rows that no cell needs, where the labels are smaller than the logits, are still searched for NaN: each of them by
-     * the range that comes next, those at the end by the last range. */
+    /* If the labels are smaller than the logits, rows that no cell uses are still searched for NaN: by the next range, or
+     * at the end by the last range. */
     int64_t next = start == 0 ? 0 : rows->high[start - 1] + 1;
     if (next > rows->low[start])
         next = rows->low[start];
@@ -276,8 +276,8 @@ EVERY_X86 int fastscnn_labels_1(const float *logits, int64_t classes, int64_t he
     return broken;
 }
 
-/* As fastscnn_labels_1, the probability of each label: chances float [pixels of rows, pixels of columns]. The logits are
- * finite and lie within 60 of each other, so that their powers do too. Gives 0; 2 where memory is short.
+/* Like fastscnn_labels_1, for the probability of each label: chances float [pixels of rows, pixels of columns]. The logits
+ * must be finite and within 60 of each other, so that their powers fit in float32. Return 0; 2 if memory is short.
  */
 EVERY_X86 int fastscnn_confidence_1(const float *logits, int64_t classes, int64_t height, int64_t width,
                                     const struct axis *rows, const struct axis *columns, int64_t start, int64_t stop,
@@ -292,7 +292,7 @@ EVERY_X86 int fastscnn_confidence_1(const float *logits, int64_t classes, int64_
             memcpy(memory + k * stride, logits + (k * height + rows->low[row]) * width, (size_t)width * sizeof(float));
             memcpy(memory + (classes + k) * stride, logits + (k * height + rows->high[row]) * width, (size_t)width * sizeof(float));
         }
-        /* The pixels above the middle of the first logits all have their value: a run of rows with a step of its own. */
+        /* The pixels above the centre of the first logits all have their value: a run of rows with its own step. */
         for (int64_t first = rows->first[row], next; first <= rows->last[row]; first = next) {
             next = first;
             while (next <= rows->last[row] && (row > 0 || !rows->weight[next] == !rows->weight[first]))
