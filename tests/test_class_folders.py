@@ -138,7 +138,7 @@ def test_an_unknown_split_is_refused(root: Path) -> None:
 
 
 def test_it_is_no_dataset_of_pixels(root: Path) -> None:
-    with pytest.raises(FastSCNNError, match=r"^imagenet:.*: has a class for each image and none for its pixels; it is for"):
+    with pytest.raises(FastSCNNError, match=r"^imagenet:.*: has a class for each image, not for each pixel; use it with"):
         datasets.load(f"imagenet:{root}")
     with pytest.raises(FastSCNNError, match=r"/none: no such folder \(the root of the dataset 'imagenet'\)"):
         datasets.load_any(f"imagenet:{root}/none")
@@ -179,7 +179,7 @@ def test_on_the_command_line(root: Path, capsys: pytest.CaptureFixture[str]) -> 
     shutil.rmtree(root / "val/n01")
     assert cli.main(["check", f"imagenet:{root}"]) == 0
     printed = " ".join(capsys.readouterr().out.split())
-    assert f"warning: {root}/val/n01: is missing; val lacks that class." in printed
+    assert f"warning: {root}/val/n01: is missing. Add images of this class to val." in printed
     assert re.search(r"train \S+ 3 \S+ 2 \S+ 1 ", printed)
     assert "0 errors, 1 warnings" in printed
     (root / "train/n01/z.png").write_bytes(b"")

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import fastscnn
 from fastscnn.base.errors import FastSCNNError
 from fastscnn.base.types import UInt8Array
 from fastscnn.data import datasets
@@ -59,13 +60,13 @@ def test_a_fourth_channel(tmp_path: Path) -> None:
     save(tmp_path / "labels/a.png", np.ones((40, 50)))
     grey = save(tmp_path / "thermal/a.png", np.full((40, 50), 7))
     (pair,) = spec.pairs("train")
-    assert (spec.channels, pair.more) == (4, (grey,))
+    assert (spec.channels, pair.extra_channels) == (4, (grey,))
     image, labels = spec.read(pair)
     assert image.shape == (40, 50, 4)
     assert (image[..., 3] == 7).all()
     assert (labels == 1).all()
     grey.unlink()
-    with pytest.raises(FastSCNNError, match=r"its further channel .*thermal/a.png is missing"):
+    with pytest.raises(FastSCNNError, match=r"its extra channel .*thermal/a.png is missing"):
         spec.pairs("train")
 
 
@@ -147,10 +148,22 @@ def test_load(tmp_path: Path) -> None:
     assert (spec.name, spec.root, len(spec.label_set)) == ("camvid", tmp_path, 11)
 
 
+def test_load_takes_paths_specs_and_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = toml(tmp_path, BASE + TRAIN)
+    spec = datasets.load(path)
+    assert datasets.load(spec) is spec
+    assert fastscnn.load_dataset(tmp_path) == spec
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert datasets.load("~") == datasets.load(Path("~")) == datasets.load("~/dataset.toml") == spec
+    assert datasets.load("camvid:~").root == tmp_path
+    with pytest.raises(FastSCNNError, match="'~nobody-of-that-name' is not a dataset"):
+        datasets.load("~nobody-of-that-name")
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("camvid", "names no dataset: say camvid:ROOT"),
+        ("camvid", "is not a dataset: give NAME:ROOT, such as camvid:ROOT"),
         ("camvit:.", "no dataset 'camvit'. Did you mean 'camvid'"),
         ("camvid:/no/such/folder", "/no/such/folder: no such folder"),
         ("/no/such/dataset.toml", r"/no/such/dataset\.toml: no such file"),
@@ -221,14 +234,14 @@ def test_read_labels_maps_ids(tmp_path: Path) -> None:
     assert labels.dtype == np.uint8
     assert labels.tolist() == [[1, 0], [255, 1]]
     save(path, [[7, 12]])
-    with pytest.raises(FastSCNNError, match=r"a\.png: holds the id 12, which is no class of d"):
+    with pytest.raises(FastSCNNError, match=r"a\.png: contains the id 12, which is no class of d"):
         spec.read_labels(path)
 
 
 def test_read_labels_without_raw_ids(tmp_path: Path) -> None:
     spec = DatasetSpec("d", tmp_path, LabelSet(("a", "b")), {})
     assert spec.read_labels(save(tmp_path / "a.png", [[0, 1, 255]])).tolist() == [[0, 1, 255]]
-    with pytest.raises(FastSCNNError, match="holds the id 2"):
+    with pytest.raises(FastSCNNError, match="contains the id 2"):
         spec.read_labels(save(tmp_path / "a.png", [[0, 2, 255]]))
 
 

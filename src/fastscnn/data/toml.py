@@ -108,7 +108,7 @@ def _splits(path: Path, table: dict[str, Any]) -> dict[str, Split]:
     if not isinstance(splits, dict) or not splits:
         raise FastSCNNError(f"{path}: splits is empty; add [splits.train] with the keys images and labels.")
     made = {name: _split(path, name, split) for name, split in splits.items()}
-    without = [name for name, split in made.items() if not split.more]
+    without = [name for name, split in made.items() if not split.extra_channels]
     if 0 < len(without) < len(made):
         raise FastSCNNError(f"{path}: splits.{without[0]}.thermal is missing, which other splits have; give it to all or none.")
     return made
@@ -127,7 +127,7 @@ def _split(path: Path, name: str, split: object) -> Split:
         if "{stem}" not in patterns[key]:
             raise FastSCNNError(f"{path}: {place}.{key} is {patterns[key]!r}, one file for all images; "
                                 "write {stem} where the image's name without its suffix stands.")
-    return Split(patterns["images"], patterns["labels"], more=tuple(patterns[key] for key in beside[1:]))
+    return Split(patterns["images"], patterns["labels"], extra_channels=tuple(patterns[key] for key in beside[1:]))
 
 
 def _pattern(path: Path, place: str, split: dict[str, Any], key: str) -> str:
