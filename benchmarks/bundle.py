@@ -27,7 +27,7 @@ from fastscnn.data import datasets
 from fastscnn.data.datasets import DatasetSpec
 from fastscnn.evaluation.accuracy_loss import by_size, losses
 from fastscnn.evaluation.calibrate import calibrate
-from fastscnn.evaluation.evaluate import Report, evaluate
+from fastscnn.evaluation.evaluate import Report, evaluate_pairs
 from fastscnn.exporting.exported import with_card
 from fastscnn.exporting.onnx_export import export
 from fastscnn.exporting.quantize import Layer, calibration_images, quantize
@@ -78,7 +78,7 @@ def scores(weights: Path, spec: DatasetSpec, size: Size = None, scales: tuple[fl
     """On the test split, by ONNX Runtime or PyTorch."""
     backend = "torch" if weights.suffix == ".safetensors" else "onnx"
     segmenter = Segmenter.load(weights, cast(BackendName, backend), size, scales=scales, flip=len(scales) > 1)
-    report = evaluate(segmenter, spec, spec.pairs("test"))
+    report = evaluate_pairs(segmenter, spec, spec.pairs("test"))
     print(f"{report.backend} {report.precision}, input {report.size}, {len(scales)} scales: {report.confusion.miou():.3f}")
     return report
 
@@ -103,10 +103,10 @@ def described(data: bytes, reference: Path, spec: DatasetSpec) -> bytes:
 def in_int8(exported: Path, spec: DatasetSpec) -> bytes:
     """The file in int8, gated by class on val."""
     pairs = spec.pairs("val")
-    before = evaluate(Segmenter.load(exported, "onnx"), spec, pairs).confusion.iou()
+    before = evaluate_pairs(Segmenter.load(exported, "onnx"), spec, pairs).confusion.iou()
 
     def accept(attempt: Path, kept: Sequence[Layer]) -> bool:
-        after = evaluate(Segmenter.load(attempt, "onnx"), spec, pairs).confusion.iou()
+        after = evaluate_pairs(Segmenter.load(attempt, "onnx"), spec, pairs).confusion.iou()
         worst = max(old - new for old, new in zip(before, after, strict=True) if old is not None and new is not None)
         print(f"int8 with {len(kept)} layers in float32: the worst class loses {worst:.3f}")
         return worst <= MAX_MIOU_LOSS

@@ -12,7 +12,7 @@ import pytest
 
 from fastscnn import Segmenter
 from fastscnn.data import datasets, synthetic
-from fastscnn.evaluation.evaluate import evaluate
+from fastscnn.evaluation.evaluate import evaluate_pairs
 from fastscnn.evaluation.metrics import Confusion
 from fastscnn.model.weights import bundled
 from fastscnn.network import checkpoint
@@ -82,10 +82,10 @@ def test_camvid_test_split(segmenter: Segmenter, camvid_root: Path) -> None:
     """What is claimed of them: mIoU on the shipped path, and that PyTorch gives the same."""
     spec = datasets.load(f"camvid:{camvid_root}")
     pairs = spec.pairs("test")
-    shipped = evaluate(segmenter, spec, pairs).confusion.miou()
-    reference = evaluate(Segmenter.load(backend="torch"), spec, pairs).confusion.miou()
+    shipped = evaluate_pairs(segmenter, spec, pairs).confusion.miou()
+    reference = evaluate_pairs(Segmenter.load(backend="torch"), spec, pairs).confusion.miou()
     assert shipped == pytest.approx(segmenter.card.metrics["test"]["miou"], abs=0.05)
     assert abs(shipped - reference) <= 0.05
     fast = Segmenter.load()
-    assert evaluate(fast, spec, pairs).confusion.miou() == pytest.approx(fast.card.metrics["test"]["miou"], abs=0.1)
+    assert evaluate_pairs(fast, spec, pairs).confusion.miou() == pytest.approx(fast.card.metrics["test"]["miou"], abs=0.1)
     assert fast.card.metrics["test"]["miou"] >= shipped - 0.5

@@ -91,7 +91,7 @@ def test_the_card_keeps_it() -> None:
 def test_values_that_cannot_be(field: str, value: float) -> None:
     changes: dict[str, Any] = {field: value}
     broken = Card(LabelSet(("road", "car")), (64, 96), calibration=replace(FOUND, **changes))
-    with pytest.raises(FastSCNNError, match=f"^x.onnx: its card is broken at .*{field.replace('ood_threshold', 'unknown_below')}"):
+    with pytest.raises(FastSCNNError, match=f"^x.onnx: its card is broken at .*({field}|unknown_below)"):
         Card.from_json(broken.to_json(), Path("x.onnx"))
 
 

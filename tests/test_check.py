@@ -20,6 +20,7 @@ from fastscnn.base.types import UInt8Array
 from fastscnn.data import datasets
 from fastscnn.data.check import files as check_files
 from fastscnn.data.check.dataset import CheckReport, check
+from fastscnn.data.check.findings import Finding, grouped
 from fastscnn.data.datasets import DatasetSpec, Split
 from fastscnn.media import images
 from fastscnn.model.label_set import LabelSet
@@ -50,7 +51,7 @@ def clean(tmp_path: Path) -> DatasetSpec:
 
 
 def found(report: CheckReport, root: Path) -> list[tuple[str, str, str, str]]:
-    rows = []
+    rows: list[tuple[str, str, str, str]] = []
     for finding in report.findings:
         assert str(finding.path) in finding.message
         rows.append((finding.severity, finding.split, finding.kind, finding.path.relative_to(root).as_posix()))
@@ -108,10 +109,10 @@ WRONG: dict[str, tuple[Break, list[tuple[str, str, str, str]], str]] = {
         [("error", "train", "missing-labels", TRAIN_A)],
         r"its label file .*labels/train/a\.png is missing",
     ),
-    "labels without an image": (
+    "labels is a label file without an image. Add the image, or remove the file": (
         lambda root: labelled(root, 1, "train/x", "val/y"),
         [("warning", "train", "extra-labels", "labels/train/x.png"), ("warning", "val", "extra-labels", "labels/val/y.png")],
-        "without an image",
+        "is a label file without an image. Add the image, or remove the file",
     ),
     "truncated image": (
         lambda root: cut(root / TRAIN_A),
@@ -136,37 +137,37 @@ WRONG: dict[str, tuple[Break, list[tuple[str, str, str, str]], str]] = {
     "other size": (
         lambda root: images.write(root / LABEL_A, ids(34, 48)),
         [("error", "train", "size-mismatch", LABEL_A)],
-        r"is 48x34, but its image .*train/a\.png is 40x32",
+        r"is 34x48, but its image .*train/a\.png is 32x40\. Make each image and its labels the same size\.",
     ),
     "ids of no class": (
         lambda root: images.write(root / LABEL_A, with_ids({7: 5, 3: 1, 200: 30})),
         [("error", "train", "unknown-ids", LABEL_A)],
-        r"200 \(30 pixels\), 7 \(5 pixels\), 3 \(1 pixel\);",
+        r"200 \(30 pixels\), 7 \(5 pixels\), 3 \(1 pixel\)\. Correct the ids",
     ),
     "very many ids of no class": (
         lambda root: images.write(root / LABEL_A, with_ids(dict.fromkeys(range(100, 120), 1))),
         [("error", "train", "unknown-ids", LABEL_A)],
-        r"107 \(1 pixel\) and 12 more;",
+        r"107 \(1 pixel\) and 12 more\.",
     ),
     "turned": (
         lambda root: exif(root / TRAIN_A, 3),
         [("warning", "train", "exif-rotated", TRAIN_A)],
-        r"EXIF orientation 3\) and read upright; its labels must be upright",
+        r"stored rotated \(EXIF orientation 3\) and is read upright\. Make sure that its labels are upright",
     ),
     "turned on its side": (
         lambda root: exif(root / TRAIN_A, 6),
         [("warning", "train", "exif-rotated", TRAIN_A), ("error", "train", "size-mismatch", LABEL_A)],
-        r"is 32x40",
+        r"is 32x40, but its image",
     ),
     "twice in a split": (
         lambda root: Image.fromarray(picture(0)).save(root / "train/b.png", compress_level=0),
         [("warning", "train", "duplicate", "train/b.png")],
-        r"same picture as .*train/a\.png",
+        r"same image as .*train/a\.png",
     ),
     "in two splits": (
         lambda root: Image.fromarray(picture(1)).save(root / "val/c.png", compress_level=0),
         [("error", "val", "leak", "val/c.png")],
-        r"same picture as .*train/b\.png of the split 'train'",
+        r"same image as .*train/b\.png of the split 'train'",
     ),
     "nothing labelled": (
         lambda root: labelled(root, 255, "train/a", "train/b"),
@@ -176,7 +177,7 @@ WRONG: dict[str, tuple[Break, list[tuple[str, str, str, str]], str]] = {
     "no pixel of two classes": (
         lambda root: labelled(root, 0, "train/a", "train/b", "val/c"),
         [("warning", "train", "absent-class", "."), ("warning", "train", "absent-class", ".")],
-        "no pixel of the split 'train' is 'b'",
+        r"no pixel of the split 'train' is 'b'\. Add images with this class",
     ),
     "empty split": (
         lambda root: shutil.rmtree(root / "val"),
@@ -186,7 +187,7 @@ WRONG: dict[str, tuple[Break, list[tuple[str, str, str, str]], str]] = {
     "too small": (
         lambda root: resized(root, 31, 40),
         [("error", "train", "too-small", TRAIN_A)],
-        "is 40x31; the network needs 32 pixels",
+        "is 31x40; the network needs at least 32 pixels",
     ),
     "one label file for two images": (
         lambda root: images.write(root / "train/a.jpg", picture(5)),
@@ -203,8 +204,35 @@ def test_findings(clean: DatasetSpec, tmp_path: Path, name: str) -> None:
     report = check(clean, cache=tmp_path / "cache")
     assert found(report, clean.root) == expected
     assert report.ok == all(severity == "warning" for severity, *_ in expected)
-    assert any(re.search(message, finding.message) for finding in report.findings)
+    assert any(re.search(message, f"{finding.message} {finding.fix}") for finding in report.findings)
     assert check(clean, cache=tmp_path / "cache") == report, "the same from the cache"
+
+
+def test_findings_are_grouped_by_kind(clean: DatasetSpec) -> None:
+    labelled(clean.root, 7, "train/a", "train/b", "val/c")
+    (clean.root / "val/c.png").write_text("x")
+    images.write(clean.root / "labels/train/x.png", ids())
+    report = check(clean)
+    groups = report.grouped()
+    assert [(group.severity, group.kind, len(group.findings)) for group in groups] == [
+        ("error", "unknown-ids", 3), ("error", "unreadable-image", 1), ("warning", "extra-labels", 1),
+    ]
+    assert groups[0].fix == "Correct the ids, or add the classes to the dataset."
+    assert groups[0].paths == [clean.root / f"labels/{name}.png" for name in ("train/a", "train/b", "val/c")]
+    saved = json.loads(report.to_json())["findings"][0]
+    assert saved == {
+        "severity": "error", "split": "train", "path": str(clean.root / LABEL_A), "kind": "unknown-ids",
+        "message": report.findings[0].message, "fix": groups[0].fix,
+    }
+
+
+def test_a_group_has_one_fix() -> None:
+    rows = [("a", "one"), ("b", "two"), ("a", "three"), ("a", "three"), ("a", "one")]
+    findings = [Finding("error" if kind == "a" else "warning", "train", Path(f"{index}"), kind, f"{index}", fix)
+                for index, (kind, fix) in enumerate(rows)]
+    assert [(group.kind, group.fix, [path.name for path in group.paths]) for group in grouped(findings)] == [
+        ("a", "one", ["0", "4"]), ("a", "three", ["2", "3"]), ("b", "two", ["1"]),
+    ]
 
 
 def test_same_bytes_of_another_shape_are_another_picture(clean: DatasetSpec) -> None:
@@ -222,7 +250,7 @@ def test_unknown_colours(clean: DatasetSpec) -> None:
         images.write(clean.root / f"labels/{split}/{name}.png", pixels)
     report = check(replace(clean, labels_are="colours"))
     assert found(report, clean.root) == [("warning", "train", "unknown-colours", "labels/train/b.png")]
-    assert "6 pixels have the colour of no class and are ignored: [9, 8, 7] (5 pixels), [1, 1, 1] (1 pixel)." in (
+    assert "6 pixels have a colour of no class and are ignored: [9, 8, 7] (5 pixels), [1, 1, 1] (1 pixel)." in (
         report.findings[0].message
     )
     assert report.pixels["val"] == (800, 320, 160)

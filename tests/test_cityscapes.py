@@ -19,7 +19,8 @@ from fastscnn import Segmenter, cli
 from fastscnn.base.errors import FastSCNNError
 from fastscnn.data import datasets
 from fastscnn.data.builtin import cityscapes as official_labels
-from fastscnn.evaluation.protocols.cityscapes import AVERAGE_SIZES, SIZE, Scores, mean, submission_name, write_submission
+from fastscnn.data.builtin.cityscapes import AVERAGE_SIZES
+from fastscnn.evaluation.protocols.cityscapes import SIZE, Scores, mean, submission_name, write_submission
 from fastscnn.media import images
 from fastscnn.model.label_set import LabelSet
 
@@ -115,7 +116,7 @@ def write_truth(folder: Path, number: int, ids: Any, instances: Any) -> Path:
 def test_as_the_official_script(script: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, seed: int) -> None:
     rng = np.random.default_rng(seed)
     label_set, categories = tables(script)
-    scores = Scores(label_set, categories)
+    scores = Scores(label_set, categories, AVERAGE_SIZES)
     raw = np.array([np.flatnonzero(label_set.train_ids() == train)[0] for train in range(19)], np.uint8)
     predicted, truth = [], []
     for number in range(1 + seed % 4):
@@ -147,7 +148,7 @@ def test_as_the_official_script_at_the_edges(
     raw = np.where(train == 255, 24, ids).astype(np.uint8)
     truth = write_truth(tmp_path, 0, ids, instances)
     Image.fromarray(raw).save(tmp_path / "predicted.png")
-    scores = Scores(label_set, categories)
+    scores = Scores(label_set, categories, AVERAGE_SIZES)
     scores.add(labels, train, instances)
     results = official(script, monkeypatch, [tmp_path / "predicted.png"], [truth])
     assert_equal(scores, results)
@@ -165,7 +166,7 @@ def test_a_submission_is_found_and_scored_by_the_official_script(
     script: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     label_set, categories = tables(script)
-    scores, truth = Scores(label_set, categories), []
+    scores, truth = Scores(label_set, categories, AVERAGE_SIZES), []
     for number in range(2):
         labels, ids, instances = draw(np.random.default_rng(number), script, SIZE, alone=False)
         truth.append(write_truth(tmp_path / "gtFine" / "val" / "aachen", number, ids, instances))
@@ -347,7 +348,7 @@ def test_a_submission_holds_label_ids(tmp_path: Path) -> None:
 @pytest.mark.parametrize("shape", [(512, 1024), (33, 70), (1, 1), (1100, 3000)])
 def test_a_resized_submission_is_nearest(tmp_path: Path, shape: tuple[int, int]) -> None:
     labels = np.random.default_rng(0).integers(0, 3, shape).astype(np.uint8)
-    with pytest.raises(FastSCNNError, match=f"are {shape[0]}x{shape[1]}, and the server takes 1024x2048"):
+    with pytest.raises(FastSCNNError, match=f"are {shape[0]}x{shape[1]}, and the server requires 1024x2048"):
         write_submission(tmp_path, IMAGE, labels, SMALL)
     assert not list(tmp_path.iterdir())
     file = write_submission(tmp_path, IMAGE, labels, SMALL, resize=True)
@@ -358,7 +359,7 @@ def test_a_resized_submission_is_nearest(tmp_path: Path, shape: tuple[int, int])
 def test_a_submission_is_not_overwritten_unasked(tmp_path: Path) -> None:
     ones, twos = np.ones(SIZE, np.uint8), np.full(SIZE, 2, np.uint8)
     file = write_submission(tmp_path, IMAGE, ones, SMALL)
-    with pytest.raises(FastSCNNError, match="is there already"):
+    with pytest.raises(FastSCNNError, match="exists, and the server accepts one file"):
         write_submission(tmp_path, IMAGE, twos, SMALL)
     assert images.read_ids(file).max() == 24
     write_submission(tmp_path, IMAGE, twos, SMALL, overwrite=True)
@@ -366,7 +367,7 @@ def test_a_submission_is_not_overwritten_unasked(tmp_path: Path) -> None:
     write_submission(tmp_path, "ulm_000001_000020_leftImg8bit.png", ones, SMALL)  # another frame is no obstacle
     file.rename(tmp_path / "ulm_000001_000019_other.png")
     for overwrite in (False, True):
-        with pytest.raises(FastSCNNError, match="000019_other\\.png: is there already"):
+        with pytest.raises(FastSCNNError, match="000019_other\\.png: exists"):
             write_submission(tmp_path, IMAGE, twos, SMALL, overwrite=overwrite)
     assert not file.exists()
 
@@ -375,7 +376,7 @@ def test_a_submission_is_not_overwritten_unasked(tmp_path: Path) -> None:
 def test_a_submission_has_a_class_for_every_pixel(tmp_path: Path, value: int) -> None:
     labels = np.zeros(SIZE, np.uint8)
     labels[5, 5] = value
-    with pytest.raises(FastSCNNError, match=f"holds the train id {value}, beyond the 3 classes"):
+    with pytest.raises(FastSCNNError, match=f"contains the train id {value}, beyond the 3 classes"):
         write_submission(tmp_path, IMAGE, labels, SMALL)
     assert not list(tmp_path.iterdir())
 
@@ -389,7 +390,7 @@ def test_a_submission_needs_one_label_id_for_each_class(tmp_path: Path, raw_ids:
 
 @pytest.mark.parametrize("shape", [(0, 0), (1024, 2048, 3)])
 def test_labels_of_no_image_are_refused(tmp_path: Path, shape: tuple[int, ...]) -> None:
-    with pytest.raises(FastSCNNError, match="the server takes 1024x2048"):
+    with pytest.raises(FastSCNNError, match="the server requires 1024x2048"):
         write_submission(tmp_path, IMAGE, np.zeros(shape, np.uint8), SMALL, resize=True)
 
 
@@ -553,12 +554,12 @@ def of_a_road(file: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (Path.unlink, "is missing, where other instance files are there and iIoU needs all of them; it belongs to "
+        (Path.unlink, "is missing, but other instance files exist and iIoU needs all of them; it belongs to "
                       "gtFine_trainvaltest.zip of cityscapes-dataset.com/downloads."),
         (too_small, "Instances are (95, 128), true labels (96, 128)"),
         (eight_bits, "has the mode L, but one channel of 16 bits is expected"),
         (truncated, "is truncated or broken"),
-        (of_a_road, "The instance 7001 is of the label id 7, which is no class that has instances."),
+        (of_a_road, "The instance 7001 is of the label id 7, which is no class that has instances"),
     ],
 )  # fmt: skip
 def test_instance_files_that_are_wrong(

@@ -66,7 +66,7 @@ def test_val_alone_will_do(root: Path) -> None:
     data = load(root)
     assert data.classes == ("n01", "n02")
     assert len(data.pictures("val")) == 2
-    with pytest.raises(FastSCNNError, match=r"train: no such folder; wanted are train/CLASS/\*\.JPEG and val"):
+    with pytest.raises(FastSCNNError, match=r"train: no such folder; the layout is train/CLASS/\*\.JPEG and val"):
         data.pictures("train")
 
 
@@ -113,13 +113,13 @@ def test_the_fingerprint_is_of_names_and_sizes(root: Path, tmp_path: Path) -> No
     ("removed", "added", "message"),
     [
         (("train", "val"), (), r"inet: has neither a folder train nor a folder val; .* is flat, so sort its files"),
-        (("val/n01", "val/n02"), ("val/ILSVRC2012_val_00000001.JPEG",), r"val_00000001\.JPEG: lies in no class folder; .*flat"),
-        ((), ("val/one.JPEG",), r"val/one\.JPEG: lies in no class folder"),
-        (("val/n01", "val/n02"), (), r"inet/val: holds no class folders; wanted are train/CLASS/\*\.JPEG"),
-        (("val",), (), r"inet/val: no such folder; wanted are"),
-        ((), ("val/n00/x.JPEG", "val/n09/x.JPEG"), r"inet/val: has the class folders n00, n09, which train does not"),
+        (("val/n01", "val/n02"), ("val/ILSVRC2012_val_00000001.JPEG",), r"val_00000001\.JPEG: is in no class folder; .*flat"),
+        ((), ("val/one.JPEG",), r"val/one\.JPEG: is in no class folder"),
+        (("val/n01", "val/n02"), (), r"inet/val: has no class folders; the layout is train/CLASS/\*\.JPEG"),
+        (("val",), (), r"inet/val: no such folder; the layout is"),
+        ((), ("val/n00/x.JPEG", "val/n09/x.JPEG"), r"inet/val: has the class folders n00, n09, which train does not have"),
         ((), tuple(f"val/m{n}/x.JPEG" for n in range(7)), r"has the class folders m0, m1, m2, m3, m4 and 2 more, which"),
-        (("val/n02/w.jpg",), (), r"val/n02: holds no image \(\.bmp, .*\) of its class; add some"),
+        (("val/n02/w.jpg",), (), r"val/n02: has no images \(\.bmp, .*\); add some"),
     ],
 )
 def test_another_layout_is_refused(root: Path, removed: tuple[str, ...], added: tuple[str, ...], message: str) -> None:
@@ -138,11 +138,11 @@ def test_an_unknown_split_is_refused(root: Path) -> None:
 
 
 def test_it_is_no_dataset_of_pixels(root: Path) -> None:
-    with pytest.raises(FastSCNNError, match=r"^imagenet:.*: has a class for each image and none for its pixels; it is for"):
+    with pytest.raises(FastSCNNError, match=r"^imagenet:.*: has a class for each image, not for each pixel; use it with"):
         datasets.load(f"imagenet:{root}")
     with pytest.raises(FastSCNNError, match=r"/none: no such folder \(the root of the dataset 'imagenet'\)"):
         datasets.load_any(f"imagenet:{root}/none")
-    with pytest.raises(FastSCNNError, match=r"imagenet: takes no options"):
+    with pytest.raises(FastSCNNError, match=r"imagenet: has no options"):
         datasets.load_any(f"imagenet:{root}?every=2")
 
 
@@ -179,7 +179,7 @@ def test_on_the_command_line(root: Path, capsys: pytest.CaptureFixture[str]) -> 
     shutil.rmtree(root / "val/n01")
     assert cli.main(["check", f"imagenet:{root}"]) == 0
     printed = " ".join(capsys.readouterr().out.split())
-    assert f"warning: {root}/val/n01: is missing; val lacks that class." in printed
+    assert f"warning: {root}/val/n01: is missing. Add images of this class to val." in printed
     assert re.search(r"train \S+ 3 \S+ 2 \S+ 1 ", printed)
     assert "0 errors, 1 warnings" in printed
     (root / "train/n01/z.png").write_bytes(b"")

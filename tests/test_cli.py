@@ -437,7 +437,7 @@ def test_check(run: Run, data: Path) -> None:
         ("data/none.toml", "data/none.toml: no such file"),
         ("camvit:data", "There is no dataset 'camvit'. Did you mean 'camvid'?"),
         ("camvid:gone", "gone: no such folder"),
-        ("gone", "'gone' names no dataset"),
+        ("gone", "'gone' is not a dataset"),
     ],
 )
 def test_wrong_datasets(run: Run, tiny_onnx: Path, data: Path, verb: str, spec: str, message: str) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import fastscnn
 from fastscnn.base.errors import FastSCNNError
 from fastscnn.base.types import UInt8Array
 from fastscnn.data import datasets
@@ -59,13 +60,13 @@ def test_a_fourth_channel(tmp_path: Path) -> None:
     save(tmp_path / "labels/a.png", np.ones((40, 50)))
     grey = save(tmp_path / "thermal/a.png", np.full((40, 50), 7))
     (pair,) = spec.pairs("train")
-    assert (spec.channels, pair.more) == (4, (grey,))
+    assert (spec.channels, pair.extra_channels) == (4, (grey,))
     image, labels = spec.read(pair)
     assert image.shape == (40, 50, 4)
     assert (image[..., 3] == 7).all()
     assert (labels == 1).all()
     grey.unlink()
-    with pytest.raises(FastSCNNError, match=r"its further channel .*thermal/a.png is missing"):
+    with pytest.raises(FastSCNNError, match=r"its extra channel .*thermal/a.png is missing"):
         spec.pairs("train")
 
 
@@ -78,42 +79,42 @@ def test_a_fourth_channel(tmp_path: Path) -> None:
         (BASE, "splits is missing"),
         (BASE + "[splits]\n", r"splits is empty; add \[splits.train\]"),
         (BASE + 'splits = "train"\n', "splits is empty"),
-        (BASE + "[splits]\ntrain = 3\n", "splits.train takes a table with the keys images and labels"),
+        (BASE + "[splits]\ntrain = 3\n", "splits.train must be a table with the keys images and labels"),
         (BASE + '[splits.train]\nimages = "*.png"\n', "splits.train.labels is missing"),
         (BASE + '[splits.train]\nlabels = "{stem}.png"\n', "splits.train.images is missing"),
         (BASE + TRAIN + 'thermal = "t/a.png"\n', "splits.train.thermal is 't/a.png', one file for all images; write {stem}"),
-        (BASE + TRAIN + 'thermal = 3\n', "splits.train.thermal is 3; it takes a pattern in quotes"),
+        (BASE + TRAIN + 'thermal = 3\n', "splits.train.thermal is 3; it must be a pattern in quotes"),
         (BASE + TRAIN + 'thermal = "t/{stem}.png"\n' + TRAIN.replace("train", "val"),
-         "splits.val.thermal is missing, which other splits have; give it to all or none"),
+         "splits.val.thermal is missing, but other splits have it; give it in all splits or in none"),
         (BASE + TRAIN + 'label = "a"\n', "no key of splits.train 'label'. Did you mean 'labels'"),
         (BASE + '[splits."a+b"]\n', r"cannot be called 'a\+b'"),
         (BASE + split(labels="b/labels.png"), r"splits.train.labels is 'b/labels.png', one file .* write \{stem\}"),
-        (BASE + split(images=""), "splits.train.images is ''; it takes a pattern"),
-        (BASE + split(images="."), r"splits.train.images is '\.'; it takes a pattern"),
-        (BASE + split(images="/data/*.png"), "splits.train.images is '/data/.*', an absolute path; write it from the folder"),
+        (BASE + split(images=""), "splits.train.images is ''; it must be a pattern"),
+        (BASE + split(images="."), r"splits.train.images is '\.'; it must be a pattern"),
+        (BASE + split(images="/data/*.png"), "splits.train.images is '/data/.*', an absolute path; write it relative to"),
         (BASE + split(labels="/data/{stem}.png"), "splits.train.labels is '/data/.*', an absolute path"),
-        (BASE + split(images="a/**.png"), r"splits.train.images is 'a/\*\*.png'; `\*\*` stands alone"),
-        (BASE + '[splits.train]\nimages = 3\nlabels = "{stem}.png"\n', "splits.train.images is 3; it takes a pattern"),
+        (BASE + split(images="a/**.png"), r"splits.train.images is 'a/\*\*.png'; `\*\*` must be a whole part"),
+        (BASE + '[splits.train]\nimages = 3\nlabels = "{stem}.png"\n', "splits.train.images is 3; it must be a pattern"),
         (BASE + "colors = []\n" + TRAIN, "no key 'colors'. Did you mean 'colours'"),
-        (BASE + "terms = 3\n" + TRAIN, "terms is 3; it takes a text"),
-        ('name = ""\nclasses = ["a"]\n' + TRAIN, "name is ''; it takes a text"),
-        ('name = "a"\nclasses = "car"\n' + TRAIN, "classes takes a list of names"),
-        ('name = "a"\nclasses = ["car", 3]\n' + TRAIN, "classes takes a list of names"),
+        (BASE + "terms = 3\n" + TRAIN, "terms is 3; it must be a text"),
+        ('name = ""\nclasses = ["a"]\n' + TRAIN, "name is ''; it must be a text"),
+        ('name = "a"\nclasses = "car"\n' + TRAIN, "classes must be a list of names"),
+        ('name = "a"\nclasses = ["car", 3]\n' + TRAIN, "classes must be a list of names"),
         ('name = "a"\nclasses = []\n' + TRAIN, "1 to 255 classes, not 0"),
         (f'name = "a"\nclasses = {[str(name) for name in range(256)]}\n' + TRAIN, "1 to 255 classes, not 256"),
         ('name = "a"\nclasses = ["car", "car"]\n' + TRAIN, "'car' is used twice"),
         (BASE + "ignore = 1\n" + TRAIN, "ignore is 1, the id of the class 'car'"),
-        (BASE + "ignore = 256\n" + TRAIN, "ignore is 256; it takes one id"),
-        (BASE + "ignore = true\n" + TRAIN, "ignore is True; it takes one id"),
-        (BASE + 'ignore = "255"\n' + TRAIN, "ignore is '255'; it takes one id"),
+        (BASE + "ignore = 256\n" + TRAIN, "ignore is 256; it must be one id"),
+        (BASE + "ignore = true\n" + TRAIN, "ignore is True; it must be one id"),
+        (BASE + 'ignore = "255"\n' + TRAIN, "ignore is '255'; it must be one id"),
         (BASE + "colours = [[1, 2, 3]]\n" + TRAIN, "2 classes but 1 colours"),
-        (BASE + "colours = [1, 2]\n" + TRAIN, r"colours takes a list of \[red, green, blue\]"),
-        (BASE + 'colours = "red"\n' + TRAIN, r"colours takes a list of \[red, green, blue\]"),
-        (BASE + "colours = [[1, 2, 3], [1, 2]]\n" + TRAIN, r"colours holds \[1, 2\]; a colour is three whole numbers"),
-        (BASE + "colours = [[1, 2, 3], [1, 2, 3.5]]\n" + TRAIN, r"colours holds \[1, 2, 3.5\]"),
+        (BASE + "colours = [1, 2]\n" + TRAIN, r"colours must be a list of \[red, green, blue\]"),
+        (BASE + 'colours = "red"\n' + TRAIN, r"colours must be a list of \[red, green, blue\]"),
+        (BASE + "colours = [[1, 2, 3], [1, 2]]\n" + TRAIN, r"colours contains \[1, 2\]; a colour is three whole numbers"),
+        (BASE + "colours = [[1, 2, 3], [1, 2, 3.5]]\n" + TRAIN, r"colours contains \[1, 2, 3.5\]"),
         (BASE + 'labels_are = "colors"\n' + TRAIN, "labels_are 'colors'. Did you mean 'colours'"),
-        (BASE + "labels_are = 3\n" + TRAIN, "labels_are is 3; it takes a text"),
-        (BASE + 'labels_are = "colours"\n' + TRAIN, 'colours is missing; labels_are = "colours" needs'),
+        (BASE + "labels_are = 3\n" + TRAIN, "labels_are is 3; it must be a text"),
+        (BASE + 'labels_are = "colours"\n' + TRAIN, 'colours is missing; labels_are = "colours" requires'),
         (BASE + 'labels_are = "colours"\ncolours = [[1, 2, 3], [1, 2, 3]]\n' + TRAIN, "'building' and 'car' the same"),
     ],
 )
@@ -147,10 +148,22 @@ def test_load(tmp_path: Path) -> None:
     assert (spec.name, spec.root, len(spec.label_set)) == ("camvid", tmp_path, 11)
 
 
+def test_load_takes_paths_specs_and_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = toml(tmp_path, BASE + TRAIN)
+    spec = datasets.load(path)
+    assert datasets.load(spec) is spec
+    assert fastscnn.load_dataset(tmp_path) == spec
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert datasets.load("~") == datasets.load(Path("~")) == datasets.load("~/dataset.toml") == spec
+    assert datasets.load("camvid:~").root == tmp_path
+    with pytest.raises(FastSCNNError, match="'~nobody-of-that-name' is not a dataset"):
+        datasets.load("~nobody-of-that-name")
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("camvid", "names no dataset: say camvid:ROOT"),
+        ("camvid", "is not a dataset: give NAME:ROOT, such as camvid:ROOT"),
         ("camvit:.", "no dataset 'camvit'. Did you mean 'camvid'"),
         ("camvid:/no/such/folder", "/no/such/folder: no such folder"),
         ("/no/such/dataset.toml", r"/no/such/dataset\.toml: no such file"),
@@ -221,14 +234,14 @@ def test_read_labels_maps_ids(tmp_path: Path) -> None:
     assert labels.dtype == np.uint8
     assert labels.tolist() == [[1, 0], [255, 1]]
     save(path, [[7, 12]])
-    with pytest.raises(FastSCNNError, match=r"a\.png: holds the id 12, which is no class of d"):
+    with pytest.raises(FastSCNNError, match=r"a\.png: contains the id 12, which is no class of d"):
         spec.read_labels(path)
 
 
 def test_read_labels_without_raw_ids(tmp_path: Path) -> None:
     spec = DatasetSpec("d", tmp_path, LabelSet(("a", "b")), {})
     assert spec.read_labels(save(tmp_path / "a.png", [[0, 1, 255]])).tolist() == [[0, 1, 255]]
-    with pytest.raises(FastSCNNError, match="holds the id 2"):
+    with pytest.raises(FastSCNNError, match="contains the id 2"):
         spec.read_labels(save(tmp_path / "a.png", [[0, 2, 255]]))
 
 

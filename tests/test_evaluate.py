@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import doctest
 import hashlib
 import json
+from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -11,13 +14,14 @@ import pytest
 import torch
 from torchmetrics.classification import MulticlassAccuracy, MulticlassJaccardIndex
 
+import fastscnn
 from fastscnn import Segmenter
 from fastscnn.base.errors import FastSCNNError
 from fastscnn.base.types import UInt8Array
 from fastscnn.data import datasets
 from fastscnn.data.datasets import DatasetSpec, Pair
 from fastscnn.data.synthetic import Scene
-from fastscnn.evaluation.evaluate import evaluate
+from fastscnn.evaluation.evaluate import evaluate_pairs
 from fastscnn.evaluation.metrics import Confusion
 from fastscnn.inference.segmentation import Segmentation
 from fastscnn.inference.segmenter import Size
@@ -53,7 +57,7 @@ def test_all_right(tmp_path: Path, tiny: Segmenter, tiny_onnx: Path, stripes: Sc
     images.write(tmp_path / "images" / "0.png", stripes.image)
     images.write(tmp_path / "labels" / "0.png", stripes.labels)
     calls: list[tuple[int, int]] = []
-    report = evaluate(tiny, spec, spec.pairs("test")[:1], lambda done, total: calls.append((done, total)))
+    report = evaluate_pairs(tiny, spec, spec.pairs("test")[:1], lambda done, total: calls.append((done, total)))
     assert calls == [(1, 1)]
     assert json.loads(report.to_json()) == report.to_dict() == {
         "miou": 100.0,
@@ -67,6 +71,7 @@ def test_all_right(tmp_path: Path, tiny: Segmenter, tiny_onnx: Path, stripes: Sc
         "flip": False,
         "weights_sha256": hashlib.sha256(tiny_onnx.read_bytes()).hexdigest(),
         "confusion": [[8192, 0, 0], [0, 8192, 0], [0, 0, 8192]],
+        "most_confused": [],
     }
 
 
@@ -82,15 +87,15 @@ def test_an_observer_sees_what_is_scored(tmp_path: Path, tiny: Segmenter, confid
         np.testing.assert_array_equal(truth, spec.read(pair)[1])
         seen.append(pair)
 
-    report = evaluate(tiny, spec, spec.pairs("test")[::-1], observers=[observe, observe], confidence=confidence)
-    assert seen == [pair for pair in spec.pairs("test")[::-1] for _ in range(2)]
-    np.testing.assert_array_equal(confusion.matrix, 2 * report.confusion.matrix)
+    report = evaluate_pairs(tiny, spec, spec.pairs("test")[::-1], on_image=observe, confidence=confidence)
+    assert seen == spec.pairs("test")[::-1]
+    np.testing.assert_array_equal(confusion.matrix, report.confusion.matrix)
 
 
 @pytest.mark.parametrize("size", [None, "native", (80, 40)])
 def test_scores_as_torchmetrics(tmp_path: Path, tiny_onnx: Path, size: Size) -> None:
     spec, segmenter = dataset(tmp_path), Segmenter.load(tiny_onnx, size=size, threads=1)
-    report = evaluate(segmenter, spec, spec.pairs("test")).to_dict()
+    report = evaluate_pairs(segmenter, spec, spec.pairs("test")).to_dict()
     jaccard = MulticlassJaccardIndex(3, average=None, ignore_index=255)
     accuracy = MulticlassAccuracy(3, average="micro", ignore_index=255)
     for index in range(len(SIZES)):
@@ -110,13 +115,13 @@ def test_scores_as_torchmetrics(tmp_path: Path, tiny_onnx: Path, size: Size) -> 
 def test_several_scales_and_flip(tmp_path: Path, tiny_onnx: Path) -> None:
     spec = dataset(tmp_path)
     segmenter = Segmenter.load(tiny_onnx, threads=1, scales=(0.5, 1.25), flip=True)
-    report = evaluate(segmenter, spec, spec.pairs("test"))
+    report = evaluate_pairs(segmenter, spec, spec.pairs("test"))
     confusion = Confusion(3)
     for pair in spec.pairs("test"):
         image, truth = spec.read(pair)
         confusion.add(segmenter.segment(image).labels, truth)
     np.testing.assert_array_equal(report.confusion.matrix, confusion.matrix)
-    plain = evaluate(Segmenter.load(tiny_onnx, threads=1), spec, spec.pairs("test"))
+    plain = evaluate_pairs(Segmenter.load(tiny_onnx, threads=1), spec, spec.pairs("test"))
     assert (report.confusion.matrix != plain.confusion.matrix).any()
     kept = json.loads(report.to_json())
     assert kept == report.to_dict()
@@ -127,26 +132,71 @@ def test_absent_classes(tmp_path: Path, tiny: Segmenter) -> None:
     spec = dataset(tmp_path)
     images.write(tmp_path / "images" / "0.png", np.full((64, 96, 3), (0, 90, 0), np.uint8))
     images.write(tmp_path / "labels" / "0.png", np.full((64, 96), 1, np.uint8))
-    report = evaluate(tiny, spec, spec.pairs("test")[:1]).to_dict()
+    report = evaluate_pairs(tiny, spec, spec.pairs("test")[:1]).to_dict()
     assert report["iou"] == {"red": None, "green": 100, "blue": None}
     assert report["miou"] == 100
 
 
 def test_weights_that_are_in_no_file(tmp_path: Path, tiny: Segmenter) -> None:
     spec = dataset(tmp_path)
-    report = evaluate(Segmenter(tiny.backend), spec, spec.pairs("test"))
+    report = evaluate_pairs(Segmenter(tiny.backend), spec, spec.pairs("test"))
     assert report.weights_sha256 == ""
 
 
 @pytest.mark.parametrize("classes", ['"red", "green"', '"green", "red", "blue"', '"red", "green", "blue", "grey"'])
 def test_other_classes_are_refused(tmp_path: Path, tiny: Segmenter, classes: str) -> None:
     spec = dataset(tmp_path, classes)
-    with pytest.raises(FastSCNNError, match=r": know 3 classes \(red, green, blue\) and stripes has"):
-        evaluate(tiny, spec, spec.pairs("test"))
+    with pytest.raises(FastSCNNError, match=r": have 3 classes \(red, green, blue\) but stripes has"):
+        evaluate_pairs(tiny, spec, spec.pairs("test"))
 
 
 def test_a_broken_file_ends_it(tmp_path: Path, tiny: Segmenter) -> None:
     spec = dataset(tmp_path)
     images.write(tmp_path / "labels" / "1.png", np.zeros((9, 9), np.uint8))
-    with pytest.raises(FastSCNNError, match=r"labels/1\.png: has 9x9 pixels but its image 96x64"):
-        evaluate(tiny, spec, spec.pairs("test"))
+    with pytest.raises(FastSCNNError, match=r"labels/1\.png: is 9x9 but its image is 64x96"):
+        evaluate_pairs(tiny, spec, spec.pairs("test"))
+
+
+def test_public_evaluate(tmp_path: Path, tiny: Segmenter, tiny_onnx: Path) -> None:
+    """A path or a Segmenter, and a folder, a path or a spec, give the same report."""
+    spec = dataset(tmp_path)
+    expected = evaluate_pairs(tiny, spec, spec.pairs("test"))
+    calls: list[tuple[int, int]] = []
+    for weights in (tiny, tiny_onnx, str(tiny_onnx)):
+        for data in (spec, tmp_path, str(tmp_path / "dataset.toml")):
+            report = fastscnn.evaluate(weights, data, on_progress=lambda done, total: calls.append((done, total)))
+            np.testing.assert_array_equal(report.confusion.matrix, expected.confusion.matrix)
+            assert report.miou == expected.miou == report.to_dict()["miou"]
+    assert calls == 9 * [(1, 3), (2, 3), (3, 3)]
+
+
+def test_most_confused_in_the_report(tmp_path: Path, tiny: Segmenter) -> None:
+    spec = dataset(tmp_path)
+    report = fastscnn.evaluate(tiny, spec)
+    told = report.to_dict()["most_confused"]
+    assert 0 < len(told) <= 6
+    assert set(told[0]) == {"truth", "predicted", "percent"}
+    rates = {(row["truth"], row["predicted"]): row["percent"] for row in told}
+    matrix = report.confusion.matrix
+    assert rates["red", "green"] == pytest.approx(100 * matrix[0, 1] / matrix[0].sum())
+    assert list(rates.values()) == sorted(rates.values(), reverse=True)
+
+
+def test_which_split_is_evaluated(tmp_path: Path, tiny: Segmenter) -> None:
+    spec = dataset(tmp_path)
+    (only,) = spec.splits.values()
+    for splits, expected in ((("test",), "test"), (("train", "val", "test"), "val"), (("val",), "val")):
+        assert replace(spec, splits=dict.fromkeys(splits, only)).evaluation_split() == expected
+    hidden = {"train": only, "test": replace(only, labels_unavailable="it is secret")}
+    assert replace(spec, splits=hidden).evaluation_split() == "train"
+    two = replace(spec, splits={"train": only, "test": only})
+    with pytest.raises(FastSCNNError, match="stripes has no split 'val'; choose a split: train, test"):
+        fastscnn.evaluate(tiny, two)
+    assert fastscnn.evaluate(tiny, two, "test").images == 3
+    with pytest.raises(FastSCNNError, match="no split of stripes 'vall'"):
+        fastscnn.evaluate(tiny, two, "vall")
+
+
+@pytest.mark.parametrize("module", ["evaluation.evaluate", "data.datasets"])
+def test_examples_in_docstrings(module: str) -> None:
+    assert doctest.testmod(import_module(f"fastscnn.{module}"), raise_on_error=True).attempted > 4

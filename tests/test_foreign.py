@@ -26,7 +26,7 @@ from fastscnn import convert
 from fastscnn.base.errors import FastSCNNError
 from fastscnn.convert.layouts import LAYOUTS, PROJECT
 from fastscnn.data import datasets
-from fastscnn.evaluation.evaluate import evaluate
+from fastscnn.evaluation.evaluate import evaluate_pairs
 from fastscnn.exporting import onnx_export, stem
 from fastscnn.inference.segmenter import Segmenter
 from fastscnn.media import images
@@ -566,7 +566,7 @@ def test_it_segments_exports_and_evaluates_as_our_own(tmp_path: Path, layout: st
     toml = f'name = "d"\nclasses = [{named}]\n[splits.test]\nimages = "images/*.png"\nlabels = "labels/{{stem}}.png"\n'
     (tmp_path / "dataset.toml").write_text(toml)
     spec = datasets.load(str(tmp_path))
-    assert evaluate(Segmenter.load(weights), spec, spec.pairs("test")).to_dict()["miou"] == 100
+    assert evaluate_pairs(Segmenter.load(weights), spec, spec.pairs("test")).to_dict()["miou"] == 100
 
 
 def test_at_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -42,7 +42,7 @@ def kinds(report: CheckReport) -> list[tuple[str, str, str]]:
 
 
 def message(report: CheckReport, kind: str) -> str:
-    return next(one.message for one in report.findings if one.kind == kind)
+    return next(f"{one.message} {one.fix}" for one in report.findings if one.kind == kind)
 
 
 CITIES = (("train", "aachen"), ("train", "zurich"), ("val", "munster"), ("test", "berlin"))
@@ -92,7 +92,7 @@ def test_cityscapes(city: Path) -> None:
     np.testing.assert_array_equal(labels, np.vectorize(table.__getitem__)(raw))
     report = check(spec)
     assert (report.ok, kinds(report), dict(report.counts)) == (True, [], {"train": 2, "val": 1})
-    expected = "of the 2975 images of the split 'train' that were released, 2 are here; look whether leftImg8bit_trainval"
+    expected = "has 2 of the 2975 released images of the split 'train'. Extract leftImg8bit_trainvaltest.zip"
     assert expected in message(report, "incomplete")
 
 
@@ -135,19 +135,19 @@ def test_cityscapes_half_extracted(city: Path) -> None:
     shutil.rmtree(city / "leftImg8bit/train/aachen")
     report = check(spec)
     assert kinds(report) == [("error", "train", "missing-labels"), ("warning", "train", "extra-labels")]
-    expected = "is missing; add it, or take the image out; it belongs to gtFine_trainvaltest.zip"
+    expected = "is missing. Extract the file from gtFine_trainvaltest.zip of cityscapes"
     assert expected in message(report, "missing-labels")
-    assert "add the image (of leftImg8bit_trainvaltest.zip" in message(report, "extra-labels")
+    assert "Add the image (of leftImg8bit_trainvaltest.zip" in message(report, "extra-labels")
     shutil.rmtree(city / "leftImg8bit")
     with pytest.raises(FastSCNNError, match=r"no images match .* they belong to leftImg8bit_trainvaltest\.zip of city"):
         spec.pairs("val")
-    assert "they belong to leftImg8bit_trainvaltest.zip" in message(check(spec), "no-images")
+    assert "Extract leftImg8bit_trainvaltest.zip of cityscapes" in message(check(spec), "no-images")
 
 
 def test_cityscapes_wrong_ids(city: Path) -> None:
     spec = datasets.load(f"cityscapes:{city}")
     save(spec.pairs("val")[0].labels, np.full((HEIGHT, WIDTH), 255, np.uint8))
-    with pytest.raises(FastSCNNError, match="holds the id 255, which is no class of cityscapes"):
+    with pytest.raises(FastSCNNError, match="contains the id 255, which is no class of cityscapes"):
         spec.read(spec.pairs("val")[0])
     assert kinds(check(spec)) == [("error", "val", "unknown-ids")]
 
@@ -240,7 +240,7 @@ def test_dada_too_small_for_its_crop(tmp_path: Path) -> None:
     save(tmp_path / "leftImg8bit/val/a_leftImg8bit.jpg", picture(0))
     save(tmp_path / "gtFine/val/a_gtFine_labelTrainIds.png", ids(0, 19))
     spec = datasets.load(f"dada:{tmp_path}?crop=issafe")
-    with pytest.raises(FastSCNNError, match="is 64x40, too small for the crop"):
+    with pytest.raises(FastSCNNError, match="is 40x64, too small for the crop"):
         spec.read(spec.pairs("val")[0])
     assert kinds(check(spec)) == [("error", "val", "too-small")]
 
@@ -284,28 +284,28 @@ def test_pst900_with_thermal(pst: Path, tmp_path: Path) -> None:
     report = check(spec, cache=tmp_path / "cache")
     assert kinds(report) == []
     assert report.fingerprint != check(datasets.load(f"pst900:{pst}")).fingerprint, "the fourth channel counts"
-    save(pair.more[0], ids(77, 256))
+    save(pair.extra_channels[0], ids(77, 256))
     assert check(spec, cache=tmp_path / "cache").fingerprint != report.fingerprint, "and is no stale memory"
-    save(pair.more[0], ids(0, 256, HEIGHT + 1))
+    save(pair.extra_channels[0], ids(0, 256, HEIGHT + 1))
     with pytest.raises(FastSCNNError, match=r"thermal/00_.*\.png: is 41x64 \(HxW\) but its image .*rgb/00_.* 40x64"):
         spec.read(pair)
     assert kinds(check(spec)) == [("error", "train", "broken-channel")]
-    pair.more[0].unlink()
-    with pytest.raises(FastSCNNError, match=r"its further channel .*/thermal/00_.* is missing; it belongs to the archive PST"):
+    pair.extra_channels[0].unlink()
+    with pytest.raises(FastSCNNError, match=r"its extra channel .*/thermal/00_.* is missing; it belongs to the archive PST"):
         spec.pairs("train")
     assert kinds(check(spec)) == [("error", "train", "missing-channel")]
     assert "train/thermal/00_" in message(check(spec), "missing-channel")
     spec.pairs("test")[0].image.unlink()
     report = check(spec)
     assert kinds(report)[1:] == [("warning", "test", "extra-labels"), ("warning", "test", "extra-channel")]
-    assert "is a further channel without an image; add the image (of the archive PST900" in message(report, "extra-channel")
+    assert "is an extra channel without an image. Add the image (of the archive PST900" in message(report, "extra-channel")
 
 
 def test_pst900_raw_thermal(pst: Path) -> None:
     spec = datasets.load(f"pst900-rgbt:{pst}?thermal=raw")
     assert spec.name == "pst900-rgbt?thermal=raw"
     pair = spec.pairs("train")[1]
-    raw = np.array(Image.open(pair.more[0])).astype(float)
+    raw = np.array(Image.open(pair.extra_channels[0])).astype(float)
     thermal = spec.read(pair)[0][..., 3]
     np.testing.assert_array_equal(thermal == 0, raw == 0)
     low, high = np.percentile(raw[raw > 0], (1, 99))
@@ -313,7 +313,7 @@ def test_pst900_raw_thermal(pst: Path) -> None:
     assert np.abs(thermal[inside] - (1 + 254 * (raw[inside] - low) / (high - low))).max() <= 0.5 + 1e-9
     assert (thermal[raw > high] == 255).all()
     assert (thermal[(raw > 0) & (raw < low)] == 1).all()
-    assert datasets.load(f"pst900-rgbt:{pst}?thermal=agc").pairs("train")[1].more[0].parent.name == "thermal"
+    assert datasets.load(f"pst900-rgbt:{pst}?thermal=agc").pairs("train")[1].extra_channels[0].parent.name == "thermal"
 
 
 @pytest.fixture
@@ -365,7 +365,7 @@ def test_camvid_colours_in_eleven_classes(stills: Path) -> None:
     assert (spec.read_labels(path) == 255).all()
     report = check(spec)
     assert kinds(report) == [("warning", "all", "unknown-colours"), ("warning", "all", "empty-labels")]
-    expected = f"{(HEIGHT - 1) * WIDTH} pixels have the colour of no class and are ignored: [1, 2, 3]"
+    expected = f"{(HEIGHT - 1) * WIDTH} pixels have a colour of no class and are ignored: [1, 2, 3]"
     assert expected in message(report, "unknown-colours")
 
 
@@ -383,18 +383,18 @@ def test_camvid_colours_without_its_archives(stills: Path) -> None:
     ("name", "message"),
     [
         ("eventscape:{}?evry=3", "no option of eventscape 'evry'. Did you mean 'every'"),
-        ("eventscape:{}?every=0", "the option every is '0'; it takes a whole number from 1"),
+        ("eventscape:{}?every=0", "the option every is '0'; give a whole number of at least 1"),
         ("eventscape:{}?every=-3", "the option every is '-3'"),
         ("eventscape:{}?every=", "the option every is ''"),
         ("eventscape:{}?every=²", "the option every is '²'"),
-        ("eventscape:{}?every=3&every=3", "the option every stands twice"),
+        ("eventscape:{}?every=3&every=3", "the option every is given twice"),
         ("eventscape:{}?", "no option of eventscape ''"),
         ("eventscape:{}?every=3&", "no option of eventscape ''"),
         ("dada:{}?crop=isafe", "no value of the option crop of dada 'isafe'. Did you mean 'issafe'"),
         ("dada:{}?crop", "no value of the option crop of dada ''"),
         ("pst900-rgbt:{}?thermal=row", "no value of the option thermal .*Did you mean 'raw'"),
-        ("pst900:{}?thermal=raw", "pst900: takes no options"),
-        ("camvid:{}?every=3", "camvid: takes no options"),
+        ("pst900:{}?thermal=raw", "pst900: has no options"),
+        ("camvid:{}?every=3", "camvid: has no options"),
         ("camvid-colours:{}?classes=12", "no value of the option classes .*'12'"),
         ("cityscape:{}", "no dataset 'cityscape'. Did you mean 'cityscapes'"),
         ("eventscape:{}/gone?every=3", "gone: no such folder"),
@@ -433,7 +433,7 @@ def test_training_and_scoring(
     import dataclasses
 
     from fastscnn import Segmenter
-    from fastscnn.evaluation.evaluate import evaluate
+    from fastscnn.evaluation.evaluate import evaluate_pairs
     from fastscnn.training.recipes import named
     from fastscnn.training.train import train
 
@@ -442,7 +442,7 @@ def test_training_and_scoring(
     card = train(small, spec, tmp_path / "out", split=train_on, validation=None)
     assert (card.channels, card.variant) == (spec.channels, small.variant)
     segmenter = Segmenter.load(tmp_path / "out" / "last.safetensors", "torch")
-    report = evaluate(segmenter, spec, spec.pairs(score_on))
+    report = evaluate_pairs(segmenter, spec, spec.pairs(score_on))
     assert report.images == len(spec.pairs(score_on))
     assert report.confusion.matrix.sum() > 0
 

@@ -137,7 +137,7 @@ def test_an_image_and_labels_that_differ_in_size_are_named(tiny_dataset: Path, t
     image = spec.pairs("train")[0].image
     images.write(tmp_path / "wrong.png", np.zeros((96, 64), np.uint8))
     loader = Loader(spec, [Pair(image, tmp_path / "wrong.png")], replace(named("debug"), crop=(32, 32)))
-    with pytest.raises(FastSCNNError, match=r"wrong\.png: has 64x96 pixels but its image 128x96"):
+    with pytest.raises(FastSCNNError, match=r"wrong\.png: is 96x64 but its image is 96x128"):
         list(loader.batches(0, 1))
 
 

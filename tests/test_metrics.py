@@ -65,6 +65,16 @@ def test_as_torchmetrics(classes: int, used: int, right: float, seed: int) -> No
     assert whole.pixel_accuracy() == pytest.approx(100 * float(accuracy), abs=1e-4)
 
 
+def test_most_confused() -> None:
+    scores = Confusion(3)
+    assert scores.most_confused(5) == []
+    scores.matrix[:] = [[6, 2, 0], [1, 1, 2], [25, 25, 50]]
+    assert scores.most_confused(9) == [(1, 2, 0.5), (2, 0, 0.25), (2, 1, 0.25), (0, 1, 0.25), (1, 0, 0.25)]
+    assert scores.most_confused(1) == [(1, 2, 0.5)]
+    scores.matrix[:] = [[0, 0, 0], [0, 4, 0], [0, 0, 1]]
+    assert scores.most_confused(9) == []
+
+
 def test_counts_beyond_32_bits() -> None:
     scores = Confusion(2)
     scores.matrix += np.array([[2**40, 2**40], [0, 2**41]])

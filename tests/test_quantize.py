@@ -17,7 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 from fastscnn.backends.onnx import OnnxBackend
 from fastscnn.base.types import UInt8Array
 from fastscnn.data import datasets
-from fastscnn.evaluation.evaluate import evaluate
+from fastscnn.evaluation.evaluate import evaluate_pairs
 from fastscnn.exporting import stem
 from fastscnn.exporting.quantize import Layer, Quantized, calibration_images, quantize
 from fastscnn.inference.segmenter import Segmenter
@@ -341,6 +341,6 @@ def test_the_bundled_weights_keep_their_scores(camvid_root: Path, tmp_path: Path
     assert made.layers == 58
     file.write_bytes(made.data)
     assert file.stat().st_size < 0.4 * bundled("onnx", "float32").stat().st_size
-    before, after = (evaluate(segmenter, data, pairs) for segmenter in (plain, Segmenter.load(file, threads=1)))
+    before, after = (evaluate_pairs(segmenter, data, pairs) for segmenter in (plain, Segmenter.load(file, threads=1)))
     assert after.precision == "int8"
     assert abs(after.confusion.miou() - before.confusion.miou()) < 0.5

@@ -6,6 +6,7 @@ import json
 import shlex
 import sys
 from copy import deepcopy
+from dataclasses import replace
 from html.parser import HTMLParser
 from importlib.util import find_spec
 from pathlib import Path
@@ -22,7 +23,7 @@ from fastscnn.base.errors import FastSCNNError
 from fastscnn.data import datasets
 from fastscnn.data.check.dataset import check
 from fastscnn.data.datasets import DatasetSpec
-from fastscnn.evaluation.evaluate import Report, evaluate
+from fastscnn.evaluation.evaluate import Report, evaluate_pairs
 from fastscnn.evaluation.metrics import BINS, Confusion, Reliability
 from fastscnn.evaluation.report import charts, data, page, scores, training
 from fastscnn.evaluation.report.gallery import KEPT, Gallery, overlay, small
@@ -114,8 +115,9 @@ def nasty(tmp_path: Path, write_onnx: WriteOnnx) -> Segmenter:
 def examined(segmenter: Segmenter, spec: DatasetSpec) -> tuple[Report, scores.Examination, str]:
     """What evaluate gives, what saw its images, and the page."""
     seen = scores.Examination(spec)
-    report = evaluate(segmenter, spec, spec.pairs("test"), observers=[seen.see], confidence=True)
-    html = scores.render(report, seen, segmenter, f"{spec.name} test", "fastscnn evaluate ...", {"more": {"a": 1.5}})
+    report = evaluate_pairs(segmenter, spec, spec.pairs("test"), on_image=seen.add, confidence=True)
+    report = replace(report, dataset_metrics={"more": {"a": 1.5}})
+    html = scores.render(report, seen, segmenter, f"{spec.name} test", "fastscnn evaluate ...")
     return report, seen, html
 
 
@@ -133,8 +135,9 @@ def test_a_page_of_scores(tmp_path: Path, nasty: Segmenter) -> None:
     assert reader.text.count("test/images/2.png") == 1
     assert [f"mIoU {example.miou:.2f} %" in html for example in seen.gallery.worst] == [True] * 3
     assert reader.names.count("img") == 4 * 3
-    card: dict[str, Any] = json.loads(nasty.card.to_json())
-    assert card["version"] in reader.text
+    assert nasty.card.version in reader.text
+    for confused in told["most_confused"]:
+        assert f"{confused['percent']:.2f}" in reader.text
     assert "fastscnn evaluate ..." in reader.text
     assert "1.5" in reader.text
     # rows of the confusion, in percent of the truth
@@ -270,7 +273,7 @@ def test_only_our_pages_are_replaced(tmp_path: Path) -> None:
         page.write(ours, page.page(title, "", [], []))
     assert "second" in ours.read_text()
     theirs.write_text("<html>mine</html>")
-    with pytest.raises(FastSCNNError, match=r"index\.html: is there and is no report of fastscnn; it is kept"):
+    with pytest.raises(FastSCNNError, match=r"index\.html: exists and is not a report of fastscnn; it is kept"):
         page.write(theirs, page.page("third", "", [], []))
     assert theirs.read_text() == "<html>mine</html>"
     (tmp_path / "folder").mkdir()
@@ -283,7 +286,8 @@ def test_evaluate_writes_it(
 ) -> None:
     dataset(tmp_path, ("red", "green", "blue"))
     out = tmp_path / "report"
-    words = ["evaluate", "--data", str(tmp_path), "--weights", str(tiny_onnx), "--threads", "1", "--report", str(out)]
+    words = ["evaluate", "--data", str(tmp_path), "--split", "test", "--weights", str(tiny_onnx), "--threads", "1",
+             "--report", str(out)]
     monkeypatch.setattr(sys, "argv", ["anywhere/fastscnn", *words])
     assert cli.main([*words, "--json", str(tmp_path / "scores.json")]) == 0
     told = json.loads((tmp_path / "scores.json").read_text())
@@ -296,7 +300,7 @@ def test_evaluate_writes_it(
     assert told["by_class"]["red"]["recall"] == 100
     (out / "index.html").write_text("theirs")
     assert cli.main(words) == 1
-    assert "is no report of fastscnn" in capsys.readouterr().err
+    assert "is not a report of fastscnn" in capsys.readouterr().err
     assert cli.main([*words[:-1], str(tmp_path / "new"), "--submit", str(tmp_path / "submit")]) == 1
     assert "report: nothing is scored with --submit" in " ".join(capsys.readouterr().err.split())
 
@@ -313,6 +317,7 @@ def test_check_writes_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert "40x50" in reader.text
     for finding in report.findings:
         assert finding.message in reader.text
+        assert finding.fix in reader.text
     assert "test/images/1.png" not in reader.text, "it cannot be read, so it is a finding alone"
     assert reader.names.count("img") == 2 * (2 + 2)
     for split in ("train", "test"):
@@ -324,11 +329,14 @@ def test_a_dataset_of_many_sizes_and_findings(tmp_path: Path, monkeypatch: pytes
     for index in range(15):
         images.write(tmp_path / f"train/images/odd{index}.png", np.zeros((32, 40 + index, 3), np.uint8))
     report = check(spec)
-    monkeypatch.setattr(data, "_MOST_FINDINGS", 4)
+    monkeypatch.setattr(data, "_MOST_FILES", 4)
     text = read(data.render(spec, report, "fastscnn check ...")).text
     assert "4 others" in text
-    assert f"And {len(report.findings) - 4} more" in " ".join(text)
-    assert "Nothing is wrong" not in text
+    largest = max(len(group.findings) for group in report.grouped())
+    assert largest > 10
+    assert f"And {largest - 4} more" in " ".join(text)
+    assert "1 more" in text, "of the four, three are shown at once"
+    assert "No problems were found." not in text
 
 
 LOG: list[dict[str, Any]] = [
@@ -374,7 +382,7 @@ def test_a_run_writes_it_and_goes_on(tmp_path: Path) -> None:
 
     def points() -> int:
         reader = read((tmp_path / "run" / "report.html").read_text())
-        assert "debug & co, a point for each validation" in reader.text
+        assert "debug & co, one point per validation" in reader.text
         return len(reader.values("polyline", "points")[0].split())
 
     run, state = initial_state(False)
@@ -391,7 +399,7 @@ def test_a_run_writes_it_and_goes_on(tmp_path: Path) -> None:
     run.save(lambda path: None, LOG[2], 10.0)
     assert points() == 3
     (tmp_path / "run" / "report.html").write_text("theirs")
-    with pytest.raises(FastSCNNError, match="is no report of fastscnn"):
+    with pytest.raises(FastSCNNError, match="is not a report of fastscnn"):
         initial_state(True)
 
 
@@ -429,7 +437,8 @@ def test_tensorboard_that_is_missing(
 
 def test_an_image_that_cannot_be_read_leaves_the_old_page(tmp_path: Path, tiny_onnx: Path) -> None:
     dataset(tmp_path, ("red", "green", "blue"))
-    words = ["evaluate", "--data", str(tmp_path), "--weights", str(tiny_onnx), "--report", str(tmp_path), "--threads", "1"]
+    words = ["evaluate", "--data", str(tmp_path), "--split", "test", "--weights", str(tiny_onnx), "--threads", "1",
+             "--report", str(tmp_path)]
     assert cli.main(words) == 0
     before = (tmp_path / "index.html").read_bytes()
     (tmp_path / "test/images/1.png").write_bytes(b"")

@@ -49,7 +49,7 @@ def check(
         print(found.to_json())
         return 0 if found.ok else 1
     for finding in found.findings:
-        STDOUT.print(f"{finding.severity}: {finding.message}", soft_wrap=True)
+        STDOUT.print(f"{finding.severity}: {finding.message} {finding.fix}", soft_wrap=True)
     table = Table("share of pixels in %", *found.counts, title=f"{dataset.name}: {sum(found.counts.values())} images")
     for name in dataset.label_set.names:
         table.add_row(name, *(f"{found.class_percentages[split][name]:.2f}" for split in found.counts))

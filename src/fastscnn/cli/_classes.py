@@ -27,7 +27,7 @@ def check_classes(data: ClassFolders, splits: tuple[str, ...], json: bool) -> in
         print(report.to_json())
         return 0 if report.ok else 1
     for finding in report.findings:
-        STDOUT.print(f"{finding.severity}: {finding.message}", soft_wrap=True)
+        STDOUT.print(f"{finding.severity}: {finding.message} {finding.fix}", soft_wrap=True)
     table = Table("split", "images", "classes", "images of the smallest", title=f"{data.name}: {len(data.classes)} classes")
     for split, count in report.counts.items():
         table.add_row(split, str(count), str(report.classes[split]), str(report.smallest[split]))

@@ -18,7 +18,6 @@ from fastscnn.cli._flags import load, parse_scales
 if TYPE_CHECKING:
     from fastscnn.base.types import Int64Array
     from fastscnn.data.datasets import DatasetSpec
-    from fastscnn.evaluation.evaluate import Report
     from fastscnn.inference.segmenter import Segmenter
 
 
@@ -56,7 +55,6 @@ def evaluate(
     """
     from fastscnn.data import datasets
     from fastscnn.evaluation.evaluate import evaluate as score
-    from fastscnn.evaluation.protocols.official import official
     from fastscnn.evaluation.report.page import PAGE, check_ours, write
     from fastscnn.evaluation.report.scores import Examination, by_class, render
 
@@ -65,7 +63,7 @@ def evaluate(
         given = (backend, precision, size, scales, flip, threads, submit, report)
         others = given != ("auto", "auto", None, "1", False, None, None, None)
         return evaluate_classes(dataset, weights, split or "val", json, others)
-    split = split or "test"
+    split = split or ("test" if submit else dataset.evaluation_split())
     segmenter = load(weights, backend, size, threads, parse_scales(scales), flip, precision)
     if report:
         check_ours(report / PAGE)
@@ -74,43 +72,29 @@ def evaluate(
     if submit:
         return _submit(segmenter, dataset, split, submit)
     pairs = dataset.pairs(split)
-    authors = official(dataset, pairs)
     seen = Examination(dataset) if report else None
-    observers = [part.see for part in (authors, seen) if part]
     with progress_bar("evaluate") as advance:
-        found = score(segmenter, dataset, pairs, advance, observers, confidence=seen is not None)
-    further = _categories(found) | (authors.to_dict() if authors else {})
-    scores = found.to_dict() | further
+        found = score(segmenter, dataset, split, on_progress=advance, on_image=seen.add if seen else None,
+                      confidence=seen is not None)
+    scores = found.to_dict()
     STDOUT.print(_scores_table(scores))
     STDOUT.print(_confusion_table(found.names, found.confusion.matrix))
     passes = f"scales {', '.join(f'{scale:g}' for scale in found.scales)}{' with flip' if found.flip else ''}"
     engine = f"{found.backend} {found.precision}"
     STDOUT.print(f"{found.images} images of {dataset.name} {split}, {engine}, input {found.size}, {passes}")
-    if pairs[0].instances and not authors:
+    if pairs[0].instances and "class_iiou" not in scores:
         STDOUT.print(f"iIoU is left out: there are no instance files, such as {pairs[0].instances}", soft_wrap=True)
     if "pst900_running_miou" in scores:
         STDOUT.print("The running mIoU of PST900's authors is the sum of the mIoU so far after each image, in the order of "
                      "file names, divided by one less than there are images", soft_wrap=True)
     if report and seen:
-        shown = render(found, seen, segmenter, f"{dataset.name} {split}", command(), further)
+        shown = render(found, seen, segmenter, f"{dataset.name} {split}", command())
         write(report / PAGE, shown)
         STDOUT.print(f"Look at {report / PAGE}", soft_wrap=True)
         scores |= {"by_class": by_class(found)} | seen.to_dict()
     if json:
         files.write(json, json_.dumps(scores, indent=1).encode())
     return 0
-
-
-def _categories(report: Report) -> dict[str, Any]:
-    """IoU of Cityscapes' categories, where the classes are its own."""
-    from fastscnn.data.builtin import cityscapes
-    from fastscnn.evaluation.protocols.cityscapes import grouping
-
-    if report.names != cityscapes.LABELS.names:
-        return {}
-    names, places = grouping(cityscapes.CATEGORIES)
-    confusion = report.confusion.grouped(places)
-    return {"category_iou": dict(zip(names, confusion.iou(), strict=True)), "category_miou": confusion.miou()}
 
 
 def _scores_table(scores: Mapping[str, Any]) -> Table:

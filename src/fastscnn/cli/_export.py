@@ -137,7 +137,7 @@ def _measured(data: bytes, reference: Path, dataset: DatasetSpec, split: str) ->
 
 def _scores(weights: Path, backend: str, dataset: DatasetSpec, split: str) -> _Scores:
     """IoU of each class in percent, None where it is absent, and the mIoU."""
-    from fastscnn.evaluation.evaluate import evaluate as score
+    from fastscnn.evaluation.evaluate import evaluate_pairs as score
 
     with progress_bar(f"evaluate {weights.name}") as advance:
         report = score(load(weights, backend, None, None), dataset, dataset.pairs(split), advance).to_dict()

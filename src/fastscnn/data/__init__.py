@@ -1,1 +1,1 @@
-"""Which labelled images are there, and are they sound?"""
+"""Which labelled images exist, and are they valid?"""

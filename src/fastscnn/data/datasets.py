@@ -1,7 +1,8 @@
-"""Datasets: image and label files on disk, by a short name or a dataset.toml of one's own."""
+"""Datasets by name ("camvid:ROOT") or described by a dataset.toml."""
 
 from __future__ import annotations
 
+import os.path
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,7 +18,12 @@ __all__ = ["ClassFolders", "DatasetSpec", "Pair", "Split", "load", "load_any"]
 
 @dataclass(frozen=True)
 class _BuiltIn:
-    """How a dataset is made of its root and its options, and which values those take; none stands for a whole number."""
+    """A built-in dataset.
+
+    Attributes:
+        make: makes it from its root and the values of its options.
+        options: option -> its values; an empty collection stands for a whole number.
+    """
 
     make: Callable[[Path, Mapping[str, str]], DatasetSpec | ClassFolders]
     options: Mapping[str, Collection[str]] = field(default_factory=dict)
@@ -36,39 +42,70 @@ _BUILT_IN = {
 }
 
 
-def load(spec: str) -> DatasetSpec:
-    """The dataset that `spec` names: `camvid:ROOT`, or the path of a dataset.toml (docs: README, "Your own data").
+def load(data: str | Path | DatasetSpec) -> DatasetSpec:
+    """Load the description of a dataset. Image and label files are not read yet.
 
-    Built in are camvid, camvid-colours, cityscapes, cityscapes-coarse, dada, eventscape, pst900 and pst900-rgbt. Options
-    follow the root, as in `eventscape:ROOT?every=30`, and become part of the dataset's name.
+    Args:
+        data: one of
+            - "NAME:ROOT", a built-in dataset and its folder: camvid, camvid-colours, cityscapes, cityscapes-coarse, dada,
+              eventscape, pst900 or pst900-rgbt. Options follow the root, as in "eventscape:ROOT?every=30", and become part of
+              the dataset's name.
+            - the path of a dataset.toml, or of its folder. The module `data.toml` describes the file.
+            - a `DatasetSpec`, which is returned as it is.
+            `~` is expanded in paths.
 
     Raises:
-        FastSCNNError: unknown dataset or option, missing folder or file, a dataset.toml that says something impossible, or
-            classes of whole images.
+        FastSCNNError: unknown dataset or option, missing folder or file, an invalid dataset.toml, or a dataset with a class
+            per image instead of per pixel.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> import fastscnn
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     _ = (Path(folder) / "dataset.toml").write_text('''
+        ...         name = "facade"
+        ...         classes = ["building", "car"]
+        ...         [splits.val]
+        ...         images = "images/*.png"
+        ...         labels = "labels/{stem}.png"
+        ...     ''')
+        ...     spec = fastscnn.load_dataset(folder)
+        >>> spec.name, spec.label_set.names, list(spec.splits)
+        ('facade', ('building', 'car'), ['val'])
     """
-    found = load_any(spec)
+    if isinstance(data, DatasetSpec):
+        return data
+    found = load_any(data)
     if isinstance(found, ClassFolders):
-        raise FastSCNNError(f"{spec}: has a class for each image and none for its pixels; it is for "
-                            "`fastscnn train imagenet`, and for check and evaluate.")
+        raise FastSCNNError(f"{data}: has a class for each image, not for each pixel; use it with `fastscnn train imagenet`, "
+                            "`fastscnn check` and `fastscnn evaluate`.")
     return found
 
 
-def load_any(spec: str) -> DatasetSpec | ClassFolders:
-    """As `load`; also `imagenet:ROOT`, images in a folder for each class."""
-    path = Path(spec)
+def load_any(data: str | Path) -> DatasetSpec | ClassFolders:
+    """Load the description of a dataset like `load`, or of class folders: "imagenet:ROOT"."""
+    path = _expanded(data)
     if path.suffix == ".toml":
         return toml.spec(path)
     if path.is_dir() and (path / "dataset.toml").is_file():
         return toml.spec(path / "dataset.toml")
-    name, separator, place = spec.partition(":")
+    name, separator, place = str(data).partition(":")
     if not separator:
-        raise FastSCNNError(f"{spec!r} names no dataset: say camvid:ROOT, or give the path of a dataset.toml.")
+        raise FastSCNNError(f"{str(data)!r} is not a dataset: give NAME:ROOT, such as camvid:ROOT, "
+                            "or the path of a dataset.toml.")
     if name not in _BUILT_IN:
         raise unknown("dataset", name, _BUILT_IN)
-    root, asked, given = place.rpartition("?") if "?" in place and not Path(place).is_dir() else (place, "", "")
+    root, asked, given = place.rpartition("?") if "?" in place and not _expanded(place).is_dir() else (place, "", "")
     values = options.parse(name, given, _BUILT_IN[name].options) if asked else {}
-    if not Path(root).is_dir():
+    folder = _expanded(root)
+    if not folder.is_dir():
         raise FastSCNNError(f"{root}: no such folder (the root of the dataset {name!r}).")
-    made = _BUILT_IN[name].make(Path(root), values)
-    said = "&".join(f"{key}={values[key]}" for key in sorted(values))
-    return replace(made, name=f"{name}?{said}") if said else made
+    made = _BUILT_IN[name].make(folder, values)
+    suffix = "&".join(f"{key}={values[key]}" for key in sorted(values))
+    return replace(made, name=f"{name}?{suffix}") if suffix else made
+
+
+def _expanded(path: str | Path) -> Path:
+    """Return the path with `~` expanded; a `~` of an unknown user stays as it is."""
+    return Path(os.path.expanduser(path))  # noqa: PTH111 -- Path.expanduser raises for an unknown user

@@ -1,4 +1,4 @@
-"""What stands after `?` in the name of a dataset: `every=30`, several joined by `&`."""
+"""Options of a dataset, after `?` in its name: `every=30`; `&` joins several."""
 
 from __future__ import annotations
 
@@ -8,28 +8,28 @@ from fastscnn.base.errors import FastSCNNError, unknown
 
 
 def parse(dataset: str, text: str, known: Mapping[str, Collection[str]]) -> dict[str, str]:
-    """Option -> value, each once.
+    """Parse options into option -> value.
 
     Args:
-        dataset: its name, for messages.
-        text: what follows the question mark.
-        known: option -> its values; none where it takes a whole number from 1.
+        dataset: name of the dataset, for messages.
+        text: the text after the question mark.
+        known: option -> its values; an empty collection stands for a whole number of at least 1.
 
     Raises:
-        FastSCNNError: an option or value that does not exist, with the nearest spelling; one that stands twice or is empty.
+        FastSCNNError: an unknown option or value, with the nearest spelling; an option that is empty or given twice.
     """
     options: dict[str, str] = {}
     for part in text.split("&"):
         key, _, value = part.partition("=")
         if not known:
-            raise FastSCNNError(f"{dataset}: takes no options, but {text!r} follows the question mark.")
+            raise FastSCNNError(f"{dataset}: has no options; remove ?{text}.")
         if key not in known:
             raise unknown(f"option of {dataset}", key, known)
         if key in options:
-            raise FastSCNNError(f"{dataset}: the option {key} stands twice; give it once.")
+            raise FastSCNNError(f"{dataset}: the option {key} is given twice; give it once.")
         if known[key] and value not in known[key]:
             raise unknown(f"value of the option {key} of {dataset}", value, known[key])
         if not known[key] and not (value.isascii() and value.isdigit() and int(value) >= 1):
-            raise FastSCNNError(f"{dataset}: the option {key} is {value!r}; it takes a whole number from 1.")
+            raise FastSCNNError(f"{dataset}: the option {key} is {value!r}; give a whole number of at least 1.")
         options[key] = value
     return options

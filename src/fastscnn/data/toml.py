@@ -1,17 +1,17 @@
-"""One's own dataset: image and label files described by a dataset.toml in their folder.
+"""A user's dataset, described by a dataset.toml in its folder.
 
 ```toml
 name = "facade"
-classes = ["building", "car"]          # a class's id is its position
-colours = [[128, 0, 0], [128, 0, 128]] # one per class; optional, but needed where labels_are = "colours"
-ignore = 255                           # the id of pixels that neither train nor count; this is the default
-labels_are = "ids"                     # the default; or "colours": every other colour is ignored, and counted by `check`
-terms = "..."                          # optional: under which terms the data may be used
+classes = ["building", "car"]          # the id of a class is its position
+colours = [[128, 0, 0], [128, 0, 128]] # one per class; optional, but required if labels_are = "colours"
+ignore = 255                           # id of pixels excluded from training and evaluation; this is the default
+labels_are = "ids"                     # the default; or "colours": pixels of other colours are ignored, and counted by `check`
+terms = "..."                          # optional: terms of use of the data
 
 [splits.train]
-images = "images/train/*.jpg"          # glob pattern from the toml's folder; `**` and `..` are allowed
+images = "images/train/*.jpg"          # glob pattern relative to the folder of the toml; `**` and `..` are allowed
 labels = "labels/train/{stem}.png"     # {stem}: the image's file name without its suffix
-thermal = "thermal/train/{stem}.png"   # optional, in all splits or in none: a fourth channel, 8 or 16 bits of grey
+thermal = "thermal/train/{stem}.png"   # optional, in all splits or in none: a fourth channel, greyscale of 8 or 16 bits
 ```
 """
 
@@ -31,10 +31,10 @@ _LABELS_ARE = ("ids", "colours")
 
 
 def spec(path: Path) -> DatasetSpec:
-    """The dataset that the dataset.toml at `path` describes; its root is the folder of that file.
+    """Return the dataset of a dataset.toml. Its root is the folder of the file.
 
     Raises:
-        FastSCNNError: no such file, not TOML, or a key that is missing, unknown or says something impossible.
+        FastSCNNError: no such file, not TOML, or a key that is missing, unknown or invalid.
     """
     table = _parsed(path)
     _only(path, "", table, _KEYS)
@@ -56,24 +56,24 @@ def spec(path: Path) -> DatasetSpec:
 
 def _parsed(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text("utf-8-sig"))  # -sig: Windows' editors start a file with a byte-order mark
+        return tomllib.loads(path.read_text("utf-8-sig"))  # -sig: editors on Windows write a byte-order mark
     except FileNotFoundError:
         raise FastSCNNError(f"{path}: no such file.") from None
     except OSError as error:
         raise FastSCNNError(f"{path}: cannot be read ({error.strerror}).") from error
-    except ValueError as error:  # broken TOML, or bytes that are not UTF-8
-        raise FastSCNNError(f"{path}: is not TOML ({error}); correct it there.") from error
+    except ValueError as error:  # invalid TOML or UTF-8
+        raise FastSCNNError(f"{path}: is not TOML ({error}); correct it.") from error
 
 
 def _label_set(path: Path, table: dict[str, Any]) -> LabelSet:
     names = _required(path, "", table, "classes")
     if not isinstance(names, list) or not all(isinstance(name, str) and name for name in names):
-        raise FastSCNNError(f'{path}: classes takes a list of names, such as ["road", "car"].')
+        raise FastSCNNError(f'{path}: classes must be a list of names, such as ["road", "car"].')
     ignore = table.get("ignore", IGNORE_INDEX)
     if not _is_byte(ignore):
-        raise FastSCNNError(f"{path}: ignore is {ignore!r}; it takes one id from 0 to 255.")
+        raise FastSCNNError(f"{path}: ignore is {ignore!r}; it must be one id from 0 to 255.")
     if ignore < min(len(names), IGNORE_INDEX):
-        raise FastSCNNError(f"{path}: ignore is {ignore}, the id of the class {names[ignore]!r}; take one of no class, as 255.")
+        raise FastSCNNError(f"{path}: ignore is {ignore}, the id of the class {names[ignore]!r}; use an id of no class, such as 255.")
     raw_ids = () if ignore == IGNORE_INDEX else (*((index, index) for index in range(len(names))), (ignore, IGNORE_INDEX))
     try:
         return LabelSet(tuple(names), _colours(path, table), raw_ids)
@@ -84,22 +84,22 @@ def _label_set(path: Path, table: dict[str, Any]) -> LabelSet:
 def _colours(path: Path, table: dict[str, Any]) -> tuple[Colour, ...]:
     colours = table.get("colours", [])
     if not isinstance(colours, list) or not all(isinstance(colour, list) for colour in colours):
-        raise FastSCNNError(f"{path}: colours takes a list of [red, green, blue], one for each class.")
+        raise FastSCNNError(f"{path}: colours must be a list of [red, green, blue], one for each class.")
     for colour in colours:
         if len(colour) != 3 or not all(_is_byte(value) for value in colour):
-            raise FastSCNNError(f"{path}: colours holds {colour}; a colour is three whole numbers from 0 to 255.")
+            raise FastSCNNError(f"{path}: colours contains {colour}; a colour is three whole numbers from 0 to 255.")
     return tuple((red, green, blue) for red, green, blue in colours)
 
 
 def _decodable(path: Path, label_set: LabelSet, given: bool) -> None:
-    """Refuses labels stored as colours where the colours do not tell the classes apart."""
+    """Refuse labels stored as colours if two classes have the same colour."""
     if not given:
-        raise FastSCNNError(f'{path}: colours is missing; labels_are = "colours" needs the colour of each class.')
+        raise FastSCNNError(f'{path}: colours is missing; labels_are = "colours" requires the colour of each class.')
     first: dict[Colour, str] = {}
     for name, colour in zip(label_set.names, label_set.colours, strict=True):
         if colour in first:
             raise FastSCNNError(f"{path}: colours gives {first[colour]!r} and {name!r} the same {list(colour)}; "
-                                'with labels_are = "colours" each class needs its own.')
+                                'with labels_are = "colours" give each class its own colour.')
         first[colour] = name
 
 
@@ -108,44 +108,44 @@ def _splits(path: Path, table: dict[str, Any]) -> dict[str, Split]:
     if not isinstance(splits, dict) or not splits:
         raise FastSCNNError(f"{path}: splits is empty; add [splits.train] with the keys images and labels.")
     made = {name: _split(path, name, split) for name, split in splits.items()}
-    without = [name for name, split in made.items() if not split.more]
+    without = [name for name, split in made.items() if not split.extra_channels]
     if 0 < len(without) < len(made):
-        raise FastSCNNError(f"{path}: splits.{without[0]}.thermal is missing, which other splits have; give it to all or none.")
+        raise FastSCNNError(f"{path}: splits.{without[0]}.thermal is missing, but other splits have it; give it in all splits or in none.")
     return made
 
 
 def _split(path: Path, name: str, split: object) -> Split:
     place = f"splits.{name}"
     if not name or "+" in name:
-        raise FastSCNNError(f"{path}: a split cannot be called {name!r}, as `+` joins splits; take another name.")
+        raise FastSCNNError(f"{path}: a split cannot be called {name!r}, since `+` joins splits; choose another name.")
     if not isinstance(split, dict):
-        raise FastSCNNError(f"{path}: {place} takes a table with the keys images and labels.")
+        raise FastSCNNError(f"{path}: {place} must be a table with the keys images and labels.")
     _only(path, place, split, ("images", "labels", "thermal"))
     beside = [key for key in ("labels", "thermal") if key == "labels" or key in split]
     patterns = {key: _pattern(path, place, split, key) for key in ("images", *beside)}
     for key in beside:
         if "{stem}" not in patterns[key]:
             raise FastSCNNError(f"{path}: {place}.{key} is {patterns[key]!r}, one file for all images; "
-                                "write {stem} where the image's name without its suffix stands.")
-    return Split(patterns["images"], patterns["labels"], more=tuple(patterns[key] for key in beside[1:]))
+                                "write {stem} for the image's file name without its suffix.")
+    return Split(patterns["images"], patterns["labels"], extra_channels=tuple(patterns[key] for key in beside[1:]))
 
 
 def _pattern(path: Path, place: str, split: dict[str, Any], key: str) -> str:
     pattern = _required(path, place, split, key)
     if not isinstance(pattern, str) or not PurePath(pattern).parts:
-        raise FastSCNNError(f'{path}: {place}.{key} is {pattern!r}; it takes a pattern in quotes, such as "{key}/train/*.png".')
+        raise FastSCNNError(f'{path}: {place}.{key} is {pattern!r}; it must be a pattern in quotes, such as "{key}/train/*.png".')
     if PurePath(pattern).is_absolute() or pattern.startswith("/"):
         raise FastSCNNError(f"{path}: {place}.{key} is {pattern!r}, an absolute path; "
-                            f"write it from the folder {path.parent.absolute()} (`..` is allowed).")
+                            f"write it relative to {path.parent.absolute()} (`..` is allowed).")
     if any("**" in part and part != "**" for part in PurePath(pattern).parts):
-        raise FastSCNNError(f"{path}: {place}.{key} is {pattern!r}; `**` stands alone between slashes, as in images/**/*.png.")
+        raise FastSCNNError(f"{path}: {place}.{key} is {pattern!r}; `**` must be a whole part of the path, as in images/**/*.png.")
     return pattern
 
 
 def _text(path: Path, table: dict[str, Any], key: str, default: str | None = None) -> str:
     value = _required(path, "", table, key) if default is None else table.get(key, default)
     if not isinstance(value, str) or not value:
-        raise FastSCNNError(f"{path}: {key} is {value!r}; it takes a text in quotes.")
+        raise FastSCNNError(f"{path}: {key} is {value!r}; it must be a text in quotes.")
     return value
 
 

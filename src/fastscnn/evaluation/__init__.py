@@ -1,1 +1,1 @@
-"""How good are the labels?"""
+"""How accurate are the labels?"""

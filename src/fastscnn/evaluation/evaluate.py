@@ -1,21 +1,25 @@
-"""evaluate: how good weights are, measured through the same Segmenter that a user runs."""
+"""Scores of weights on labelled images, measured with the same Segmenter that labels a user's images."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from fastscnn.base import files
 from fastscnn.base.errors import FastSCNNError
 from fastscnn.base.types import UInt8Array
-from fastscnn.data.datasets import DatasetSpec, Pair
+from fastscnn.data.datasets import DatasetSpec, Pair, load
 from fastscnn.evaluation.metrics import Confusion
+from fastscnn.evaluation.protocols.dataset_metrics import dataset_scores
 from fastscnn.inference.segmentation import Segmentation
 from fastscnn.inference.segmenter import Segmenter
 
-Observer = Callable[[UInt8Array, Segmentation, UInt8Array, Pair], None]
+OnImage = Callable[[UInt8Array, Segmentation, UInt8Array, Pair], None]
+OnProgress = Callable[[int, int], None]
+_CONFUSED = 10  # pairs of classes in a report
 
 
 @dataclass(frozen=True)
@@ -24,12 +28,13 @@ class Report:
 
     Attributes:
         confusion: pixels by true and predicted class.
-        names: of the classes.
-        images: how many were evaluated.
-        backend, precision: of the engine.
-        size: of the network's input, "native" or "HxW".
-        scales, flip: the passes over each image whose probabilities were averaged; see `Segmenter`.
-        weights_sha256: of the weight file; empty for weights that are in no file.
+        names: class names.
+        images: number of images.
+        backend, precision: of the segmenter.
+        size: network input size, "native" or "HxW".
+        scales, flip: the passes over each image whose probabilities are averaged; see `Segmenter`.
+        weights_sha256: hash of the weight file; "" for weights that are in no file.
+        dataset_metrics: scores that the dataset's authors report beside these, by their JSON keys.
     """
 
     confusion: Confusion
@@ -41,9 +46,20 @@ class Report:
     scales: tuple[float, ...]
     flip: bool
     weights_sha256: str
+    dataset_metrics: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def miou(self) -> float:
+        """Mean IoU in percent over the classes that are present or predicted."""
+        return self.confusion.miou()
 
     def to_dict(self) -> dict[str, Any]:
-        """The report for JSON; scores in percent, `iou` by class name, `confusion` with a row for each true class."""
+        """Return the report for JSON.
+
+        Scores are in percent, `iou` is by class name, `confusion` has a row for each true class. `most_confused` lists up
+        to 10 pairs of classes with the percentage of the true class. `dataset_metrics` are added under their own keys.
+        """
+        confused = self.confusion.most_confused(_CONFUSED)
         return {
             "miou": self.confusion.miou(),
             "pixel_accuracy": self.confusion.pixel_accuracy(),
@@ -56,49 +72,114 @@ class Report:
             "flip": self.flip,
             "weights_sha256": self.weights_sha256,
             "confusion": self.confusion.matrix.tolist(),
+            "most_confused": [
+                {"truth": self.names[true], "predicted": self.names[predicted], "percent": 100 * fraction}
+                for true, predicted, fraction in confused
+            ],
+            **self.dataset_metrics,
         }
 
     def to_json(self) -> str:
-        """`to_dict` as text."""
+        """Return `to_dict` as JSON text."""
         return json.dumps(self.to_dict(), indent=1)
 
 
 def evaluate(
+    weights: str | Path | Segmenter | None,
+    data: str | Path | DatasetSpec,
+    split: str | None = None,
+    *,
+    on_progress: OnProgress | None = None,
+    on_image: OnImage | None = None,
+    confidence: bool = False,
+) -> Report:
+    """Evaluate weights on the labelled images of a dataset, each at the size of its label file.
+
+    Args:
+        weights: a weight file; a `Segmenter`, for another backend, precision, size or scales; None for the bundled weights.
+        data: "camvid:ROOT" or another built-in dataset, a dataset.toml or its folder, or a `DatasetSpec`. Its classes must
+            be those of the weights.
+        split: a split, or several joined by `+`. Default: `val`, or the only split with labels.
+        on_progress: called with (images done, all images) after each image.
+        on_image: called with each image uint8 [H, W, channels], its segmentation, its true train ids uint8 [H, W], and its
+            pair, in the order of the file names.
+        confidence: compute the confidence of each segmentation, for `on_image`.
+
+    Raises:
+        FastSCNNError: unknown dataset or split, other classes than those of the weights, or a broken file.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> import fastscnn
+        >>> from fastscnn.data import synthetic
+        >>> from fastscnn.media import images
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     root = Path(folder)
+        ...     scene = synthetic.draw(360, 480)
+        ...     images.write(root / "images" / "a.png", scene.image)
+        ...     images.write(root / "labels" / "a.png", scene.labels)
+        ...     _ = (root / "dataset.toml").write_text(
+        ...         f'name = "scene"\\n'
+        ...         f'classes = {list(synthetic.CLASSES)}\\n'
+        ...         '[splits.val]\\n'
+        ...         'images = "images/*.png"\\n'
+        ...         'labels = "labels/{stem}.png"\\n'
+        ...     )
+        ...     report = fastscnn.evaluate(None, root)
+        >>> report.images
+        1
+        >>> report.miou > 50
+        True
+    """
+    segmenter = weights if isinstance(weights, Segmenter) else Segmenter.load(weights)
+    spec = load(data)
+    pairs = spec.pairs(split or spec.evaluation_split())
+    extra = dataset_scores(spec, pairs)
+
+    def observe(image: UInt8Array, result: Segmentation, truth: UInt8Array, pair: Pair) -> None:
+        if extra:
+            extra.add(result.labels, truth, pair)
+        if on_image:
+            on_image(image, result, truth, pair)
+
+    report = evaluate_pairs(segmenter, spec, pairs, on_progress, observe, confidence)
+    return replace(report, dataset_metrics=extra.to_dict()) if extra else report
+
+
+def evaluate_pairs(
     segmenter: Segmenter,
     spec: DatasetSpec,
     pairs: Sequence[Pair],
-    progress: Callable[[int, int], None] | None = None,
-    observers: Sequence[Observer] = (),
+    on_progress: OnProgress | None = None,
+    on_image: OnImage | None = None,
     confidence: bool = False,
 ) -> Report:
-    """Scores of a segmenter on labelled images, each at its label file's own size.
+    """Evaluate a segmenter on pairs of a dataset, without the dataset's own metrics.
 
     Args:
-        segmenter: what is measured.
-        spec: the dataset, with the same classes in the same order.
-        pairs: its images and labels.
-        progress: called with (done, all) after each image.
-        observers: called with each image itself, uint8 [H, W, channels], its segmentation, its true labels, uint8 [H, W] of
-            train ids, and its pair, in the order of `pairs`: for scores and pictures beside the report, in one pass.
-        confidence: whether the segmentations hold it.
+        segmenter: the segmenter.
+        spec: the dataset, with the classes of the segmenter in the same order.
+        pairs: the images and labels.
+        on_progress, on_image, confidence: see `evaluate`.
 
     Raises:
-        FastSCNNError: other classes than the weights', a broken file, or an image and labels that differ in size.
+        FastSCNNError: other classes than those of the weights, a broken file, or image and labels of different sizes.
     """
     names = segmenter.card.label_set.names
     if names != spec.label_set.names:
         ours, theirs = (f"{len(known)} classes ({', '.join(known)})" for known in (names, spec.label_set.names))
-        raise FastSCNNError(f"{segmenter.path or 'The weights'}: know {ours} and {spec.name} has {theirs}; "
-                            "take weights that were trained on its classes.")
+        raise FastSCNNError(f"{segmenter.path or 'The weights'}: have {ours} but {spec.name} has {theirs}; "
+                            "use weights that were trained on its classes.")
     confusion = Confusion(len(names))
     for done, pair in enumerate(pairs, start=1):
         image, truth = spec.read(pair)
         result = segmenter.segment(image, confidence=confidence)
         confusion.add(result.labels, truth)
-        for observe in observers:
-            observe(image, result, truth, pair)
-        if progress:
-            progress(done, len(pairs))
+        if on_image:
+            on_image(image, result, truth, pair)
+        if on_progress:
+            on_progress(done, len(pairs))
     size = segmenter.size if isinstance(segmenter.size, str) else f"{segmenter.size[0]}x{segmenter.size[1]}"
     digest = files.digest(segmenter.path) if segmenter.path else ""
     backend = segmenter.backend

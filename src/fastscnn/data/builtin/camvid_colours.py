@@ -1,7 +1,7 @@
-"""CamVid as it was released: 701 images at 960x720 with labels stored as 32 colours.
+"""CamVid as released: 701 images at 720x960 with labels stored as 32 colours.
 
-The release has no split files, so there is one split, "all". Void is one of the 32 and no class: its pixels are ignored.
-With 11 classes the others are grouped as SegNet's authors did, which are the classes of `camvid:ROOT`.
+The release defines no splits, so there is one split, "all". Void, one of the 32, is ignored. With 11 classes the others are
+grouped into the classes of `camvid:ROOT`, as SegNet's authors do.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from fastscnn.data.builtin import camvid
 from fastscnn.data.spec import DatasetSpec, Split
 from fastscnn.model.label_set import IGNORE_INDEX, LabelSet
 
-# Names and colours in the order of the release's label_colors.txt; the last word is the class of the 11.
+# Names and colours in the order of the release's label_colors.txt; the last name is the class of the 11.
 _NAMES = (
     ("Animal", (64, 128, 64), "Pedestrian"),
     ("Archway", (192, 0, 128), "Building"),
@@ -51,10 +51,11 @@ _CLASSES = [(name, colour) for name, colour, group in _NAMES if group]
 
 
 def spec(root: Path, classes: str | None = None) -> DatasetSpec:
-    """The dataset below `root`: `701_StillsRaw_full/NAME.png` and `LabeledApproved_full/NAME_L.png`.
+    """Return the dataset in `root`: `701_StillsRaw_full/NAME.png` and `LabeledApproved_full/NAME_L.png`.
 
     Args:
-        classes: "11" groups the classes; "32" and None leave them, 31 without Void.
+        root: folder of the dataset.
+        classes: "11" groups the classes; "32" and None keep all 31 besides Void.
     """
     names, colours = tuple(name for name, _ in _CLASSES), tuple(colour for _, colour in _CLASSES)
     if classes == "11":

@@ -1,10 +1,11 @@
-"""Cityscapes: 19 classes, with fine labels (2975 train, 500 val, 1525 test) or coarse ones (19998 more to train)."""
+"""Cityscapes: 19 classes, with fine labels (2975 train, 500 val, 1525 test) or coarse labels (19998 more for training)."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
 
+from fastscnn.data.dataset_metrics import InstanceMetrics
 from fastscnn.data.spec import DatasetSpec, Split
 from fastscnn.model.label_set import IGNORE_INDEX, LabelSet
 
@@ -47,7 +48,7 @@ _IGNORED = {
     "caravan": 29,
     "trailer": 30,
 }
-# License plates have the id -1: polygons of theirs are not drawn, so that no label file holds them, as 255 or otherwise.
+# License plates have the id -1: their polygons are not drawn, as in the official label files.
 IDS: Mapping[str, int] = {**{name: raw for name, raw, _ in _CLASSES}, **_IGNORED, "license plate": -1}
 LABELS = LabelSet(
     names=tuple(name for name, _, _ in _CLASSES),
@@ -57,24 +58,35 @@ LABELS = LabelSet(
         *((raw, IGNORE_INDEX) for raw in _IGNORED.values()),
     ),
 )
-CATEGORIES = tuple(  # of each class, in their order
+CATEGORIES = tuple(  # of each class, in the order of train ids
     name
     for name, classes in (
         ("flat", 2), ("construction", 3), ("object", 3), ("nature", 2), ("sky", 1), ("human", 2), ("vehicle", 6),
     )
     for _ in range(classes)
 )
+AVERAGE_SIZES = {  # average size of an instance in pixels, as in evalPixelLevelSemanticLabeling.py of cityscapesScripts
+    "person": 3462.4756337644,
+    "rider": 3930.4788056518,
+    "car": 12794.0202738185,
+    "truck": 27855.1264367816,
+    "bus": 35732.1511111111,
+    "train": 67583.7075812274,
+    "motorcycle": 6298.7200839748,
+    "bicycle": 4672.3249222261,
+}
+METRICS = InstanceMetrics(CATEGORIES, AVERAGE_SIZES)
 TERMS = "Cityscapes: non-commercial research and teaching, cityscapes-dataset.com/license (Cordts et al. 2016)"
-_WITHHELD = ("its files mark only the car's bonnet and borders; the others are kept for the evaluation server, "
-             "cityscapes-dataset.com/submit")
+_NOT_PUBLIC = ("its label files mark only the car's bonnet and the borders; the labels are kept on the evaluation server, "
+               "cityscapes-dataset.com/submit")
 _SITE = "of cityscapes-dataset.com/downloads"
 
 
 def fine(root: Path) -> DatasetSpec:
-    """The dataset below `root`: `leftImg8bit/{train,val,test}/{city}/*_leftImg8bit.png` and their labels in `gtFine/`.
+    """Return the dataset in `root`: `leftImg8bit/{train,val,test}/{city}/*_leftImg8bit.png`, with labels in `gtFine/`.
 
-    Labels are `*_gtFine_labelIds.png`; where one is missing and `*_gtFine_polygons.json` is there, they are drawn from it.
-    Labels of the split test are withheld. `*_gtFine_instanceIds.png` beside them tell single people and vehicles apart.
+    Labels are `*_gtFine_labelIds.png`. If one is missing, they are drawn from `*_gtFine_polygons.json`. The labels of the split
+    test are not public. `*_gtFine_instanceIds.png` hold the ids of single people and vehicles.
     """
     counts = {"train": 2975, "val": 500, "test": 1525}
     splits = {split: _split("gtFine", split, count, "gtFine_trainvaltest.zip") for split, count in counts.items()}
@@ -82,9 +94,9 @@ def fine(root: Path) -> DatasetSpec:
 
 
 def coarse(root: Path) -> DatasetSpec:
-    """The dataset below `root` with coarse labels: `gtCoarse/{train,train_extra,val}/{city}/*_gtCoarse_labelIds.png`.
+    """Return the dataset in `root` with coarse labels: `gtCoarse/{train,train_extra,val}/{city}/*_gtCoarse_labelIds.png`.
 
-    The images of train_extra are `leftImg8bit/train_extra/{city}/*_leftImg8bit.png`; the others, and polygons, as in `fine`.
+    The images of train_extra are `leftImg8bit/train_extra/{city}/*_leftImg8bit.png`; all else is as in `fine`.
     """
     counts = {"train": 2975, "train_extra": 19998, "val": 500}
     splits = {split: _split("gtCoarse", split, count, "gtCoarse.zip") for split, count in counts.items()}
@@ -96,13 +108,13 @@ def _split(kind: str, split: str, count: int, labels_in: str) -> Split:
         images=f"leftImg8bit/{split}/*/*_leftImg8bit.png",
         labels=f"{kind}/{split}/{{1}}/{{2}}_{kind}_labelIds.png",
         polygons=f"{kind}/{split}/{{1}}/{{2}}_{kind}_polygons.json",
-        instances=f"{kind}/{split}/{{1}}/{{2}}_{kind}_instanceIds.png" if kind == "gtFine" else "",  # what scores are of
+        instances=f"{kind}/{split}/{{1}}/{{2}}_{kind}_instanceIds.png" if kind == "gtFine" else "",  # only fine ones are scored
         count=count,
         images_in=f"leftImg8bit_{'trainextra' if split == 'train_extra' else 'trainvaltest'}.zip {_SITE}",
         labels_in=f"{labels_in} {_SITE}",
-        labels_unavailable=_WITHHELD if split == "test" else "",
+        labels_unavailable=_NOT_PUBLIC if split == "test" else "",
     )
 
 
 def _spec(name: str, root: Path, splits: Mapping[str, Split]) -> DatasetSpec:
-    return DatasetSpec(name, root, LABELS, splits, terms=TERMS, polygon_ids=IDS)
+    return DatasetSpec(name, root, LABELS, splits, terms=TERMS, polygon_ids=IDS, metrics=METRICS)

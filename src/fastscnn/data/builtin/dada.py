@@ -1,8 +1,8 @@
 """DADA-seg: 313 frames of traffic accidents with Cityscapes' 19 classes, for evaluation only (jamycheung/ISSAFE).
 
-What is not known: how its files are named before their endings, since ISSAFE pairs images and labels by their order alone.
-Pairing by order would shift silently where one file is missing, so names are compared here: of the known forms, the first
-that fits a label file of the tree is taken. The data's own terms are not stated; ISSAFE's code is under Apache-2.0.
+ISSAFE pairs images and labels by their order alone, so the form of the file names before their endings is not documented.
+Pairing by order shifts silently if one file is missing. Here names are compared: of the known forms of names, the first that
+finds a label file is used. The terms of the data are not stated; ISSAFE's code is under Apache-2.0.
 """
 
 from __future__ import annotations
@@ -20,14 +20,15 @@ _FORMS = (  # ends of images and of labels
     (".jpg", "_labelTrainIds.png"),
     (".jpg", "labelTrainIds.png"),
 )
-_ISSAFE = (162, 0, 1422, 600)  # left, top, right, bottom of what its loader keeps: the rest is black
+_ISSAFE = (162, 0, 1422, 600)  # x0, y0, x1, y1: the crop of its loader; the rest is black
 
 
 def spec(root: Path, crop: str | None = None) -> DatasetSpec:
-    """The dataset below `root`: `leftImg8bit/val/**/*.jpg` and `gtFine/val/**/*labelTrainIds.png`, one split, val.
+    """Return the dataset in `root`: `leftImg8bit/val/**/*.jpg` and `gtFine/val/**/*labelTrainIds.png`, one split, val.
 
     Args:
-        crop: "issafe" crops images and labels as ISSAFE's loader does, to 1260x600; None leaves them whole.
+        root: folder of the dataset.
+        crop: "issafe" crops images and labels to 600x1260, as ISSAFE's loader does; None uses all.
     """
     splits = [_split(*form) for form in _FORMS]
     fitting = (split for split in splits if _fits(root, split))
@@ -38,6 +39,7 @@ def spec(root: Path, crop: str | None = None) -> DatasetSpec:
         splits={"val": next(fitting, splits[0])},
         terms="DADA-seg: not stated by its authors; a subset of DADA-2000 (Zhang, Yang, Stiefelhagen 2021)",
         crop=_ISSAFE if crop else None,
+        metrics=cityscapes.METRICS,
     )
 
 

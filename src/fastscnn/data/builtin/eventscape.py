@@ -1,11 +1,11 @@
-"""EventScape: CARLA's streets at 512x256 (Gehrig et al. 2021, uzh-rpg/rpg_ramnet), 12 classes as CMX evaluates them.
+"""EventScape: streets simulated by CARLA at 256x512 (Gehrig et al. 2021, uzh-rpg/rpg_ramnet), 12 classes as in CMX.
 
-What is known: the three archives and their folders, `rgb/data/*_image.png` and `semantic/data/*_gt_labelIds.png` of each
-sequence, and CARLA's ids 0 to 12. CMX (arXiv 2203.04838) reports 4077 images to train and 749 to evaluate, one in 30.
+Documented: the three archives and their folders, `rgb/data/*_image.png` and `semantic/data/*_gt_labelIds.png` of each
+sequence, and CARLA's ids 0 to 12. CMX (arXiv 2203.04838) reports 4077 training and 749 evaluation images, one in 30.
 
-What is not known: which frame of 30 CMX took (its list was not released; `every=30` takes the first, the thirty-first and so
-on of each sequence), whether its evaluation is the split val, test or both, how many images each archive holds, whether
-sequences lie in a folder of their town, and the terms of use. Sky is no class: it is part of id 0.
+Not documented: which of 30 frames CMX uses (`every=30` uses the first, the 31st and so on of each sequence), whether its
+evaluation split is val, test or both, the number of images in each archive, whether sequences are in a folder of their town,
+and the terms of use. Sky is not a class: it is part of id 0.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 from fastscnn.data.spec import DatasetSpec, Split
 from fastscnn.model.label_set import IGNORE_INDEX, LabelSet
 
-# Ids as of CARLA 0.9, with the colours of its CityScapesPalette.
+# Ids of CARLA 0.9, colours of its CityScapesPalette.
 LABELS = LabelSet(
     names=("Building", "Fence", "Other", "Pedestrian", "Pole", "RoadLine", "Road", "Sidewalk", "Vegetation", "Vehicles",
            "Wall", "TrafficSign"),
@@ -39,7 +39,12 @@ _ARCHIVES = {"train": "Town01-03_train", "val": "Town05_val", "test": "Town05_te
 
 
 def spec(root: Path, every: int = 1) -> DatasetSpec:
-    """The dataset below `root`: `{Town01-03_train,Town05_val,Town05_test}/**/{rgb,semantic}/data/`; one frame in `every`."""
+    """Return the dataset in `root`: `{Town01-03_train,Town05_val,Town05_test}/**/{rgb,semantic}/data/`.
+
+    Args:
+        root: folder of the dataset.
+        every: use one frame in so many of each sequence.
+    """
     return DatasetSpec(
         name="eventscape",
         root=root,

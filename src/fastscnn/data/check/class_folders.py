@@ -1,4 +1,4 @@
-"""check of images in class folders: decodes every one of them."""
+"""Check of class folders: decode every image."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from fastscnn.base.errors import FastSCNNError
-from fastscnn.data.check.dataset import Finding, Report
+from fastscnn.data.check.findings import Finding, Report
 from fastscnn.data.class_folders import SPLITS, ClassFolders, Picture
 from fastscnn.media import images
 
-_AT_ONCE = 1024  # images given to the threads at a time: a future for each of ImageNet's would fill the memory
+_AT_ONCE = 1024  # images given to the threads at a time; one future for each image of ImageNet needs too much memory
 
 
 @dataclass(frozen=True)
 class ClassReport(Report):
-    """What `check_classes` found; every mapping is by split.
+    """Result of `check_classes`; every mapping is by split.
 
     Attributes:
-        findings: in the order of splits and file names. Kinds: unreadable-image, which is an error, and absent-class.
-        counts: images.
-        classes: class folders.
-        smallest: images of the class that has fewest.
+        findings: in the order of splits and file names. Kinds: unreadable-image (error) and absent-class (warning).
+        counts: number of images.
+        classes: number of class folders.
+        smallest: number of images of the smallest class.
         fingerprint: see `ClassFolders.fingerprint`.
     """
 
@@ -37,13 +37,15 @@ class ClassReport(Report):
 def check_classes(
     data: ClassFolders, splits: Sequence[str] | None = None, *, progress: Callable[[int, int], None] | None = None
 ) -> ClassReport:
-    """Decodes every image of `splits`, by default of those whose folder is there.
+    """Decode every image of `splits` (default: all whose folder exists) and report what is wrong.
 
     Args:
-        progress: called with (images done, images in all) after each image.
+        data: the class folders.
+        splits: names of splits.
+        progress: called with (images done, all images) after each image.
 
     Raises:
-        FastSCNNError: a split that does not exist, or folders that are not in the layout (`ClassFolders.pictures`).
+        FastSCNNError: unknown split, or folders in another layout (`ClassFolders.pictures`).
     """
     there = [split for split in SPLITS if (data.root / split).is_dir()]
     pictures = {split: data.pictures(split) for split in dict.fromkeys(there if splits is None else splits)}
@@ -52,7 +54,8 @@ def check_classes(
     for split, counted in sizes.items():
         for name in (name for index, name in enumerate(data.classes) if index not in counted):
             path = data.root / split / name
-            findings.append(Finding("warning", split, path, "absent-class", f"{path}: is missing; {split} lacks that class."))
+            message, fix = f"{path}: is missing.", f"Add images of this class to {split}."
+            findings.append(Finding("warning", split, path, "absent-class", message, fix))
     return ClassReport(
         findings=tuple(findings),
         counts={split: len(found) for split, found in pictures.items()},
@@ -78,6 +81,7 @@ def _unreadable(
             for done, (picture, message) in enumerate(zip(some, pool.map(fault, some), strict=True), start=start + 1):
                 if message:
                     split = picture.file.partition("/")[0]
-                    yield Finding("error", split, data.path(picture), "unreadable-image", message)
+                    fix = "Replace the image, or remove it."
+                    yield Finding("error", split, data.path(picture), "unreadable-image", message, fix)
                 if progress:
                     progress(done, len(pictures))

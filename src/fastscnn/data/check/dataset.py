@@ -1,4 +1,4 @@
-"""check: reads every file of a dataset, says what is wrong with it, and counts its pixels."""
+"""Check of a dataset: read every file, collect what is wrong, and count the pixels of each class."""
 
 from __future__ import annotations
 
@@ -8,70 +8,32 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
-from fastscnn.data.check.files import Cache, Facts, read, relative, stamp
-from fastscnn.data.spec import DatasetSpec, Pair, captured, from_archive
+from fastscnn.data.check.cache import Cache, stamp
+from fastscnn.data.check.files import Facts, Remark, read, relative
+from fastscnn.data.check.findings import Finding, Report
+from fastscnn.data.patterns import captured
+from fastscnn.data.spec import DatasetSpec, Pair, Split
 from fastscnn.media import images
 
 _Read = list[tuple[Pair, Facts]]
 
 
 @dataclass(frozen=True)
-class Finding:
-    """One thing that is wrong with a dataset.
-
-    Attributes:
-        severity: "error": training or its figures would be wrong; "warning": worth a look.
-        split: the split it was found in.
-        path: the file it is about; the dataset's root where it is about a whole split.
-        kind: a word for machines: no-images, incomplete, missing-labels, missing-channel, extra-labels, extra-channel,
-            shared-labels, unreadable-image, unreadable-labels, broken-channel, size-mismatch, too-small, exif-rotated,
-            unknown-ids, unknown-colours, empty-labels, duplicate, leak or absent-class.
-        message: one sentence for people; it names the file.
-    """
-
-    severity: str
-    split: str
-    path: Path
-    kind: str
-    message: str
-
-
-@dataclass(frozen=True)
-class Report:
-    """What a check found.
-
-    Attributes:
-        findings: in the order of splits and file names.
-    """
-
-    findings: tuple[Finding, ...]
-
-    @property
-    def ok(self) -> bool:
-        """Whether nothing is an error; there may be warnings."""
-        return all(finding.severity != "error" for finding in self.findings)
-
-    def to_json(self) -> str:
-        """The report as one JSON object, `ok` included."""
-        return json.dumps({"ok": self.ok, **asdict(self)}, default=str)
-
-
-@dataclass(frozen=True)
 class CheckReport(Report):
-    """What `check` found; every mapping is by split.
+    """Result of `check`; every mapping is by split.
 
     Attributes:
-        findings: in the order of splits and file names; duplicates last.
-        counts: images.
-        pixels: pixels of each class, in the order of train ids; ids of no class are left out.
-        shares: class name -> percent of the pixels that are not ignored.
-        ignored: percent of the pixels that are ignored.
-        sizes: "HxW" -> images that have it, upright and whole; most first.
-        fingerprint: sha256 over the splits, file names below the root, decoded pixels and decoded ids: the same
-            wherever the dataset lies and however its files are compressed.
+        findings: in the order of splits and file names; duplicates are last.
+        counts: number of images.
+        pixels: pixels of each class, in the order of train ids; unknown ids are not counted.
+        class_percentages: class name -> percentage of the pixels that are not ignored.
+        ignored: percentage of ignored pixels.
+        sizes: "HxW" -> number of images of that size, upright and without crop; most frequent first.
+        fingerprint: sha256 of splits, file names relative to the root, decoded pixels and decoded ids. It does not depend on
+            where the dataset is and how its files are compressed.
     """
 
     counts: Mapping[str, int]
@@ -89,17 +51,19 @@ def check(
     cache: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> CheckReport:
-    """Reads every pair of `splits` (by default all whose labels are not labels_unavailable).
+    """Read every pair of `splits` (default: all whose labels are public) and report what is wrong.
 
-    The same picture twice in one split only weighs it more, which is a warning; in two splits it lets what is
-    measured have been seen in training, which is an error.
+    The same image twice in one split is a warning: it only gets more weight. The same image in two splits is an error: the
+    evaluation would use images that were seen in training.
 
     Args:
-        cache: a folder in which to remember unchanged files, for example `files.cache("check")`; None reads all of them.
-        progress: called with (pairs done, pairs in all) after each pair.
+        spec: the dataset.
+        splits: names of splits.
+        cache: folder that remembers unchanged files, such as `files.cache("check")`; None reads all files.
+        progress: called with (pairs done, all pairs) after each pair.
 
     Raises:
-        FastSCNNError: a split that does not exist, or whose labels are withheld. Whatever is wrong with files is a finding.
+        FastSCNNError: unknown split, or one whose labels are not public. Broken files are findings.
     """
     labelled = [name for name, split in spec.splits.items() if not split.labels_unavailable]
     chosen = list(dict.fromkeys(labelled if splits is None else splits))
@@ -113,7 +77,7 @@ def check(
     pixels = {split: _summed(spec, found[split]) for split in chosen}
     ignored = {split: sum(one.ignored for _, one in found[split]) for split in chosen}
     return CheckReport(
-        findings=(*findings, *_twice(found)),
+        findings=(*findings, *_duplicates(found)),
         counts={split: len(pairs[split]) for split in chosen},
         pixels=pixels,
         class_percentages={split: dict(zip(spec.label_set.names, _percent(pixels[split]), strict=True)) for split in chosen},
@@ -126,7 +90,7 @@ def check(
 def _read_all(
     spec: DatasetSpec, pairs: list[Pair], cache: Path | None, progress: Callable[[int, int], None] | None
 ) -> dict[Pair, Facts]:
-    """The facts of each pair, from the cache or from its files; by threads, as Pillow decodes outside Python's lock."""
+    """Return the facts of each pair, from the cache or from its files. Threads help, as Pillow decodes without the GIL."""
     known = Cache(cache, spec) if cache else None
     facts = {pair: found for pair in pairs if known and (found := known.get(pair))}
     missing = [pair for pair in dict.fromkeys(pairs) if pair not in facts]
@@ -142,7 +106,7 @@ def _read_all(
                 known.put(pair, before, found)
             if progress:
                 progress(len(facts), total)
-    finally:  # also when it is interrupted: what was read stays known
+    finally:  # after an interrupt, too, what was read stays in the cache
         pool.shutdown(cancel_futures=True)
         if known:
             known.save()
@@ -151,52 +115,61 @@ def _read_all(
 
 def _of_split(spec: DatasetSpec, split: str, found: _Read, extra: list[tuple[str, Path]]) -> Iterator[Finding]:
     place = spec.split(split)
-    if not found:
-        counted = ", ".join(sorted(images.SUFFIXES))
-        cure = from_archive(place.images_in, "they belong") or f"; correct the pattern (files that count: {counted})"
-        message = f"{spec.root}: no images match {place.images!r}, the images of the split {split!r}{cure}."
-        yield Finding("error", split, spec.root, "no-images", message)
-    there = len(found) if spec.every == 1 else len(spec.image_files(split, all_frames=True))
-    if found and there < place.count:
-        message = (f"{spec.root}: of the {place.count} images of the split {split!r} that were released, {there} are here; "
-                   f"look whether {place.images_in} is half extracted.")
-        yield Finding("warning", split, spec.root, "incomplete", message)
+    yield from _of_counts(spec, split, place, found)
     sharing = Counter(pair.labels for pair, _ in found)
-    archives = {"missing-labels": place.labels_in, "missing-channel": place.images_in}
     for pair, facts in found:
         for remark in facts.remarks:
             path = pair.labels if remark.of_labels else pair.image
-            archive = archives.get(remark.kind, "")
-            message = f"{remark.message.removesuffix('.')}{from_archive(archive)}." if archive else remark.message
-            yield Finding(remark.severity, split, path, remark.kind, message)
+            yield Finding(remark.severity, split, path, remark.kind, remark.message, _fix(remark, place))
         if sharing[pair.labels] > 1:
-            message = f"{pair.image}: shares its label file {pair.labels} with another image; give each its own name."
-            yield Finding("warning", split, pair.image, "shared-labels", message)
+            message = f"{pair.image}: shares its label file {pair.labels} with another image."
+            yield Finding("warning", split, pair.image, "shared-labels", message, "Give each image its own label file.")
+    source = f" (of {place.images_in})" if place.images_in else ""
     for kind, path in extra:
-        what, those = ("label file", "labels") if kind == "extra-labels" else ("further channel", "file")
-        source = f" (of {place.images_in})" if place.images_in else ""
-        message = f"{path}: is a {what} without an image; add the image{source}, or take the {those} out."
-        yield Finding("warning", split, path, kind, message)
+        what = "a label file" if kind == "extra-labels" else "an extra channel"
+        message = f"{path}: is {what} without an image."
+        yield Finding("warning", split, path, kind, message, f"Add the image{source}, or remove the file.")
     pixels = _summed(spec, found)
     for name, count in zip(spec.label_set.names, pixels, strict=True):
         if "train" in split and any(pixels) and not count:
-            message = f"{spec.root}: no pixel of the split {split!r} is {name!r}; a network cannot learn that class from it."
-            yield Finding("warning", split, spec.root, "absent-class", message)
+            message = f"{spec.root}: no pixel of the split {split!r} is {name!r}."
+            fix = "Add images with this class, or expect the network not to learn it."
+            yield Finding("warning", split, spec.root, "absent-class", message, fix)
+
+
+def _of_counts(spec: DatasetSpec, split: str, place: Split, found: _Read) -> Iterator[Finding]:
+    if not found:
+        message = f"{spec.root}: no images match {place.images!r}, the images of the split {split!r}."
+        fix = f"Correct the pattern; these files are images: {', '.join(sorted(images.SUFFIXES))}."
+        if place.images_in:
+            fix = f"Extract {place.images_in} here."
+        yield Finding("error", split, spec.root, "no-images", message, fix)
+        return
+    there = len(found) if spec.every == 1 else len(spec.image_files(split, all_frames=True))
+    if there < place.count:
+        message = f"{spec.root}: has {there} of the {place.count} released images of the split {split!r}."
+        yield Finding("warning", split, spec.root, "incomplete", message, f"Extract {place.images_in} completely.")
+
+
+def _fix(remark: Remark, place: Split) -> str:
+    """Return the fix of a remark; of a missing file, with the archive that contains it."""
+    archive = {"missing-labels": place.labels_in, "missing-channel": place.images_in}.get(remark.kind, "")
+    return f"Extract the file from {archive}, or remove the image." if archive else remark.fix
 
 
 def _extra_files(spec: DatasetSpec, chosen: list[str]) -> dict[str, list[tuple[str, Path]]]:
-    """Split -> (kind, file) where its labels and further channels lie that belong to no image of any split; each file once."""
+    """Return split -> (kind, file) of label files and extra channels that belong to no image of any split, each once."""
     seen: set[Path] = set()
-    for split in spec.splits:  # all of them, since splits may keep their labels in one folder
+    for split in spec.splits:  # all of them, since splits may share a folder of labels
         for image in spec.image_files(split, all_frames=True):
             seen |= {image, *spec.label_files(split, image), *spec.channel_files(split, image)}
     extra: dict[str, list[tuple[str, Path]]] = {}
     for split in chosen:
         extra[split] = []
         place = spec.split(split)
-        named: set[tuple[str, ...] | None] = set()  # images that are missing: named once where labels and polygons are there
+        named: set[tuple[str, ...] | None] = set()  # missing images: one finding for a label file and its polygons
         kinds = [("extra-labels", place.labels), ("extra-labels", place.polygons)]
-        for kind, pattern in [*kinds, *(("extra-channel", channel) for channel in place.more)]:
+        for kind, pattern in [*kinds, *(("extra-channel", channel) for channel in place.extra_channels)]:
             if not pattern:
                 continue
             found = sorted(set(spec.root.glob(place.glob(pattern))) - seen)
@@ -209,33 +182,32 @@ def _extra_files(spec: DatasetSpec, chosen: list[str]) -> dict[str, list[tuple[s
     return extra
 
 
-def _twice(found: Mapping[str, _Read]) -> Iterator[Finding]:
-    """Pictures that stand more than once in the dataset, by their decoded pixels."""
-    first: dict[str, list[tuple[str, Path]]] = {}
+def _duplicates(found: Mapping[str, _Read]) -> Iterator[Finding]:
+    """Yield images whose decoded pixels occur more than once in the dataset."""
+    first: dict[str, dict[str, Path]] = {}  # hash -> split -> its first image
     for split, pairs in found.items():
         for pair, facts in pairs:
             if not facts.image:
                 continue
-            before = first.setdefault(facts.image, [])
-            same = next((place for place in before if place[0] == split), None)
-            other = next((place for place in before if place[0] != split), None)
-            if same:
-                message = f"{pair.image}: is the same picture as {same[1]}; keep one of them."
-                yield Finding("warning", split, pair.image, "duplicate", message)
+            before = first.setdefault(facts.image, {})
+            other = next((name for name in before if name != split), None)
+            if split in before:
+                message = f"{pair.image}: is the same image as {before[split]}."
+                yield Finding("warning", split, pair.image, "duplicate", message, "Keep one of the equal images.")
             elif other:
-                message = f"{pair.image}: is the same picture as {other[1]} of the split {other[0]!r}; keep it in one split."
-                yield Finding("error", split, pair.image, "leak", message)
-            before.append((split, pair.image))
+                message = f"{pair.image}: is the same image as {before[other]} of the split {other!r}."
+                yield Finding("error", split, pair.image, "leak", message, "Keep each image in one split only.")
+            before.setdefault(split, pair.image)
 
 
 def _summed(spec: DatasetSpec, found: _Read) -> tuple[int, ...]:
-    """Pixels of each class."""
+    """Return the pixels of each class."""
     columns = zip(*(facts.pixels for _, facts in found), strict=True)
     return tuple(map(sum, columns)) if found else (0,) * len(spec.label_set)
 
 
 def _sizes(found: _Read) -> dict[str, int]:
-    """How many images have each size; those that cannot be read are left out."""
+    """Return the number of images of each size, without unreadable ones."""
     counts = Counter(f"{facts.size[0]}x{facts.size[1]}" for _, facts in found if facts.image)
     return dict(counts.most_common())
 

@@ -1,4 +1,4 @@
-"""Labels drawn from polygons, as Cityscapes' `*_polygons.json` keep them."""
+"""Labels drawn from polygon files in the format of Cityscapes' `*_polygons.json`."""
 
 from __future__ import annotations
 
@@ -12,26 +12,29 @@ from fastscnn.base.types import UInt8Array
 from fastscnn.media import images
 
 _GROUP = "group"
-_FAR = 1e6  # pixels; no annotation lies so far outside, and Pillow draws in 32-bit integers
+_FAR = 1e6  # largest coordinate in pixels, as Pillow draws in 32-bit integers
 
 
 def read(path: Path, ids: Mapping[str, int]) -> UInt8Array:
-    """The raster of a file of polygons, uint8 [imgHeight, imgWidth], equal to cityscapesScripts' json2labelImg.
+    """Rasterise a polygon file, equal to json2labelImg of cityscapesScripts.
 
-    Objects are drawn over each other in the order of the file, on 0. Those marked deleted are left out, and those whose id
-    is below 0; a group without an id of its own, such as "cargroup", has that of its members.
+    Objects are drawn over each other in the order of the file, on 0. Objects that are marked deleted or have an id below 0 are
+    skipped. A group without its own id, such as "cargroup", has the id of its members.
 
     Args:
-        path: a JSON file with imgHeight, imgWidth and objects, each with label and polygon, a list of [x, y].
+        path: a JSON file with imgHeight, imgWidth and objects; each object has a label and a polygon, a list of [x, y].
         ids: object name -> id.
 
+    Returns:
+        uint8 [imgHeight, imgWidth] of ids.
+
     Raises:
-        FastSCNNError: missing, truncated, not of that form, over 40 megapixels, or an object of an unknown name.
+        FastSCNNError: a missing, truncated or malformed file, more than 40 megapixels, or an object of an unknown name.
     """
     table = _parsed(path)
     height, width = (_side(path, table, key) for key in ("imgHeight", "imgWidth"))
     if height * width > images.MAX_PIXELS:
-        raise FastSCNNError(f"{path}: is {width}x{height}, over the limit of {images.MAX_PIXELS // 1_000_000} megapixels.")
+        raise FastSCNNError(f"{path}: is {height}x{width}, over the limit of {images.MAX_PIXELS // 1_000_000} megapixels; reduce it.")
     return images.draw((height, width), list(_shapes(path, table, ids)))
 
 
@@ -55,13 +58,13 @@ def _shapes(path: Path, table: dict[str, Any], ids: Mapping[str, int]) -> Iterat
 
 def _corners(path: Path, number: int, polygon: object) -> list[tuple[float, float]]:
     if not isinstance(polygon, list) or len(polygon) < 2 or not all(_is_point(point) for point in polygon):
-        raise FastSCNNError(f"{path}: the polygon of object {number} is no list of two or more [x, y]; "
+        raise FastSCNNError(f"{path}: the polygon of object {number} is not a list of two or more [x, y]; "
                             "copy the file again from its source.")
     return [(point[0], point[1]) for point in polygon]
 
 
 def _is_point(point: object) -> bool:
-    # written so that NaN, which JSON in Python knows, is no point
+    # chained comparison, since it is false for NaN, which Python's JSON accepts
     return isinstance(point, list) and len(point) >= 2 and all(
         type(value) in (int, float) and -_FAR < value < _FAR for value in point[:2]
     )
@@ -70,7 +73,7 @@ def _is_point(point: object) -> bool:
 def _side(path: Path, table: dict[str, Any], key: str) -> int:
     value = table.get(key)
     if type(value) is not int or value < 1:
-        raise FastSCNNError(f"{path}: {key} is {value!r}; it takes a whole number of pixels.")
+        raise FastSCNNError(f"{path}: {key} is {value!r}; it must be a whole number of pixels, at least 1.")
     return value
 
 
@@ -84,5 +87,5 @@ def _parsed(path: Path) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise FastSCNNError(f"{path}: is truncated or not JSON ({error}); copy it again from its source.") from error
     if not isinstance(table, dict):
-        raise FastSCNNError(f"{path}: is no JSON object with imgHeight, imgWidth and objects.")
+        raise FastSCNNError(f"{path}: is not a JSON object with imgHeight, imgWidth and objects; copy it again from its source.")
     return table

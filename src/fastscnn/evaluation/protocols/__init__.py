@@ -1,1 +1,1 @@
-"""How do a dataset's authors score?"""
+"""How do the authors of a dataset score?"""

@@ -1,1 +1,1 @@
-"""Reports to look at: one HTML page each for scores, a training and a dataset, with nothing outside the file."""
+"""What do scores, a training run or a dataset look like? Each as one self-contained HTML page."""

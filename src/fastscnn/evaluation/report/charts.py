@@ -1,4 +1,4 @@
-"""charts: bars, curves, a heat map and a reliability diagram, as SVG and HTML whose colours are the page's."""
+"""Bars, curves, a heat map and a reliability diagram, as SVG and HTML in the colours of the page."""
 
 from __future__ import annotations
 
@@ -11,33 +11,33 @@ from fastscnn.base.types import Int64Array
 from fastscnn.evaluation.report.page import Markup, element, join
 
 Points = Sequence[tuple[float, float]]  # x and y
-_INK_TURNS = 0.82  # share of the heat's colour above which white reads better on it than black
-_MOST_DOTS = 60  # more points than this are a line without dots
+_INK_TURNS = 0.82  # opacity of a cell above which white text is easier to read than black
+_MOST_DOTS = 60  # curves with more points have no dots
 
 
 def bar(figure: str, value: float | None, most: float = 100.0) -> Markup:
-    """A cell of a table: the figure, and below it a bar of `value` out of `most`."""
+    """Return a table cell with a text and a bar of `value` out of `most`."""
     drawn = element("rect", width=f"{100 * value / most:.2f}" if value and most else 0, height=8)
     meter = element("svg", drawn, viewBox="0 0 100 8", preserveAspectRatio="none", class_="meter", aria_hidden="true")
     return element("td", element("div", figure, meter), class_="m")
 
 
 def heat_map(names: Sequence[str], matrix: Int64Array, shown: Sequence[int] | None = None) -> Markup:
-    """A confusion matrix in percent of each row, empty where nothing is; shaded by the square root, which shows small shares.
+    """Return a confusion matrix in percent of each row. Zeros are empty; shading by the square root shows small values.
 
     Args:
-        names: of the classes.
-        matrix: int64 [classes, classes], rows are the truth.
-        shown: which classes; all where None is given.
+        names: class names.
+        matrix: int64 [classes, classes]; rows are true classes.
+        shown: indices of the classes to show; None shows all.
     """
     kept = list(range(len(names)) if shown is None else shown)
     totals = matrix.sum(axis=1, keepdims=True)
     shares = np.divide(matrix, totals, out=np.zeros(matrix.shape), where=totals > 0)[np.ix_(kept, kept)]
     names = [names[index] for index in kept]
-    corner = element("th", "truth ↓ label →", scope="col")
+    corner = element("th", "true ↓ predicted →", scope="col")
     head = element("tr", corner, *(element("th", name, class_="turned", scope="col") for name in names))
     rows = (element("tr", element("th", name, scope="row"), *(
-        _heat(share, f"{name} labelled {other}: {100 * share:.2f} %") for other, share in zip(names, row, strict=True)
+        _heat(share, f"{name} predicted as {other}: {100 * share:.2f} %") for other, share in zip(names, row, strict=True)
     )) for name, row in zip(names, shares.tolist(), strict=True))
     return element("div", element("table", element("thead", head), element("tbody", *rows), class_="heat"), class_="wide")
 
@@ -57,14 +57,14 @@ def lines(
     size: tuple[int, int] = (480, 240),
     span: tuple[float, float] | None = None,
 ) -> Markup:
-    """Curves over steps.
+    """Return a line chart over training steps.
 
     Args:
-        title: what is drawn.
-        series: name -> points, x ascending; at most four of them.
-        unit: of y.
-        size: (width, height) of the drawing, in its own pixels.
-        span: of y; that of the points where none is given.
+        title: caption.
+        series: name -> points with ascending x; at most four curves.
+        unit: unit of y.
+        size: (width, height) of the drawing in SVG units.
+        span: (lowest, highest) y; None: those of the points.
     """
     width, height = size
     small = width < 300
@@ -94,7 +94,7 @@ def lines(
 
 
 def _curve(style: str, name: str, unit: str, points: Points, places: Sequence[tuple[float, float]]) -> list[Markup]:
-    """The line through the places, and a dot at each that tells its point."""
+    """Return a line through the places, and a dot with a tooltip at each."""
     parts = [element("polyline", points=" ".join(f"{x:.1f},{y:.1f}" for x, y in places), class_=style)]
     if len(points) <= _MOST_DOTS:
         for (x, y), (across, down) in zip(points, places, strict=True):
@@ -109,11 +109,11 @@ def _key(index: int) -> Markup:
 
 
 def reliability(title: str, bins: Sequence[tuple[float, float, float]]) -> Markup:
-    """How often labels are right, by how sure the network is of them: on the dashed line where it knows itself.
+    """Return a reliability diagram: accuracy by confidence. A calibrated network is on the dashed line.
 
     Args:
-        title: what is drawn.
-        bins: of equal width over 0 to 1, for each: mean confidence, accuracy, and share of the pixels, all from 0 to 1.
+        title: caption.
+        bins: mean confidence, accuracy and share of the pixels of each bin of equal width, all from 0 to 1.
     """
     left, right, top, bottom, below, foot = 44, 372, 8, 288, 316, 376
     span, step = right - left, (right - left) / len(bins)
@@ -144,7 +144,7 @@ def _drawing(caption: str, title: str, size: tuple[int, int], parts: Sequence[Ma
 
 
 def _ticks(low: float, high: float, wished: int) -> list[float]:
-    """Round numbers from below `low` to above `high`, about `wished` steps of 1, 2 or 5 times a power of ten."""
+    """Return round numbers from below `low` to above `high`, in about `wished` steps of 1, 2 or 5 times a power of 10."""
     span = (high - low) or abs(high) or 1.0
     power = 10.0 ** math.floor(math.log10(span / wished))
     step = next(factor * power for factor in (1, 2, 5, 10) if factor * power * wished >= span * 0.999)

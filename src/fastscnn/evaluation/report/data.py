@@ -1,4 +1,4 @@
-"""data: what a dataset looks like: its classes' shares, sizes, examples of its labels, and what is wrong with it."""
+"""Report page of a dataset: findings, class percentages, image sizes and examples."""
 
 from __future__ import annotations
 
@@ -6,21 +6,29 @@ from collections import Counter
 from collections.abc import Sequence
 
 from fastscnn.base.errors import FastSCNNError
-from fastscnn.data.check.dataset import CheckReport, Finding
+from fastscnn.data.check.dataset import CheckReport
 from fastscnn.data.check.files import relative
+from fastscnn.data.check.findings import FindingGroup
 from fastscnn.data.datasets import DatasetSpec
 from fastscnn.evaluation.report.charts import bar
 from fastscnn.evaluation.report.gallery import overlay, small
 from fastscnn.evaluation.report.page import Markup, Section, element, facts, legend, named, page, percent, picture, table
 
-_SHOWN = 8  # pairs of each split, evenly spread over it
-_WIDTH = 320  # pixels of their pictures, at most
+_SHOWN = 8  # pairs of each split, evenly spaced
+_WIDTH = 320  # maximum width of their images, in pixels
 _MOST_SIZES = 12
-_MOST_FINDINGS = 500  # more of them are counted, so that the page can still be opened
+_FILES = 3  # of each group of findings, always visible
+_MOST_FILES = 200  # of each group, in all; the others are counted, to keep the page small
 
 
 def render(spec: DatasetSpec, report: CheckReport, command: str) -> str:
-    """The page of a dataset that was checked; `command` made it. Unreadable files are findings, and not shown."""
+    """Return the page of a checked dataset.
+
+    Args:
+        spec: the dataset.
+        report: result of the check.
+        command: the command that made the page.
+    """
     errors = sum(finding.severity == "error" for finding in report.findings)
     tiles = [
         ("images", f"{sum(report.counts.values()):,}", ""),
@@ -30,26 +38,37 @@ def render(spec: DatasetSpec, report: CheckReport, command: str) -> str:
     ]
     splits = ", ".join(f"{split} {count:,}" for split, count in report.counts.items())
     sheet = [part for split in report.counts for part in _sheet(spec, split)]
-    known = {"root": str(spec.root), "labels are": spec.labels_are, "terms": spec.terms, "fingerprint": report.fingerprint}
+    known = {"root": str(spec.root), "labels are": spec.labels_are, "terms": spec.terms, "data fingerprint": report.fingerprint}
     return page(spec.name, f"Images: {splits}.", tiles, [
-        Section("Findings", _findings(report.findings)),
-        Section("Share of pixels", [_shares(spec, report)]),
+        Section("Findings", _findings(report.grouped())),
+        Section("Class percentages", [_shares(spec, report)]),
         Section("Image sizes", [_sizes(report)] if any(report.counts.values()) else []),
         Section("Examples", [legend(spec.label_set), *sheet] if sheet else []),
         Section("Dataset", [facts(known), element("pre", command)]),
     ])
 
 
-def _findings(findings: Sequence[Finding]) -> list[Markup]:
-    if not findings:
-        return [element("p", "Nothing is wrong with any file.")]
-    rows = []
-    for finding in findings[:_MOST_FINDINGS]:
-        severity = element("span", finding.severity, **({"class": "error"} if finding.severity == "error" else {}))
-        rows.append((severity, finding.split, finding.message))
-    found = table(("", "split", "what"), rows, words=3)
-    left = len(findings) - _MOST_FINDINGS
-    return [found, element("p", f"And {left:,} more, which `fastscnn check` lists.", class_="note")] if left > 0 else [found]
+def _findings(groups: Sequence[FindingGroup]) -> list[Markup]:
+    if not groups:
+        return [element("p", "No problems were found.")]
+    shown = []
+    for group in groups:
+        severity = element("span", group.severity, **({"class": "error"} if group.severity == "error" else {}))
+        title = element("h3", severity, f" {group.kind}: {len(group.findings):,}")
+        first, rest = group.findings[:_FILES], group.findings[_FILES:_MOST_FILES]
+        parts = [title, element("p", group.fix), _messages([finding.message for finding in first])]
+        if rest:
+            summary = element("summary", f"{len(rest):,} more")
+            parts.append(element("details", summary, _messages([finding.message for finding in rest])))
+        if len(group.findings) > _MOST_FILES:
+            left = len(group.findings) - _MOST_FILES
+            parts.append(element("p", f"And {left:,} more; `fastscnn check --all` lists them.", class_="note"))
+        shown.append(element("article", *parts, class_="finding"))
+    return shown
+
+
+def _messages(messages: Sequence[str]) -> Markup:
+    return element("ul", *(element("li", message) for message in messages))
 
 
 def _shares(spec: DatasetSpec, report: CheckReport) -> Markup:
@@ -58,12 +77,12 @@ def _shares(spec: DatasetSpec, report: CheckReport) -> Markup:
     for index, name in enumerate(spec.label_set.names):
         shares = [report.class_percentages[split][name] for split in report.counts]
         rows.append([named(spec.label_set, index), *(bar(percent(share), share, most) for share in shares)])
-    foot = ["ignored, of all", *(percent(report.ignored[split]) for split in report.counts)]
+    foot = ["ignored, of all pixels", *(percent(report.ignored[split]) for split in report.counts)]
     return table(("class", *(f"{split} %" for split in report.counts)), rows, foot, words=9)
 
 
 def _sizes(report: CheckReport) -> Markup:
-    """How many images have each size, the most frequent ones, and all others together."""
+    """Return the number of images of the most frequent sizes, and of all others together."""
     counts: Counter[str] = Counter()
     for of_split in report.sizes.values():
         counts.update(of_split)
@@ -77,7 +96,7 @@ def _sizes(report: CheckReport) -> Markup:
 
 
 def _sheet(spec: DatasetSpec, split: str) -> list[Markup]:
-    """Pictures of a split, and their labels over them; those that cannot be read are findings and left out."""
+    """Return images of a split, and overlays of their labels. Unreadable pairs are findings and are left out."""
     files = spec.image_files(split)
     shown = []
     for index in range(min(_SHOWN, len(files))):
@@ -89,6 +108,6 @@ def _sheet(spec: DatasetSpec, split: str) -> list[Markup]:
         image, labels = small(image[:, :, :3], _WIDTH), small(labels, _WIDTH)
         name = relative(spec.root, pair.image)
         over = picture(overlay(image, labels, spec.label_set), f"labels of {name}")
-        pictures = element("div", picture(image, f"picture {name}"), over, class_="pictures")
+        pictures = element("div", picture(image, f"image {name}"), over, class_="pictures")
         shown.append(element("figure", pictures, element("figcaption", name)))
     return [element("h3", split), element("div", *shown, class_="sheet")] if shown else []

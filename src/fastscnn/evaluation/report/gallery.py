@@ -1,4 +1,4 @@
-"""gallery: the worst and the best images of an evaluation, and how pictures are made small and painted for a page."""
+"""The worst and the best images of an evaluation, as small images for a page."""
 
 from __future__ import annotations
 
@@ -15,24 +15,23 @@ from fastscnn.evaluation.report.page import Markup, element, picture
 from fastscnn.media import images
 from fastscnn.model.label_set import IGNORE_INDEX, LabelSet
 
-KEPT = 6  # of the worst, and of the best
-_WIDTH = 480  # pixels of a picture on a page, at most
-_OPACITY = 0.55  # of colours over a picture, as in `Segmentation.overlay`
+KEPT = 6  # number of worst images, and of best images
+_WIDTH = 480  # maximum width of an image on a page, in pixels
+_OPACITY = 0.55  # of the colours of an overlay, as in `Segmentation.overlay`
 _WRONG = np.array((255, 96, 48), np.float32)
 _IGNORED = np.array((72, 88, 128), np.float32)
 
 
-@dataclass(frozen=True, eq=False)  # an example equals itself alone: arrays do not compare
+@dataclass(frozen=True, eq=False)  # compared by identity: arrays have no truth value
 class Example:
-    """An image, its labels and how good they are.
+    """An image with its labels and scores.
 
     Attributes:
-        name: of its file.
-        miou: mean IoU in percent over the classes that its truth holds, so that a stray pixel of another class costs no more
-            than the pixel.
+        name: file name.
+        miou: mean IoU in percent over the classes in its truth. A few wrong pixels of an absent class add no class of IoU 0.
         pixel_accuracy: in percent.
-        image: small, uint8 [h, w, 3] RGB.
-        truth, labels: small, uint8 [h, w] of train ids.
+        image: resized image, uint8 [h, w, 3] RGB.
+        truth, labels: resized train ids, uint8 [h, w].
     """
 
     name: str
@@ -43,30 +42,36 @@ class Example:
     labels: UInt8Array
 
     def to_dict(self) -> dict[str, Any]:
-        """Name and scores for JSON."""
+        """Return name and scores for JSON."""
         return {"image": self.name, "miou": self.miou, "pixel_accuracy": self.pixel_accuracy}
 
 
 class Gallery:
-    """Keeps the worst and the best images by their own mIoU, and no more than those, however many it sees."""
+    """The `KEPT` worst and best images by their own mIoU. Other images are not kept in memory."""
 
     def __init__(self, label_set: LabelSet) -> None:
         self.label_set = label_set
         self._worst: list[Example] = []
-        self._best: list[Example] = []  # ascending as well
+        self._best: list[Example] = []  # ascending, too
 
     @property
     def worst(self) -> list[Example]:
-        """The worst first."""
+        """The worst images, worst first."""
         return self._worst
 
     @property
     def best(self) -> list[Example]:
-        """The best first, without those that are among the worst of a few."""
+        """The best images, best first, without those that are also among the worst."""
         return [example for example in reversed(self._best) if example not in self._worst]
 
     def add(self, name: str, image: UInt8Array, labels: UInt8Array, truth: UInt8Array) -> None:
-        """Looks at an image, uint8 [H, W, channels], labels and truth, uint8 [H, W]; one that is all ignored is left out."""
+        """Add an image. An image whose pixels are all ignored is left out.
+
+        Args:
+            name: file name.
+            image: uint8 [H, W, channels].
+            labels, truth: train ids, uint8 [H, W].
+        """
         confusion = Confusion(len(self.label_set))
         confusion.add(labels, truth)
         present = np.flatnonzero(confusion.matrix.sum(axis=1)).tolist()
@@ -75,7 +80,7 @@ class Gallery:
         iou = confusion.iou()
         miou = fmean(iou[index] or 0.0 for index in present)
         low = len(self._worst) < KEPT or miou < self._worst[-1].miou
-        high = len(self._best) < KEPT or miou >= self._best[0].miou  # of equals the first are worst, the last best
+        high = len(self._best) < KEPT or miou >= self._best[0].miou  # of equal images the first are worst, the last best
         if not low and not high:
             return
         example = Example(name, miou, confusion.pixel_accuracy(), small(image[:, :, :3]), small(truth), small(labels))
@@ -85,13 +90,13 @@ class Gallery:
             self._best = sorted([*self._best, example], key=attrgetter("miou"))[-KEPT:]
 
     def show(self, examples: list[Example]) -> list[Markup]:
-        """Each example's scores, picture, truth, labels and errors."""
+        """Return the scores, image, truth, labels and errors of each example."""
         shown = []
         for example in examples:
             scores = f"mIoU {example.miou:.2f} %, pixel accuracy {example.pixel_accuracy:.2f} %"
             palette = self.label_set.palette()
             panels = (
-                ("picture", example.image),
+                ("image", example.image),
                 ("truth", palette[example.truth]),
                 ("labels", overlay(example.image, example.labels, self.label_set)),
                 ("errors", _errors(example)),
@@ -108,7 +113,7 @@ class Gallery:
 
 
 def small(pixels: UInt8Array, width: int = _WIDTH) -> UInt8Array:
-    """An image [H, W, 3] or train ids [H, W] at most `width` pixels wide; ids by nearest neighbour."""
+    """Resize an image [H, W, 3] or train ids [H, W] to at most `width` pixels wide; ids by nearest neighbour."""
     height, whole = pixels.shape[:2]
     width = min(width, whole)
     size = max(1, round(height * width / whole)), width
@@ -120,14 +125,14 @@ def small(pixels: UInt8Array, width: int = _WIDTH) -> UInt8Array:
 
 
 def overlay(image: UInt8Array, labels: UInt8Array, label_set: LabelSet) -> UInt8Array:
-    """The image under its labels' colours, uint8 [H, W, 3]; without colour where they are ignored."""
+    """Return the image blended with the colours of its labels, uint8 [H, W, 3]; ignored pixels stay as they are."""
     painted: UInt8Array = np.rint((1 - _OPACITY) * image + _OPACITY * label_set.palette()[labels]).astype(np.uint8)
     painted[labels == IGNORE_INDEX] = image[labels == IGNORE_INDEX]
     return painted
 
 
 def _errors(example: Example) -> UInt8Array:
-    """The image in grey, wrong pixels in red and ignored ones in blue."""
+    """Return the image in grey with wrong pixels in red and ignored pixels in blue."""
     grey = np.repeat(example.image.mean(axis=2, dtype=np.float32)[:, :, None], 3, axis=2) * 0.55
     grey[example.labels != example.truth] = 0.25 * grey[example.labels != example.truth] + 0.75 * _WRONG
     ignored = example.truth == IGNORE_INDEX

@@ -1,4 +1,4 @@
-"""page: HTML elements, and the one page that holds them with its style; text is escaped wherever it comes in."""
+"""HTML elements and the page around them. Every text is escaped where it enters an element."""
 
 from __future__ import annotations
 
@@ -16,55 +16,55 @@ from fastscnn.media import images
 from fastscnn.model.label_set import Colour, LabelSet
 from fastscnn.version import __version__
 
-PAGE = "index.html"  # in the folder of a report
-_GENERATOR = "fastscnn report"  # by which we know a page of ours
+PAGE = "index.html"  # file name in the folder of a report
+_GENERATOR = "fastscnn report"  # marks a page of ours
 _MARK = f'<meta name="generator" content="{_GENERATOR}">'.encode()
 _MARKED_WITHIN = 1024  # bytes
 _VOID = frozenset({"img", "meta"})
-_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"  # the page can fetch nothing, whatever is in it
-_QUALITY = 72  # of JPEG: by eye, edges of labels stay clear at the size of the page
-_BRIEF = 6  # names and values that are shown without being asked for
+_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"  # the page cannot load or run anything
+_QUALITY = 72  # JPEG quality, chosen by eye: edges of labels stay clear
+_BRIEF = 6  # entries of a nested value that are shown without a click
 
 
 class Markup(str):
-    """HTML as it stands; every other text is escaped where it enters an element."""
+    """Text that is HTML already. Any other text is escaped where it enters an element."""
 
     __slots__ = ()
 
 
 @dataclass(frozen=True)
 class Section:
-    """A part of a page, with its heading."""
+    """A section of a page."""
 
     heading: str
     body: Sequence[Markup]
 
 
 def element(name: str, /, *children: str, **attributes: object) -> Markup:
-    """An HTML or SVG element.
+    """Return an HTML or SVG element.
 
     Args:
-        name: of the element.
-        children: `Markup` as it stands, other text escaped.
-        attributes: `class_` stands for class, `text_anchor` for text-anchor, and so on.
+        name: name of the element.
+        children: content; text that is not `Markup` is escaped.
+        attributes: `class_` becomes class, `text_anchor` becomes text-anchor, and so on.
     """
     given = "".join(f' {key.strip("_").replace("_", "-")}="{escape(str(value))}"' for key, value in attributes.items())
     return Markup(f"<{name}{given}>" if name in _VOID else f"<{name}{given}>{join(children)}</{name}>")
 
 
 def join(parts: Iterable[str]) -> Markup:
-    """The parts one after the other, those that are no `Markup` escaped."""
+    """Concatenate the parts; those that are not `Markup` are escaped."""
     return Markup("".join(part if isinstance(part, Markup) else escape(part) for part in parts))
 
 
 def page(title: str, lead: str, tiles: Sequence[tuple[str, str, str]], sections: Sequence[Section]) -> str:
-    """The whole page.
+    """Return the whole page.
 
     Args:
-        title: its heading.
-        lead: a sentence below it.
-        tiles: (what, figure, unit) of the figures that stand at the top.
-        sections: the rest, in order; those without a body are left out.
+        title: heading.
+        lead: sentence below the heading.
+        tiles: (name, value, unit) of the figures at the top.
+        sections: the sections in order; a section without a body is left out.
     """
     shown = [section for section in sections if section.body]
     head = element(
@@ -96,26 +96,30 @@ def _anchor(section: Section) -> str:
 
 
 def check_ours(path: Path) -> None:
-    """Raises FastSCNNError where another's file stands at `path`: only pages of ours are replaced."""
+    """Check that a page may be written to `path`.
+
+    Raises:
+        FastSCNNError: a file that is not a page of ours exists there.
+    """
     try:
         with path.open("rb") as file:
             ours = _MARK in file.read(_MARKED_WITHIN)
     except FileNotFoundError:
         return
     except OSError as error:
-        raise FastSCNNError(f"{path}: cannot be read ({error.strerror}); take another folder.") from error
+        raise FastSCNNError(f"{path}: cannot be read ({error.strerror}); choose another folder.") from error
     if not ours:
-        raise FastSCNNError(f"{path}: is there and is no report of fastscnn; it is kept, so take another folder.")
+        raise FastSCNNError(f"{path}: exists and is not a report of fastscnn; it is kept. Choose another folder.")
 
 
 def write(path: Path, text: str) -> None:
-    """Writes a page in one piece. Raises FastSCNNError where that cannot be, or where `check_ours` does."""
+    """Write a page atomically. Raises FastSCNNError if it cannot be written, and like `check_ours`."""
     check_ours(path)
     files.write(path, text.encode())
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]], foot: Sequence[str] = (), *, words: int = 1) -> Markup:
-    """A table whose first `words` columns are text and the others figures; the first cell of a row is its heading."""
+    """Return a table. Its first `words` columns are text, the others numbers; the first cell of a row is its heading."""
 
     def row(cells: Sequence[str], kind: str, first: str = "th") -> Markup:
         return element("tr", *(
@@ -133,7 +137,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], foot: Sequence[str
 
 
 def facts(known: Mapping[str, Any]) -> Markup:
-    """Names and values as a table; values that have names of their own are fused away until they are asked for."""
+    """Return names and values as a table. Large nested values are collapsed until they are clicked."""
     rows = [(name, value) for name, value in known.items() if value not in (None, "", {}, [], ())]
     return table(("", ""), [(name.replace("_", " "), _value(value)) for name, value in rows], words=2)
 
@@ -152,7 +156,7 @@ def _value(value: Any) -> str:
 
 
 def picture(image: UInt8Array, alt: str, caption: str = "") -> Markup:
-    """An image, uint8 [H, W, 3] RGB, as a JPEG inside the page, `alt` for those who do not see it."""
+    """Return an image, uint8 [H, W, 3] RGB, as a JPEG inside the page, with an alternative text and a caption."""
     height, width = image.shape[:2]
     data = f"data:image/jpeg;base64,{base64.b64encode(images.jpeg(image, _QUALITY)).decode()}"
     drawn = element("img", src=data, alt=alt, width=width, height=height, decoding="async")
@@ -160,21 +164,21 @@ def picture(image: UInt8Array, alt: str, caption: str = "") -> Markup:
 
 
 def swatch(colour: Colour) -> Markup:
-    """A small field of a colour."""
+    """Return a small square of a colour."""
     return element("span", class_="swatch", style=f"background:rgb({', '.join(map(str, colour))})")
 
 
 def legend(label_set: LabelSet) -> Markup:
-    """The classes with their colours."""
+    """Return the classes with their colours."""
     items = (element("li", swatch(colour), name) for name, colour in zip(label_set.names, label_set.colours, strict=True))
     return element("ul", *items, class_="legend")
 
 
 def named(label_set: LabelSet, index: int) -> Markup:
-    """A class with its colour, for the head of a row."""
+    """Return a class with its colour, for the first cell of a row."""
     return element("span", swatch(label_set.colours[index]), label_set.names[index], class_="name")
 
 
 def percent(value: float | None) -> str:
-    """A figure in percent as tables show it; a dash where there is none."""
+    """Return a percentage for a table; a dash for None."""
     return "–" if value is None else f"{value:.2f}"

@@ -1,8 +1,7 @@
-"""scores: what an evaluation looks like: scores, confusions, worst and best images, calibration, speed and the card."""
+"""Report page of an evaluation: scores, confusions, worst and best images, calibration, speed and model card."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from statistics import median
 from typing import Any
@@ -22,12 +21,13 @@ from fastscnn.inference.segmentation import Segmentation
 from fastscnn.inference.segmenter import Segmenter
 from fastscnn.model.label_set import LabelSet
 
-_MOST_CLASSES = 40  # of a confusion matrix that can still be read
-_UNTIMED = "confidence"  # the stage that a report asks for and `segment` does not
+_MOST_CLASSES = 40  # of a readable confusion matrix
+_CONFUSED = 10  # pairs of classes that are confused most
+_UNTIMED = "confidence"  # this stage runs for the report only
 
 
 class Examination:
-    """What a page shows beside the scores, gathered image by image; no more than a few small pictures are kept."""
+    """Content of the page beside the scores, collected image by image. Only a few small images are kept in memory."""
 
     def __init__(self, spec: DatasetSpec) -> None:
         self.calibration = Reliability()
@@ -35,20 +35,27 @@ class Examination:
         self._root = spec.root
         self._seconds: list[dict[str, float]] = []
 
-    def see(self, image: UInt8Array, result: Segmentation, truth: UInt8Array, pair: Pair) -> None:
-        """Counts an image: uint8 [H, W, channels], its labels with their confidence, and its true ids, uint8 [H, W]."""
+    def add(self, image: UInt8Array, result: Segmentation, truth: UInt8Array, pair: Pair) -> None:
+        """Count one image, as `on_image` of `evaluate` with `confidence`.
+
+        Args:
+            image: uint8 [H, W, channels].
+            result: its segmentation with confidence.
+            truth: true train ids, uint8 [H, W].
+            pair: its files.
+        """
         assert result.confidence is not None
         self.calibration.add(result.confidence, result.labels, truth)
         self.gallery.add(relative(self._root, pair.image), image, result.labels, truth)
         self._seconds.append({stage: taken for stage, taken in result.seconds.items() if stage != _UNTIMED})
 
     def milliseconds(self) -> dict[str, float]:
-        """Median over the images of each stage, and of the frame, from its pixels in memory to its labels."""
+        """Return the median time of each stage, and of the frame, from pixels in memory to labels."""
         stages = {stage: median(1000 * taken[stage] for taken in self._seconds) for stage in self._seconds[0]}
         return {**stages, "frame": median(1000 * sum(taken.values()) for taken in self._seconds)}
 
     def to_dict(self) -> dict[str, Any]:
-        """Calibration, times and the images shown, for JSON; percent and milliseconds."""
+        """Return calibration, times and the shown images for JSON, in percent and milliseconds."""
         return {
             "calibration": self.calibration.to_dict(),
             "milliseconds": self.milliseconds(),
@@ -58,7 +65,7 @@ class Examination:
 
 
 def by_class(report: Report) -> dict[str, dict[str, float | None]]:
-    """Of each class precision, recall and share of the true pixels, in percent; None where there is nothing to divide by."""
+    """Return precision, recall and share of the true pixels of each class in percent; None for a division by 0."""
     matrix = report.confusion.matrix
     hit, true, labelled = np.diag(matrix), matrix.sum(axis=1), matrix.sum(axis=0)
     total = max(1, int(true.sum()))
@@ -78,20 +85,18 @@ def render(
     segmenter: Segmenter,
     what: str,
     command: str,
-    further: Mapping[str, Any],
 ) -> str:
-    """The page.
+    """Return the page.
 
     Args:
         report: the scores.
-        examination: what saw the same images.
-        segmenter: what was measured.
-        what: the data that it was measured on, in words.
-        command: that made the page.
-        further: name -> other scores in percent, as the data's own authors take them.
+        examination: what was collected from the same images.
+        segmenter: the evaluated segmenter.
+        what: name of the data.
+        command: the command that made the page.
     """
     confusion, gallery, label_set = report.confusion, examination.gallery, segmenter.card.label_set
-    times, engine = examination.milliseconds(), _engine(report, segmenter)
+    times, settings = examination.milliseconds(), _settings(report, segmenter)
     tiles = [
         ("mIoU", f"{confusion.miou():.2f}", "%"),
         ("pixel accuracy", f"{confusion.pixel_accuracy():.2f}", "%"),
@@ -99,28 +104,29 @@ def render(
         ("frame", f"{times['frame']:.1f}", "ms"),
         ("images", str(report.images), ""),
     ]
-    weights = {"weights": segmenter.path.name if segmenter.path else "in no file", "their sha256": report.weights_sha256}
-    key = element("p", "By the image's own mIoU: the mean over the classes that its truth holds. Each with its picture, "
-                       "truth, labels over the picture, and errors: wrong pixels red, ignored ones blue.", class_="note")
+    weights = {"weights": segmenter.path.name if segmenter.path else "in no file", "weights sha256": report.weights_sha256}
+    key = element("p", "Images by their own mIoU, the mean over the classes in their truth. Each has the image, the truth, "
+                       "an overlay of the labels, and the errors: wrong pixels are red, ignored pixels blue.", class_="note")
     worst, best = gallery.show(gallery.worst), gallery.show(gallery.best)
-    return page(what, f"{report.backend} {report.precision}, input {engine['input']}", tiles, [
-        Section("Classes", [_classes(report, label_set), *([facts(further)] if further else [])]),
-        Section("Confusion", _confusion(report)),
+    return page(what, f"{report.backend} {report.precision}, input {settings['input']}", tiles, [
+        Section("Classes", [
+            _classes(report, label_set), *([facts(report.dataset_metrics)] if report.dataset_metrics else []),
+        ]),
+        Section("Confusion", [*_most_confused(report, label_set), *_confusion(report)]),
         Section("Worst images", [key, legend(label_set), *worst] if worst else []),
         Section("Best images", best),
         Section("Calibration", _calibration(examination.calibration)),
-        Section("Speed", [*_speed(times, report.images), facts(engine)]),
-        Section("Card", [element("p", "What the weights say of themselves.", class_="note"),
-                         facts(json.loads(segmenter.card.to_json()))]),
-        Section("Measured", [facts({"data": what, **weights, **engine}), element("pre", command)]),
+        Section("Speed", [*_speed(times, report.images), facts(settings)]),
+        Section("Model card", [facts(segmenter.card.to_dict())]),
+        Section("Evaluation", [facts({"data": what, **weights, **settings}), element("pre", command)]),
     ])
 
 
-def _engine(report: Report, segmenter: Segmenter) -> dict[str, str]:
-    """What was measured on, for a table."""
+def _settings(report: Report, segmenter: Segmenter) -> dict[str, str]:
+    """Return backend, input size and machine for a table."""
     several = f", scales {', '.join(f'{scale:g}' for scale in report.scales)}" if report.scales != (1.0,) else ""
     return {
-        "engine": f"{report.backend} {report.precision}, {segmenter.backend.threads} threads",
+        "backend": f"{report.backend} {report.precision}, {segmenter.backend.threads} threads",
         "input": f"{report.size}{several}{' with flip' if report.flip else ''}",
         "machine": f"{machine.processor()}, {machine.threads()} processors",
     }
@@ -138,12 +144,20 @@ def _classes(report: Report, label_set: LabelSet) -> Markup:
     return table(("class", "IoU %", "precision %", "recall %", "share %"), rows, foot, words=9)
 
 
+def _most_confused(report: Report, label_set: LabelSet) -> list[Markup]:
+    rows = [
+        (named(label_set, true), named(label_set, predicted), bar(percent(100 * fraction), 100 * fraction))
+        for true, predicted, fraction in report.confusion.most_confused(_CONFUSED)
+    ]
+    return [table(("true class", "predicted as", "% of the true class"), rows, words=9)] if rows else []
+
+
 def _confusion(report: Report) -> list[Markup]:
     matrix, names = report.confusion.matrix, report.names
-    note = "Percent of each true class (rows) that was given each label (columns); shaded by the square root."
+    note = "Percentage of each true class (rows) that is predicted as each class (columns), shaded by the square root."
     if len(names) > _MOST_CLASSES:
         kept = np.sort(np.argsort(-matrix.sum(axis=1), kind="stable")[:_MOST_CLASSES])
-        note += f" The {_MOST_CLASSES} classes with most pixels; percents are of all labels."
+        note += f" Shown are the {_MOST_CLASSES} classes with most pixels; percentages are of all pixels of a class."
         return [element("p", note, class_="note"), heat_map(names, matrix, kept.tolist())]
     return [element("p", note, class_="note"), heat_map(names, matrix)]
 
@@ -153,17 +167,16 @@ def _calibration(calibration: Reliability) -> list[Markup]:
     rows = [(f"{100 * index / BINS:.0f} to {100 * (index + 1) / BINS:.0f}", *(percent(100 * part) for part in one))
             for index, one in enumerate(bins) if one[2]]
     error = calibration.error()
-    note = (f"The expected calibration error is {error:.2f} %: so far is the confidence of a label, averaged over the pixels, "
-            "from the share of labels that are right at that confidence. Bars below the dashed line are labels that are surer "
-            "than they should be.")
-    figures = table(("confidence %", "mean", "right %", "share of pixels %"), rows)
+    note = (f"The expected calibration error is {error:.2f} %: the mean difference between confidence and accuracy, weighted "
+            "by pixels. Bars below the dashed line mean that the network is overconfident.")
+    figures = table(("confidence %", "mean %", "accuracy %", "pixels %"), rows)
     return [element("p", note), element("div", reliability("Reliability diagram", bins), figures, class_="split")]
 
 
 def _speed(times: Mapping[str, float], images: int) -> list[Markup]:
     rows = [[stage, bar(f"{taken:.2f}", taken, times["frame"])] for stage, taken in times.items() if stage != "frame"]
-    note = element("p", f"From an image in memory to its labels at full size, median of {images} images; reading files and the "
-                        "confidence that this report needs are not in it.", class_="note")
+    note = element("p", f"Median time of {images} images, from an image in memory to labels at full size. Reading files and "
+                        "computing the confidence for this report are not included.", class_="note")
     rate = 1000 / times["frame"] if times["frame"] else 0.0
-    foot = ["frame", f"{times['frame']:.2f} ({rate:.0f} a second)"]
+    foot = ["frame", f"{times['frame']:.2f} ({rate:.0f} frames per second)"]
     return [note, table(("stage", "milliseconds"), rows, foot, words=9)]

@@ -1,4 +1,4 @@
-"""training: what a training looks like so far: curves of its log, and how it was begun."""
+"""Report page of a training run: curves of its log, its recipe and its settings."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ _NAMES = {"miou": "mIoU", "top1": "top-1", "top5": "top-5"}
 
 
 def render(name: str, log: Sequence[Mapping[str, Any]], run: Mapping[str, Any]) -> str:
-    """The page.
+    """Return the page.
 
     Args:
-        name: of the run.
-        log: the lines of log.jsonl: step, loss, lr, and validation's figures in percent, or None; at least one.
-        run: what run.json holds.
+        name: name of the run.
+        log: lines of log.jsonl, at least one: step, loss, lr, and validation scores in percent or None.
+        run: content of run.json.
     """
     last = log[-1]
     curves = series(log)
@@ -32,10 +32,10 @@ def render(name: str, log: Sequence[Mapping[str, Any]], run: Mapping[str, Any]) 
     if scores:
         drawn.insert(1, lines("Validation", scores, " %"))
     small = [lines(label, {label: points}, " %", (190, 130), (0, 100)) for label, points in classes.items()]
-    note = element("p", "IoU of each class in percent, over the steps.", class_="note")
+    note = element("p", "IoU of each class in percent, by training step.", class_="note")
     command = shlex.join(["fastscnn", *run["command"][1:]]) if "command" in run else ""
     recipe = run.get("recipe", {})
-    lead = f"{recipe.get('name', 'training')}, a point for each validation"
+    lead = f"{recipe.get('name', 'training')}, one point per validation"
     return page(name, lead, tiles, [
         Section("Curves", [element("div", *drawn, class_="charts")]),
         Section("Classes", [note, element("div", *small, class_="small-charts")] if small else []),
@@ -45,9 +45,9 @@ def render(name: str, log: Sequence[Mapping[str, Any]], run: Mapping[str, Any]) 
 
 
 def series(log: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Points]]:
-    """The curves in a log as points (step, value): group -> name -> points.
+    """Return the curves of a log: group -> name -> points (step, value).
 
-    Groups are "training" (loss and lr), "validation", and one for each figure that classes have, "iou".
+    Groups are "training" (loss and lr), "validation", and one for each score by class, such as "iou".
     """
     found: dict[str, dict[str, list[tuple[float, float]]]] = {}
     for line in log:
@@ -57,7 +57,7 @@ def series(log: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Points]]:
         groups = {"training": {"loss": line["loss"], "lr": line["lr"]}, "validation": scores, **by_class}
         for group, values in groups.items():
             for name, value in values.items():
-                if value is not None:  # a class that is not there
+                if value is not None:  # an absent class
                     found.setdefault(group, {}).setdefault(name, []).append((line["step"], value))
     return {group: dict(curves) for group, curves in found.items()}
 

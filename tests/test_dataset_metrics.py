@@ -1,8 +1,9 @@
-"""official: PST900's running mean at the command line. Cityscapes' scores are held to its script in test_cityscapes."""
+"""Metrics of datasets: PST900's running mean, and which datasets have any. test_cityscapes compares Cityscapes' scores."""
 
 from __future__ import annotations
 
 import json
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from fastscnn import Segmenter, cli
 from fastscnn.data import datasets
 from fastscnn.data.builtin import pst900
 from fastscnn.data.datasets import DatasetSpec
-from fastscnn.evaluation.protocols.official import official
+from fastscnn.evaluation.protocols.dataset_metrics import dataset_scores
 from fastscnn.media import images
 from fastscnn.model.label_set import LabelSet
 
@@ -52,7 +53,7 @@ def test_the_running_mean_stands_beside_the_standard_one(
     pst: Path, write_onnx: WriteOnnx, capsys: pytest.CaptureFixture[str]
 ) -> None:
     weights = write_onnx(pst / "w.onnx", classes=pst900.LABELS.names)
-    words = ["evaluate", "--data", f"pst900:{pst}", "--weights", str(weights), "--backend", "onnx"]
+    words = ["evaluate", "--data", f"pst900:{pst}", "--split", "test", "--weights", str(weights), "--backend", "onnx"]
     assert cli.main([*words, "--json", str(pst / "scores.json")]) == 0
     shown = capsys.readouterr().out
     scores = json.loads((pst / "scores.json").read_text())
@@ -69,14 +70,28 @@ def test_one_image_has_no_running_mean(pst: Path, write_onnx: WriteOnnx, capsys:
     for number in range(1, IMAGES):
         (pst / "test" / "rgb" / f"{number}.png").unlink()
     weights = write_onnx(pst / "w.onnx", classes=pst900.LABELS.names)
-    assert cli.main(["evaluate", "--data", f"pst900:{pst}", "--weights", str(weights), "--json", str(pst / "scores.json")]) == 0
+    words = ["evaluate", "--data", f"pst900:{pst}", "--split", "test", "--weights", str(weights)]
+    assert cli.main([*words, "--json", str(pst / "scores.json")]) == 0
     assert json.loads((pst / "scores.json").read_text())["pst900_running_miou"] is None
 
 
 def test_which_datasets_have_scores_of_their_own(pst: Path) -> None:
     thermal = datasets.load(f"pst900-rgbt:{pst}")
-    scores = official(thermal, [])
+    scores = dataset_scores(thermal, [])
     assert scores is not None
     assert scores.to_dict() == {"pst900_running_miou": None}
     other = DatasetSpec("other", pst, LabelSet(("a", "b", "c", "d", "e")), thermal.splits)
-    assert official(other, other.pairs("test")) is None
+    assert dataset_scores(other, []) is None
+    same_classes = DatasetSpec("other", pst, pst900.LABELS, thermal.splits)
+    assert dataset_scores(same_classes, []) is None, "the dataset has them, not its class names"
+
+
+def test_the_dataset_carries_them_by_value(pst: Path) -> None:
+    for name in ("pst900", "cityscapes", "cityscapes-coarse", "dada"):
+        spec = datasets.load(f"{name}:{pst}")
+        assert spec.metrics is not None
+        assert pickle.loads(pickle.dumps(spec)) == spec
+    assert datasets.load(f"camvid:{pst}").metrics is None
+    scores = dataset_scores(datasets.load(f"dada:{pst}"), [])
+    assert scores is not None
+    assert set(scores.to_dict()) == {"category_iou", "category_miou"}

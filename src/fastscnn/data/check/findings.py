@@ -1,0 +1,87 @@
+"""Findings: what is wrong with a dataset, and how to fix it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+Severity = Literal["error", "warning"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One problem of a dataset.
+
+    Attributes:
+        severity: "error": training or its scores would be wrong; "warning": worth a look.
+        split: the split with the problem.
+        path: the file with the problem; the dataset's root for a problem of a whole split.
+        kind: stable identifier: no-images, incomplete, missing-labels, missing-channel, extra-labels, extra-channel,
+            shared-labels, unreadable-image, unreadable-labels, broken-channel, size-mismatch, too-small, exif-rotated,
+            unknown-ids, unknown-colours, empty-labels, duplicate, leak or absent-class.
+        message: one sentence that names the file and the problem.
+        fix: one imperative sentence, equal for findings with the same cause.
+    """
+
+    severity: Severity
+    split: str
+    path: Path
+    kind: str
+    message: str
+    fix: str
+
+
+@dataclass(frozen=True)
+class FindingGroup:
+    """Findings of one kind with the same fix.
+
+    Attributes:
+        severity, kind, fix: of all of them.
+        findings: in the order of the report.
+    """
+
+    severity: Severity
+    kind: str
+    fix: str
+    findings: tuple[Finding, ...]
+
+    @property
+    def paths(self) -> list[Path]:
+        """The files, each once."""
+        return list(dict.fromkeys(finding.path for finding in self.findings))
+
+
+@dataclass(frozen=True)
+class Report:
+    """Result of a check.
+
+    Attributes:
+        findings: in the order of splits and file names.
+    """
+
+    findings: tuple[Finding, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether there is no error. There may be warnings."""
+        return all(finding.severity != "error" for finding in self.findings)
+
+    def grouped(self) -> list[FindingGroup]:
+        """Return the findings by kind and fix: errors first, then the largest group first."""
+        return grouped(self.findings)
+
+    def to_json(self) -> str:
+        """Return the report as one JSON object, including `ok`."""
+        return json.dumps({"ok": self.ok, **asdict(self)}, default=str)
+
+
+def grouped(findings: Iterable[Finding]) -> list[FindingGroup]:
+    """Return findings by severity, kind and fix: errors first, then the largest group first."""
+    groups: dict[tuple[Severity, str, str], list[Finding]] = {}
+    for finding in findings:
+        groups.setdefault((finding.severity, finding.kind, finding.fix), []).append(finding)
+    ranked = sorted(groups.items(), key=lambda group: (group[0][0] != "error", -len(group[1])))
+    return [FindingGroup(*key, tuple(some)) for key, some in ranked]

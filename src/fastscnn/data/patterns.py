@@ -1,0 +1,55 @@
+"""Glob patterns of image files, and the file names beside an image that are derived from them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+_PLACE = re.compile(r"\{(stem|[1-9])\}")
+_WILD = re.compile(r"\*\*/|\*")
+
+
+def captured(pattern: str, path: str) -> tuple[str, ...] | None:
+    """Return what each wildcard of a glob (`*`, or `**/` with its slash) matches in `path`; None if it does not match."""
+    match = re.fullmatch("".join(_expressions(pattern)), path)
+    return match.groups() if match else None
+
+
+def beside(images: str, image: str, pattern: str) -> str:
+    """Return the file that `pattern` names for one image.
+
+    Args:
+        images: glob pattern of the images.
+        image: path of the image relative to the root, with forward slashes.
+        pattern: `{stem}` is the image's file name without its suffix, `{1}` to `{9}` what a wildcard of `images` matches.
+    """
+    taken = {"stem": Path(image).stem}
+    if set(_PLACE.findall(pattern)) - {"stem"}:
+        taken |= {str(place): text for place, text in enumerate(captured(images, image) or (), 1)}
+    return _PLACE.sub(lambda match: taken.get(match[1], match[0]), pattern)
+
+
+def glob_of(images: str, pattern: str) -> str:
+    """Return the glob that finds every file that `pattern` names for the images of a glob; see `beside`."""
+    wild = _WILD.findall(images)
+    pieces = _PLACE.split(pattern)  # text and placeholders in turn
+    found = "".join(
+        _escaped(piece) if index % 2 == 0 else "*" if piece == "stem" else "".join(wild[int(piece) - 1 : int(piece)])
+        for index, piece in enumerate(pieces)
+    )
+    return re.sub(r"\*{2,}(?!/)", "*", found)  # `**` must be a whole part of the path
+
+
+def _expressions(pattern: str) -> Iterator[str]:
+    end = 0
+    for wild in _WILD.finditer(pattern):
+        yield re.escape(pattern[end : wild.start()])
+        yield "([^/]*)" if wild[0] == "*" else "((?:[^/]+/)*)"
+        end = wild.end()
+    yield re.escape(pattern[end:])
+
+
+def _escaped(text: str) -> str:
+    """Escape the wildcards in a text."""
+    return re.sub(r"([*?[])", r"[\1]", text)
