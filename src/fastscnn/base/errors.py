@@ -25,4 +25,5 @@ def unknown(kind: str, word: str, known: Iterable[str]) -> ArgumentError:
 
 def missing_extra(what: str, extra: str) -> FastSCNNError:
     """Return the error for `what`, which needs an optional dependency that is not installed."""
-    return FastSCNNError(f"{what} needs the extra '{extra}': install fastscnn[{extra}], or from a checkout: pip install '.[{extra}]'.")
+    return FastSCNNError(f"{what} needs the extra '{extra}': install fastscnn[{extra}], "
+                         f"or from a checkout: pip install '.[{extra}]'.")
