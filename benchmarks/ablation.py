@@ -1,10 +1,10 @@
-"""Measures means that cost nothing at inference, one at a time, on CamVid drives that were not trained on.
+"""Measure training options one at a time, on CamVid drives that were not trained on. None of them slows down inference.
 
     python benchmarks/ablation.py camvid:ROOT [--names NAME ...] [--seeds 0 1] [--weights FOLDER]
 
-Trains on the drives 0001TP (dusk) and 0016E5 of the train split, 266 images, and validates on 202: the drive 0006R0,
-as foreign as most of test is, and the val split. Test is never read. Each run leaves its recipe, its scores and its
-time in benchmarks/accuracy/ablation/NAME-SEED.json, and is not run again while that file is there.
+Trains on the drives 0001TP (dusk) and 0016E5 of the train split (266 images) and validates on 202 images: the val split and
+the drive 0006R0, which differs from the training drives as much as most of test does. Test is never read. Each run writes its
+recipe, scores and time to benchmarks/accuracy/ablation/NAME-SEED.json. A run with such a file is skipped.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ class Trial:
     """A short training.
 
     Attributes:
-        what: for the table.
+        what: description for the table.
         changes: fields of the recipe that differ from `SHORT`.
-        start: the trial whose weights it goes on from; None: from scratch.
-        against: the trial that differs from it in what is measured.
-        teacher: the trial whose weights it follows.
+        start: the trial whose weights it fine-tunes; None: train from scratch.
+        against: the trial to compare with, which differs in one option.
+        teacher: the trial whose weights it is distilled from.
     """
 
     what: str
@@ -60,7 +60,7 @@ _LONGER = {"iterations": 360, "lr": 0.002, "warmup": 20}
 
 
 def _further(what: str, teacher: str | None = None, **changes: Any) -> Trial:
-    """A trial that goes on from `adamw` and changes one thing of `longer`."""
+    """Return a trial that fine-tunes `adamw` and changes one option of `longer`."""
     return Trial(what, {**_LONGER, **changes}, start="adamw", against="longer", teacher=teacher)
 
 
@@ -72,23 +72,23 @@ TRIALS: Mapping[str, Trial] = {
     "longer": Trial("360 steps more", _LONGER, start="adamw", against="adamw"),
     "lovasz": _further("Lovasz-softmax beside cross-entropy", lovasz=1.0),
     "540x720": _further("input of one and a half times the size", size=(540, 720), scale=(0.5, 1.5), loss_stride=3),
-    "balanced": _further("half of the crops around a pixel of an evenly drawn class", balanced_crops=0.5),
+    "balanced": _further("half of the crops around a pixel of a class sampled uniformly", balanced_crops=0.5),
     "batch-6": _further("twice as many steps of half the batch", batch=6, iterations=720),
     "hard": _further("the 30 % of the pixels with the highest loss (OHEM)", ohem_ratio=0.3),
-    "classmix": _further("half of another patch's classes pasted, half of the time", classmix=0.5),
-    "paste": _further("rare classes of another patch pasted, half of the time", paste=0.5),
-    "smoothing": _further("labels smoothed by 0.1", label_smoothing=0.1),
+    "classmix": _further("half of the classes of another crop pasted, half of the time", classmix=0.5),
+    "paste": _further("rare classes of another crop pasted, half of the time", paste=0.5),
+    "smoothing": _further("label smoothing of 0.1", label_smoothing=0.1),
     "no-weights": _further("without class weights", class_weights="none"),
-    "no-ema": _further("without averaged weights", ema=0.0),
-    "wide": _further("patches from a third to three times the size", scale=(0.35, 3.0)),
-    "reparam_branches": _further("re-parameterised branches beside depthwise convolutions, then fused", reparam_branches=True),
+    "no-ema": _further("without the moving average of the weights (EMA)", ema=0.0),
+    "wide": _further("crops from a third to three times the size", scale=(0.35, 3.0)),
+    "reparam_branches": _further("re-parameterised branches, fused after the training", reparam_branches=True),
     "teacher": Trial("twice the channels, 4 times the work", {"width_mult": 2.0}, against="adamw"),
-    "distilled": _further("the probabilities of `teacher` followed, weight 1", teacher="teacher", distillation=1.0),
+    "distilled": _further("distillation from `teacher`, weight 1", teacher="teacher", distillation=1.0),
 }
 
 
 def folds(data: str) -> DatasetSpec:
-    """CamVid with its train split cut into its three drives."""
+    """Return CamVid with its train split divided into its three drives."""
     spec = datasets.load(data)
     drives = {name: Split(f"train/{name}_*.png", "trainannot/{stem}.png") for name in _DRIVES}
     return dataclasses.replace(spec, name="camvid-drives", splits={**drives, "val": spec.split("val")})
@@ -97,13 +97,13 @@ def folds(data: str) -> DatasetSpec:
 def main(
     data: str, /, names: tuple[str, ...] = tuple(TRIALS), seeds: tuple[int, ...] = (0,), weights: Path = Path("ablation")
 ) -> None:
-    """Runs what has no result yet.
+    """Run the trials that have no result yet.
 
     Args:
         data: camvid:ROOT.
-        names: of the trials; all where none is given.
-        seeds: of each.
-        weights: folder of the runs, from whose weights others go on.
+        names: Trials to run (default: all).
+        seeds: Seeds of each trial.
+        weights: Folder of the runs; later trials start from their weights.
     """
     for seed in seeds:
         for name in names:
@@ -113,12 +113,12 @@ def main(
 
 
 def recipe(name: str, seed: int) -> Recipe:
-    """The recipe of a trial."""
+    """Return the recipe of a trial."""
     return dataclasses.replace(SHORT, **TRIALS[name].changes, seed=seed)
 
 
 def measure(data: str, name: str, seed: int, weights: Path) -> dict[str, Any]:
-    """One run, from the first step to the score."""
+    """Train and score one trial."""
     start, teacher = TRIALS[name].start, TRIALS[name].teacher
     init = weights / f"{start}-{seed}" / "last.safetensors" if start else None
     taught = [weights / f"{teacher}-{seed}" / "last.safetensors"] if teacher else []

@@ -1,12 +1,12 @@
-"""Measures every engine and precision of this machine, and mmsegmentation beside them in the same run.
+"""Measure every backend and precision of this machine, and mmsegmentation in the same run.
 
     python benchmarks/engines.py camvid:ROOT --against DIR
 
-DIR is an environment that holds mmsegmentation. Writes benchmarks/speed/engines.json, part after part:
+DIR is an environment with mmsegmentation. Writes benchmarks/speed/engines.json after each part:
 
-- labels: agreement with PyTorch in float32 and mIoU on all of CamVid test;
-- against: frames of 1024x2048 in memory to full-size labels, all engines and mmsegmentation's four ways in turn;
-- reports: `fastscnn benchmark` of each engine, from JPEG file to PNG file.
+- labels: agreement with PyTorch in float32, and mIoU, on CamVid test;
+- against: from 1024x2048 frames in memory to full-size labels, all backends and four mmsegmentation pipelines in turn;
+- reports: `fastscnn benchmark` of each backend, from JPEG file to PNG file.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import tyro
 
@@ -24,22 +24,21 @@ from fastscnn.base.types import BackendName, PrecisionName
 from fastscnn.benchmark.benchmark import benchmark
 from fastscnn.benchmark.mmseg import compare_with_mmseg
 from fastscnn.data import datasets
-from fastscnn.evaluation.accuracy_loss import compare
+from fastscnn.evaluation.accuracy_loss import accuracy_loss
 from fastscnn.model.weights import bundled
 
 RESULT = Path(__file__).parent / "speed" / "engines.json"
-ENGINES = (
+BACKENDS: tuple[tuple[BackendName, PrecisionName], ...] = (
     ("onnx", "float32"), ("onnx", "int8"), ("openvino", "float32"), ("openvino", "bfloat16"), ("openvino", "int8"),
 )
 SIZES = ((360, 480), (512, 1024), (1024, 2048))
 
 
 def main(data: str, /, against: Path, rounds: int = 6) -> None:
-    """Runs all parts."""
+    """Run all parts."""
     spec = datasets.load(data)
     segmenters = {
-        f"{engine} {precision}": Segmenter.load(None, cast(BackendName, engine), precision=cast(PrecisionName, precision))
-        for engine, precision in ENGINES
+        f"{backend} {precision}": Segmenter.load(None, backend, precision=precision) for backend, precision in BACKENDS
     }
     found: dict[str, Any] = {}
 
@@ -58,16 +57,16 @@ def main(data: str, /, against: Path, rounds: int = 6) -> None:
             save(found)
 
     reference = Segmenter.load(bundled("torch"), "torch")
-    own, differences = compare(reference, segmenters, spec, spec.pairs("test"))
+    own, losses = accuracy_loss(reference, segmenters, spec, spec.pairs("test"))
     found["labels"] = {"torch float32": {"labels": 100.0, "miou": own.miou()}} | {
         name: {"labels": one.labels, "miou": one.confusion.miou(), "worst": one.worst, "class": one.class_}
-        for name, one in differences.items()
+        for name, one in losses.items()
     }
     save(found)
 
 
 def save(found: dict[str, Any]) -> None:
-    """Writes what there is so far."""
+    """Write the results so far."""
     files.write(RESULT, json.dumps(found, indent=1).encode() + b"\n")
 
 

@@ -1,10 +1,10 @@
-"""Times training steps: ours, a plain loop over the same network, and mmsegmentation's model; same batch, same threads.
+"""Time training steps: ours, a plain loop over the same network, and mmsegmentation's model; same batch, same threads.
 
-    python benchmarks/training.py [--peer PYTHON] [--rounds 3] [--out benchmarks/speed/training.json]
+    python benchmarks/training.py [--mmseg PYTHON] [--rounds 3] [--out benchmarks/speed/training.json]
 
-PYTHON is the interpreter of an environment that holds mmsegmentation. Each system runs in a process of its own, one
-after another, several rounds; the table gives the median of the rounds. A batch is in memory already: what is timed is
-forward, loss, backward and the optimiser's step.
+PYTHON is the interpreter of an environment with mmsegmentation. Each system runs in its own process, one after another, for
+several rounds; the result is the median of the rounds. The batch is in memory: the time is that of the forward pass, the
+loss, the backward pass and the optimiser step.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ WARM_UP, STEPS = 3, 8
 
 
 def batch() -> tuple[Any, Any]:
-    """Images uint8 [12, 360, 480, 3] and labels uint8 [12, 360, 480] of noise: what they show does not change the time."""
+    """Return random images uint8 [12, 360, 480, 3] and labels uint8 [12, 360, 480]; the time does not depend on the values."""
     import numpy as np
 
     random = np.random.default_rng(0)
@@ -34,7 +34,7 @@ def batch() -> tuple[Any, Any]:
 
 
 def ours() -> Callable[[], object]:
-    """A step as `fastscnn train camvid` takes it."""
+    """Return the training step of `fastscnn train camvid`."""
     import dataclasses
 
     import torch
@@ -57,7 +57,7 @@ def ours() -> Callable[[], object]:
 
 
 def plain() -> Callable[[], object]:
-    """The loop one would write: float32, logits interpolated to full size, cross-entropy of all three heads."""
+    """Return a plain training step: float32, logits interpolated to full size, cross-entropy of all three heads."""
     import torch
     from torch.nn.functional import cross_entropy, interpolate
 
@@ -78,7 +78,7 @@ def plain() -> Callable[[], object]:
 
 
 def mmseg() -> Callable[[], object]:
-    """The model of mmsegmentation's fast_scnn config and its own losses, batch norm in place of its synchronised one."""
+    """Return a step of mmsegmentation's fast_scnn config with its own losses; plain batch norm, not synchronised."""
     import logging
     import warnings
 
@@ -122,7 +122,7 @@ SYSTEMS: dict[str, Callable[[], Callable[[], object]]] = {"ours": ours, "plain":
 
 
 def child(name: str) -> None:
-    """Times one system in this process and prints a line of JSON."""
+    """Time one system in this process, and print a line of JSON."""
     import resource
 
     import torch
@@ -141,16 +141,16 @@ def child(name: str) -> None:
 
 
 def main() -> None:
-    """Runs the systems in turn and writes the medians."""
+    """Run the systems in turn, and write the medians."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--child", choices=SYSTEMS, help=argparse.SUPPRESS)
-    parser.add_argument("--peer", help="interpreter of an environment that holds mmsegmentation")
+    parser.add_argument("--mmseg", help="interpreter of an environment with mmsegmentation")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "speed" / "training.json")
     arguments = parser.parse_args()
     if arguments.child:
         return child(arguments.child)
-    pythons = {"ours": sys.executable, "plain": sys.executable, "mmseg": arguments.peer}
+    pythons = {"ours": sys.executable, "plain": sys.executable, "mmseg": arguments.mmseg}
     runs: dict[str, list[dict[str, Any]]] = {name: [] for name, python in pythons.items() if python}
     for _ in range(arguments.rounds):
         for name, made in runs.items():

@@ -198,7 +198,7 @@ def test_images_are_labelled_without_the_training_extra(tmp_path: Path, tiny_onn
     ("words", "message"),
     [
         ("train debug --data camvid:. --out run", "train: needs the training extra (torch is missing)"),
-        ("export a.safetensors --out a.onnx", "export: needs the training extra (onnx is missing)"),
+        ("export a.safetensors --out a.onnx", "export: needs the training extra (torch is missing)"),
         ("segment --weights a.safetensors", "a.safetensors: runs in PyTorch, and torch is not installed"),
     ],
 )

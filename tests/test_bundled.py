@@ -1,4 +1,4 @@
-"""The weights that the package carries: whole, described, and as good as their card says."""
+"""The bundled weights: complete, described, and as accurate as their card says."""
 
 from __future__ import annotations
 
@@ -18,6 +18,9 @@ from fastscnn.model.weights import bundled
 from fastscnn.network import checkpoint
 from fastscnn.training.recipes import named
 
+RENAMED = {"width": "width_mult", "branches": "reparam_branches", "decayed": "weight_decay_on",
+           "hard_pixels": "ohem_ratio"}  # recipe fields of 0.1
+
 
 @pytest.fixture(scope="module")
 def segmenter() -> Segmenter:
@@ -32,10 +35,11 @@ def test_card_names_classes_data_and_terms(segmenter: Segmenter) -> None:
     assert "CC BY-NC" in card.data.terms
     assert (card.data.splits, card.data.images) == ("train+val", 468)
     recipe = json.loads(json.dumps(asdict(named("camvid"))))
-    assert dict(card.recipe) == {field: recipe[field] for field in card.recipe}
-    assert set(recipe) - set(card.recipe) == {"task", "ohem_threshold"}  # which came after the training, at their defaults
+    stored = {RENAMED.get(field, field): value for field, value in card.recipe.items()}
+    assert stored == {field: recipe[field] for field in stored}
+    assert set(recipe) - set(stored) == {"task", "ohem_threshold"}  # added after the training; their defaults apply
     assert card.metrics["test"]["miou"] >= 58
-    for size in ((360, 480), (270, 360), (180, 240), (90, 120)):  # what a budget chooses from
+    for size in ((360, 480), (270, 360), (180, 240), (90, 120)):  # the sizes that a latency budget chooses from
         assert card.miou(size) is not None
 
 
@@ -52,15 +56,15 @@ def test_both_files_hold_the_same_weights(segmenter: Segmenter) -> None:
     assert segmenter.card.calibration == described.calibration
 
 
-def test_engines_agree_on_the_drawn_scene(segmenter: Segmenter) -> None:
+def test_backends_agree_on_the_generated_scene(segmenter: Segmenter) -> None:
     image = synthetic.draw(360, 480).image
     onnx = segmenter.segment(image).labels
     torch = Segmenter.load(backend="torch").segment(image).labels
     assert np.mean(onnx == torch) >= 0.9999
-    assert np.mean(onnx == Segmenter.load().segment(image).labels) >= 0.98  # int8, which is what runs unasked
+    assert np.mean(onnx == Segmenter.load().segment(image).labels) >= 0.98  # int8, the default
 
 
-def test_what_runs_unasked_costs_no_accuracy() -> None:
+def test_the_default_backend_keeps_the_accuracy() -> None:
     backend = Segmenter.load().backend
     assert backend.precision == "int8"
     assert backend.card.keeps_accuracy(backend.name, "int8")
@@ -68,7 +72,7 @@ def test_what_runs_unasked_costs_no_accuracy() -> None:
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_drawn_scene_looks_right(segmenter: Segmenter, seed: int) -> None:
+def test_labels_of_the_generated_scene(segmenter: Segmenter, seed: int) -> None:
     drawn = synthetic.draw(seed=seed)
     confusion = Confusion(len(synthetic.CLASSES))
     confusion.add(segmenter.segment(drawn.image).labels, drawn.labels)
@@ -79,7 +83,7 @@ def test_drawn_scene_looks_right(segmenter: Segmenter, seed: int) -> None:
 
 @pytest.mark.slow
 def test_camvid_test_split(segmenter: Segmenter, camvid_root: Path) -> None:
-    """What is claimed of them: mIoU on the shipped path, and that PyTorch gives the same."""
+    """The mIoU of the card, with every backend of the package."""
     spec = datasets.load(f"camvid:{camvid_root}")
     pairs = spec.pairs("test")
     shipped = evaluate_pairs(segmenter, spec, pairs).confusion.miou()

@@ -1,4 +1,4 @@
-"""Calibration: the temperature that made the labels is found again, and the threshold is the quantile that it says."""
+"""Calibration: it recovers the temperature that generated the labels, and the threshold is the documented quantile."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ FOUND = Calibration(1.5, 2.0, "val", 3, 4.0, 1.0)
 
 
 def drawn(logits: Float32Array, temperature: float) -> UInt8Array:
-    """A class for each column of logits [C, n], by the probabilities that the temperature makes of them."""
+    """Draw a class for each column of logits [C, n], from the softmax with the temperature."""
     chances = np.exp(logits / temperature)
     chances /= chances.sum(axis=0)
     classes: UInt8Array = (chances.cumsum(axis=0) < RANDOM.random(logits.shape[1])).sum(axis=0).astype(np.uint8)
@@ -34,7 +34,7 @@ def drawn(logits: Float32Array, temperature: float) -> UInt8Array:
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 2.5])
-def test_the_temperature_that_made_the_labels(temperature: float) -> None:
+def test_the_temperature_is_recovered(temperature: float) -> None:
     logits = RANDOM.normal(size=(5, 100_000)).astype(np.float32) * 3
     truth = drawn(logits, temperature)
     assert calibrate._temperature(logits, truth) == pytest.approx(temperature, rel=0.03)
@@ -50,7 +50,7 @@ def test_values_between_the_logits() -> None:
 
 
 def test_a_dataset(tiny: Segmenter, tmp_path: Path) -> None:
-    """Red, green and blue, on which `tiny` is sure; a tenth of the labels is wrong, so it should not be that sure."""
+    """`tiny` is confident on red, green and blue; a tenth of the labels is wrong, so it is overconfident."""
     for number in range(4):
         truth = RANDOM.integers(0, 3, (8, 12), np.uint8).repeat(8, axis=0).repeat(8, axis=1)
         light = RANDOM.integers(100, 200, (8, 12, 1), np.uint8).repeat(8, axis=0).repeat(8, axis=1)
@@ -73,12 +73,22 @@ def test_a_dataset(tiny: Segmenter, tmp_path: Path) -> None:
     assert np.mean(flagged) == pytest.approx(0.05, abs=0.02)
 
 
+def test_a_split_without_labels(tiny: Segmenter, tmp_path: Path) -> None:
+    images.write(tmp_path / "images/a.png", np.zeros((64, 96, 3), np.uint8))
+    images.write(tmp_path / "labels/a.png", np.full((64, 96), 255, np.uint8))
+    (tmp_path / "dataset.toml").write_text('name = "empty"\nclasses = ["red", "green", "blue"]\n[splits.val]\n'
+                                           'images = "images/*.png"\nlabels = "labels/{stem}.png"\n')
+    spec = datasets.load(str(tmp_path / "dataset.toml"))
+    with pytest.raises(FastSCNNError, match="the split 'val' has no labelled pixels to calibrate with"):
+        calibrate.calibrate(tiny, spec, spec.pairs("val"), "val")
+
+
 def test_the_card_keeps_it() -> None:
     made = Card(LabelSet(("road", "car")), (64, 96), calibration=FOUND)
     assert (made.temperature, made.ood_threshold) == (1.5, 2.0)
     assert Card.from_json(made.to_json(), Path("x.onnx")) == made
     without = json.loads(made.to_json())
-    del without["calibration"]  # as cards of version 0.1 were
+    del without["calibration"]  # as in cards of version 0.1
     older = Card.from_json(json.dumps(without), Path("x.onnx"))
     assert (older.calibration, older.temperature, older.ood_threshold) == (None, 1.0, None)
 
@@ -88,14 +98,14 @@ def test_the_card_keeps_it() -> None:
     [("temperature", 0.0), ("temperature", -1.0), ("temperature", float("nan")), ("temperature", float("inf")),
      ("ood_threshold", float("nan")), ("ood_threshold", float("inf"))],
 )
-def test_values_that_cannot_be(field: str, value: float) -> None:
+def test_invalid_values(field: str, value: float) -> None:
     changes: dict[str, Any] = {field: value}
     broken = Card(LabelSet(("road", "car")), (64, 96), calibration=replace(FOUND, **changes))
     with pytest.raises(FastSCNNError, match=f"^x.onnx: its card is broken at .*({field}|unknown_below)"):
         Card.from_json(broken.to_json(), Path("x.onnx"))
 
 
-def test_confidence_and_the_unknown_of_a_card(write_onnx: object, tmp_path: Path) -> None:
+def test_confidence_and_ood_mask_with_a_card(write_onnx: object, tmp_path: Path) -> None:
     assert callable(write_onnx)
     described = Card(LabelSet(("red", "green", "blue")), (64, 96), calibration=FOUND)
     path = write_onnx(tmp_path / "tiny.onnx", described.label_set.names, {card.KEY: described.to_json()})
@@ -113,7 +123,7 @@ def test_confidence_and_the_unknown_of_a_card(write_onnx: object, tmp_path: Path
     np.testing.assert_allclose(segmenter.probabilities(image).max(axis=0), result.confidence, atol=7e-4)
 
 
-def test_weights_without_a_threshold_know_nothing_of_the_unknown(tiny: Segmenter) -> None:
+def test_weights_without_a_threshold_have_no_ood_mask(tiny: Segmenter) -> None:
     with pytest.raises(FastSCNNError, match="the card has no OOD threshold; `fastscnn export --data`"):
         tiny.segment(np.zeros((64, 96, 3), np.uint8), ood_mask=True)
     with pytest.raises(FastSCNNError, match="ood_mask: its threshold holds for a single pass"):

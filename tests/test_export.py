@@ -1,10 +1,15 @@
-"""Export: an ONNX file that says and does what the weights do, at any size, or none at all."""
+"""The export: an ONNX file with the same card and results as the weights, at any size, or an error and no file."""
 
 from __future__ import annotations
 
 import dataclasses
+import doctest
+import json
+import resource
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,14 +23,15 @@ from torch import nn
 from fastscnn import cli
 from fastscnn.backends.onnx import OnnxBackend
 from fastscnn.backends.torch import TorchBackend
-from fastscnn.base.errors import FastSCNNError
+from fastscnn.base.errors import ArgumentError, FastSCNNError
 from fastscnn.base.types import UInt8Array
-from fastscnn.data import synthetic
+from fastscnn.data import datasets, synthetic
 from fastscnn.evaluation import evaluate
-from fastscnn.exporting import onnx_export as module
-from fastscnn.exporting import quantize
-from fastscnn.exporting.onnx_export import Agreement, export
+from fastscnn.exporting import pipeline
+from fastscnn.exporting.pipeline import export
 from fastscnn.exporting.quantize import Layer
+from fastscnn.exporting.report import AccuracyLossError, ExportReport
+from fastscnn.exporting.trace import Verification
 from fastscnn.inference.segmenter import Segmenter
 from fastscnn.model.card import KEY, Card
 from fastscnn.model.label_set import LabelSet
@@ -36,15 +42,15 @@ from fastscnn.upsampling import upsample
 
 @dataclass(frozen=True)
 class Exported:
-    """Weights and the file made of them, alone in its folder."""
+    """Weights, and the file exported from them, alone in its folder."""
 
     weights: Path
     file: Path
-    agreements: list[Agreement]
+    report: ExportReport
 
 
 def lively(seed: int = 0) -> FastSCNN:
-    """A network of random weights whose batch norms have seen pictures, so that its labels vary over one."""
+    """Return a network with random weights and batch norm statistics of images, so that its labels vary within an image."""
     torch.manual_seed(seed)
     model = FastSCNN(11).train()
     for layer in model.modules():
@@ -67,9 +73,9 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
 
 @pytest.fixture
 def traced(exported: Exported, monkeypatch: pytest.MonkeyPatch) -> Exported:
-    """Tracing, which takes long, gives the bytes made before."""
+    """Tracing, which is slow, returns the bytes of the earlier export."""
     data = exported.file.read_bytes()
-    monkeypatch.setattr(module, "_trace", lambda *_: data)
+    monkeypatch.setattr(pipeline, "trace", lambda *_: data)
     return exported
 
 
@@ -83,8 +89,8 @@ def test_one_file_and_no_sidecar(exported: Exported) -> None:
     assert abs(exported.file.stat().st_size - exported.weights.stat().st_size) < 500_000
 
 
-def test_the_image_is_not_divided(exported: Exported) -> None:
-    """By the standard deviation; the first weights are."""
+def test_the_standard_deviation_is_fused(exported: Exported) -> None:
+    """The graph does not divide the image by it."""
     graph = onnx.load(exported.file).graph
     (subtract,) = (node for node in graph.node if node.op_type == "Sub" and "_to_copy" in node.input[0])
     (conv,) = (node for node in graph.node if subtract.output[0] in node.input)
@@ -100,10 +106,21 @@ def test_inputs_and_outputs(exported: Exported) -> None:
     onnx.checker.check_model(onnx.load(exported.file))
 
 
-def test_it_was_compared_where_it_was_not_traced(exported: Exported) -> None:
-    assert len(exported.agreements) == 3
-    assert all(agreement.logits <= 1e-4 and agreement.labels >= 99.99 for agreement in exported.agreements)
-    assert len({agreement.batch for agreement in exported.agreements}) > 1
+def test_it_was_verified_at_sizes_that_it_was_not_traced_at(exported: Exported) -> None:
+    found = exported.report.verifications
+    assert len(found) == 3
+    assert all(one.passed and one.logit_difference <= 1e-4 and one.equal_labels >= 99.99 for one in found)
+    assert len({one.batch for one in found}) > 1
+    assert exported.report == ExportReport(exported.file, "float32", found, file_size=exported.file.stat().st_size)
+
+
+def test_the_example_of_the_docstring_runs(traced: Exported, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the weights of this test, whose trace is at hand."""
+    monkeypatch.setattr("fastscnn.model.weights.bundled", lambda *_: traced.weights)
+    source = (export.__doc__ or "").replace("(360, 480)", "(96, 128)")
+    example = doctest.DocTestParser().get_doctest(source, {}, "export", None, None)
+    assert len(example.examples) == 6
+    assert doctest.DocTestRunner().run(example).failed == 0
 
 
 @pytest.mark.parametrize(("batch", "height", "width"), [(1, 32, 32), (3, 65, 131), (1, 200, 333), (2, 96, 160), (5, 47, 64)])
@@ -113,7 +130,7 @@ def test_agrees_with_torch(exported: Exported, batch: int, height: int, width: i
     expected, got = TorchBackend(model, card)(pictures), OnnxBackend(exported.file, 1)(pictures)
     assert got.shape == expected.shape == (batch, 11, -(-height // 8), -(-width // 8))
     assert np.abs(got - expected).max() <= 1e-4
-    assert expected.std() > 0.1  # 1e-4 does mean something
+    assert expected.std() > 0.1  # so that 1e-4 is a strict limit
     pairs = zip(got, expected, strict=True)
     labels = [[upsample.labels(logits, (height, width)) for logits in pair] for pair in pairs]
     assert np.mean([one == other for one, other in labels]) >= 0.9999
@@ -136,21 +153,21 @@ def test_nothing_of_this_machine_is_inside(exported: Exported) -> None:
     model = onnx.load(exported.file)
     for weight in model.graph.initializer:
         weight.ClearField("raw_data")
-    assert b".py" not in model.SerializeToString()  # in raw weights those three bytes may stand by chance
+    assert b".py" not in model.SerializeToString()  # raw weights can contain these three bytes by chance
 
 
 @pytest.mark.parametrize("name", ["model", "model.pb", "model.safetensors"])
 def test_another_suffix_is_refused(exported: Exported, tmp_path: Path, name: str) -> None:
-    with pytest.raises(FastSCNNError, match=r"give --out a name that ends in \.onnx"):
+    with pytest.raises(ArgumentError, match=r"use a name that ends in \.onnx"):
         export(exported.weights, tmp_path / name)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_disagrees_is_not_written(traced: Exported, tmp_path: Path) -> None:
-    """The trace is of other weights than those to export."""
+def test_a_file_that_differs_from_torch_is_not_written(traced: Exported, tmp_path: Path) -> None:
+    """The trace has other weights than the file to export."""
     checkpoint.save(tmp_path / "other.safetensors", lively(1), Card(LabelSet(synthetic.CLASSES), (96, 128)))
     (tmp_path / "model.onnx").write_bytes(b"before")
-    with pytest.raises(FastSCNNError, match=r"model\.onnx: not written, because ONNX Runtime and PyTorch disagree"):
+    with pytest.raises(FastSCNNError, match=r"model\.onnx: not written, because ONNX Runtime and PyTorch differ"):
         export(tmp_path / "other.safetensors", tmp_path / "model.onnx")
     assert (tmp_path / "model.onnx").read_bytes() == b"before"
 
@@ -160,12 +177,12 @@ def test_what_disagrees_is_not_written(traced: Exported, tmp_path: Path) -> None
 def test_the_limits(
     traced: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, logits: float, labels: float, good: bool
 ) -> None:
-    agreements = [Agreement(1, 64, 64, 0.0, 100.0), Agreement(1, 65, 64, logits, labels)]
-    monkeypatch.setattr(module, "_compare", lambda *_: agreements)
+    found = (Verification(1, 64, 64, 0.0, 100.0), Verification(1, 65, 64, logits, labels))
+    monkeypatch.setattr(pipeline, "verify", lambda *_: found)
     if good:
-        assert export(traced.weights, tmp_path / "model.onnx") == agreements
+        assert export(traced.weights, tmp_path / "model.onnx").verifications == found
     else:
-        with pytest.raises(FastSCNNError, match="disagree"):
+        with pytest.raises(FastSCNNError, match="differ"):
             export(traced.weights, tmp_path / "model.onnx")
     assert (tmp_path / "model.onnx").exists() == good
 
@@ -174,14 +191,14 @@ def test_at_the_command_line(
     traced: Exported, tiny_dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ["export", str(traced.weights), "--out", str(tmp_path / "model.onnx"), "--data", str(tiny_dataset)]
-    assert cli.main([*words, "--split", "val", "--gate", "0.05"]) == 0
+    assert cli.main([*words, "--split", "val", "--max-iou-loss", "0.05"]) == 0
     printed = capsys.readouterr().out
     assert "IoU in % on tiny val, 3 images" in printed
     assert all(name in printed for name in (*synthetic.CLASSES, "mIoU", "before", "after"))
     got, plain = OnnxBackend(tmp_path / "model.onnx", 1), OnnxBackend(traced.file, 1)
     pictures = scenes(1, 65, 131)
     np.testing.assert_array_equal(got(pictures), plain(pictures))
-    # The card says what was measured: the scores at each input that is large enough, and what other engines lose.
+    # The card has the scores at each input size that is large enough, and the accuracy loss of the other backends.
     assert list(got.card.metrics) == ["val", "val at 72x96", "val at 48x64"]
     assert set(got.card.losses) <= {"openvino bfloat16"}
     assert dataclasses.replace(got.card, metrics=plain.card.metrics, losses={}, calibration=None) == plain.card
@@ -189,10 +206,10 @@ def test_at_the_command_line(
     assert (got.card.calibration.split, got.card.calibration.images) == ("val", 3)
 
 
-def test_the_gate(
+def test_the_limit_of_the_accuracy_loss(
     traced: Exported, tiny_dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The exported file takes two of a hundred pixels for another class."""
+    """The exported file labels two of a hundred pixels of a class wrongly."""
     score = evaluate.evaluate
 
     def worse(segmenter: Segmenter, *arguments: object) -> evaluate.Report:
@@ -202,18 +219,49 @@ def test_the_gate(
             report.confusion.matrix[2, 2:4] = 98, 2
         return report
 
-    monkeypatch.setattr(evaluate, "evaluate", worse)
-    monkeypatch.setattr(module, "_compare", lambda *_: [])
+    monkeypatch.setattr(pipeline, "evaluate", worse)
+    monkeypatch.setattr(pipeline, "verify", lambda *_: ())
+    monkeypatch.setattr(pipeline, "_measure", lambda report, content, *_: (report, content))
     words = ["export", str(traced.weights), "--out", str(tmp_path / "model.onnx"), "--data", str(tiny_dataset)]
-    assert cli.main([*words, "--gate", "2.1"]) == 0
-    assert cli.main([*words, "--gate", "1.9"]) == 1
-    assert "loses 2.000 points of IoU where the gate is 1.9" in " ".join(capsys.readouterr().err.split())
+    assert cli.main([*words, "--max-iou-loss", "2.1"]) == 0
+    assert cli.main([*words, "--max-iou-loss", "1.9"]) == 1
+    captured = capsys.readouterr()
+    assert "loses 2.000 points of IoU; the limit is 1.9" in " ".join(captured.err.split())
+    assert "-2.000" in captured.out.partition("Verified")[2].partition("Verified")[2]  # the table shows which class
 
 
-def test_a_gate_needs_data(traced: Exported, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["export", str(traced.weights), "--out", str(tmp_path / "model.onnx"), "--gate", "1"]) == 1
-    assert "give --data too" in capsys.readouterr().err
+@pytest.mark.parametrize("flags", [["--max-iou-loss", "1"], ["--int8"]])
+def test_without_a_dataset(traced: Exported, tmp_path: Path, capsys: pytest.CaptureFixture[str], flags: list[str]) -> None:
+    assert cli.main(["export", str(traced.weights), "--out", str(tmp_path / "model.onnx"), *flags]) == 1
+    name = flags[0].removeprefix("--").replace("-", "_")
+    assert f"{name}: needs labelled images; also give a dataset (data)" in " ".join(capsys.readouterr().err.split())
     assert list(tmp_path.iterdir()) == []
+
+
+def test_home_and_a_loaded_dataset(
+    traced: Exported, tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`~` is the home folder in both paths; a dataset can be a text, a path, or a DatasetSpec."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "w.safetensors").write_bytes(traced.weights.read_bytes())
+    (tmp_path / "tiny").symlink_to(tiny_dataset.parent)
+    monkeypatch.setattr(pipeline, "_measure", lambda report, content, *_: (report, content))
+    stages: list[str] = []
+
+    @contextmanager
+    def stage(what: str) -> Iterator[Callable[[int, int], None]]:
+        stages.append(what)
+        yield lambda done, total: None
+
+    for data in ("~/tiny/dataset.toml", tiny_dataset, datasets.load(str(tiny_dataset))):
+        report = export("~/w.safetensors", Path("~/model.onnx"), data=data, on_stage=stage)
+        assert report.out == tmp_path / "model.onnx"
+        assert report.file_size == report.out.stat().st_size
+        assert (report.dataset, report.split, report.images) == ("tiny", "val", 3)
+        assert [(attempt.float32_layers, attempt.accepted) for attempt in report.attempts] == [((), True)]
+        assert set(report.iou_before) == {*synthetic.CLASSES, "mIoU"}
+        report.out.unlink()
+    assert stages == 3 * ["trace", "verify", "evaluate PyTorch", "evaluate ONNX Runtime"]
 
 
 INT8 = ["--int8", "--calibration", "train", "--split", "val"]
@@ -243,39 +291,75 @@ def test_int8_at_the_command_line(
         assert 0 < np.linalg.norm(got - expected) < 0.7 * np.linalg.norm(expected)  # random weights bear int8 badly: 0.5
 
 
-def test_int8_that_fails_the_gate_is_not_written(
+def test_int8_that_loses_too_much_is_not_written(
     traced: Exported, tiny_dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No loss is small enough for a negative gate; the attempts are two, and of the float32 file itself."""
+    """No loss is below a negative limit. Both attempts are the float32 file itself."""
     layers = [Layer("classifier.3", ("node",), 12.345)]
 
-    def attempts(exported: Path, pictures: object, accept: Callable[[Path, list[Layer]], bool], stage: object) -> None:
+    def attempts(exported: bytes, pictures: object, accept: Callable[[bytes, list[Layer]], bool], stage: object) -> None:
         assert not accept(exported, [])
         assert not accept(exported, layers)
 
-    monkeypatch.setattr(quantize, "quantize", attempts)
+    monkeypatch.setattr(pipeline, "quantize", attempts)
     out = tmp_path / "model.onnx"
     out.write_bytes(b"before")
-    words = ["export", str(traced.weights), "--out", str(out), "--data", str(tiny_dataset), *INT8, "--gate", "-0.5"]
+    words = ["export", str(traced.weights), "--out", str(out), "--data", str(tiny_dataset), *INT8, "--max-iou-loss", "-0.5"]
     assert cli.main(words) == 1
     captured = capsys.readouterr()
     assert out.read_bytes() == b"before"
     assert "model.onnx: not written, because int8 loses more than -0.5 points of IoU" in " ".join(captured.err.split())
     printed = " ".join(captured.out.split())
-    assert "int8 with 0 layers in float32 loses 0.000 points of IoU where the gate is -0.5" in printed
-    assert "int8 with 1 layers in float32 loses 0.000 points" in printed
+    assert printed.count("loses 0.000 points of IoU; the limit is -0.5") == 2
     assert "classifier.3" in printed
     assert "12.35" in printed or "12.34" in printed
 
 
-def test_int8_needs_data(traced: Exported, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["export", str(traced.weights), "--out", str(tmp_path / "model.onnx"), "--int8"]) == 1
-    assert "int8: needs labelled images; give --data too" in capsys.readouterr().err
+def test_the_error_has_the_report(traced: Exported, tiny_dataset: Path, tmp_path: Path) -> None:
+    with pytest.raises(AccuracyLossError) as caught:
+        export(traced.weights, tmp_path / "model.onnx", data=tiny_dataset, max_iou_loss=-1)
+    report = caught.value.report.to_dict()
+    assert json.loads(json.dumps(report)) == report | {"verifications": list(report["verifications"]),
+                                                       "attempts": list(report["attempts"])}
+    assert (report["file_size"], report["max_iou_loss"], report["attempts"][0]["accepted"]) == (None, -1, False)
+
+
+def test_json_is_one_line(
+    traced: Exported, tiny_dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "model.onnx"
+    assert cli.main(["export", str(traced.weights), "--out", str(out), "--data", str(tiny_dataset), "--json"]) == 0
+    (line,) = capsys.readouterr().out.splitlines()
+    report = json.loads(line)
+    assert (report["out"], report["precision"], report["file_size"]) == (str(out), "float32", out.stat().st_size)
+    card = OnnxBackend(out, 1).card
+    assert (report["metrics"], report["losses"]) == (card.metrics, card.losses)
+    assert report["calibration"] == dataclasses.asdict(card.calibration) if card.calibration else False
+
+
+def test_tables_fit_80_columns(traced: Exported, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["export", str(traced.weights), "--out", str(tmp_path / "model.onnx")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert max(len(line) for line in lines[:-1]) <= 80
+
+
+def test_a_full_disk_behind_the_temporary_files(
+    traced: Exported, tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Int8 calibration is the one step that needs them; the limit on file sizes stands for the disk."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, before[1]))
+    try:
+        with pytest.raises(FastSCNNError, match=f"{tmp_path}: the temporary files of the int8 calibration cannot be written"):
+            export(traced.weights, tmp_path / "model.onnx", data=tiny_dataset, int8=True)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_torch_takes_any_layout_of_an_array(exported: Exported) -> None:
-    """Mirrored views and read-only arrays are what users have."""
+    """Users pass mirrored views and read-only arrays."""
     model, card = checkpoint.load(exported.weights)
     backend = TorchBackend(model, card)
     pictures = scenes(2, 64, 96)

@@ -1,4 +1,4 @@
-"""The first convolution: in its other form it gives what it gave, wherever the image ends, and runs as one integer kernel."""
+"""The rewritten first convolution gives the same result at every image size."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SIZES = ((33, 40), (34, 41), (35, 42), (36, 43), (32, 33), (47, 66))  # height a
 
 
 def network(channels: int, mean: tuple[float, ...] = MEAN, std: float | None = None, kernel: int = 3) -> onnx.ModelProto:
-    """Normalisation, the first convolution with ReLU, and one of each channel by itself behind it, both with stride 2."""
+    """Return a network of normalisation, the first convolution with ReLU, and a depthwise convolution, both of stride 2."""
     draw = np.random.default_rng(channels)
     weights = {
         "mean": np.reshape(mean[:channels], (-1, 1, 1)),
@@ -38,7 +38,7 @@ def network(channels: int, mean: tuple[float, ...] = MEAN, std: float | None = N
         helper.make_node("Conv", ["scaled" if std else "centred", "stem.weight", "stem.bias"], ["conv"], "node stem", **sides),
         helper.make_node("Relu", ["conv"], ["relu"], "node relu"),
         helper.make_node("Conv", ["relu", "next.weight", "next.bias"], ["next"], "node next", group=8, **sides),
-        helper.make_node("Shape", ["images"], ["size"]),  # reads the images too, and no matter
+        helper.make_node("Shape", ["images"], ["size"]),  # another reader of the images, which is allowed
     ]
     given = helper.make_tensor_value_info("images", TensorProto.UINT8, ["batch", "height", "width", channels])
     result = helper.make_tensor_value_info("next", TensorProto.FLOAT, ["batch", 8, "rows", "columns"])
@@ -58,12 +58,12 @@ def copied(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def noise(batch: int, height: int, width: int, channels: int) -> UInt8Array:
-    """Pictures in which every pixel differs from its neighbours."""
+    """Return images in which neighbouring pixels differ."""
     return np.random.default_rng(height).integers(0, 256, (batch, height, width, channels), np.uint8)
 
 
 def run(model: onnx.ModelProto, pictures: UInt8Array, name: str) -> NDArray[Any]:
-    """What a network computes under a name."""
+    """Return the value of a tensor of a network."""
     model = copied(model)
     del model.graph.output[:]
     model.graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, None))
@@ -77,8 +77,8 @@ def channels(request: pytest.FixtureRequest) -> int:
 
 
 @pytest.mark.parametrize(("height", "width"), SIZES)
-def test_it_computes_what_it_computed(channels: int, height: int, width: int) -> None:
-    """Up to rounding away from the border, up to the grey that pads it on it."""
+def test_the_result_is_the_same(channels: int, height: int, width: int) -> None:
+    """Up to rounding inside; at the border, up to the difference of the padding."""
     plain = network(channels)
     other = stem.grouped(copied(plain))
     stem.clear(other)
@@ -100,7 +100,7 @@ def test_it_computes_what_it_computed(channels: int, height: int, width: int) ->
 
 @pytest.mark.parametrize(("height", "width"), SIZES)
 def test_it_is_exact_where_the_mean_is_a_grey(channels: int, height: int, width: int) -> None:
-    """At the border too, and so is the convolution behind it; but not if the column too many is left as it is."""
+    """At the border too, and after the next convolution, but only if the extra column is cleared."""
     plain = network(channels, (114,) * 4)
     pictures = noise(1, height, width, channels)
     expected = run(plain, pictures, "next")
@@ -111,10 +111,10 @@ def test_it_is_exact_where_the_mean_is_a_grey(channels: int, height: int, width:
     assert expected.std() > 0.1
 
 
-def test_the_standard_deviation_goes_into_the_weights(channels: int) -> None:
+def test_the_standard_deviation_is_fused_into_the_weights(channels: int) -> None:
     plain = network(channels, std=57.5)
     fused = copied(plain)
-    stem.fold(fused)
+    stem.fuse_std(fused)
     onnx.checker.check_model(fused, full_check=True)
     assert {"Div", "Sub"} & {node.op_type for node in fused.graph.node} == {"Sub"}
     assert "std" not in {tensor.name for tensor in fused.graph.initializer}
@@ -122,17 +122,17 @@ def test_the_standard_deviation_goes_into_the_weights(channels: int) -> None:
     expected = run(plain, pictures, "next")
     assert run(fused, pictures, "next") == pytest.approx(expected, abs=2e-5)
     again = copied(fused)
-    stem.fold(again)
+    stem.fuse_std(again)
     assert again == fused
-    assert run(stem.grouped(plain), pictures, "relu").shape == (2, 16, 17, 12)  # which folds it first
+    assert run(stem.grouped(plain), pictures, "relu").shape == (2, 16, 17, 12)  # which fuses it first
 
 
 def test_another_reader_of_the_normalised_image_is_seen() -> None:
-    """It would be given what is normalised no more."""
+    """It would read an image without the division."""
     model = network(3, std=57.5)
     model.graph.node.append(helper.make_node("Identity", ["scaled"], ["other"]))
     with pytest.raises(ValueError, match="too many values"):
-        stem.fold(model)
+        stem.fuse_std(model)
 
 
 def test_another_convolution_is_refused() -> None:
@@ -140,5 +140,5 @@ def test_another_convolution_is_refused() -> None:
         stem.grouped(network(3, kernel=5))
 
 
-def test_its_name_is_that_of_the_node() -> None:
+def test_the_name_of_the_node() -> None:
     assert stem.name(network(3)) == stem.name(network(3, std=57.5)) == "node stem"

@@ -21,7 +21,7 @@ from fastscnn.base.types import UInt8Array
 from fastscnn.benchmark import benchmark
 from fastscnn.data import synthetic
 from fastscnn.data.builtin import pst900
-from fastscnn.exporting import onnx_export as exporting
+from fastscnn.exporting import pipeline as exporting
 from fastscnn.media import images
 from fastscnn.model.card import Card
 from fastscnn.network import checkpoint

@@ -17,7 +17,14 @@ _MOST_THREADS = 1024
 _ENGINES = {".onnx": ("openvino", "onnx"), ".safetensors": ("cuda", "torch")}  # who runs a file; the fastest first
 
 
-def load(path: Path, backend: str = "auto", threads: int | None = None, precision: str = "auto", streams: int = 1) -> Backend:
+def load(
+    path: Path,
+    backend: str = "auto",
+    threads: int | None = None,
+    precision: str = "auto",
+    streams: int = 1,
+    data: bytes | None = None,
+) -> Backend:
     """The network of a weight file, ready to run.
 
     Args:
@@ -26,6 +33,7 @@ def load(path: Path, backend: str = "auto", threads: int | None = None, precisio
         threads: to compute with; None: one for each processor that this process may use.
         precision: a name in `PRECISIONS`; "auto": the fastest that is, by the card, as good as float32.
         streams: how many calls may run at a time, each from a thread of its own; they share `threads`.
+        data: content of an .onnx file in memory; `path` then only names it in errors, and need not exist.
 
     Raises:
         FastSCNNError: unknown backend or precision, one that this file or machine does not have, or what the backend says
@@ -37,7 +45,7 @@ def load(path: Path, backend: str = "auto", threads: int | None = None, precisio
         raise unknown("precision", precision, (*PRECISIONS, "auto"))
     if threads is not None and not 1 <= threads <= _MOST_THREADS:
         raise FastSCNNError(f"threads: must lie between 1 and {_MOST_THREADS}, not {threads}.")
-    if not path.is_file():
+    if data is None and not path.is_file():
         raise FastSCNNError(f"{path}: no such weight file.")
     engines = _ENGINES.get(path.suffix.lower())
     if engines is None:
@@ -48,11 +56,11 @@ def load(path: Path, backend: str = "auto", threads: int | None = None, precisio
         raise FastSCNNError(message)
     count = threads or machine.threads()
     if "onnx" in engines:
-        return _of_onnx(path, backend, count, precision, streams)
+        return _of_onnx(path, backend, count, precision, streams, data)
     return _of_safetensors(path, backend, count, precision)
 
 
-def _of_onnx(path: Path, backend: str, threads: int, precision: str, streams: int) -> Backend:
+def _of_onnx(path: Path, backend: str, threads: int, precision: str, streams: int, data: bytes | None) -> Backend:
     if backend != "onnx":
         try:
             from fastscnn.backends.openvino import OpenVinoBackend
@@ -61,12 +69,12 @@ def _of_onnx(path: Path, backend: str, threads: int, precision: str, streams: in
                 message = f"backend openvino: cannot be loaded ({error}); pip install 'fastscnn[openvino]'."
                 raise FastSCNNError(message) from error
         else:
-            fast = OpenVinoBackend(path, threads, precision, streams)
+            fast = OpenVinoBackend(path, threads, precision, streams, data)
             if backend == "openvino" or precision != "auto" or fast.card.keeps_accuracy(fast.name, fast.precision):
                 return fast
     from fastscnn.backends.onnx import OnnxBackend
 
-    plain = OnnxBackend(path, threads, streams)
+    plain = OnnxBackend(path, threads, streams, data)
     if precision not in ("auto", plain.precision):
         other = {
             "bfloat16": "the backend openvino has it, pip install 'fastscnn[openvino]'",

@@ -24,6 +24,7 @@ class OnnxBackend:
         path: the file.
         threads: to compute with.
         streams: how many calls may run at a time, each from a thread of its own; they share `threads`.
+        data: content of the file, if it is in memory; `path` then only names it in errors.
 
     Raises:
         FastSCNNError: missing, truncated, not ONNX, or without a card.
@@ -31,13 +32,14 @@ class OnnxBackend:
 
     name = "onnx"
 
-    def __init__(self, path: Path, threads: int, streams: int = 1) -> None:
+    def __init__(self, path: Path, threads: int, streams: int = 1, data: bytes | None = None) -> None:
         self.threads, self.streams = threads, streams
         options = _options(max(1, threads // streams))
         # A file must not make the engine open others (external data): where it looks for them, there can be none.
         options.add_session_config_entry("session.model_external_initializers_file_folder_path", os.devnull)
         try:
-            self._session = onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
+            data = path.read_bytes() if data is None else data
+            self._session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
         except OSError as error:
             raise FastSCNNError(f"{path}: cannot be read ({error.strerror}).") from error
         except Exception as error:  # onnxruntime's own errors share no public base class

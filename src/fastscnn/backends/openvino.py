@@ -35,6 +35,7 @@ class OpenVinoBackend:
         precision: "float32" or "bfloat16" for a file in float32; "auto" takes bfloat16 where the processor has it and
             the card says that it costs no accuracy. A file in int8 runs in int8 alone.
         streams: how many calls may run at a time, each from a thread of its own; they share `threads`.
+        data: content of the file, if it is in memory; `path` then only names it in errors.
 
     Raises:
         FastSCNNError: missing, truncated, not ONNX, without a card, or a precision that the file or the processor lacks.
@@ -42,10 +43,12 @@ class OpenVinoBackend:
 
     name = "openvino"
 
-    def __init__(self, path: Path, threads: int, precision: str = "auto", streams: int = 1) -> None:
+    def __init__(
+        self, path: Path, threads: int, precision: str = "auto", streams: int = 1, data: bytes | None = None
+    ) -> None:
         self.threads, self.streams = threads, streams
         try:
-            data = path.read_bytes()
+            data = path.read_bytes() if data is None else data
         except OSError as error:
             raise FastSCNNError(f"{path}: cannot be read ({error.strerror}).") from error
         self._core = _core()

@@ -1,24 +1,20 @@
-"""export: weights as an ONNX file, with what it loses printed and kept in its card."""
+"""The verb export: write weights as an ONNX file, and print what was measured."""
 
 from __future__ import annotations
 
-import dataclasses
-import tempfile
-from collections.abc import Sequence
+import json as json_
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import tyro
 from rich.table import Table
 
-from fastscnn.base.errors import FastSCNNError
 from fastscnn.cli._console import STDOUT, progress_bar
-from fastscnn.cli._flags import learning, load
+from fastscnn.cli._flags import learning
 
 if TYPE_CHECKING:
-    from fastscnn.data.datasets import DatasetSpec
-    from fastscnn.exporting.quantize import Layer
-_Scores = dict[str, float | None]
+    from fastscnn.exporting.report import Attempt, ExportReport
 
 
 def export(
@@ -27,134 +23,92 @@ def export(
     out: Path,
     data: str | None = None,
     split: str = "val",
-    gate: float | None = None,
+    max_iou_loss: float | None = None,
     int8: bool = False,
     calibration: str = "train",
+    json: bool = False,
 ) -> int:
-    """Write weights as an ONNX file that runs at any size, compared with PyTorch before it is kept.
+    """Export weights to an ONNX file that runs without PyTorch, verified against PyTorch.
 
     Args:
-        weights: A .safetensors file.
+        weights: The .safetensors file.
         out: The .onnx file to write.
-        data: A dataset on which to compare the scores before and after; the card then holds them, and what faster engines lose.
-        split: Of that dataset.
-        gate: Fail where the IoU of a class, or the mIoU, falls by more than this many points.
-        int8: Quantise what was compared with PyTorch; layers that lose too much for --gate stay in float32.
-        calibration: The split of the dataset whose images tell the ranges for --int8.
+        data: Dataset to measure accuracy on: NAME:ROOT or the path of a dataset.toml. The model card then holds the scores.
+        split: Split of the dataset to score on.
+        max_iou_loss: Fail if the IoU of a class, or the mIoU, drops by more than this many points (needs --data).
+        int8: Quantise to int8; layers that lose too much for --max-iou-loss stay in float32 (needs --data).
+        calibration: Split of the dataset to measure the int8 ranges on.
+        json: Print the result as one JSON line.
     """
-    from fastscnn.data import datasets
-
-    exporting = learning("export", "exporting.onnx_export")
-    for flag, given in {"gate": gate is not None, "int8": int8}.items():
-        if given and data is None:
-            raise FastSCNNError(f"{flag}: needs labelled images; give --data too.")
-    dataset = datasets.load(data) if data else None
-
-    def finish(candidate: Path) -> bytes:
-        if dataset is None:
-            return candidate.read_bytes()
-        if int8:
-            data = _quantize(candidate, out, dataset, calibration, split, gate)
-        else:
-            before, after = _scores(weights, "torch", dataset, split), _scores(candidate, "onnx", dataset, split)
-            worst = _compare_scores(before, after, dataset, split)
-            if gate is not None and worst > gate:
-                raise FastSCNNError(f"{out}: not written, because it loses {worst:.3f} points of IoU where the gate is {gate}.")
-            data = candidate.read_bytes()
-        return _measured(data, candidate, dataset, split)
-
-    table = Table("batch", "size", "largest difference of a logit", "equal labels %", title="ONNX Runtime against PyTorch")
-    for agreement in exporting.export(weights, out, finish):
-        size = f"{agreement.height}x{agreement.width}"
-        table.add_row(str(agreement.batch), size, f"{agreement.logits:.1e}", f"{agreement.labels:.3f}")
-    STDOUT.print(table)
-    STDOUT.print(f"wrote {out} ({out.stat().st_size / 1e6:.1f} MB)", soft_wrap=True)
+    exporting, reports = learning("export", "exporting.pipeline"), learning("export", "exporting.report")
+    try:
+        report: ExportReport = exporting.export(
+            weights, out, data=data, split=split, int8=int8, calibration=calibration, max_iou_loss=max_iou_loss,
+            on_stage=progress_bar,
+        )
+    except reports.AccuracyLossError as error:  # show which classes lose
+        _print(error.report, json)
+        raise
+    _print(report, json)
     return 0
 
 
-def _quantize(exported: Path, out: Path, dataset: DatasetSpec, calibration: str, split: str, gate: float | None) -> bytes:
-    """An exported file in int8 that passes the gate; prints the scores of each attempt beside those in float32."""
-    quantising = learning("export", "exporting.quantize")
-    before = _scores(exported, "onnx", dataset, split)
-    pictures = quantising.calibration_images(dataset, calibration, load(exported, "onnx", None, None).card.size)
+def _print(report: ExportReport, json: bool) -> None:
+    if json:
+        print(json_.dumps(report.to_dict()))
+        return
+    for table in _tables(report):
+        STDOUT.print(table)
+    if report.precision == "int8" and report.layers:
+        quantised = report.layers - len(report.attempts[-1].float32_layers)
+        STDOUT.print(f"int8: {quantised} of {report.layers} layers, calibrated on {report.calibration_images} images of "
+                     f"{report.dataset} {report.calibration_split}", soft_wrap=True)
+    if found := report.calibration:
+        STDOUT.print(f"temperature {found.temperature:.2f}: expected calibration error {found.ece_before:.2f} -> "
+                     f"{found.ece:.2f} %; OOD threshold of the maximum logit {found.ood_threshold:.2f}", soft_wrap=True)
+    if report.file_size is not None:
+        STDOUT.print(f"wrote {report.out} ({report.file_size / 1e6:.1f} MB)", soft_wrap=True)
 
-    def accept(attempt: Path, kept: Sequence[Layer]) -> bool:
-        if kept:
-            layers = Table("kept in float32", "error of the logits %", title="the layers that lose most when quantised alone")
-            for layer in kept:
+
+def _tables(report: ExportReport) -> Iterator[Table]:
+    verified = _table("Verified against PyTorch", "batch", "size", "logit difference", "equal labels %")
+    for one in report.verifications:
+        verified.add_row(str(one.batch), f"{one.height}x{one.width}", f"{one.logit_difference:.1e}", f"{one.equal_labels:.3f}")
+    yield verified
+    for attempt in report.attempts:
+        if attempt.float32_layers:
+            layers = _table("Layers kept in float32", "layer", "error if quantised alone %")
+            for layer in attempt.float32_layers:
                 layers.add_row(layer.name, f"{layer.error:.2f}")
-            STDOUT.print(layers)
-        worst = _compare_scores(before, _scores(attempt, "onnx", dataset, split), dataset, split)
-        passed = gate is None or worst <= gate
-        if not passed:
-            STDOUT.print(f"int8 with {len(kept)} layers in float32 loses {worst:.3f} points of IoU where the gate is {gate}")
-        return passed
-
-    quantized = quantising.quantize(exported, pictures, accept, progress_bar)
-    if quantized is None:
-        raise FastSCNNError(f"{out}: not written, because int8 loses more than {gate} points of IoU even with half of the "
-                            "layers in float32; give a larger --gate, or leave out --int8.")
-    STDOUT.print(f"int8: {quantized.layers - len(quantized.kept)} of {quantized.layers} layers, "
-                 f"calibrated on {len(pictures)} images of {dataset.name} {calibration}")
-    made: bytes = quantized.data
-    return made
+            yield layers
+        yield _iou_table(report, attempt)
+    if report.losses:
+        backends = _table("Accuracy loss against float32", "backend", "equal labels %", "mIoU lost", "worst class")
+        for name, loss in report.losses.items():
+            backends.add_row(name, f"{loss['labels']:.2f}", f"{loss['miou']:.3f}", f"{loss['class']} {loss['worst']:.3f}")
+        yield backends
+    if report.metrics:
+        sizes = _table("mIoU by input size", "scores", "mIoU %")
+        for name, score in report.metrics.items():
+            sizes.add_row(name, f"{score['miou']:.2f}")
+        yield sizes
 
 
-def _measured(data: bytes, reference: Path, dataset: DatasetSpec, split: str) -> bytes:
-    """An exported file whose card says how good it is at smaller inputs, what engines lose, and how sure it may be."""
-    from fastscnn.evaluation.accuracy_loss import by_size, losses
-    from fastscnn.evaluation.calibrate import calibrate
-
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "model.onnx"
-        file.write_bytes(data)
-        with progress_bar("compare engines") as advance:
-            lost = losses(file, reference, dataset, split, advance)
-        with progress_bar("compare inputs") as advance:
-            scores = by_size(file, dataset, split, advance)
-        segmenter = load(file, "onnx", None, None)
-        with progress_bar("calibrate") as advance:
-            calibration = calibrate(segmenter, dataset, dataset.pairs(split), split, advance)
-        described = segmenter.card
-    if lost:
-        engines = Table("engine", "equal labels %", "mIoU lost", "worst class", title="against ONNX Runtime in float32")
-        for name, loss in lost.items():
-            engines.add_row(name, f"{loss['labels']:.2f}", f"{loss['miou']:.3f}", f"{loss['class']} {loss['worst']:.3f}")
-        STDOUT.print(engines)
-    inputs = Table("input", "mIoU")
-    for name, score in scores.items():
-        inputs.add_row(name, f"{score['miou']:.2f}")
-    STDOUT.print(inputs)
-    STDOUT.print(f"temperature {calibration.temperature:.2f}: expected calibration error {calibration.ece_before:.2f} -> "
-                 f"{calibration.ece:.2f} %; unknown below a best logit of {calibration.ood_threshold:.2f}", soft_wrap=True)
-    # Scores of the same weights in float32, or on other data, say nothing of this file on this data.
-    same = described.precision == "float32" and described.data is not None and described.data.name == dataset.name
-    metrics = {**(described.metrics if same else {}), **scores}
-    described = dataclasses.replace(described, metrics=metrics, losses=lost, calibration=calibration)
-    made: bytes = learning("export", "exporting.exported").with_card(data, described)
-    return made
+def _iou_table(report: ExportReport, attempt: Attempt) -> Table:
+    """IoU of each class before and after."""
+    title = f"IoU in % on {report.dataset} {report.split}, {report.images} images"
+    table = _table(title, "class", "before", "after", "change")
+    for name, old in report.iou_before.items():
+        new = attempt.iou[name]
+        before, after = ("absent" if value is None else f"{value:.3f}" for value in (old, new))
+        table.add_row(name, before, after, "" if old is None or new is None else f"{new - old:+.3f}")
+    if not attempt.accepted:
+        table.caption = f"loses {attempt.largest_loss:.3f} points of IoU; the limit is {report.max_iou_loss}"
+    return table
 
 
-def _scores(weights: Path, backend: str, dataset: DatasetSpec, split: str) -> _Scores:
-    """IoU of each class in percent, None where it is absent, and the mIoU."""
-    from fastscnn.evaluation.evaluate import evaluate_pairs as score
-
-    with progress_bar(f"evaluate {weights.name}") as advance:
-        report = score(load(weights, backend, None, None), dataset, dataset.pairs(split), advance).to_dict()
-    return {**report["iou"], "mIoU": report["miou"]}
-
-
-def _compare_scores(before: _Scores, after: _Scores, dataset: DatasetSpec, split: str) -> float:
-    """Prints the IoU of each class before and after; returns the largest loss in points."""
-    images = len(dataset.pairs(split))
-    table = Table("class", "before", "after", "change", title=f"IoU in % on {dataset.name} {split}, {images} images")
-    losses = [0.0]
-    for name, old in before.items():
-        new = after[name]
-        if old is None or new is None:
-            table.add_row(name, "absent" if old is None else f"{old:.3f}", "absent" if new is None else f"{new:.3f}", "")
-            continue
-        table.add_row(name, f"{old:.3f}", f"{new:.3f}", f"{new - old:+.3f}")
-        losses.append(old - new)
-    STDOUT.print(table)
-    return max(losses)
+def _table(title: str, first: str, *numbers: str) -> Table:
+    table = Table(first, title=title)
+    for column in numbers:
+        table.add_column(column, justify="right")
+    return table

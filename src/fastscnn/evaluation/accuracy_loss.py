@@ -1,32 +1,35 @@
-"""compare: what other engines, precisions and sizes lose against a reference, on labelled images."""
+"""Measure the accuracy that other backends, precisions and input sizes lose against a reference, on labelled images."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
+from fastscnn import backends
 from fastscnn.base.errors import FastSCNNError
 from fastscnn.base.types import BackendName, PrecisionName
 from fastscnn.data.datasets import DatasetSpec, Pair
 from fastscnn.evaluation.metrics import Confusion
 from fastscnn.inference.segmenter import Segmenter
 
-_ENGINES = (("openvino", "bfloat16"), ("onnx", "int8"), ("openvino", "int8"))  # what may lose something
+_FASTER: tuple[tuple[BackendName, PrecisionName], ...] = (  # those that can lose accuracy
+    ("openvino", "bfloat16"), ("onnx", "int8"), ("openvino", "int8"),
+)
 
 
 @dataclass(frozen=True)
-class Difference:
-    """How the labels of one segmenter compare with those of the reference.
+class AccuracyLoss:
+    """Labels of one segmenter, compared with those of the reference.
 
     Attributes:
-        confusion: of its own labels with the truth.
+        confusion: its labels against the ground truth.
         labels: percent of all pixels that have the same label in both.
-        miou: points of mIoU lost; less than 0 where something is gained.
-        worst: points of IoU lost by the class that loses most.
+        miou: mIoU lost, in points; negative if it gains.
+        worst: IoU lost by the class that loses most, in points.
         class_: name of that class.
     """
 
@@ -37,27 +40,27 @@ class Difference:
     class_: str
 
 
-def compare(
+def accuracy_loss(
     reference: Segmenter,
     others: Mapping[str, Segmenter],
     spec: DatasetSpec,
     pairs: Sequence[Pair],
     progress: Callable[[int, int], None] | None = None,
-) -> tuple[Confusion, dict[str, Difference]]:
-    """Labels every image with all segmenters.
+) -> tuple[Confusion, dict[str, AccuracyLoss]]:
+    """Segment every image with all segmenters, and compare them with the reference.
 
     Args:
-        reference: what the others are compared with.
-        others: by name.
-        spec: the dataset, of the classes that all of them know.
+        reference: the segmenter that the others are compared with.
+        others: the others, by name.
+        spec: the dataset, with the classes of all segmenters.
         pairs: its images and labels.
-        progress: called with (done, all) after each image.
+        progress: called with (done, total) after each image.
 
     Returns:
-        The confusion of the reference, and the difference of each other one.
+        The confusion of the reference, and the accuracy loss of each other segmenter.
 
     Raises:
-        FastSCNNError: a broken file, an image and labels that differ in size, or no labelled pixel at all.
+        FastSCNNError: a broken file, an image and labels of different sizes, or no labelled pixel at all.
     """
     classes = reference.card.label_set.names
     truths = Confusion(len(classes))
@@ -74,63 +77,82 @@ def compare(
             same[name] += int(np.count_nonzero(labels == expected))
         if progress:
             progress(done, len(pairs))
-    return truths, {name: _difference(truths, confusions[name], 100 * same[name] / pixels, classes) for name in others}
+    return truths, {name: _loss(truths, confusions[name], 100 * same[name] / pixels, classes) for name in others}
 
 
-def _difference(before: Confusion, after: Confusion, labels: float, classes: Sequence[str]) -> Difference:
+def _loss(before: Confusion, after: Confusion, labels: float, classes: Sequence[str]) -> AccuracyLoss:
     lost = {
         name: old - new
         for name, old, new in zip(classes, before.iou(), after.iou(), strict=True)
         if old is not None and new is not None
     }
     if not lost:
-        raise FastSCNNError("None of the images has a labelled pixel of a known class, so there is nothing to compare by.")
+        raise FastSCNNError("None of the images has a labelled pixel of a known class; accuracy cannot be compared.")
     worst = max(lost, key=lambda name: lost[name])
-    return Difference(after, labels, before.miou() - after.miou(), lost[worst], worst)
+    return AccuracyLoss(after, labels, before.miou() - after.miou(), lost[worst], worst)
 
 
-def losses(
-    file: Path, reference: Path, spec: DatasetSpec, split: str, progress: Callable[[int, int], None] | None = None
+def backend_losses(
+    reference: Segmenter,
+    data: bytes,
+    spec: DatasetSpec,
+    split: str,
+    progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
-    """What each engine and precision of this machine loses with an exported file: `Card.losses`.
+    """Measure the accuracy loss of an exported file with every backend and precision that this machine has.
 
     Args:
-        file: the .onnx file, in float32 or int8.
-        reference: the same network in float32, run by ONNX Runtime.
-        spec: labelled images.
-        split: of them.
-        progress: called with (done, all) after each image.
+        reference: the same network in float32, with ONNX Runtime.
+        data: content of the .onnx file, in float32 or int8.
+        spec: the dataset.
+        split: its split to measure on.
+        progress: called with (done, total) after each image.
+
+    Returns:
+        The field `losses` of the model card: "BACKEND PRECISION" -> loss.
+
+    Raises:
+        FastSCNNError: as `accuracy_loss`.
     """
     others = {}
-    for backend, precision in _ENGINES:
+    for backend, precision in _FASTER:
         try:
-            loaded = Segmenter.load(file, cast(BackendName, backend), precision=cast(PrecisionName, precision))
-        except FastSCNNError:  # the file is in another precision, or this machine lacks the engine or its arithmetic
+            loaded = backends.load(Path("exported.onnx"), backend, precision=precision, data=data)
+        except FastSCNNError:  # another precision than the file's, or one that this machine lacks
             continue
-        others[f"{backend} {precision}"] = loaded
+        others[f"{backend} {precision}"] = Segmenter(loaded)
     pairs = spec.pairs(split)
-    _, differences = compare(Segmenter.load(reference, "onnx", precision="float32"), others, spec, pairs, progress)
+    _, losses = accuracy_loss(reference, others, spec, pairs, progress)
     return {
-        name: {"split": split, "images": len(pairs), "labels": found.labels, "miou": found.miou, "worst": found.worst,
-               "class": found.class_}
-        for name, found in differences.items()
+        name: {"split": split, "images": len(pairs), "labels": loss.labels, "miou": loss.miou, "worst": loss.worst,
+               "class": loss.class_}
+        for name, loss in losses.items()
     }
 
 
-def by_size(
-    file: Path, spec: DatasetSpec, split: str, progress: Callable[[int, int], None] | None = None
+def scores_by_size(
+    segmenter: Segmenter, spec: DatasetSpec, split: str, progress: Callable[[int, int], None] | None = None
 ) -> dict[str, Any]:
-    """Scores of an exported file at its own input, 3/4, 1/2 and 1/4 of it, as `Card.metrics` holds them.
+    """Score a network at its own input size, and at 3/4, 1/2 and 1/4 of it.
 
-    Args: see `losses`.
+    Args:
+        segmenter: the network at its own input size.
+        spec: the dataset.
+        split: its split to score on.
+        progress: called with (done, total) after each image.
+
+    Returns:
+        Entries for the field `metrics` of the model card: SPLIT and "SPLIT at HxW" -> scores in percent.
+
+    Raises:
+        FastSCNNError: as `accuracy_loss`.
     """
-    full = Segmenter.load(file, "onnx")
-    others = {full.card.metric(split, size): Segmenter(full.backend, size) for size in full.card.inputs()[1:]}
-    own, differences = compare(full, others, spec, spec.pairs(split), progress)
-    scores = {split: own, **{name: found.confusion for name, found in differences.items()}}
-    names = full.card.label_set.names
+    card = segmenter.card
+    others = {card.metric(split, size): Segmenter(segmenter.backend, size) for size in card.inputs()[1:]}
+    own, losses = accuracy_loss(segmenter, others, spec, spec.pairs(split), progress)
+    scores = {split: own, **{name: loss.confusion for name, loss in losses.items()}}
     return {
         name: {"miou": confusion.miou(), "pixel_accuracy": confusion.pixel_accuracy(),
-               "iou": dict(zip(names, confusion.iou(), strict=True))}
+               "iou": dict(zip(card.label_set.names, confusion.iou(), strict=True))}
         for name, confusion in scores.items()
     }

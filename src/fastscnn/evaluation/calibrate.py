@@ -1,9 +1,9 @@
-"""calibrate: how far the probabilities of a weight file can be trusted, and below which logit nothing known is seen.
+"""Calibrate the confidence of a network, and find its threshold for out-of-distribution (OOD) pixels.
 
-Temperature scaling is that of Guo et al. 2017, "On Calibration of Modern Neural Networks": one number that divides all
-logits, found on labelled images by maximum likelihood. It changes no label. What is unknown is told by the best logit
-(Hendrycks et al. 2022, "Scaling Out-of-Distribution Detection for Real-World Settings"): pixels of the known classes
-seldom lie below the threshold, what belongs to none of them often does.
+Temperature scaling follows Guo et al. 2017, "On Calibration of Modern Neural Networks": one number divides all logits. It is
+fitted to labelled images by maximum likelihood, and changes no label. The OOD score is the maximum logit (Hendrycks et al.
+2022, "Scaling Out-of-Distribution Detection for Real-World Settings"): it is rarely below the threshold in pixels of known
+classes, and often in others.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from fastscnn.base.errors import FastSCNNError
 from fastscnn.base.types import Float32Array, Int64Array, UInt8Array
 from fastscnn.data.datasets import DatasetSpec, Pair
 from fastscnn.evaluation.metrics import Reliability
@@ -20,9 +21,9 @@ from fastscnn.model.card import Calibration
 from fastscnn.model.label_set import IGNORE_INDEX
 from fastscnn.upsampling import upsample
 
-_POINTS = 400_000  # pixels looked at, spread over all images
-_KNOWN = 0.05  # share of the pixels of known classes that the threshold calls unknown
-_LOWEST, _HIGHEST = 0.1, 10.0  # temperatures tried
+_POINTS = 400_000  # pixels sampled from all images
+_KNOWN = 0.05  # fraction of the pixels of known classes below the threshold
+_LOWEST, _HIGHEST = 0.1, 10.0  # range of temperatures
 
 
 def calibrate(
@@ -32,17 +33,21 @@ def calibrate(
     split: str,
     progress: Callable[[int, int], None] | None = None,
 ) -> Calibration:
-    """The calibration of a segmenter's weights, one pass over each image.
+    """Measure the temperature and the OOD threshold of a segmenter's weights.
 
     Args:
-        segmenter: what is calibrated.
+        segmenter: the network at the input size to calibrate for.
         spec: the dataset, with the same classes in the same order.
         pairs: its images and labels.
-        split: their name, for the card.
-        progress: called with (done, all) after each image.
+        split: name of their split, for the card.
+        progress: called with (done, total) after each image.
+
+    Returns:
+        The temperature, the threshold of the maximum logit, and the expected calibration error (ECE) in percent with and
+        without the temperature.
 
     Raises:
-        FastSCNNError: a broken file.
+        FastSCNNError: a broken file, or no labelled pixel among the sampled ones.
     """
     random = np.random.default_rng(0)
     logits, best, truth = [], [], []
@@ -58,6 +63,8 @@ def calibrate(
         if progress:
             progress(done, len(pairs))
     values, classes = np.concatenate(logits, axis=1), np.concatenate(truth)
+    if not classes.size:
+        raise FastSCNNError(f"{spec.root}: the split {split!r} has no labelled pixels to calibrate with; use another split.")
     temperature = _temperature(values, classes)
     before, after = (_error(values / np.float32(divisor), classes) for divisor in (1, temperature))
     threshold = float(np.quantile(np.concatenate(best), _KNOWN))
@@ -65,7 +72,7 @@ def calibrate(
 
 
 def _at(planes: Float32Array, size: tuple[int, ...], row: Int64Array, column: Int64Array) -> Float32Array:
-    """Planes [C, h, w], interpolated bilinearly to `size`, at some pixels: [C, pixels]."""
+    """Interpolate planes [C, h, w] bilinearly to `size`, at the given pixels only; return [C, pixels]."""
     down, right = (upsample.axis(*lengths) for lengths in zip(planes.shape[1:], size, strict=True))
     left, far = right.low[right.cell[column]], right.high[right.cell[column]]
     across = right.weight[column]
@@ -78,7 +85,7 @@ def _at(planes: Float32Array, size: tuple[int, ...], row: Int64Array, column: In
 
 
 def _temperature(logits: Float32Array, truth: UInt8Array) -> float:
-    """The temperature of the least mean negative log-likelihood, to 0.1 %; that has one minimum only along it."""
+    """Return the temperature with the lowest mean negative log-likelihood, to 0.1 %. The function has a single minimum."""
 
     def loss(temperature: float) -> float:
         values = logits / np.float32(temperature)
@@ -95,7 +102,7 @@ def _temperature(logits: Float32Array, truth: UInt8Array) -> float:
 
 
 def _error(logits: Float32Array, truth: UInt8Array) -> float:
-    """Expected calibration error in percent of logits [C, pixels]."""
+    """Return the expected calibration error of logits [C, pixels], in percent."""
     best = logits.max(axis=0)
     reliability = Reliability()
     reliability.add(1 / np.exp(logits - best).sum(axis=0), logits.argmax(axis=0).astype(np.uint8), truth)

@@ -1,1 +1,1 @@
-"""How does a trained network become a file that runs anywhere?"""
+"""How do trained weights become an ONNX file that runs without PyTorch?"""

@@ -1,8 +1,7 @@
-"""quantize: an exported network in int8 by ONNX Backend, with its most sensitive layers left in float32 where a gate asks.
+"""Quantise an exported network to int8 with ONNX Runtime, and keep its most sensitive layers in float32 if required.
 
-Activations become uint8 by the ranges they have on calibration images, weights int8 by channel, and ONNX Runtime runs
-what lies between them in integers. The image is uint8 already, so the first convolution reads it as it is (`stem`).
-Batch, height and width stay as free as they were.
+Activations become uint8, with ranges measured on calibration images. Weights become int8 per channel. The first
+convolution reads the uint8 image directly (`stem`). Batch, height and width stay dynamic.
 """
 
 from __future__ import annotations
@@ -20,31 +19,35 @@ import numpy as np
 import onnx
 
 from fastscnn import backends
+from fastscnn.backends import Backend
+from fastscnn.base.errors import FastSCNNError
 from fastscnn.base.types import UInt8Array
 from fastscnn.data.datasets import DatasetSpec
 from fastscnn.exporting import stem
-from fastscnn.exporting.exported import with_card
+from fastscnn.exporting.metadata import with_card
 from fastscnn.media import images
 from fastscnn.model import card
 from fastscnn.model.card import Card
 
 _CALIBRATED = 64  # images at most
-_COMPARED = 4  # of those, to compare layers on: layers differ by far more than images do
-_OPERATORS = ("Conv", "Add", "Concat", "Resize")  # those that work on feature maps; the same names also do arithmetic on sizes
+_COMPARED = 4  # of those, for the error of each layer: layers differ far more than images
+_OPERATORS = ("Conv", "Add", "Concat", "Resize")  # on feature maps only: the graph also uses them to compute sizes
+_SOURCE = Path("exported.onnx")  # for errors; the network is in memory
+_INFERRED = {"onnx.infer": "onnxruntime.quant"}  # tells ONNX Runtime that shapes are inferred; else it does so through files
 
-Stage = Callable[[str], AbstractContextManager[Callable[[int, int], None]]]  # named work; what it gives is told (done, all)
-Ranges = Any  # ONNX Runtime's TensorsData: the range of each activation; it carries no types
+Stage = Callable[[str], AbstractContextManager[Callable[[int, int], None]]]  # shows a named step, advanced by (done, total)
+Ranges = Any  # TensorsData of ONNX Runtime, the range of each activation; it has no types
 
 
 @dataclass(frozen=True)
 class Layer:
-    """What is quantised or left in float32 as one: an operator on feature maps and the ReLU behind it.
+    """The unit that is quantised or kept in float32: an operator on feature maps with the ReLU that follows it.
 
     Attributes:
-        name: of its weights in the network, for example "classifier.3"; where it has none, its kind and what it follows.
+        name: of its weights, for example "classifier.3"; without weights, its operator and the layer before it.
         nodes: names of its nodes in the graph.
-        error: root mean square error of the logits where it alone is quantised, in percent of the logits' own; NaN until
-            it is measured.
+        error: root mean square error of the logits with only this layer quantised, in percent of the root mean square of
+            the logits; NaN before it is measured.
     """
 
     name: str
@@ -57,9 +60,9 @@ class Quantized:
     """A quantised network.
 
     Attributes:
-        data: the ONNX file.
-        kept: the layers left in float32, the largest error first.
-        layers: how many layers there are.
+        data: content of the ONNX file.
+        kept: the layers in float32, largest error first.
+        layers: number of all layers.
     """
 
     data: bytes
@@ -68,10 +71,18 @@ class Quantized:
 
 
 def calibration_images(data: DatasetSpec, split: str, size: tuple[int, int]) -> list[UInt8Array]:
-    """At most 64 images of a split, evenly spread over it, as the Segmenter gives them to a network of (height, width).
+    """Return at most 64 images of a split, evenly spaced, each resized to the network's input.
+
+    Args:
+        data: the dataset.
+        split: name of the split.
+        size: (height, width) of the input.
+
+    Returns:
+        uint8 [height, width, channels] each.
 
     Raises:
-        FastSCNNError: what `DatasetSpec.pairs` and `DatasetSpec.read` say of the files.
+        FastSCNNError: the split or one of its files is missing or broken.
     """
     pairs = data.pairs(split)
     chosen = np.linspace(0, len(pairs) - 1, min(len(pairs), _CALIBRATED)).round().astype(int)
@@ -79,53 +90,52 @@ def calibration_images(data: DatasetSpec, split: str, size: tuple[int, int]) -> 
 
 
 def quantize(
-    exported: Path, calibration: Sequence[UInt8Array], accept: Callable[[Path, Sequence[Layer]], bool], stage: Stage
+    exported: bytes, calibration: Sequence[UInt8Array], accept: Callable[[bytes, Sequence[Layer]], bool], stage: Stage
 ) -> Quantized | None:
-    """The network of an exported file in int8.
+    """Quantise an exported network to int8.
 
-    All layers are quantised first. While that is not accepted, the layers that put the largest error into the logits stay
-    in float32: one, then two, four and so on up to half of them.
+    The first attempt quantises all layers. While an attempt is not accepted, the next one keeps more layers in float32:
+    those with the largest error, 1, 2, 4 and so on up to half of all layers.
 
     Args:
-        exported: what `export` made, in float32.
-        calibration: images uint8 [H, W, channels] of the kind that the network will see.
-        accept: called with the file of an attempt and the layers that it keeps in float32; whether it is good enough.
-        stage: shows the progress of a named stage.
+        exported: content of the float32 ONNX file that `trace` returns.
+        calibration: images uint8 [H, W, channels], similar to those in use.
+        accept: called with the content of an attempt's file and its layers in float32; returns whether it is accurate enough.
+        stage: shows the progress of a named step.
 
     Returns:
-        The first attempt that was accepted; None where none was.
+        The first accepted attempt, or None.
+
+    Raises:
+        FastSCNNError: the temporary files for calibration cannot be written.
     """
     layers = _layers(exported)
-    with tempfile.TemporaryDirectory() as folder:
-        room = Path(folder)
-        ranges = _ranges(exported, calibration, room, stage)
-        attempt = room / "int8.onnx"
-        for kept in _attempts(len(layers)):
-            if kept == 1:
-                layers = _by_error(exported, calibration[:: -(-len(calibration) // _COMPARED)], layers, ranges, room, stage)
-            data = _quantized(exported, layers[kept:], ranges)
-            attempt.write_bytes(data)
-            if accept(attempt, layers[:kept]):
-                return Quantized(data, tuple(layers[:kept]), len(layers))
+    ranges = _ranges(exported, calibration, stage)
+    for kept in _attempts(len(layers)):
+        if kept == 1:
+            layers = _by_error(exported, calibration[:: -(-len(calibration) // _COMPARED)], layers, ranges, stage)
+        data = _quantized(exported, layers[kept:], ranges)
+        if accept(data, layers[:kept]):
+            return Quantized(data, tuple(layers[:kept]), len(layers))
     return None
 
 
 def _attempts(layers: int) -> list[int]:
-    """How many layers to keep in float32, one attempt after another."""
+    """Number of layers to keep in float32 in each attempt."""
     half = layers // 2
     return sorted({0, *(1 << power for power in range(half.bit_length())), half})
 
 
-def _layers(exported: Path) -> list[Layer]:
-    """What is worth quantising, in the order of the graph."""
-    graph = onnx.shape_inference.infer_shapes(onnx.load(exported)).graph
+def _layers(exported: bytes) -> list[Layer]:
+    """Return the layers that can be quantised, in the order of the graph."""
+    graph = onnx.shape_inference.infer_shapes(onnx.load_from_string(exported)).graph
     types = {value.name: value.type.tensor_type for value in (*graph.value_info, *graph.output)}
     readers: dict[str, list[Any]] = {}
     for node in graph.node:
         for value in node.input:
             readers.setdefault(value, []).append(node)
     layers: list[Layer] = []
-    names: dict[str, str] = {}  # activation -> name of the layer that it comes from
+    names: dict[str, str] = {}  # activation -> name of the layer that computes it
     for node in graph.node:
         (output,) = node.output
         feature_map = types[output].elem_type == onnx.TensorProto.FLOAT and len(types[output].shape.dim) == 4
@@ -133,16 +143,16 @@ def _layers(exported: Path) -> list[Layer]:
             continue
         before = [names[value] for value in node.input if value in names]
         name = node.input[1].removesuffix(".weight") if node.op_type == "Conv" else f"{node.op_type} after {before[-1]}"
-        nodes, behind = [node], readers.get(output, [])
-        if [reader.op_type for reader in behind] == ["Relu"]:
-            nodes += behind
+        nodes, following = [node], readers.get(output, [])
+        if [reader.op_type for reader in following] == ["Relu"]:
+            nodes += following
         names |= {member.output[0]: name for member in nodes}
         layers.append(Layer(name, tuple(member.name for member in nodes)))
     return layers
 
 
 class _Reader:
-    """Images as ONNX Runtime's calibrator asks for them."""
+    """The calibration images, with the interface that the calibrator of ONNX Runtime requires."""
 
     def __init__(self, calibration: Sequence[UInt8Array], advance: Callable[[int, int], None]) -> None:
         self._inputs = self._read(calibration, advance)
@@ -157,38 +167,58 @@ class _Reader:
             advance(done, len(calibration))
 
 
-def _ranges(exported: Path, calibration: Sequence[UInt8Array], room: Path, stage: Stage) -> Ranges:
-    """Least and largest value of each activation in an image, averaged over the images: one odd image widens no range."""
+def _ranges(exported: bytes, calibration: Sequence[UInt8Array], stage: Stage) -> Ranges:
+    """Measure the range of each activation: its minimum and maximum per image, averaged over the images.
+
+    The average keeps a single unusual image from widening the range.
+    """
     from onnxruntime.quantization import CalibrationMethod, create_calibrator
 
-    copied = room / "float32.onnx"  # the calibrator writes beside it
-    copied.write_bytes(exported.read_bytes())
-    with stage("calibrate") as advance:
-        calibrator = create_calibrator(
-            copied,
-            [*_OPERATORS, "Relu"],
-            augmented_model_path=str(room / "calibrated.onnx"),
-            calibrate_method=CalibrationMethod.MinMax,
-            extra_options={"moving_average": True},  # the plain mean where all images come in one call
-        )
+    with stage("calibrate int8") as advance:
+        try:
+            with tempfile.TemporaryDirectory() as folder:  # the calibrator reads and writes files only
+                file = Path(folder) / "float32.onnx"
+                file.write_bytes(exported)
+                calibrator = create_calibrator(
+                    file,
+                    [*_OPERATORS, "Relu"],
+                    augmented_model_path=str(Path(folder) / "calibrated.onnx"),
+                    calibrate_method=CalibrationMethod.MinMax,
+                    extra_options={"moving_average": True},  # a plain mean, because all images come in one call
+                )
+        except Exception as error:  # of the disk; a truncated file gives an error of onnx or ONNX Runtime instead
+            reason = error.strerror if isinstance(error, OSError) else str(error).partition("\n")[0]
+            raise FastSCNNError(f"{_temporary_folder()}: the temporary files of the int8 calibration cannot be written "
+                                f"({reason}); free some space, or set TMPDIR to another folder.") from error
         calibrator.collect_data(_Reader(calibration, advance))
         return calibrator.compute_data()
 
 
-def _quantized(exported: Path, layers: Sequence[Layer], ranges: Ranges) -> bytes:
-    """The network with these layers in int8."""
+def _temporary_folder() -> str:
+    try:
+        return tempfile.gettempdir()
+    except OSError:  # there is none that can be written to
+        return "TMPDIR"
+
+
+def _quantized(exported: bytes, layers: Sequence[Layer], ranges: Ranges) -> bytes:
+    """Return the network with these layers in int8."""
     from onnxruntime.quantization import QDQQuantizer, QuantType
 
-    model = onnx.load(exported)
+    model = onnx.load_from_string(exported)
+    (text,) = (prop.value for prop in model.metadata_props if prop.key == card.KEY)
+    described = Card.from_json(text, _SOURCE)
     nodes = [node for layer in layers for node in layer.nodes]
     reads_bytes = stem.name(model) in nodes and stem.suits(model)
     if reads_bytes:
         model = stem.grouped(model)
         nodes += stem.NODES
+    model = onnx.shape_inference.infer_shapes(model)
+    onnx.helper.set_model_props(model, _INFERRED)
     quantizer = QDQQuantizer(
         model,
         per_channel=True,
-        reduce_range=True,  # weights of 7 bits: two products of 8 and 8 overflow the 16 bits of processors without VNNI
+        reduce_range=True,  # 7-bit weights: sums of two 8-bit products overflow 16 bits on processors without VNNI
         weight_qType=QuantType.QInt8,
         activation_qType=QuantType.QUInt8,
         tensors_range=ranges,
@@ -201,25 +231,27 @@ def _quantized(exported: Path, layers: Sequence[Layer], ranges: Ranges) -> bytes
     proto = quantizer.model.model
     if reads_bytes:
         stem.clear(proto)
-    (text,) = (prop.value for prop in proto.metadata_props if prop.key == card.KEY)
-    return with_card(proto, dataclasses.replace(Card.from_json(text, exported), precision="int8"))
+    return with_card(proto, dataclasses.replace(described, precision="int8"))
 
 
 def _by_error(
-    exported: Path, pictures: Sequence[UInt8Array], layers: Sequence[Layer], ranges: Ranges, room: Path, stage: Stage
+    exported: bytes, pictures: Sequence[UInt8Array], layers: Sequence[Layer], ranges: Ranges, stage: Stage
 ) -> list[Layer]:
-    """The layers with their errors, the largest first."""
-    reference = backends.load(exported, "onnx")  # other engines round in other places
+    """Measure the error of each layer, and return them with the largest error first."""
+    reference = _load(exported)
     expected = [reference(picture[None]) for picture in pictures]
     power = sum(float(np.square(logits).sum()) for logits in expected)
     measured = []
     with stage("compare layers") as advance:
         for done, layer in enumerate(layers, start=1):
-            alone = room / "alone.onnx"
-            alone.write_bytes(_quantized(exported, [layer], ranges))
-            backend = backends.load(alone, "onnx")
+            backend = _load(_quantized(exported, [layer], ranges))
             errors = (backend(picture[None]) - logits for picture, logits in zip(pictures, expected, strict=True))
             error = 100 * math.sqrt(sum(float(np.square(difference).sum()) for difference in errors) / power)
             measured.append(dataclasses.replace(layer, error=error))
             advance(done, len(layers))
     return sorted(measured, key=lambda layer: -layer.error)
+
+
+def _load(data: bytes) -> Backend:
+    """Load a network into ONNX Runtime, whose arithmetic the quantisation is made for."""
+    return backends.load(_SOURCE, "onnx", data=data)

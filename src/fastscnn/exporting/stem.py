@@ -1,12 +1,12 @@
-"""stem: the first convolution of an exported network, and the normalisation before it, as integers compute them fast.
+"""Rewrite the stem of an exported network (normalisation and first convolution) for fast integer arithmetic.
 
-An image is a quantised tensor as it is: of scale 1, and of the grey as its zero point that normalisation takes to about
-zero. The convolution can read it without a pass over it in float32, and what it pads with is that grey. (With zero as the
-zero point, the rounding of weights would be multiplied by brightness.)
+The uint8 image is used as a quantised tensor with scale 1. Its zero point is the grey level that normalisation maps to about
+zero, so the convolution needs no float32 pass over the image. The border is padded with that grey. A zero point of 0 would
+multiply the rounding errors of the weights by the brightness.
 
-ONNX Runtime's integer convolution is fast where the channels that it reads divide by four, and an image has three. So four
-neighbouring pixels of a row are read as one of four times the channels, which moves nothing in [N, H, W, channels], and
-two pixels of the result are computed as one of twice the channels.
+The integer convolution of ONNX Runtime is fast if the number of input channels is a multiple of four; an image has three.
+Four neighbouring pixels of a row are therefore read as one pixel with four times the channels, which moves no data in
+[N, H, W, channels]. Two output pixels are computed as one with twice the channels.
 """
 
 from __future__ import annotations
@@ -19,17 +19,20 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-_GROUP = 4  # pixels of a row that are read as one
-_APART = "stem.apart"  # the node that makes two pixels of one
+_GROUP = 4  # pixels of a row that are read as one pixel
+_APART = "stem.apart"  # the node that splits one output pixel into two
 
-NODES = ("stem.last", _APART, "stem.first")  # of `grouped`, to be quantised with the convolution and its ReLU
-OPERATORS = ("Transpose", "Reshape")  # their kinds
+NODES = ("stem.last", _APART, "stem.first")  # added by `grouped`, quantised with the convolution and its ReLU
+OPERATORS = ("Transpose", "Reshape")  # of NODES
 
 
-def fold(model: onnx.ModelProto) -> None:
-    """Divides the weights by the standard deviation and takes out, in place, the node that divided the image by it.
+def fuse_std(model: onnx.ModelProto) -> None:
+    """Fuse the division by the standard deviation into the first convolution, in place.
 
-    Does nothing where there is none.
+    A network without that division is not changed.
+
+    Raises:
+        ValueError: another node reads the normalised image.
     """
     graph = model.graph
     *_, divide, conv, _ = _stem(graph)
@@ -42,31 +45,34 @@ def fold(model: onnx.ModelProto) -> None:
 
 
 def name(model: onnx.ModelProto) -> str:
-    """Name of the node of the first convolution."""
+    """Return the node name of the first convolution."""
     return str(_stem(model.graph)[-2].name)
 
 
 def suits(model: onnx.ModelProto) -> bool:
-    """Whether `grouped` takes the network: its first convolution pads by one on all sides, and nothing stands before it."""
+    """Return whether `grouped` accepts the network: its first convolution pads by one on all sides, without a Pad node."""
     *before, conv, _ = _stem(model.graph)
     pads = [list(attribute.ints) for attribute in conv.attribute if attribute.name == "pads"]
     return pads == [[1, 1, 1, 1]] and all(node.op_type != "Pad" for node in before)
 
 
 def grouped(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The network with a first convolution that reads uint8 pixels in fours and gives the same but for two things.
+    """Rewrite the first convolution to read uint8 pixels in groups of four.
 
-    The border is padded with one grey instead of the mean of each channel. Where the width leaves a remainder of 1 or 2 by
-    four, the result has one column too many, which `clear` turns into the padding of the next convolution.
+    The result is the same except for two differences. The border is padded with one grey level instead of the mean of each
+    channel. If the width modulo 4 is 1 or 2, the output has one extra column; `clear` turns it into padding.
 
     Args:
-        model: exported in float32, changed in place: images uint8 [N, H, W, channels], mean subtracted, standard deviation
-            fused or not, then a convolution of 3x3 with stride 2 and padding 1, and ReLU.
+        model: exported in float32, changed in place. It subtracts the mean from images uint8 [N, H, W, channels], divides by
+            the standard deviation or has it fused, then applies a 3x3 convolution (stride 2, padding 1) and ReLU.
 
     Returns:
-        The network in float arithmetic still; convolution and ReLU keep the names of their nodes and of what they give.
+        The network, still in float32. The convolution and the ReLU keep the names of their nodes and outputs.
+
+    Raises:
+        ValueError: another first convolution.
     """
-    fold(model)
+    fuse_std(model)
     graph = model.graph
     transpose, cast, subtract, conv, relu = _stem(graph)
     mean, weight, bias = (_array(graph, given) for given in (subtract.input[1], conv.input[1], conv.input[2]))
@@ -104,7 +110,7 @@ def grouped(model: onnx.ModelProto) -> onnx.ModelProto:
     _set(graph, conv.input[1], _in_fours(weight))
     _set(graph, conv.input[2], np.tile(bias + (weight.sum((2, 3)) * (grey - mean.reshape(-1))).sum(1), 2))
     del conv.attribute[:]
-    # Rows as before; columns in fours: of the group on the left only its last pixel is read.
+    # Rows as before, columns in groups: of the left group, only the last pixel is read.
     sides = {"kernel_shape": [3, 2], "strides": [2, 1], "pads": [1, 1, 1, 0], "group": 1}
     conv.attribute.extend(helper.make_attribute(key, value) for key, value in sides.items())
     _forget(graph, {pixels, conv.output[0], relu.output[0]})
@@ -112,22 +118,22 @@ def grouped(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def clear(model: onnx.ModelProto) -> None:
-    """Sets to zero, in place, the column that a `grouped` network has too many; before or after it was quantised.
+    """Set the extra column of a `grouped` network to zero, in place, before or after quantisation.
 
-    A convolution of stride 2 that pads with zeros reads this column as its padding and gives no more columns for it. To
-    slice it off costs a copy at every width; to scatter nothing into the rest, as most widths ask for, costs none.
+    The next convolution (stride 2, zero padding) reads the column as its padding, so its output has the right width. Slicing
+    the column off would copy the tensor at every width; scattering zeros costs nothing at widths without the column.
     """
     graph = model.graph
     (apart,) = (node for node in graph.node if node.name == _APART)
     value, zero = apart.output[0], np.zeros(1, np.float32)
     (reader,) = _readers(graph, value)
-    if reader.op_type == "QuantizeLinear":  # with a zero point of zero, behind ReLU
+    if reader.op_type == "QuantizeLinear":  # its zero point is 0, because it follows a ReLU
         value, zero = reader.output[0], np.zeros(1, np.uint8)
         (reader,) = _readers(graph, value)
     graph.initializer.append(numpy_helper.from_array(np.array([2]), "stem.two"))
     nodes = [
         _node("Shape", [value], "stem.rows", start=0, end=2),
-        _node("Div", ["stem.missing", "stem.two"], "stem.surplus"),  # columns; each is of two of the image
+        _node("Div", ["stem.missing", "stem.two"], "stem.surplus"),  # columns; each is two of the image
         _node("Shape", [value], "stem.depth", start=3, end=4),
         _node("Concat", ["stem.rows", "stem.surplus", "stem.depth"], "stem.column", axis=0),
         _node("ConstantOfShape", ["stem.column"], "stem.where", value=numpy_helper.from_array(np.array([-1]))),
@@ -139,10 +145,10 @@ def clear(model: onnx.ModelProto) -> None:
 
 
 def _in_fours(weight: NDArray[Any]) -> NDArray[Any]:
-    """The kernel [outputs, channels, 3, 3] of stride 2 as [2 outputs, 4 channels, 3, 2] of stride 1 across.
+    """Rearrange a kernel [outputs, channels, 3, 3] of stride 2 as [2 * outputs, 4 * channels, 3, 2] of horizontal stride 1.
 
-    Its two columns are the four pixels before and the four in place; of these, the first output pixel lies on number 0 and
-    the second on number 2.
+    The two columns of the new kernel are the previous and the current group of four pixels. The first output pixel is centred
+    on pixel 0 of the current group, the second on pixel 2.
     """
     outputs, channels = weight.shape[:2]
     wide = np.zeros((2, outputs, 3, 2 * _GROUP, channels), weight.dtype)
@@ -154,7 +160,7 @@ def _in_fours(weight: NDArray[Any]) -> NDArray[Any]:
 
 
 def _stem(graph: Any) -> list[Any]:
-    """The nodes from the Transpose of the images to the first ReLU: each reads the one before it, and no other does."""
+    """Return the chain of nodes from the Transpose of the images to the first ReLU; each has one reader, the next node."""
     nodes = [node for node in _readers(graph, "images") if node.op_type == "Transpose"]
     while nodes[-1].op_type != "Relu":
         (reader,) = _readers(graph, nodes[-1].output[0])
@@ -163,7 +169,7 @@ def _stem(graph: Any) -> list[Any]:
 
 
 def _node(kind: str, given: Sequence[str], result: str, **attributes: Any) -> Any:
-    """A node named as what it gives."""
+    """Make a node with the name of its output."""
     return helper.make_node(kind, given, [result], result, **attributes)
 
 
@@ -172,19 +178,19 @@ def _readers(graph: Any, value: str) -> list[Any]:
 
 
 def _reread(node: Any, before: str, now: str) -> None:
-    """Makes a node read another value."""
+    """Replace an input of a node."""
     node.input[:] = [now if value == before else value for value in node.input]
 
 
-def _insert(graph: Any, behind: Any, nodes: Sequence[Any]) -> None:
-    """Puts nodes before the one that stands behind them."""
-    place = list(graph.node).index(behind)
+def _insert(graph: Any, following: Any, nodes: Sequence[Any]) -> None:
+    """Insert nodes before a node."""
+    place = list(graph.node).index(following)
     for offset, node in enumerate(nodes):
         graph.node.insert(place + offset, node)
 
 
 def _remove(graph: Any, nodes: Sequence[Any]) -> None:
-    """Takes nodes out, and the weights that only they read."""
+    """Remove nodes, and the weights that no other node reads."""
     for node in nodes:
         graph.node.remove(node)
         _forget(graph, set(node.output))
@@ -194,19 +200,19 @@ def _remove(graph: Any, nodes: Sequence[Any]) -> None:
 
 
 def _forget(graph: Any, values: set[str]) -> None:
-    """Drops the shapes noted of values that have changed."""
+    """Remove the inferred shapes of values that have changed."""
     for value in [value for value in graph.value_info if value.name in values]:
         graph.value_info.remove(value)
 
 
 def _array(graph: Any, weight: str) -> NDArray[Any]:
-    """A weight in float64."""
+    """Return a weight in float64."""
     (tensor,) = (tensor for tensor in graph.initializer if tensor.name == weight)
     return np.asarray(numpy_helper.to_array(tensor), np.float64)
 
 
 def _set(graph: Any, weight: str, value: NDArray[Any]) -> None:
-    """Replaces a weight; it is kept in float32."""
+    """Replace a weight, in float32."""
     _forget(graph, {weight})
     (tensor,) = (tensor for tensor in graph.initializer if tensor.name == weight)
     tensor.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(value, np.float32), weight))

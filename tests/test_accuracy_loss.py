@@ -1,4 +1,4 @@
-"""compare: points lost, by hand and on the bundled weights."""
+"""Accuracy loss: against values computed by hand, and in the cards of the bundled weights."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from conftest import WriteOnnx
 from fastscnn import Segmenter
 from fastscnn.base.errors import FastSCNNError
 from fastscnn.data import datasets
-from fastscnn.evaluation.accuracy_loss import by_size, compare, losses
+from fastscnn.evaluation.accuracy_loss import accuracy_loss, backend_losses, scores_by_size
 from fastscnn.model.weights import bundled
 
 NAMES = ("red", "green", "blue")
@@ -19,7 +19,7 @@ NAMES = ("red", "green", "blue")
 
 @pytest.fixture
 def dataset(tmp_path: Path) -> str:
-    """Two images of 64x96 in stripes; what `tiny` says of them is the truth but for the second's first column."""
+    """Two images of 64x96 in stripes. The labels of `tiny` are correct except for the first column of the second image."""
     from fastscnn.media import images
 
     stripes = np.repeat(np.array([[0, 1, 2]], np.uint8), 32, axis=1).repeat(64, axis=0)
@@ -35,7 +35,7 @@ def dataset(tmp_path: Path) -> str:
 
 
 def test_by_hand(dataset: str, tiny: Segmenter, tmp_path: Path, write_onnx: WriteOnnx) -> None:
-    """The other network gives class k the logits of channel k mod 2: blue pixels become red."""
+    """The other network labels blue pixels red."""
     import onnx
     from onnx import numpy_helper
 
@@ -49,11 +49,11 @@ def test_by_hand(dataset: str, tiny: Segmenter, tmp_path: Path, write_onnx: Writ
     spec = datasets.load(dataset)
     calls: list[tuple[int, int]] = []
     other = Segmenter.load(path, "onnx", threads=1)
-    own, found = compare(tiny, {"same": tiny, "other": other}, spec, spec.pairs("val"), lambda *call: calls.append(call))
+    own, found = accuracy_loss(tiny, {"same": tiny, "other": other}, spec, spec.pairs("val"), lambda *call: calls.append(call))
     assert calls == [(1, 2), (2, 2)]
     assert found["same"].labels == 100
     assert found["same"].miou == 0
-    columns = 96 * 2  # of both images; one is 2 in truth and red in both networks
+    columns = 96 * 2  # of both images; both networks label one of them red whose ground truth is blue
     red, green, blue = own.iou()
     assert red == pytest.approx(100 * 63 / 64)
     assert blue == pytest.approx(100 * 64 / 65)
@@ -71,34 +71,34 @@ def test_nothing_to_compare_by(dataset: str, tiny: Segmenter) -> None:
     for pair in spec.pairs("val"):
         images.write(pair.labels, np.full((64, 96), 255, np.uint8))
     with pytest.raises(FastSCNNError, match="None of the images has a labelled pixel"):
-        compare(tiny, {"same": tiny}, spec, spec.pairs("val"))
+        accuracy_loss(tiny, {"same": tiny}, spec, spec.pairs("val"))
 
 
-def test_losses_of_a_file(dataset: str, tiny_onnx: Path) -> None:
-    found = losses(tiny_onnx, tiny_onnx, datasets.load(dataset), "val")
-    assert set(found) <= {"openvino bfloat16"}  # neither ONNX Runtime's own float32, nor int8, which the file is not in
+def test_losses_of_a_file(dataset: str, tiny: Segmenter, tiny_onnx: Path) -> None:
+    found = backend_losses(tiny, tiny_onnx.read_bytes(), datasets.load(dataset), "val")
+    assert set(found) <= {"openvino bfloat16"}  # not float32, which loses nothing, nor int8, because the file is in float32
     for loss in found.values():
         assert loss["labels"] > 95
         assert (loss["split"], loss["images"]) == ("val", 2)
 
 
-def test_scores_by_size(dataset: str, tiny_onnx: Path) -> None:
-    scores = by_size(tiny_onnx, datasets.load(dataset), "val")
-    assert list(scores) == ["val", "val at 48x72", "val at 32x48"]  # a quarter, 16x24, is too small for the network
+def test_scores_by_size(dataset: str, tiny: Segmenter) -> None:
+    scores = scores_by_size(tiny, datasets.load(dataset), "val")
+    assert list(scores) == ["val", "val at 48x72", "val at 32x48"]  # 1/4, 16x24, is too small for the network
     assert scores["val"]["miou"] > 95
     assert list(scores["val at 48x72"]["iou"]) == list(NAMES)
 
 
-def test_the_card_answers(dataset: str, tiny: Segmenter) -> None:
+def test_the_card_selects_a_split(dataset: str, tiny: Segmenter) -> None:
     import dataclasses
 
     card = dataclasses.replace(tiny.card, metrics={"val": {"miou": 50}, "val at 48x72": {"miou": 40}, "test": {"miou": 45}})
-    assert card.miou((64, 96)) == ("val", 50)  # the split that knows the other inputs, too
+    assert card.miou((64, 96)) == ("val", 50)  # the split with the most input sizes
     assert card.miou((48, 72)) == ("val", 40)
     assert card.miou((32, 48)) is None
 
 
-def test_the_bundled_files_say_what_they_lose() -> None:
+def test_the_cards_of_the_bundled_weights() -> None:
     card = Segmenter.load(bundled(), "onnx").card
     assert card.keeps_accuracy("onnx", "int8")
     assert card.keeps_accuracy("onnx", "float32")

@@ -1,4 +1,4 @@
-"""exported: the card inside an ONNX file."""
+"""Put the model card into an ONNX file."""
 
 from __future__ import annotations
 
@@ -9,7 +9,12 @@ from fastscnn.model.card import Card
 
 
 def with_card(model: onnx.ModelProto | bytes, described: Card) -> bytes:
-    """A model, or the bytes of its file, as the bytes of a file that carries the card and no other metadata."""
+    """Return an ONNX file that carries a card, and no other metadata.
+
+    Args:
+        model: a model, or the content of its file.
+        described: the card.
+    """
     if isinstance(model, bytes):
         model = onnx.load_from_string(model)
     del model.metadata_props[:]

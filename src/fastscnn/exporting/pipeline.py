@@ -1,0 +1,188 @@
+"""The export: trace, verify, quantise, measure, check the accuracy loss, and write the file."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from fastscnn import backends
+from fastscnn.backends import Backend
+from fastscnn.backends.torch import TorchBackend
+from fastscnn.base import files
+from fastscnn.base.errors import ArgumentError, FastSCNNError
+from fastscnn.data import datasets
+from fastscnn.data.datasets import DatasetSpec, Pair
+from fastscnn.evaluation.accuracy_loss import backend_losses, scores_by_size
+from fastscnn.evaluation.calibrate import calibrate
+from fastscnn.evaluation.evaluate import evaluate_pairs
+from fastscnn.exporting.metadata import with_card
+from fastscnn.exporting.quantize import Layer, Quantized, Stage, calibration_images, quantize
+from fastscnn.exporting.report import AccuracyLossError, Attempt, ExportReport
+from fastscnn.exporting.trace import trace, verify
+from fastscnn.inference.segmenter import Segmenter
+from fastscnn.network import checkpoint
+
+
+def export(
+    weights: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    data: str | os.PathLike[str] | DatasetSpec | None = None,
+    split: str = "val",
+    int8: bool = False,
+    calibration: str = "train",
+    max_iou_loss: float | None = None,
+    on_stage: Stage | None = None,
+) -> ExportReport:
+    """Export weights to an ONNX file that runs without PyTorch, verified against PyTorch.
+
+    The file takes `images`, uint8 [N, H, W, channels] (RGB first), and returns `logits`, float32 [N, classes, H/8, W/8],
+    rounded up. N, H and W are dynamic, H and W at least 32. It carries the model card. With `data`, the card also holds the
+    scores by input size, the accuracy loss of the other backends, the temperature and the OOD threshold. Int8 is the
+    static quantisation of ONNX Runtime, per channel: uint8 activations, int8 weights.
+
+    Args:
+        weights: the .safetensors file; `~` is expanded.
+        out: the .onnx file to write; `~` is expanded.
+        data: labelled images: a dataset name with its root ("camvid:ROOT"), the path of a dataset.toml, or a dataset.
+        split: split of `data` to score on.
+        int8: quantise to int8. Layers that lose too much for `max_iou_loss` stay in float32, up to half of them.
+        calibration: split of `data` to measure the int8 ranges on; at most 64 of its images are used.
+        max_iou_loss: largest accepted loss of a class's IoU and of the mIoU, in points (1 point = 1 %); None: no limit.
+        on_stage: called with the name of each long step; returns a context manager whose value is called with
+            (done, total).
+
+    Returns:
+        Everything that was measured.
+
+    Raises:
+        ArgumentError: `out` does not end in .onnx, or `int8` or `max_iou_loss` without `data`.
+        AccuracyLossError: the loss exceeds `max_iou_loss`; `out` is not written, and the error has the report.
+        FastSCNNError: the weights or a file of the dataset cannot be read, the dataset has other classes, `out` cannot be
+            written, or ONNX Runtime and PyTorch differ by more than 1e-4 in a logit or in one label of 10,000.
+
+    Example:
+        >>> import tempfile, fastscnn
+        >>> from fastscnn.exporting.pipeline import export
+        >>> from fastscnn.model.weights import bundled
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     report = export(bundled("torch"), f"{folder}/model.onnx")
+        ...     segmenter = fastscnn.Segmenter.load(f"{folder}/model.onnx")
+        >>> report.precision, all(verification.passed for verification in report.verifications)
+        ('float32', True)
+        >>> segmenter.card.size
+        (360, 480)
+    """
+    source, target = (Path(path).expanduser() for path in (weights, out))
+    if target.suffix.lower() != ".onnx":
+        raise ArgumentError(f"{target}: exports are ONNX files; use a name that ends in .onnx.")
+    for argument, given in {"int8": int8, "max_iou_loss": max_iou_loss is not None}.items():
+        if given and data is None:
+            raise ArgumentError(f"{argument}: needs labelled images; also give a dataset (data).")
+    spec = data if data is None or isinstance(data, DatasetSpec) else datasets.load(os.path.expanduser(data))  # noqa: PTH111
+    scored = _Scored(spec, split, spec.pairs(split), on_stage or _silent) if spec else None
+    stage = on_stage or _silent
+
+    model, card = checkpoint.load(source)
+    with stage("trace"):
+        plain = trace(model, card)
+    reference = TorchBackend(model, card)
+    with stage("verify") as advance:
+        verifications = verify(reference, _load(target, plain, reference.threads), advance)
+    failed = [verification for verification in verifications if not verification.passed]
+    if failed:
+        raise FastSCNNError(f"{target}: not written, because ONNX Runtime and PyTorch differ: {failed[0]}.")
+    report = ExportReport(target, "int8" if int8 else "float32", verifications)
+    content = plain
+    if scored:
+        report = replace(report, dataset=scored.spec.name, split=split, images=len(scored.pairs), max_iou_loss=max_iou_loss)
+        if int8:
+            report, content = _to_int8(report, plain, scored, calibration)
+        else:
+            report = _check_float32(report, reference, plain, scored)
+        report, content = _measure(report, content, plain, scored)
+    files.write(target, content)
+    return replace(report, file_size=len(content))
+
+
+@dataclass(frozen=True)
+class _Scored:
+    """The labelled images to score on."""
+
+    spec: DatasetSpec
+    split: str
+    pairs: Sequence[Pair]
+    stage: Stage
+
+    def iou(self, backend: Backend, what: str) -> dict[str, float | None]:
+        """Return the IoU of each class and the mIoU, in percent."""
+        with self.stage(f"evaluate {what}") as advance:
+            report = evaluate_pairs(Segmenter(backend), self.spec, self.pairs, advance)
+        return {**dict(zip(report.names, report.confusion.iou(), strict=True)), "mIoU": report.confusion.miou()}
+
+
+def _check_float32(report: ExportReport, reference: Backend, plain: bytes, scored: _Scored) -> ExportReport:
+    """Score the float32 file against PyTorch."""
+    report = replace(report, iou_before=scored.iou(reference, "PyTorch"))
+    attempt = _attempt(report, scored.iou(_load(report.out, plain), "ONNX Runtime"))
+    report = replace(report, attempts=(attempt,))
+    if not attempt.accepted:
+        raise AccuracyLossError(f"{report.out}: not written, because it loses {attempt.largest_loss:.3f} points of IoU; "
+                                f"the limit is {report.max_iou_loss}.", report)
+    return report
+
+
+def _to_int8(report: ExportReport, plain: bytes, scored: _Scored, calibration: str) -> tuple[ExportReport, bytes]:
+    """Quantise to int8, with more layers in float32 until the accuracy loss is accepted."""
+    backend = _load(report.out, plain)
+    pictures = calibration_images(scored.spec, calibration, backend.card.size)
+    report = replace(report, iou_before=scored.iou(backend, "float32"), calibration_images=len(pictures),
+                     calibration_split=calibration)
+    attempts: list[Attempt] = []
+
+    def accept(data: bytes, kept: Sequence[Layer]) -> bool:
+        attempts.append(_attempt(report, scored.iou(_load(report.out, data), "int8"), kept))
+        return attempts[-1].accepted
+
+    made: Quantized | None = quantize(plain, pictures, accept, scored.stage)
+    report = replace(report, attempts=tuple(attempts), layers=made.layers if made else 0)
+    if made is None:
+        raise AccuracyLossError(f"{report.out}: not written, because int8 loses more than {report.max_iou_loss} points of IoU "
+                                "even with half of the layers in float32; raise the limit, or export without int8.", report)
+    return report, made.data
+
+
+def _attempt(report: ExportReport, iou: Mapping[str, float | None], kept: Sequence[Layer] = ()) -> Attempt:
+    """Compare the IoU of a candidate with `report.iou_before`."""
+    pairs = ((old, iou[name]) for name, old in report.iou_before.items())
+    loss = max((0.0, *(old - new for old, new in pairs if old is not None and new is not None)))
+    return Attempt(tuple(kept), iou, loss, report.max_iou_loss is None or loss <= report.max_iou_loss)
+
+
+def _measure(report: ExportReport, content: bytes, plain: bytes, scored: _Scored) -> tuple[ExportReport, bytes]:
+    """Measure the accuracy loss of other backends, the scores by size and the calibration; put them into the card."""
+    spec, split, segmenter = scored.spec, scored.split, Segmenter(_load(report.out, content))
+    with scored.stage("compare backends") as advance:
+        losses = backend_losses(Segmenter(_load(report.out, plain)), content, spec, split, advance)
+    with scored.stage("compare input sizes") as advance:
+        metrics = scores_by_size(segmenter, spec, split, advance)
+    with scored.stage("calibrate confidence") as advance:
+        calibration = calibrate(segmenter, spec, scored.pairs, split, advance)
+    card = segmenter.card
+    # Scores of the float32 weights do not hold for int8, nor scores on another dataset for this one.
+    same = card.precision == "float32" and card.data is not None and card.data.name == spec.name
+    card = replace(card, metrics={**(card.metrics if same else {}), **metrics}, losses=losses, calibration=calibration)
+    return replace(report, losses=losses, metrics=metrics, calibration=calibration), with_card(content, card)
+
+
+def _load(path: Path, data: bytes, threads: int | None = None) -> Backend:
+    """Load an exported file from memory into ONNX Runtime."""
+    return backends.load(path, "onnx", threads, data=data)
+
+
+@contextlib.contextmanager
+def _silent(_: str) -> Iterator[Callable[[int, int], None]]:
+    yield lambda done, total: None
