@@ -1,11 +1,11 @@
 """Measures every engine and precision of this machine, and mmsegmentation beside them in the same run.
 
-    python benchmarks/engines.py camvid:ROOT --against DIR
+    python benchmarks/engines.py camvid:ROOT --mmseg ENV
 
-DIR is an environment that holds mmsegmentation. Writes benchmarks/speed/engines.json, part after part:
+ENV is a virtual environment with mmsegmentation. Writes benchmarks/speed/engines.json, part after part:
 
 - labels: agreement with PyTorch in float32 and mIoU on all of CamVid test;
-- against: frames of 1024x2048 in memory to full-size labels, all engines and mmsegmentation's four ways in turn;
+- mmseg: frames of 1024x2048 in memory to full-size labels, all engines and mmsegmentation's four ways in turn;
 - reports: `fastscnn benchmark` of each engine, from JPEG file to PNG file.
 """
 
@@ -33,13 +33,13 @@ ENGINES = (
 SIZES = ((360, 480), (512, 1024), (1024, 2048))
 
 
-def main(data: str, /, against: Path, rounds: int = 6) -> None:
+def main(data: str, /, mmseg: Path, rounds: int = 6) -> None:
     """Runs all parts."""
     spec = datasets.load(data)
     segmenters = {f"{engine} {precision}": Segmenter.load(None, engine, precision=precision) for engine, precision in ENGINES}
     found: dict[str, Any] = {}
 
-    comparison = compare_with_mmseg(list(segmenters.values()), SIZES[-1], against, rounds)
+    comparison = compare_with_mmseg(list(segmenters.values()), SIZES[-1], mmseg, rounds)
     found["mmseg"] = dataclasses.asdict(comparison)
     print(json.dumps(found["mmseg"], indent=1), flush=True)
     save(found)
