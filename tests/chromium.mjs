@@ -2,7 +2,7 @@
 
 import { createRequire } from "node:module";
 
-/** Start Chromium. `orders`: modules (folder with playwright-core), chromium (program), profile (empty folder), camera (video). */
+/** Start Chromium. `orders`: modules (folder of playwright-core), chromium (program), profile (empty folder), camera (file). */
 export function launch(orders) {
   const { chromium } = createRequire(`${orders.modules}/`)("playwright-core");
   return chromium.launchPersistentContext(orders.profile, {
