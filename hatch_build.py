@@ -1,7 +1,7 @@
-"""Compiles src/fastscnn/upsampling/lazy.c into every wheel, editable ones included; where that fails, the wheel is pure Python.
+"""Compile src/fastscnn/upsampling/lazy.c into every wheel, including editable ones; if that fails, the wheel is pure Python.
 
-The library knows nothing of Python's own interface, so that one wheel serves every version of Python on its platform.
-The compiler is `cc`, or what the environment's CC says.
+The library does not use Python's C API, so one wheel works with every version of Python on its platform. The compiler
+is `cc`, or the value of the environment variable CC.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 from packaging.tags import platform_tags
 
 PACKAGE = Path("src", "fastscnn", "upsampling")
-LIBRARY = "lazy.so"  # native.py looks for this name on every system
-# Contraction would round a * b + c once where NumPy rounds twice: some labels would not be NumPy's.
+LIBRARY = "lazy.so"  # native.py loads this name on every system
+# Without contraction, a * b + c is rounded twice, as in NumPy; otherwise some labels would differ.
 FLAGS = ("-std=c99", "-O3", "-ffp-contract=off", "-shared", "-fPIC")
 
 
 class CompileLazy(BuildHookInterface[Any]):
-    """The build hook: see hatchling's documentation of custom hooks."""
+    """Build hook; see hatchling's documentation of custom hooks."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        """Compiles the library: into src/ for an editable install, which runs from there, else for the wheel alone."""
+        """Compile the library: into src/ for an editable install, otherwise into the wheel only."""
         source = Path(self.root) / PACKAGE
         self.folder = TemporaryDirectory()
         editable = version == "editable"
         library = (source if editable else Path(self.folder.name)) / LIBRARY
         problem = compile_library(source / "lazy.c", library)
         if problem:
-            message = f"fastscnn is installed without its compiled kernel, so labels take about ten times as long: {problem}"
+            message = f"fastscnn is installed without its compiled kernel; labels take about ten times as long: {problem}"
             self.app.display_warning(message)
             return
         if not editable:
@@ -42,13 +42,13 @@ class CompileLazy(BuildHookInterface[Any]):
         build_data["tag"] = f"py3-none-{own_platform()}"
 
     def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
-        """Removes the library that the wheel now holds."""
+        """Remove the temporary library; the wheel contains a copy."""
         self.folder.cleanup()
 
 
 def compile_library(source: Path, library: Path) -> str:
-    """Compiles a C file; says what went wrong, and then leaves no library, or "" where all went well."""
-    # Not overwritten: a process that runs it, as an editable install's may, keeps the old one.
+    """Compile a C file. Return "", or the error message; after an error there is no library."""
+    # Remove instead of overwriting: a running process keeps the library that it has loaded.
     library.unlink(missing_ok=True)
     command = [*shlex.split(os.environ.get("CC", "cc")), *FLAGS, "-o", str(library), str(source)]
     try:
@@ -62,5 +62,5 @@ def compile_library(source: Path, library: Path) -> str:
 
 
 def own_platform() -> str:
-    """The tag of this very system; wheels for other distributions are made by their own tools, which rename them."""
+    """Return the platform tag of this system; tools such as auditwheel rename wheels for other distributions."""
     return next(tag for tag in platform_tags() if not tag.startswith(("manylinux", "musllinux")))

@@ -1,9 +1,8 @@
-"""Draws the clip of the README, a drive into a drawn street.
+"""Make the clip of the README: zooming into a generated street.
 
     python benchmarks/clip.py
 
-Writes docs/clip.webp. The clip goes into a drawn street by enlarging it, so that only the labels are
-real work: the bundled weights', made steady, each frame beside its labels.
+Writes docs/clip.webp: each frame beside the labels of the bundled weights, with temporal smoothing.
 """
 
 from __future__ import annotations
@@ -18,12 +17,12 @@ from fastscnn.base.types import UInt8Array
 from fastscnn.data import synthetic
 
 CLIP = Path(__file__).parents[1] / "docs" / "clip.webp"
-SEED, FRAMES, NEAREST, RATE = 3, 24, 1.5, 10  # NEAREST: how much the last frame is enlarged
+SEED, FRAMES, NEAREST, RATE = 3, 24, 1.5, 10  # NEAREST: zoom factor of the last frame
 DRAWN, SHOWN = (1080, 1440), (270, 360)  # (height, width) of the street, and of each half of the clip
 
 
 def drive(street: UInt8Array) -> list[UInt8Array]:
-    """Frames that come nearer to the vanishing point of the street."""
+    """Return frames that zoom towards the vanishing point of the street."""
     picture = Image.fromarray(street)
     frames = []
     for zoom in np.geomspace(1, NEAREST, FRAMES):

@@ -1,13 +1,12 @@
-"""Measures how far confidences and the mask of what is unknown can be trusted, and what they cost.
+"""Measure the quality and the time of confidences and of the out-of-distribution (OOD) mask.
 
     python benchmarks/confidence.py DATA [--splits val test] [--out benchmarks/confidence.json]
 
-Of each split: expected calibration error (15 bins, every pixel) without and with the temperature in the bundled weights'
-card, in percent. Of the first split also the unknown: textured polygons that are none of the classes are pasted into every
-image, anew for each of five seeds, and the best logit tells them from the rest. FPR at 95 % TPR is the share of the known
-pixels that a threshold would flag which finds 95 % of the pasted ones (of all seeds together, and of each); then what the
-card's own threshold finds and flags, and the area under the ROC curve. Times are
-medians at 1024x2048 with the logits of the card's input, on two threads, in milliseconds, in turn with PyTorch's.
+For each split: expected calibration error in percent (15 bins, every pixel), without and with the temperature of the
+bundled weights' card. For the first split also OOD detection: textured polygons that belong to no class are pasted into
+every image, for five seeds, and the best logit is the score. Reported are FPR at 95 % TPR (for all seeds together and
+for each), the area under the ROC curve, and TPR and FPR at the card's threshold. Times are median milliseconds at
+1024x2048 with the logits of the card's input size, two threads, in turn with PyTorch.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ SIZE, RUNS, SEEDS = (1024, 2048), 25, 5
 
 
 def texture(random: np.random.Generator, side: int) -> UInt8Array:
-    """A square of soft blots, hard blots or waves around one colour, with noise."""
+    """Return a square texture of soft blots, hard blots or waves around one colour, with noise."""
     kind, count = random.integers(3), int(random.integers(2, 12))
     blots = np.clip(random.normal(size=(count, count, 3)) * 70 + random.integers(0, 256, 3), 0, 255).astype(np.uint8)
     picture = Image.fromarray(blots).resize((side, side), Image.Resampling.BICUBIC if kind else Image.Resampling.NEAREST)
@@ -50,7 +49,7 @@ def texture(random: np.random.Generator, side: int) -> UInt8Array:
 
 
 def with_objects(random: np.random.Generator, image: UInt8Array) -> tuple[UInt8Array, BoolArray]:
-    """The image with one to three polygons pasted into its lower two thirds, and where they are."""
+    """Return the image with one to three polygons pasted into its lower two thirds, and their mask."""
     image, mask = image.copy(), np.zeros(image.shape[:2], bool)
     height, width = image.shape[:2]
     for _ in range(random.integers(1, 4)):
@@ -68,7 +67,7 @@ def with_objects(random: np.random.Generator, image: UInt8Array) -> tuple[UInt8A
 
 
 def calibration(segmenter: Segmenter, spec: DatasetSpec, split: str) -> dict[str, float]:
-    """Expected calibration error in percent, without and with the card's temperature."""
+    """Return the expected calibration error in percent, without and with the card's temperature."""
     before, after = Reliability(), Reliability()
     for pair in spec.pairs(split):
         image, truth = spec.read(pair)
@@ -79,8 +78,8 @@ def calibration(segmenter: Segmenter, spec: DatasetSpec, split: str) -> dict[str
     return {"before": before.error(), "after": after.error()}
 
 
-def unknown(segmenter: Segmenter, spec: DatasetSpec, split: str) -> dict[str, Any]:
-    """How well the best logit tells pasted objects from what is known, in percent."""
+def ood_detection(segmenter: Segmenter, spec: DatasetSpec, split: str) -> dict[str, Any]:
+    """Return how well the best logit separates pasted objects from the rest, in percent."""
     assert segmenter.card.ood_threshold is not None
     objects, rest = [], []
     for seed in range(SEEDS):
@@ -103,13 +102,13 @@ def unknown(segmenter: Segmenter, spec: DatasetSpec, split: str) -> dict[str, An
         "FPR at 95 % TPR": 100 * float((others < np.quantile(pooled, 0.95)).mean()),
         "of each seed": each,
         "area under the ROC curve": 100 * (1 - float(np.searchsorted(sorted_, pooled).mean()) / len(sorted_)),
-        "found by the card's threshold": 100 * float((pooled < segmenter.card.ood_threshold).mean()),
-        "flagged by it of the known": 100 * float((others < segmenter.card.ood_threshold).mean()),
+        "TPR at the card's threshold": 100 * float((pooled < segmenter.card.ood_threshold).mean()),
+        "FPR at the card's threshold": 100 * float((others < segmenter.card.ood_threshold).mean()),
     }
 
 
 def times(segmenter: Segmenter) -> dict[str, float]:
-    """Median milliseconds at 1024x2048 on a drawn street."""
+    """Return median milliseconds at 1024x2048 on a generated street."""
     threshold = segmenter.card.ood_threshold
     assert threshold is not None
     logits = segmenter.logits(synthetic.draw(*SIZE).image)
@@ -127,7 +126,7 @@ def times(segmenter: Segmenter) -> dict[str, float]:
     taken: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(RUNS):
         for name, way in ways.items():
-            for _ in range(2):  # right behind PyTorch, whose idle threads spin for a while, the first one is slow
+            for _ in range(2):  # the first run directly after PyTorch is slow: PyTorch's idle threads spin
                 start = perf_counter()
                 way()
                 seconds = perf_counter() - start
@@ -150,7 +149,7 @@ def main() -> None:
         found[precision] = {
             "card": dataclasses.asdict(segmenter.card.calibration),
             "ece": {split: calibration(segmenter, spec, split) for split in arguments.splits},
-            "unknown": unknown(segmenter, spec, arguments.splits[0]),
+            "ood": ood_detection(segmenter, spec, arguments.splits[0]),
         }
     found["ms"] = times(segmenter)
     print(json.dumps(found, indent=1))

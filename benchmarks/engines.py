@@ -1,11 +1,11 @@
 """Measure every backend and precision of this machine, and mmsegmentation in the same run.
 
-    python benchmarks/engines.py camvid:ROOT --against DIR
+    python benchmarks/engines.py camvid:ROOT --mmseg ENV
 
-DIR is an environment with mmsegmentation. Writes benchmarks/speed/engines.json after each part:
+ENV is a virtual environment with mmsegmentation. Writes benchmarks/speed/engines.json after each part:
 
 - labels: agreement with PyTorch in float32, and mIoU, on CamVid test;
-- against: from 1024x2048 frames in memory to full-size labels, all backends and four mmsegmentation pipelines in turn;
+- mmseg: from 1024x2048 frames in memory to full-size labels, all backends and four mmsegmentation pipelines in turn;
 - reports: `fastscnn benchmark` of each backend, from JPEG file to PNG file.
 """
 
@@ -34,7 +34,7 @@ BACKENDS: tuple[tuple[BackendName, PrecisionName], ...] = (
 SIZES = ((360, 480), (512, 1024), (1024, 2048))
 
 
-def main(data: str, /, against: Path, rounds: int = 6) -> None:
+def main(data: str, /, mmseg: Path, rounds: int = 6) -> None:
     """Run all parts."""
     spec = datasets.load(data)
     segmenters = {
@@ -42,7 +42,7 @@ def main(data: str, /, against: Path, rounds: int = 6) -> None:
     }
     found: dict[str, Any] = {}
 
-    comparison = compare_with_mmseg(list(segmenters.values()), SIZES[-1], against, rounds)
+    comparison = compare_with_mmseg(list(segmenters.values()), SIZES[-1], mmseg, rounds)
     found["mmseg"] = dataclasses.asdict(comparison)
     print(json.dumps(found["mmseg"], indent=1), flush=True)
     save(found)

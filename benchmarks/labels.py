@@ -1,11 +1,10 @@
-"""Times full-size labels by the lazy rule, compiled and in NumPy, against interpolate-then-argmax in PyTorch, interleaved.
+"""Time full-size labels by the lazy rule, compiled and in NumPy, in turn with interpolation and argmax in PyTorch.
 
     python benchmarks/labels.py [IMAGE ...] [--out FILE.json]
 
-The logits are those of the bundled weights on each image at 1024x2048 (without images: on the drawn scene), once as they
-are (11 classes) and once with 19: eight classes are added, each a copy of one that is there, lowered by 0 to 2, because
-the weights that would give 19 real ones need Cityscapes. PyTorch computes with two threads, the compiled kernel once with
-one and once with two, NumPy's form with one.
+The logits are those of the bundled weights on each image at 1024x2048 (without images: on the generated scene), with 11
+classes and with 19. The eight extra classes are copies of existing ones, lowered by 0 to 2: weights with 19 real
+classes need Cityscapes. PyTorch uses two threads, the compiled kernel one and two, NumPy one.
 """
 
 from __future__ import annotations
@@ -31,22 +30,22 @@ SIZE, RUNS, THREADS = (1024, 2048), 15, 2
 
 
 def by_torch(logits: Float32Array) -> UInt8Array:
-    """The reference: bilinear interpolation of every class to full size, then argmax."""
+    """Return the reference: bilinear interpolation of every class to full size, then argmax."""
     with torch.inference_mode():
         full = F.interpolate(torch.from_numpy(logits)[None], size=SIZE, mode="bilinear", align_corners=False)
         return np.asarray(full[0].argmax(0).to(torch.uint8).numpy(), np.uint8)
 
 
 def untied(logits: Float32Array) -> np.typing.NDArray[np.bool_]:
-    """Pixels [H, W] whose two best classes differ by more than rounding."""
+    """Return the pixels [H, W] whose two best classes differ by more than rounding errors."""
     full = F.interpolate(torch.from_numpy(logits)[None], size=SIZE, mode="bilinear", align_corners=False)[0]
     best = full.topk(2, dim=0).values
     return np.asarray((best[0] - best[1] > 1e-5 * full.abs().max()).numpy())
 
 
 def measure(logits: Float32Array) -> dict[str, float]:
-    """Median milliseconds of each, PyTorch's over those of the kernel on as many threads, run by run, and how many labels
-    differ from PyTorch's."""
+    """Return the median milliseconds of each method, the median ratio of PyTorch to the kernel on equal threads, and the number
+    of labels that differ from PyTorch's."""
     ways: dict[str, Callable[[], UInt8Array]] = {
         "torch_ms": lambda: by_torch(logits),
         "numpy_ms": lambda: upsample.labels_in_numpy(logits, SIZE),  # after PyTorch, whose idle threads spin for a while
@@ -72,17 +71,17 @@ def measure(logits: Float32Array) -> dict[str, float]:
 
 
 def main() -> None:
-    """Prints a line for each image and number of classes; writes them all as JSON."""
+    """Print one line per image and number of classes, and write all of them as JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("images", nargs="*", type=Path, metavar="IMAGE")
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     if native.KERNEL is None:
-        parser.error("there is no compiled kernel to time: pip install -v -e . compiles it, or says why not.")
+        parser.error("no compiled kernel to time; `pip install -v -e .` compiles it and prints compiler errors.")
     torch.set_num_threads(THREADS)
     segmenter = Segmenter.load(threads=THREADS)
     frames = {path.name: images.resize(images.read(path), SIZE) for path in arguments.images}
-    frames = frames or {"drawn scene": synthetic.draw(*SIZE).image}
+    frames = frames or {"generated scene": synthetic.draw(*SIZE).image}
     rows = []
     for name, frame in frames.items():
         logits = segmenter.backend(frame[None])[0]

@@ -1,9 +1,9 @@
-"""Times the probabilities of every class at full size against interpolate-then-softmax in PyTorch, in turn.
+"""Time the probabilities of every class at full size, in turn with interpolation and softmax in PyTorch.
 
     python benchmarks/probabilities.py [--out FILE.json]
 
-The logits are those of the bundled weights on the drawn scene at 1024x2048, once as they are (11 classes) and once with 19:
-eight copies of classes are added, lowered by 0 to 2, as in labels.py. PyTorch computes with two threads, ours with two and one.
+The logits are those of the bundled weights on the generated scene at 1024x2048, with 11 classes and with 19 (eight
+copies of classes, lowered by 0 to 2, as in labels.py). PyTorch uses two threads, fastscnn two and one.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from fastscnn.upsampling import upsample
 
 
 def by_torch(logits: Float32Array) -> Float32Array:
-    """The reference: bilinear interpolation of every class to full size, then softmax."""
+    """Return the reference: bilinear interpolation of every class to full size, then softmax."""
     with torch.inference_mode():
         full = F.interpolate(torch.from_numpy(logits)[None], size=SIZE, mode="bilinear", align_corners=False)
         return np.asarray(full[0].softmax(0).numpy(), np.float32)
 
 
 def measure(logits: Float32Array) -> dict[str, float]:
-    """Median milliseconds of each, the median of PyTorch's over ours on as many threads, run by run, and how far they part."""
+    """Return the median milliseconds of each method, the median ratio of PyTorch to fastscnn, and their largest difference."""
     ways: dict[str, Callable[[], Float32Array]] = {
         "torch_ms": lambda: by_torch(logits),
         "one_thread_ms": lambda: upsample.probabilities([logits], SIZE),
@@ -57,7 +57,7 @@ def measure(logits: Float32Array) -> dict[str, float]:
 
 
 def main() -> None:
-    """Prints a line for each number of classes; writes them all as JSON."""
+    """Print one line per number of classes, and write all of them as JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()

@@ -1,4 +1,4 @@
-// What web.py measures in a browser: node benchmarks/web.mjs < ORDERS.json, prints JSON.
+// Drives the page for web.py: node benchmarks/web.mjs < ORDERS.json, prints JSON.
 
 import { readFileSync } from "node:fs";
 import { launch } from "../tests/chromium.mjs";
@@ -6,7 +6,7 @@ import { launch } from "../tests/chromium.mjs";
 const orders = JSON.parse(readFileSync(0, "utf8"));
 const context = await launch(orders);
 const page = context.pages()[0];
-await context.addInitScript((value) => { // the page takes half of the processors that it sees
+await context.addInitScript((value) => { // the page uses half of the processors that it detects
   Object.defineProperty(navigator, "hardwareConcurrency", { value });
 }, 2 * orders.threads);
 await page.goto(orders.url);

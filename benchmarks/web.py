@@ -1,11 +1,11 @@
-"""Measures the browser page in headless Chromium: frames a second, and how its labels agree with Python's.
+"""Measure the web page in headless Chromium: its frame rate, and the agreement of its labels with Python's.
 
     python benchmarks/web.py NODE_MODULES [IMAGE ...] [--seconds 20] [--out benchmarks/web.json]
 
-NODE_MODULES is a folder node_modules with playwright-core and onnxruntime-web. The camera is a file of drawn scenes at
-the card's input size; frames a second are those of the whole path, from the frame to its drawn labels, as the page shows
-them. Pictures (without any: drawn scenes) are opened as PNG and as JPEG of quality 92, and their saved labels compared with
-ONNX Runtime's in Python on the same weights and file.
+NODE_MODULES is a folder node_modules with playwright-core and onnxruntime-web. The camera is a file of generated scenes
+at the card's input size. The frame rate is that of the whole pipeline, from the frame to its drawn labels, as shown on
+the page. Pictures (without IMAGE: generated scenes) are opened as PNG and as JPEG of quality 92; their saved labels are
+compared with those of ONNX Runtime in Python on the same weights and file.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from fastscnn.web import onnxruntime_web, server
 
 
 def drive(modules: Path, folder: Path, pictures: list[Path], seconds: int, threads: int) -> dict[str, Any]:
-    """What the browser gives: its threads and readings; labels stand beside the pictures."""
+    """Return the threads and readings of the browser; it saves labels beside the pictures."""
     chromium = shutil.which("chromium") or shutil.which("google-chrome")
     with server.server(folder / "site", 0) as serving:
         thread = threading.Thread(target=serving.serve_forever)
@@ -56,7 +56,7 @@ def drive(modules: Path, folder: Path, pictures: list[Path], seconds: int, threa
 
 
 def main() -> None:
-    """Prints and writes a JSON object."""
+    """Print and write one JSON object."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("modules", type=Path, metavar="NODE_MODULES")
     parser.add_argument("images", nargs="*", type=Path, metavar="IMAGE")
@@ -77,7 +77,7 @@ def main() -> None:
             images.write(path, loaded[path.stem])
         speed = []
         for threads in (1, 2):
-            load = os.getloadavg()[0]  # of other programs: a busy machine is slower
+            load = os.getloadavg()[0]  # other programs slow the page down
             run = drive(arguments.modules, folder, pictures, arguments.seconds, threads)
             medians = {key: round(statistics.median(row[key] for row in run["readings"]), 2) for key in run["readings"][0]}
             medians["best_rate"] = max(row["rate"] for row in run["readings"])
@@ -95,7 +95,7 @@ def main() -> None:
     result = {
         "machine": machine.processor(),
         "processors": machine.threads(),
-        "engine": onnxruntime_web.PACKAGE,
+        "backend": onnxruntime_web.PACKAGE,
         "input": segmenter.card.size,
         "speed": speed,
         "agreement": agreement,

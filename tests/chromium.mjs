@@ -1,8 +1,8 @@
-// A headless Chromium of one's own with a fake camera, for web.mjs here and in benchmarks/.
+// Starts a headless Chromium with a fake camera, for the scripts here and in benchmarks/.
 
 import { createRequire } from "node:module";
 
-/** Starts it; of `orders`: modules, where playwright-core lies; chromium, its program; profile, an empty folder; camera, a video. */
+/** Start Chromium. `orders`: modules (folder of playwright-core), chromium (program), profile (empty folder), camera (file). */
 export function launch(orders) {
   const { chromium } = createRequire(`${orders.modules}/`)("playwright-core");
   return chromium.launchPersistentContext(orders.profile, {

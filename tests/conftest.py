@@ -1,4 +1,4 @@
-"""What tests share: the real data beside the repository where it is there, and a network small enough to know by heart."""
+"""Shared fixtures: real data beside the repository, if present, and a tiny network with known output."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _COLOURS = ("red", "green", "blue")
 
 WriteOnnx = Callable[..., Path]
 
-if find_spec("torch") is None:  # the core is tested without the training extra, too
+if find_spec("torch") is None:  # the core is also tested without the extra `train`
     _LEARN = (
         "model", "loss", "checkpoint", "classify", "distributed", "train", "train_cli", "export",
         "quantize", "stem", "cuda", "foreign", "thermal",
@@ -32,7 +32,7 @@ if find_spec("torch") is None:  # the core is tested without the training extra,
 
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Keeps what `check` remembers out of the home folder, in child processes too."""
+    """Keep the cache out of the home folder, in child processes too."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         yield
@@ -46,26 +46,26 @@ def _or_skip(path: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def camvid_root() -> Path:
-    """CamVid at 480x360; its test is skipped where the data is missing."""
+    """CamVid at 360x480; skips the test if the data is missing."""
     return _or_skip(_SHARED / "data" / "camvid")
 
 
 @pytest.fixture(scope="session")
 def media_root() -> Path:
-    """Street pictures and a video without labels; its test is skipped where they are missing."""
+    """Street images and a video without labels; skips the test if they are missing."""
     return _or_skip(_SHARED / "media")
 
 
 def _write_onnx(
     path: Path, classes: Sequence[str] = _COLOURS, metadata: Mapping[str, str] | None = None, external: str = ""
 ) -> Path:
-    """A network of one 1x1 convolution at stride 8: the logits of class k are 1/16 of channel k mod 3 at every eighth pixel.
+    """Write a network of one 1x1 convolution at stride 8: the logits of class k are 1/16 of channel k mod 3.
 
     Args:
-        path: where to write it.
-        classes: their names; the card names them too.
-        metadata: instead of the card of input size 64x96.
-        external: name of a file beside it that holds the weights instead.
+        path: File to write.
+        classes: Class names, also in the card.
+        metadata: Metadata of the file; None: a card with input size 64x96.
+        external: Name of a file in the same folder for the weights (external data); "": none.
     """
     import onnx
     from onnx import TensorProto, helper, numpy_helper
@@ -97,32 +97,32 @@ def _write_onnx(
 
 @pytest.fixture(scope="session")
 def write_onnx() -> WriteOnnx:
-    """Writes such a file; see `_write_onnx`."""
+    """Return a function that writes a tiny network; see `_write_onnx`."""
     return _write_onnx
 
 
 @pytest.fixture(scope="session")
 def tiny_onnx(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A weight file made without PyTorch: its classes are red, green and blue, and a pixel's is its largest channel."""
+    """A weight file made without PyTorch, with the classes red, green and blue: the largest channel of a pixel."""
     return _write_onnx(tmp_path_factory.mktemp("tiny") / "tiny.onnx")
 
 
 @pytest.fixture(scope="session")
 def tiny(tiny_onnx: Path) -> Segmenter:
-    """The segmenter of `tiny_onnx`, at its card's 64x96."""
+    """The segmenter of `tiny_onnx`, with its input size of 64x96."""
     return Segmenter.load(tiny_onnx, "onnx", threads=1)
 
 
 @pytest.fixture(scope="session")
 def stripes() -> Scene:
-    """A picture of 128x192 in red, green and blue stripes of 64 columns, and the labels that `tiny` gives it."""
+    """An image of 128x192 with red, green and blue stripes of 64 columns, and its labels by `tiny`."""
     labels = np.repeat(np.array([[0, 1, 2]], np.uint8), 64, axis=1).repeat(128, axis=0)
     return Scene(np.eye(3, dtype=np.uint8)[labels] * np.uint8(200), labels)
 
 
 @pytest.fixture(scope="session")
 def tiny_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The dataset.toml of drawn scenes of 96x128 with their exact labels: 6 to train, 3 to validate. Not to be changed."""
+    """The dataset.toml of generated scenes of 96x128 with exact labels: 6 in train, 3 in val. Tests must not change it."""
     root = tmp_path_factory.mktemp("tiny_dataset")
     for seed in range(9):
         split, drawn = "train" if seed < 6 else "val", synthetic.draw(96, 128, seed)

@@ -116,7 +116,7 @@ def test_wrong_counts(tiny: Segmenter, runs: int, warmup: int) -> None:
         benchmark(tiny, (96, 128), "files", runs, warmup)
 
 
-def test_weights_that_are_in_no_file(tiny: Segmenter) -> None:
+def test_weights_not_from_a_file(tiny: Segmenter) -> None:
     with pytest.raises(FastSCNNError, match="Only weights from a file"):
         benchmark(Segmenter(tiny.backend), (96, 128))
 

@@ -503,7 +503,7 @@ def test_benchmark_of_probabilities(run: Run, tiny_onnx: Path) -> None:
         (["--output", "prob", "--protocol", "paper", "--against", "x"], "against: times labels on both sides; leave --output"),
         (["--precision", "int8"], "in float32 or bfloat16, not in int8"),
         (["--precision", "int4"], "There is no precision 'int4'. Did you mean 'int8'"),
-        (["--sizes", "64x64", "--runs", "1", "--against", "nowhere"], "nowhere: contains no Python interpreter; give the virtual environment"),
+        (["--sizes", "64x64", "--runs", "1", "--against", "nowhere"], "nowhere: contains no Python interpreter; give the"),
     ],
 )
 def test_wrong_benchmarks(run: Run, tiny_onnx: Path, words: list[str], message: str) -> None:

@@ -101,6 +101,6 @@ def test_a_broken_cache_file_is_replaced(tiny: Segmenter, tmp_path: Path, text: 
     assert [choice.size for choice in measure_latency(tiny, (96, 128), tmp_path).choices] == SIZES
 
 
-def test_weights_that_are_in_no_file(tiny: Segmenter) -> None:
+def test_weights_not_from_a_file(tiny: Segmenter) -> None:
     with pytest.raises(FastSCNNError, match="needs weights loaded from a file"):
         measure_latency(Segmenter(tiny.backend), (96, 128))

@@ -1,4 +1,4 @@
-"""The drawn street scene: the same for the same seed, labelled everywhere, and ordered like a street."""
+"""The generated street scene: deterministic, completely labelled, and arranged like a street."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_the_default_scene_shows_every_class(street: synthetic.Scene) -> None:
     assert street.image.dtype == street.labels.dtype == np.uint8
     counts = np.bincount(street.labels.ravel(), minlength=11)
     assert len(counts) == 11
-    assert counts.min() > 300  # 0.04 % of the picture
+    assert counts.min() > 300  # 0.04 % of the image
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
@@ -75,7 +75,7 @@ def test_things_are_where_a_street_has_them(seed: int) -> None:
 
 
 def test_colours_lie_in_camvids_range(street: synthetic.Scene) -> None:
-    """Bounds around the mean of each class over CamVid's training frames: mean over frames, give or take a deviation."""
+    """The mean of each class is within one standard deviation of its mean over CamVid's training frames."""
     camvid_means = {synthetic.SKY: (235, 36), synthetic.BUILDING: (91, 34), synthetic.ROAD: (75, 34),
                     synthetic.PAVEMENT: (69, 31),
                     synthetic.TREE: (98, 38), synthetic.CAR: (77, 33), synthetic.PEDESTRIAN: (41, 21),

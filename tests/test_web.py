@@ -1,4 +1,4 @@
-"""web: Python's labels and Pillow's resizer are the oracles of the page's JavaScript; a browser runs the whole of it."""
+"""web: the page's JavaScript is compared with Python's labels and Pillow's resizer, and the whole page runs in a browser."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ from fastscnn.web import onnxruntime_web
 from fastscnn.web.server import HEADERS, server
 
 EXAMPLES = settings(deadline=None, derandomize=True, max_examples=60)
-FAKES = {name: name.encode() * 3 for name in onnxruntime_web.FILES}  # in place of 14 MB
+FAKES = {name: name.encode() * 3 for name in onnxruntime_web.FILES}  # instead of 14 MB
 DRIVER = Path(__file__).with_name("web.mjs")
 CALLS = """
 import { createInterface } from "node:readline";
@@ -72,13 +72,13 @@ WriteOnnx = Callable[..., Path]
 
 @pytest.fixture(scope="module")
 def call(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Call]:
-    """Calls the page's own functions in Node: (task, array, from, to) -> bytes."""
+    """Call functions of the page in Node: (task, array, from, to) -> bytes."""
     node = shutil.which("node")
     if node is None:
         pytest.skip("node is missing")
     folder = tmp_path_factory.mktemp("modules")
     for name in ("lazy", "png", "resize"):
-        shutil.copy(web.PAGE / f"{name}.js", folder / f"{name}.mjs")  # by this name every Node takes them for modules
+        shutil.copy(web.PAGE / f"{name}.js", folder / f"{name}.mjs")  # every version of Node treats .mjs files as modules
     (folder / "calls.mjs").write_text(CALLS)
     command = [node, str(folder / "calls.mjs")]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
@@ -107,7 +107,7 @@ def made(kind: str, shape: tuple[int, int, int], seed: int) -> Float32Array:
     elif kind == "smooth":
         y, x = np.arange(shape[1])[:, None] / 5, np.arange(shape[2]) / 5
         logits = np.stack([np.sin(rng.normal() * y + rng.normal() * x + rng.uniform(0, 6)) for _ in range(shape[0])])
-    elif kind == "nearly tied":  # so that a product which is not rounded before it is added shows
+    elif kind == "nearly tied":  # reveals products that are not rounded before an addition
         logits = logits.astype(np.float32)[:1].repeat(shape[0], axis=0)
         towards = np.where(rng.random(shape) < 0.5, -9, 9).astype(np.float32)
         logits = np.nextafter(logits, towards)
@@ -125,7 +125,7 @@ def made(kind: str, shape: tuple[int, int, int], seed: int) -> Float32Array:
 @example(kind="nearly tied", shape=(2, 30, 30), size=(240, 240), seed=0)
 @example(kind="tied", shape=(19, 8, 9), size=(5, 7), seed=0)
 def test_labels_in_javascript(call: Call, kind: str, shape: tuple[int, int, int], size: tuple[int, int], seed: int) -> None:
-    """Are Python's on every pixel, those where classes tie included."""
+    """Labels equal Python's on every pixel, ties included."""
     logits = made(kind, shape, seed)
     got = np.frombuffer(call("labels", logits, shape, size), np.uint8).reshape(size)
     np.testing.assert_array_equal(got, upsample.labels_in_numpy(logits, size))
@@ -153,8 +153,7 @@ def test_broken_logits_in_javascript(call: Call, value: float) -> None:
 def test_resize_in_javascript(
     call: Call, source: tuple[int, int], target: tuple[int, int], channels: int, seed: int
 ) -> None:
-    """Gives Pillow's bytes, growing, shrinking or one of each; before Pillow 13, which chooses the order of the axes, bytes
-    that may be rounded otherwise."""
+    """The result equals Pillow's, for any mix of enlargement and reduction; with Pillow before 13, up to rounding."""
     rng = np.random.default_rng(seed)
     pixels = rng.choice(np.array([0, 1, 127, 128, 254, 255, rng.integers(256)], np.uint8), (*source, channels))
     got = np.frombuffer(call("resize", pixels, source, target), np.uint8).reshape(*target, 3)
@@ -173,7 +172,7 @@ def test_png_in_javascript(call: Call, tmp_path: Path, size: tuple[int, int]) ->
 
 @pytest.fixture
 def fakes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder of small files that stand for ONNX Runtime's, which pass for them."""
+    """A folder of small files that replace ONNX Runtime's."""
     folder = tmp_path / "dist"
     for name, data in FAKES.items():
         files.write(folder / name, data)
@@ -245,7 +244,7 @@ def test_weights_that_the_page_cannot_run(tmp_path: Path, fakes: Path, write_onn
 
 
 def test_another_build_has_another_cache(tmp_path: Path, fakes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Written twice, a folder is the same; a changed file changes the name under which browsers keep the page."""
+    """Writing twice gives equal files; a changed file changes the name of the browser cache."""
     web.write(tmp_path / "site", fakes)
     first = (tmp_path / "site/sw.js").read_text()
     web.write(tmp_path / "site", fakes)
@@ -260,19 +259,19 @@ def test_another_build_has_another_cache(tmp_path: Path, fakes: Path, monkeypatc
 
 
 def test_the_page_keeps_to_itself() -> None:
-    """Its policy stands before all that it asks for, and nothing is named that lies on another server."""
+    """The policy comes before all resources, and no other server is referenced."""
     page = (web.PAGE / "index.html").read_text()
     policy = re.search(r'Content-Security-Policy" content="([^"]*)"', page)
     assert policy is not None
     assert policy[1].startswith("default-src 'none';")
     assert not re.search(r"src=|href=", page[: policy.start()])
     sources = "".join(path.read_text() for path in web.PAGE.iterdir())
-    assert re.findall(r"https?://[^\s\"]*", sources) == ["http://www.w3.org/2000/svg"]  # the name of a format
+    assert re.findall(r"https?://[^\s\"]*", sources) == ["http://www.w3.org/2000/svg"]  # an XML namespace
 
 
 @pytest.fixture(scope="module")
 def kept() -> dict[str, Any]:
-    """What the service worker does in a browser that is made up: see web_sw.mjs."""
+    """Report of the service worker in a simulated browser: see web_sw.mjs."""
     node = shutil.which("node")
     if node is None:
         pytest.skip("node is missing")
@@ -284,7 +283,7 @@ def kept() -> dict[str, Any]:
 
 
 def small_and_large() -> tuple[set[str], set[str]]:
-    """The files of the page by what a first visit's service worker and a newer one are to keep."""
+    """Return the files that the service worker of a first visit caches, and those that a newer one caches."""
     sources = {path.name for path in web.PAGE.iterdir()} - {"index.html", "old.js", "sw.js"}
     small = sources | {"", "weights-terms.txt"}
     return small, small | {"labels.json", "scene.png", "weights.onnx"} | {f"ort/{name}" for name in onnxruntime_web.FILES}
@@ -300,8 +299,8 @@ def test_the_service_worker_answers_for_our_files_alone(kept: dict[str, Any]) ->
 
 
 def test_the_service_worker_keeps_every_file(kept: dict[str, Any]) -> None:
-    """The first one the small files, and the large ones as the page loads them; a newer one all before it takes over. Each is
-    asked for anew: what browsers keep by themselves may be old."""
+    """The first worker caches the small files, and the large ones as the page loads them; a newer worker caches all files
+    before it takes control. Each is revalidated: the browser's own cache may be old."""
     small, every = small_and_large()
     for name, expected in (("first", small), ("newer", every)):
         assert sorted(kept[name]) == sorted([f"/copy/{file}", "no-cache"] for file in expected)
@@ -309,9 +308,9 @@ def test_the_service_worker_keeps_every_file(kept: dict[str, Any]) -> None:
     assert kept["large"] == ["/copy/weights.onnx"]
 
 
-def test_the_service_worker_stands_in_nobodys_way(kept: dict[str, Any]) -> None:
-    """Redirected and missing files are answered as the server does, a full disk changes nothing while there is a network, and
-    only older files of the same copy of the page are deleted."""
+def test_the_service_worker_does_not_interfere(kept: dict[str, Any]) -> None:
+    """Redirects and missing files are passed on, a full disk has no effect while online, and only older caches of the same
+    copy of the page are deleted."""
     assert (kept["redirected"]["status"], kept["redirected"]["type"]) == (0, "opaqueredirect")
     assert kept["missing"]["status"] == 404
     assert kept["full"]["body"] == "/copy/labels.json"
@@ -335,7 +334,7 @@ def test_other_folders_are_left_alone(tmp_path: Path, fakes: Path) -> None:
     assert (tmp_path / "new" / "robots.txt").read_bytes() == b"mine"
 
 
-def test_wrong_engines_are_refused(tmp_path: Path, fakes: Path) -> None:
+def test_wrong_files_of_onnx_runtime_are_refused(tmp_path: Path, fakes: Path) -> None:
     files.write(fakes / "ort.wasm.min.mjs", b"other")
     with pytest.raises(FastSCNNError, match=rf"ort\.wasm\.min\.mjs: is not the file of {onnxruntime_web.PACKAGE}; run `npm"):
         web.write(tmp_path / "site", fakes)
@@ -347,7 +346,7 @@ def test_wrong_engines_are_refused(tmp_path: Path, fakes: Path) -> None:
 
 @pytest.fixture
 def npm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path]:
-    """Puts a shell script in the place of npm, and an empty cache; gives the file to which its calls are written."""
+    """Replace npm by a shell script, with an empty cache; return the file that records its calls."""
 
     def place(script: str) -> Path:
         program = tmp_path / "bin" / "npm"
@@ -369,7 +368,7 @@ def archive(path: Path, contents: dict[str, bytes]) -> Path:
     return path
 
 
-def test_npm_fetches_the_engine_once(tmp_path: Path, fakes: Path, npm: Callable[[str], Path]) -> None:
+def test_npm_downloads_once(tmp_path: Path, fakes: Path, npm: Callable[[str], Path]) -> None:
     packed = archive(tmp_path / "a.tgz", {"other.js": b"x", **FAKES})
     calls = npm(f'cp "{packed}" "$5"/')
     assert onnxruntime_web.find() == FAKES
@@ -413,7 +412,7 @@ def test_npm_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 @contextmanager
 def running(serving: ThreadingHTTPServer) -> Iterator[int]:
-    """A server at work; its port."""
+    """Run a server in a thread; yield its port."""
     with serving:
         thread = threading.Thread(target=serving.serve_forever, args=(0.01,))
         thread.start()
@@ -463,7 +462,7 @@ def test_the_command(
 
 
 class Plain(SimpleHTTPRequestHandler):
-    """A server without any headers of its own, as cheap hosts are; it counts what it is asked for."""
+    """A server without special headers, like simple hosts; it records requests."""
 
     asked: list[str]
 
@@ -482,7 +481,7 @@ class Plain(SimpleHTTPRequestHandler):
 
 @pytest.fixture(scope="module")
 def tools() -> dict[str, str]:
-    """Node, Chromium, and a folder node_modules with playwright-core and onnxruntime-web."""
+    """Paths of Node, Chromium, and a folder node_modules with playwright-core and onnxruntime-web."""
     modules = os.environ.get("FASTSCNN_NODE_MODULES", "")
     found = {"node": shutil.which("node"), "chromium": shutil.which("chromium") or shutil.which("google-chrome")}
     for name, path in found.items():
@@ -496,7 +495,7 @@ def tools() -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def browsed(tools: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What was done with the page in a browser, and what came of it: see web.mjs."""
+    """The orders and the report of a browser session: see web.mjs."""
     folder = tmp_path_factory.mktemp("web")
     web.write(folder / "site", Path(tools["modules"]) / "onnxruntime-web" / "dist")
     frames = [folder / f"{seed}.jpg" for seed in range(4)]
@@ -568,7 +567,7 @@ def test_a_users_own_network_in_the_browser(
 
 @pytest.mark.slow
 def test_labels_of_the_page(browsed: Browsed) -> None:
-    """Dropped pictures get the labels of ONNX Runtime in Python, in files that it would have written."""
+    """Saved labels of dropped pictures equal those of ONNX Runtime in Python."""
     orders, report = browsed
     segmenter = Segmenter.load(backend="onnx", precision="float32", threads=1)
     for picture in orders["pictures"]:
@@ -584,21 +583,20 @@ def test_labels_of_the_page(browsed: Browsed) -> None:
 
 @pytest.mark.slow
 def test_nothing_leaves_the_page(browsed: Browsed) -> None:
-    """After loading, neither the browser nor the server saw a request; without a network the page goes on, and loads; and
-    what would ask for something is stopped."""
+    """After loading there are no requests; the page works and loads offline; and every kind of request is blocked."""
     _, report = browsed
     assert report["requested"] == []
-    assert set(report["atEnd"][len(report["atReady"]) :]) <= {"/sw.js"}  # by which browsers look for a newer page, unasked
-    assert report["atReady"].count("/weights.onnx") == 1  # also on a first visit, which loads the page twice
+    assert set(report["atEnd"][len(report["atReady"]) :]) <= {"/sw.js"}  # browsers check for a newer worker on their own
+    assert report["atReady"].count("/weights.onnx") == 1  # even on a first visit, which loads the page twice
     assert report["offline"].startswith("Ready")
     assert report["plain"] == [False, 0]  # no service worker
     assert report["blocked"] == {"page": [], "worker": [], "plainPage": [], "plainWorker": []}
-    assert report["free"] == ["get", "post", "foreign", "old", "kept", "nested", "image"]  # what other pages can do
+    assert report["free"] == ["get", "post", "foreign", "old", "kept", "nested", "image"]  # on pages that are not ours
 
 
 @pytest.mark.slow
 def test_other_pages_on_the_server(browsed: Browsed) -> None:
-    """Are left as they are by the service worker, which kept all our files in one visit."""
+    """The service worker does not affect other pages; it cached all files in one visit."""
     _, report = browsed
     assert report["other"] == ["other", False]
     assert report["kept"] == sorted(f"/{file}" for file in small_and_large()[1])

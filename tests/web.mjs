@@ -1,5 +1,5 @@
 // Drives the page in a headless Chromium for test_web.py: node tests/web.mjs < ORDERS.json, prints a report as JSON.
-// What is done stands here, what is expected there.
+// test_web.py checks the report.
 
 import { readFileSync } from "node:fs";
 import { launch } from "./chromium.mjs";
@@ -16,7 +16,7 @@ const status = () => page.textContent("#status");
 const says = (text) => page.waitForFunction((part) => document.getElementById("status").textContent.includes(part), text);
 const ready = () => page.waitForSelector("body.ready");
 
-/** Drops a file on the page, as a hand does, and waits for a sentence. */
+/** Drop a file on the page, and wait for a message. */
 async function drop(path, type, text) {
   const name = path.split("/").at(-1);
   await page.evaluate(async ([base64, name, type]) => {
@@ -28,14 +28,14 @@ async function drop(path, type, text) {
   await says(text);
 }
 
-/** Clicks, and keeps the file that the page then saves. */
+/** Click, and save the file that the page downloads. */
 async function save(selector, path) {
   const [download] = await Promise.all([page.waitForEvent("download"), page.click(selector)]);
   await download.saveAs(path);
   return download.suggestedFilename();
 }
 
-/** Sum of a canvas's alpha, to see what is dimmed. */
+/** Return the mean alpha of the labels. */
 const alpha = () => page.evaluate(() => {
   const canvas = document.getElementById("labels");
   const copy = new OffscreenCanvas(canvas.width, canvas.height).getContext("2d");
@@ -46,7 +46,7 @@ const alpha = () => page.evaluate(() => {
   return sum / (data.length / 4);
 });
 
-/** Tries to ask for something in every way that a page or a worker has, and gives those that worked. */
+/** Try every kind of request of a page or worker; return those that succeeded. */
 const probe = async ([own, foreign]) => {
   const worked = [];
   const image = (url) => new Promise((resolve, reject) => {
@@ -85,7 +85,7 @@ await page.goto(orders.url);
 await ready();
 report.isolated = await page.evaluate(() => crossOriginIsolated);
 report.meter = await page.textContent("#meter");
-report.requests = []; // those of loading
+report.requests = []; // drop those of loading
 report.atReady = await (await context.request.get(`${orders.url}count`)).json();
 
 report.names = [];
@@ -134,7 +134,7 @@ report.unnamed = await page.$$eval("button, input, canvas, progress, [tabindex='
   .filter((part) => !part.getAttribute("aria-label") && !part.textContent.trim() && !part.labels?.length)
   .map((part) => part.outerHTML));
 
-await page.evaluate(() => { // a picture that takes long to decode, until `release`
+await page.evaluate(() => { // a picture that decodes only after `release`
   const real = createImageBitmap;
   self.createImageBitmap = async (source, ...rest) => {
     if (source.name === "slow.png") await new Promise((resolve) => { self.release = resolve; });
@@ -153,7 +153,7 @@ await page.evaluate(() => release());
 await page.waitForTimeout(500);
 report.late = await status();
 
-await page.evaluate(async () => { // a video of the picture, made here
+await page.evaluate(async () => { // record a video of the picture
   const canvas = document.createElement("canvas");
   [canvas.width, canvas.height] = [160, 120];
   const context = canvas.getContext("2d");
@@ -185,7 +185,7 @@ await page.waitForFunction(() => document.getElementById("rate").textContent.inc
 report.camera = [await status(), await page.textContent("#meter")];
 await page.evaluate(() => document.getElementById("video").srcObject.getTracks()[0].dispatchEvent(new Event("ended")));
 report.unplugged = [await status(), await page.textContent("#camera"), await page.isVisible("#pause")];
-await page.evaluate(() => { // a camera that is slow to give its first picture
+await page.evaluate(() => { // a camera whose first frame is slow
   const video = document.getElementById("video");
   video.play = () => new Promise((_, reject) => { self.aborted = () => reject(new DOMException("", "AbortError")); });
 });
@@ -221,7 +221,7 @@ await ready();
 report.offline = await status();
 await context.setOffline(false);
 
-const foreign = orders.url.replace("localhost", "127.0.0.1"); // another origin, without a service worker of its own
+const foreign = orders.url.replace("localhost", "127.0.0.1"); // another origin, without a service worker
 report.blocked = { page: await page.evaluate(probe, [orders.url, foreign]) };
 report.blocked.worker = await page.workers()[0].evaluate(probe, [orders.url, foreign]);
 const plain = await context.newPage();
@@ -232,7 +232,7 @@ report.plain = await plain.evaluate(async () => [crossOriginIsolated, (await cac
 report.blocked.plainPage = await plain.evaluate(probe, [foreign, orders.url]);
 report.blocked.plainWorker = await plain.workers()[0].evaluate(probe, [foreign, orders.url]);
 
-const other = await context.newPage(); // not ours, but below the folder of the page
+const other = await context.newPage(); // another page, below the folder of ours
 await other.goto(`${orders.url}other.html`);
 report.other = [await other.textContent("body"), await other.evaluate(() => crossOriginIsolated)];
 report.free = await other.evaluate(probe, [orders.url, foreign]);

@@ -1,5 +1,5 @@
-// Runs the service worker in Node, with a browser around it that is made up, for test_web.py: node tests/web_sw.mjs SW.JS
-// prints a report as JSON. What is done stands here, what is expected there.
+// Runs the service worker in Node with a simulated browser, for test_web.py: node tests/web_sw.mjs SW.JS
+// prints a report as JSON. test_web.py checks the report.
 
 import { readFileSync } from "node:fs";
 import vm from "node:vm";
@@ -8,7 +8,7 @@ const SCOPE = "http://host/copy/";
 const source = readFileSync(process.argv[2], "utf8");
 const path = (request) => new URL(request.url ?? request, SCOPE).pathname;
 
-/** A browser with one service worker: `reply(pathname)` is its network, `kept` its caches by name, `full` its disk. */
+/** A browser with one service worker: `reply(pathname)` is the network, `kept` the caches by name, `full`: the disk is full. */
 function browser({ reply = (name) => new Response(name), kept = {}, active = null, full = false } = {}) {
   const listeners = {}, asked = [];
   const request = (asked_) => asked_.url ? asked_ : new Request(new URL(asked_, SCOPE));
@@ -41,7 +41,7 @@ function browser({ reply = (name) => new Response(name), kept = {}, active = nul
     caches, Headers, Response, URL,
     Request: function request_(name, options) { return new Request(new URL(name, SCOPE), options); },
   });
-  /** What comes of an event: the answer to a request, or nothing, once all that it waits for is done. */
+  /** Fire an event, wait for all its work, and return the answer to a request, if any. */
   async function fire(name, event = {}) {
     const waited = [];
     let answer;
@@ -79,7 +79,7 @@ const newer = browser({ active: {} });
 await newer.fire("install");
 report.newer = newer.asked;
 
-const redirect = { ok: false, status: 0, type: "opaqueredirect", headers: new Headers() }; // nobody can construct one
+const redirect = { ok: false, status: 0, type: "opaqueredirect", headers: new Headers() }; // cannot be constructed
 report.redirected = await browser({ reply: () => redirect }).get("./");
 report.missing = await browser({ reply: () => new Response("no", { status: 404 }) }).get("labels.json");
 report.full = await browser({ full: true }).get("labels.json");

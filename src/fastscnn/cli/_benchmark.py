@@ -88,7 +88,7 @@ def benchmark(
         with progress_bar("against mmsegmentation") as advance:
             comparison = compare_with_mmseg([segmenter], reports[-1].size, against, progress=advance)
         found["mmseg"] = dataclasses.asdict(comparison)
-        table = Table("frame in memory to labels", "ms", "ours is faster by", title=f"mmsegmentation {comparison.mmseg_version}")
+        table = Table("frame in memory to labels", "ms", "ours is faster by", title=f"mmseg {comparison.mmseg_version}")
         (ours,) = comparison.fastscnn_ms.values()
         for name, milliseconds in {**comparison.fastscnn_ms, **comparison.mmseg_ms}.items():
             table.add_row(name, f"{milliseconds:.1f}", f"{milliseconds / ours:.1f}")

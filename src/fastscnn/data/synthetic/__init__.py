@@ -1,11 +1,11 @@
-"""A drawn street scene with exact labels: what a first run segments, and what tests and docs look at.
+"""Where do I get an image with exact labels? A generated street scene for demos, tests, benchmarks and docs.
 
-The world is metres: x to the right, y up from the road, z ahead of the camera, which drives on the left. Everything is
-painted from far to near through one pinhole camera, picture and labels through the same mask, at twice the size: the
-picture is then averaged, the labels are taken at the pixel. Colours and contrast were picked by eye and against the mean
-and deviation of each class over 62 of CamVid's training frames (the test holds the means). CamVid's, too, are the habits
-of the annotators: foliage, railings and spokes are labelled whole, and so is what shows through them;
-grass is Tree, chimneys are Building, shadows and lane markings are Road.
+World coordinates are metres: x to the right, y up from the road, z ahead of the camera, which drives on the left.
+Objects are painted from far to near through one pinhole camera, image and labels through the same mask, at twice the
+final size. The image is then averaged, the labels are sampled. Colours and contrast were chosen by eye, and by the mean
+and standard deviation of each class over 62 training frames of CamVid (the tests check the means). Labels follow
+CamVid's conventions: foliage, railings and spokes are labelled including their gaps; grass is Tree, chimneys are
+Building, shadows and lane markings are Road.
 """
 
 from __future__ import annotations
@@ -39,16 +39,16 @@ __all__ = [
 ]
 
 MIN_SIDE = 64
-SIZE = (720, 960)  # (height, width) where none is given
+SIZE = (720, 960)  # default (height, width)
 
 
 @dataclass(frozen=True)
 class Scene:
-    """A picture and its labels.
+    """An image and its labels.
 
     Attributes:
         image: RGB, uint8 [H, W, 3].
-        labels: train ids of CLASSES, uint8 [H, W]; every pixel has one.
+        labels: uint8 [H, W], index in CLASSES; every pixel has one.
     """
 
     image: UInt8Array
@@ -56,13 +56,18 @@ class Scene:
 
 
 def draw(height: int = SIZE[0], width: int = SIZE[1], seed: int = 0) -> Scene:
-    """The street scene number `seed` at `height` x `width`; the same street at every size of one aspect.
+    """Return the street scene number `seed`. It is the same street at every size of one aspect ratio.
+
+    Args:
+        height: Height in pixels, at least `MIN_SIDE`.
+        width: Width in pixels, at least `MIN_SIDE`.
+        seed: Number of the scene.
 
     Raises:
         FastSCNNError: a side is under 64 pixels.
     """
     if min(height, width) < MIN_SIDE:
-        raise FastSCNNError(f"A scene of {height}x{width} is too small; each side takes at least {MIN_SIDE} pixels.")
+        raise FastSCNNError(f"A scene of {height}x{width} is too small; each side needs at least {MIN_SIDE} pixels.")
     canvas = Canvas(2 * height, 2 * width, np.random.default_rng(seed))
     populate(canvas)
     return Scene(photograph(canvas, height, width), np.ascontiguousarray(canvas.labels[1::2, 1::2]))

@@ -13,7 +13,7 @@ SIGNS: tuple[Rgb, ...] = ((40, 46, 60), (104, 40, 38), (42, 66, 52), (150, 148, 
 
 
 def house(canvas: Canvas, x: float, side: int, near: float, far: float) -> None:
-    """A box with a street front of windows, an end wall with a gable, a slate roof and chimneys."""
+    """Paint a house: a street front with windows, an end wall with a gable, a slate roof and chimneys."""
     rng = canvas.rng
     storeys = int(rng.integers(2, 4))
     high, deep, rise = 3.0 * storeys + rng.uniform(0.3, 1.2), 8.0, rng.uniform(2.0, 3.5)
@@ -33,7 +33,7 @@ def house(canvas: Canvas, x: float, side: int, near: float, far: float) -> None:
 
 
 def _facade(canvas: Canvas, size: tuple[float, float], density: float, wall: Rgb, shop: bool) -> UInt8Array:
-    """A house front of `size` (metres wide, high) with `density` pixels per metre: courses, windows, shop or door, eaves."""
+    """Return the texture of a house front of `size` (width, height in metres), `density` pixels per metre."""
     rng = canvas.rng
     width, height = (max(8, round(length * density)) for length in size)
     stain = 0.05 * canvas.grain(height, width, 20 / density) + 0.04 * canvas.grain(height, width, 2 / density)
@@ -53,7 +53,7 @@ def _facade(canvas: Canvas, size: tuple[float, float], density: float, wall: Rgb
         y = size[1] - 3.0 * (floor + 1) + 0.6
         if floor == 0 and shop:
             panel(0, y - 0.35, size[0], 0.6, pick(rng, SIGNS))
-            for x in np.arange(rng.uniform(0.5, 3), size[0] - rng.uniform(0.5, 3), 0.26):  # its lettering
+            for x in np.arange(rng.uniform(0.5, 3), size[0] - rng.uniform(0.5, 3), 0.26):  # letters of the sign
                 panel(x, y - 0.2 + rng.choice((0, 0.08)), rng.uniform(0.0, 0.2), 0.22, (186, 184, 176))
             panel(0, y + 0.25, size[0], 2.2, times(wall, 0.88))
         for x in np.arange(0.5, size[0] - wide - 0.2, pitch):
@@ -75,7 +75,7 @@ def _facade(canvas: Canvas, size: tuple[float, float], density: float, wall: Rgb
 
 
 def _glass(canvas: Canvas, view: Float32Array, shop: bool) -> None:
-    """Turns a panel into glass: a window mirrors some sky at its top; in a shop's, goods and lamps stand in the dark."""
+    """Turn a panel into glass: windows reflect the sky at the top; shop windows show goods and lamps."""
     if shop:
         high, wide = view.shape[:2]
         for left, top in canvas.rng.uniform((0, 0.35), (0.9, 0.8), size=(7, 2)):

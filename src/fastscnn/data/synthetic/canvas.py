@@ -1,4 +1,4 @@
-"""What the scene is painted on: one camera, a picture and its labels under the same mask, and noise."""
+"""The canvas of the scene: one camera, an image and its labels painted through the same mask, and noise."""
 
 from __future__ import annotations
 
@@ -10,32 +10,32 @@ from fastscnn.base.types import Float32Array, UInt8Array
 from fastscnn.data.synthetic.shapes import SKY, Points, Rgb, rgb
 
 EYE = 1.4  # metres from the road to the camera
-HAZE, HAZE_DEPTH = (180.0, 186.0, 190.0), 420.0  # what distance fades to, and the metres that leave 1/e
+HAZE, HAZE_DEPTH = (180.0, 186.0, 190.0), 420.0  # colour of haze, and metres at which 1/e of the contrast is left
 TILE = 512  # side of the noise tile
-_HORIZON = 0.47  # share of the height above the horizon, about CamVid's
+_HORIZON = 0.47  # fraction of the height above the horizon, as in CamVid
 
 Mask = npt.NDArray[np.bool_]
 Box = tuple[int, int, int, int]  # top, left, bottom, right
 
 
 class Canvas:
-    """The picture and the labels while they are painted, and the camera that looks at them."""
+    """An image and its labels while they are painted, and the camera."""
 
     def __init__(self, height: int, width: int, rng: np.random.Generator) -> None:
         self.image = np.zeros((height, width, 3), np.uint8)
         self.labels = np.full((height, width), SKY, np.uint8)
-        self.rng, self.grains = rng, rng.spawn(1)[0]  # one for the layout, so that a seed is one street at every size
-        self.sunny = int(rng.choice((-1, 1)))  # the side whose house fronts face the light
+        self.rng, self.grains = rng, rng.spawn(1)[0]  # separate, so that a seed gives the same street at every size
+        self.sunny = int(rng.choice((-1, 1)))  # side whose house fronts are in the sun
         self.focal, self.horizon, self.centre = float(np.sqrt(height * width)), _HORIZON * height, width / 2
         self.noise, self.speckle = _noise(rng, 0.9), _noise(rng, 0.25)
 
     def project(self, points: Points) -> Points:
-        """World [N, 3] to pixels (column, row) [N, 2]; every z must be ahead of the camera."""
+        """Project world points [N, 3] to pixels (column, row) [N, 2]; every z must be positive."""
         scale = self.focal / points[:, 2]
         return np.stack([self.centre + points[:, 0] * scale, self.horizon + (EYE - points[:, 1]) * scale], axis=1)
 
     def grain(self, height: int, width: int, scale: float = 1.0) -> Float32Array:
-        """Fractal noise [height, width] of mean 0 and deviation 1 from a random place; `scale`: tile pixels per pixel."""
+        """Return fractal noise [height, width], mean 0, standard deviation 1; `scale`: tile pixels per pixel."""
         row, column = self.grains.integers(TILE, size=2)
         rows, columns = int(height * scale) + 2, int(width * scale) + 2
         crop = self.noise[np.ix_((row + np.arange(rows)) % TILE, (column + np.arange(columns)) % TILE)]
@@ -43,7 +43,7 @@ class Canvas:
 
     def fill(self, *contours: Points, label: int | None, colour: Rgb, light: tuple[float, float] = (1, 1), grain: float = 0.08,
              alpha: float = 1.0) -> None:
-        """Fills polygons, each [N, 3]; holes by even-odd. `light` brightens from top to bottom, `alpha` mixes the picture."""
+        """Fill polygons, each [N, 3], by the even-odd rule. `light`: factors at top and bottom; `alpha`: opacity."""
         shapes = [self.project(contour) for contour in contours]
         box = self.box(np.concatenate(shapes))
         if box is None:
@@ -53,7 +53,7 @@ class Canvas:
         self.stamp(box, inside, shade[inside][:, None] * rgb(colour), label=label, depth=depth, alpha=alpha)
 
     def texture(self, corners: Points, texture: UInt8Array, label: int) -> None:
-        """Lays a texture [h, w, 3] on a wall; corners [4, 3] in the order of the texture's: top left, top right, and round."""
+        """Map a texture [h, w, 3] onto a wall; corners [4, 3]: top left, top right, bottom right, bottom left."""
         shape = self.project(corners)
         box = self.box(shape)
         if box is None:
@@ -62,15 +62,15 @@ class Canvas:
         height, width = texture.shape[:2]
         camera = np.array([[self.focal, 0, self.centre], [0, -self.focal, self.horizon], [0, 0, 1]])
         across, down = (corners[1] - corners[0]) / width, (corners[3] - corners[0]) / height
-        wall = np.stack([across, down, corners[0] - (0, EYE, 0)], axis=1)  # texture pixel -> world, seen from the eye
+        wall = np.stack([across, down, corners[0] - (0, EYE, 0)], axis=1)  # texture pixel -> world, relative to the camera
         rows, columns = np.nonzero(inside)
         by_column, by_row, start = np.linalg.inv(camera @ wall).T[:, :, None]
         x, y, near = by_column * (columns + box[1]) + by_row * (rows + box[0]) + start
-        near = np.maximum(near, 1e-6)  # 1 / metres ahead; an outline may reach past the vanishing point
+        near = np.maximum(near, 1e-6)  # 1 / metres ahead; an outline can extend beyond the vanishing point
         self.stamp(box, inside, _sample(texture, x / near, y / near), label=label, depth=depth)
 
     def stamp(self, box: Box, mask: Mask, pixels: Float32Array, *, label: int | None, depth: float, alpha: float = 1) -> None:
-        """Paints pixels and label where the mask is set, hazed by the depth in metres; None leaves the labels."""
+        """Paint pixels and label where the mask is set, with haze for the depth in metres; label None keeps the labels."""
         top, left, bottom, right = box
         clear = float(np.exp(-depth / HAZE_DEPTH))
         picture = self.image[top:bottom, left:right]
@@ -82,7 +82,7 @@ class Canvas:
             self.labels[top:bottom, left:right][mask] = label
 
     def box(self, shape: Points) -> Box | None:
-        """Top, left, bottom, right of what the frame shows of a shape; None where that is nothing."""
+        """Return the visible bounding box of a shape; None if it is outside the image."""
         height, width = self.labels.shape
         low, high = np.floor(shape.min(0)), np.ceil(shape.max(0)) + 1
         left, right = (int(np.clip(value, 0, width)) for value in (low[0], high[0]))
@@ -91,7 +91,7 @@ class Canvas:
 
 
 def _inside(shapes: list[Points], box: Box) -> Mask:
-    """Which pixels of the box lie in the shapes, even-odd; a shape has its outline at least, however thin it is."""
+    """Return the pixels of the box inside the shapes (even-odd rule), including the outline of each shape."""
     top, left, bottom, right = box
     size = (right - left, bottom - top)
     inside, outline = np.zeros(size[::-1], np.uint8), Image.new("L", size)
@@ -105,14 +105,14 @@ def _inside(shapes: list[Points], box: Box) -> Mask:
 
 
 def _stretch(field: Float32Array, height: int, width: int) -> Float32Array:
-    """A field at another size, bilinear between its samples; a smaller one is not averaged, so its deviation stays."""
+    """Resample a field bilinearly; reduction does not average, so that the standard deviation is kept."""
     extent = (0, 0, field.shape[1], field.shape[0])
     stretched = Image.fromarray(field).transform((width, height), Image.Transform.EXTENT, extent, Image.Resampling.BILINEAR)
     return np.asarray(stretched, np.float32)
 
 
 def _sample(texture: UInt8Array, x: Points, y: Points) -> Float32Array:
-    """The texture at x [n] and y [n], bilinear, its border repeated outside: [n, 3]."""
+    """Sample the texture at x [n] and y [n], bilinearly, with its border repeated: [n, 3]."""
     height, width = texture.shape[:2]
     x, y = np.clip(x, 0, width - 1), np.clip(y, 0, height - 1)
     left, top = np.minimum(x.astype(np.int32), width - 2), np.minimum(y.astype(np.int32), height - 2)
@@ -123,7 +123,7 @@ def _sample(texture: UInt8Array, x: Points, y: Points) -> Float32Array:
 
 
 def _noise(rng: np.random.Generator, power: float) -> Float32Array:
-    """A tile of fractal noise, 1/f**power, that repeats without seams; mean 0, deviation 1."""
+    """Return a seamless tile of fractal noise, 1/f**power, with mean 0 and standard deviation 1."""
     white = np.fft.rfft2(rng.standard_normal((TILE, TILE)))
     frequency = np.hypot(np.fft.fftfreq(TILE)[:, None], np.fft.rfftfreq(TILE)[None]) + 1 / TILE
     tile = np.fft.irfft2(white / frequency**power, (TILE, TILE))
@@ -131,7 +131,7 @@ def _noise(rng: np.random.Generator, power: float) -> Float32Array:
 
 
 def photograph(canvas: Canvas, height: int, width: int) -> UInt8Array:
-    """The picture at its final size as a camera would give it: sharpened, vignette, sensor noise."""
+    """Return the image at its final size with effects of a camera: sharpening, vignette, sensor noise."""
     half = Image.fromarray(canvas.image).reduce(2)
     small, soft = np.asarray(half, np.float32), half.filter(ImageFilter.GaussianBlur(max(0.6, width / 800)))
     small = small + np.float32(0.6) * (small - np.asarray(soft, np.float32))

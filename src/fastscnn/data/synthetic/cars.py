@@ -1,4 +1,4 @@
-"""Cars, and the shadow below them."""
+"""Cars and their shadows."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ GLASS: Rgb = (38, 41, 46)
 
 
 def car(canvas: Canvas, x: float, z: float, turn: float, paint: Rgb) -> None:
-    """A hatchback whose rear, at turn 0, stands at (x, z): lofted from a profile, then glass, wheels, lights, plate."""
+    """Paint a hatchback with its rear at (x, z) for turn 0: a lofted body, then glass, wheels, lights, number plate."""
     rng = canvas.rng
     length, tall = rng.uniform(3.8, 4.4), rng.uniform(0.98, 1.12)
     # (along, up, half width) from the rear sill over the roof to the front sill
@@ -25,7 +25,7 @@ def car(canvas: Canvas, x: float, z: float, turn: float, paint: Rgb) -> None:
     profile *= (length / 4, tall, 1)
     cosine, sine = np.cos(turn), np.sin(turn)
 
-    def place(points: npt.ArrayLike) -> Points:  # (across, up, along) -> world, turned about the car's middle
+    def place(points: npt.ArrayLike) -> Points:  # (across, up, along) -> world, rotated about the car's centre
         across, up, along = np.asarray(points, np.float64).T
         along = along - length / 2
         return np.stack([x + across * cosine + along * sine, up, z + length / 2 + along * cosine - across * sine], axis=1)
@@ -33,7 +33,7 @@ def car(canvas: Canvas, x: float, z: float, turn: float, paint: Rgb) -> None:
     def face(points: npt.ArrayLike, colour: Rgb, light: tuple[float, float] = (1, 1), grain: float = 0.03) -> None:
         world = place(points)
         (x, y), (next_x, next_y) = (ring := canvas.project(world)).T, np.roll(ring, -1, axis=0).T
-        if np.sum(x * next_y - next_x * y) < 0:  # it goes round the way of a face that looks at the camera
+        if np.sum(x * next_y - next_x * y) < 0:  # orientation of a face towards the camera
             canvas.fill(world, label=CAR, colour=colour, light=light, grain=grain)
 
     def strip(index: int, low: float, high: float, left: float, right: float) -> Points:  # part of a lofted band
@@ -61,7 +61,7 @@ def car(canvas: Canvas, x: float, z: float, turn: float, paint: Rgb) -> None:
 
 
 def _flanks(face: Callable[..., None], profile: Points, paint: Rgb) -> None:
-    """Both sides of a car: body, cabin, windows, wheels."""
+    """Paint both sides of a car: body, cabin, windows, wheels."""
     cabin, body, turn = profile[2:6], profile[[0, 1, 2, 5, 6, 7, 8]], np.linspace(0, 2 * np.pi, 20, endpoint=False)
     for sign in (-1, 1):
         for ring, colour, size in ((body, times(paint, 0.85), 1.0), (cabin, times(paint, 0.9), 1.0), (cabin, GLASS, 0.82)):
@@ -75,7 +75,7 @@ def _flanks(face: Callable[..., None], profile: Points, paint: Rgb) -> None:
 
 
 def _shadow(canvas: Canvas, corners: Points) -> None:
-    """Darkens the ground softly below a thing, and leaves its label."""
+    """Paint a soft shadow on the ground below an object; keep the label of the ground."""
     middle = corners.mean(0)
     for size, alpha in ((1.3, 0.12), (1.18, 0.18), (1.06, 0.3), (0.95, 0.5)):
         canvas.fill(middle + (corners - middle) * size, label=None, colour=(14, 15, 17), alpha=alpha)

@@ -13,7 +13,7 @@ from fastscnn.data.synthetic.shapes import PAVEMENT, ROAD, TREE, rgb
 
 @dataclass(frozen=True)
 class Street:
-    """Where the street lies, as x: its middle line; by side (-1 left, 1 right), its kerbs and its house fronts."""
+    """The x coordinates of a street: centre line and, by side (-1 left, 1 right), kerbs and house fronts, in metres."""
 
     middle: float
     half: float
@@ -27,13 +27,13 @@ class Street:
 
 
 def ground(canvas: Canvas, street: Street) -> None:
-    """Road with markings, kerbs, pavements of slabs, and grass behind: each pixel looked up where its ray meets y = 0."""
+    """Paint road, markings, kerbs, pavements and grass: each pixel is looked up where its ray meets y = 0."""
     height, width = canvas.labels.shape
     rows, columns = np.arange(int(canvas.horizon) + 2, height), np.arange(width)
     z = (canvas.focal * EYE / (rows - canvas.horizon)).astype(np.float32)[:, None]
     x = (columns - canvas.centre).astype(np.float32)[None] * z / np.float32(canvas.focal)
     across = x - np.float32(street.middle)
-    beyond = np.abs(across) - np.float32(street.half)  # metres past the kerb
+    beyond = np.abs(across) - np.float32(street.half)  # metres beyond the kerb
     fine, coarse = _lookup(canvas.speckle, x, z, 90), _lookup(canvas.noise, x + 40, z * 0.3, 12)
     fade = np.minimum(1, 14 / z)
     road = 77 * (1 + 0.09 * fade * fine + 0.035 * coarse) * (1 + 0.16 * np.minimum(1, z / 60))
@@ -51,7 +51,7 @@ def ground(canvas: Canvas, street: Street) -> None:
     for edge, tone in ((0.16, 128), (0.05, 48)):  # the kerb stone and its face
         pavement[beyond < edge] = tone
     pavement *= np.clip(0.5 + 0.3 * (street.pavement - beyond), 0.5, 1)  # darker below the walls
-    roofs = 0.6 * _lookup(canvas.noise, np.zeros_like(z), z, 0.8) + 2.8  # how far from the middle their shadow ends
+    roofs = 0.6 * _lookup(canvas.noise, np.zeros_like(z), z, 0.8) + 2.8  # metres from the centre to the end of their shadow
     sunlight = 0.9 + np.clip((canvas.sunny * across - roofs) * 0.5, 0, 0.3)
     clear = np.exp(-z / HAZE_DEPTH)
     grass = beyond > street.pavement
@@ -65,18 +65,18 @@ def ground(canvas: Canvas, street: Street) -> None:
 
 
 def _lookup(tile: Float32Array, x: Float32Array, z: Float32Array, density: float) -> Float32Array:
-    """A noise tile laid on the ground with `density` tile pixels per metre, at x [h, w] or [h, 1] and z [h, 1]."""
+    """Sample a noise tile on the ground, `density` tile pixels per metre, at x [h, w] or [h, 1] and z [h, 1]."""
     above, left = np.floor(z[:, 0] * density), np.floor(x * density)
-    below, right = z * density - above[:, None], x * density - left  # shares of the next row and column
+    below, right = z * density - above[:, None], x * density - left  # weights of the next row and column
     row, column = above.astype(np.int32) % TILE, left.astype(np.int32) % TILE
-    lines = tile[row] * (1 - below) + tile[(row + 1) % TILE] * below  # one for each row of the picture, [h, TILE]
+    lines = tile[row] * (1 - below) + tile[(row + 1) % TILE] * below  # one line per row of the image, [h, TILE]
     start = TILE * np.arange(len(lines), dtype=np.int32)[:, None]
     one, two = lines.take(start + column), lines.take(start + (column + 1) % TILE)
     return np.asarray(one + (two - one) * right, np.float32)
 
 
 def _markings(street: Street, across: Float32Array, z: Float32Array) -> Mask:
-    """Where the road is painted white: a dashed middle line, and a stop line across our lane far ahead."""
+    """Return the white markings: a dashed centre line, and a distant stop line across the camera's lane."""
     dashes = (np.abs(across) < 0.07) & (np.mod(z, 6.0) < 3.6)
     stop = (np.abs(z - 34) < 0.5) & (across < 0) & (across > -street.half + 0.5)
     return dashes | stop

@@ -9,7 +9,7 @@ from fastscnn.data.synthetic.shapes import FENCE, TREE, Rgb, lengthwise, pick, r
 
 
 def sky(canvas: Canvas) -> None:
-    """Bright overcast: bluish at the top, white at the horizon, soft clouds."""
+    """Paint a bright overcast sky: bluish at the top, white at the horizon, soft clouds."""
     height, width = int(canvas.horizon) + 2, canvas.labels.shape[1]
     down = np.linspace(0, 1, height, dtype=np.float32)[:, None, None] ** 0.7
     zenith, low = rgb((228, 243, 251)), rgb((252, 254, 253))
@@ -18,7 +18,7 @@ def sky(canvas: Canvas) -> None:
 
 
 def tree(canvas: Canvas, x: float, z: float, high: float, bare: bool = False) -> None:
-    """Trunk and boughs, and a crown of lobes torn by noise; `bare` lets most of the sky through. All of it is Tree."""
+    """Paint trunk, branches and a noisy crown; `bare`: most of the sky is visible through it. All of it is Tree."""
     rng = canvas.rng
     low, half = high * 0.22, high * rng.uniform(0.30, 0.42)
     bark: Rgb = (54, 50, 46)
@@ -53,7 +53,7 @@ def tree(canvas: Canvas, x: float, z: float, high: float, bare: bool = False) ->
 
 
 def garden(canvas: Canvas, x: float, side: int, near: float, far: float) -> None:
-    """Trees on grass behind an iron railing with a hedge in it; all that is seen through the railing is Fence."""
+    """Paint trees on grass behind a railing with a hedge; the gaps of the railing are Fence."""
     rng = canvas.rng
     for z in np.linspace(far - 1, near + 3, 5):
         tree(canvas, x + side * rng.uniform(1.5, 5), float(z), rng.uniform(7, 12), bare=bool(rng.random() < 0.25))

@@ -1,4 +1,4 @@
-"""The lowest floor of the scene: its classes, its flat shapes in metres, its colours."""
+"""Classes, flat shapes in metres, and colours of the scene."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ Points = npt.NDArray[np.float64]
 
 
 def upright(x: float, z: float, half: float, low: float, high: float) -> Points:
-    """A rectangle that faces the camera."""
+    """Return a rectangle that faces the camera."""
     return np.array([[x - half, low, z], [x - half, high, z], [x + half, high, z], [x + half, low, z]])
 
 
 def lengthwise(x: float, near: float, far: float, low: float, high: float) -> Points:
-    """A rectangle that stands along the street; from its near top over the far end."""
+    """Return an upright rectangle along the street, starting at its near top corner."""
     return np.array([[x, high, near], [x, high, far], [x, low, far], [x, low, near]])
 
 
 def taper(start: tuple[float, float], end: tuple[float, float], half: float, z: float) -> Points:
-    """A limb from start to end, both (x, y), that thins to 60 %."""
+    """Return a tapered bar from start to end, both (x, y); its end has 60 % of its width."""
     one, two = np.array(start), np.array(end)
     along = (two - one) / max(float(np.hypot(*(two - one))), 1e-6)
     out = np.array([-along[1], along[0]]) * half
@@ -34,7 +34,7 @@ def taper(start: tuple[float, float], end: tuple[float, float], half: float, z: 
 
 
 def oval(x: float, y: float, wide: float, high: float, z: float) -> Points:
-    """An ellipse of half axes `wide` and `high` that faces the camera."""
+    """Return an ellipse with half axes `wide` and `high` that faces the camera."""
     turn = np.linspace(0, 2 * np.pi, 20, endpoint=False)
     return np.stack([x + wide * np.cos(turn), y + high * np.sin(turn), np.full(20, z)], axis=1)
 

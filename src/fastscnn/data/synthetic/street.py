@@ -1,4 +1,4 @@
-"""Which house, tree, car and person stands where, and the order of painting."""
+"""The positions of houses, trees, cars and people, and the order of painting."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from fastscnn.data.synthetic.nature import garden, sky, tree
 from fastscnn.data.synthetic.shapes import BUILDING, pick, upright
 from fastscnn.data.synthetic.things import cyclist, lamp, person, railing, signal, signpost
 
-FAR = 120.0  # metres to the row that closes the street
+FAR = 120.0  # metres to the row of houses at the end of the street
 
-Lot = tuple[int, float, float]  # its side, and the metres from the camera to its two ends
+Lot = tuple[int, float, float]  # side, and metres from the camera to both ends
 
 
 def populate(canvas: Canvas) -> None:
-    """Paints a street from far to near: sky and ground, the rows of houses, then whatever stands between them."""
+    """Paint a street from far to near: sky and ground, rows of houses, then the objects between them."""
     rng = canvas.rng
     street = Street(middle=rng.uniform(1.5, 2.1), half=rng.uniform(4.4, 5.2), pavement=rng.uniform(2.6, 3.6))
     sky(canvas)
@@ -32,7 +32,7 @@ def populate(canvas: Canvas) -> None:
 
 
 def _backdrop(canvas: Canvas) -> None:
-    """The far end: a low row of houses, and trees before them."""
+    """Paint the far end: a low row of houses with trees in front."""
     for x in np.arange(-90, 90, 9.0):
         high = canvas.rng.uniform(5, 10)
         canvas.fill(upright(x, FAR + 4, 5, 0, high), label=BUILDING, colour=pick(canvas.rng, BRICKS), grain=0.05)
@@ -41,7 +41,7 @@ def _backdrop(canvas: Canvas) -> None:
 
 
 def _row(canvas: Canvas, street: Street, side: int) -> list[Lot]:
-    """One side of the street, from its far end to the camera: houses, and gardens between. Returns the gardens."""
+    """Paint the houses and gardens of one side, from far to near. Return the gardens."""
     gardens: list[Lot] = []
     ends = np.cumsum(canvas.rng.uniform(7, 14, size=14)) - canvas.rng.uniform(3, 6)
     green = int(canvas.rng.integers(3))
@@ -58,7 +58,7 @@ def _row(canvas: Canvas, street: Street, side: int) -> list[Lot]:
 
 
 def _things(canvas: Canvas, street: Street, gardens: list[Lot]) -> list[tuple[float, Callable[[], None]]]:
-    """Everything between the house fronts: (depth, how to paint it)."""
+    """Return all objects between the house fronts: (depth, function that paints it)."""
     rng = canvas.rng
     things: list[tuple[float, Callable[[], None]]] = []
 
@@ -84,7 +84,7 @@ def _things(canvas: Canvas, street: Street, gardens: list[Lot]) -> list[tuple[fl
     add(z := rng.uniform(15, 18), railing, kerbs[-parked] - parked * 0.25, z)
     for side, near, far in gardens:
         z = float(np.clip(rng.uniform(near + 2, far - 2), 17, 90))
-        if near - 1 < z < far + 1:  # trees line the gardens; houses keep their light
+        if near - 1 < z < far + 1:  # trees only in front of gardens, so that houses stay visible
             add(z, tree, street.front(side) - side * 0.6, z, rng.uniform(7, 11), bool(rng.random() < 0.35))
     add(z := rng.uniform(10.5, 13) + (1.5 if parked < 0 else 0), cyclist, kerbs[-parked] + parked * 0.8, z)
     return things

@@ -1,4 +1,4 @@
-"""What stands and walks on the pavements: lamps, traffic lights, signs, railings, people, a cyclist."""
+"""Objects on the pavements: lamps, traffic lights, signs, railings, people, a cyclist."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ COATS: tuple[Rgb, ...] = ((16, 17, 22), (34, 22, 22), (20, 25, 42), (52, 48, 45)
 
 
 def lamp(canvas: Canvas, x: float, z: float, side: int, high: float) -> None:
-    """A street lamp whose arm reaches over the road."""
+    """Paint a street lamp with its arm over the road."""
     grey = times((80, 82, 84), canvas.rng.uniform(0.45, 1.5))
     canvas.fill(taper((x, 0), (x, high), 0.11, z), label=POLE, colour=grey)
     canvas.fill(taper((x, high), (x - side * 1.3, high + 0.25), 0.06, z), label=POLE, colour=grey)
@@ -34,7 +34,7 @@ def lamp(canvas: Canvas, x: float, z: float, side: int, high: float) -> None:
 
 
 def signal(canvas: Canvas, x: float, z: float) -> None:
-    """A traffic light: the head is SignSymbol, its post Pole."""
+    """Paint a traffic light: the head is SignSymbol, the post is Pole."""
     canvas.fill(upright(x, z, 0.08, 0, 3.4), label=POLE, colour=(58, 60, 62))
     canvas.fill(upright(x, z, 0.32, 2.1, 3.5), label=SIGN, colour=(26, 27, 28))
     lit = int(canvas.rng.choice((0, 2)))
@@ -44,7 +44,7 @@ def signal(canvas: Canvas, x: float, z: float) -> None:
 
 
 def signpost(canvas: Canvas, x: float, z: float) -> None:
-    """A round sign or a board on a post."""
+    """Paint a round sign or a board on a post."""
     canvas.fill(upright(x, z, 0.055, 0, 2.6), label=POLE, colour=(96, 98, 98))
     if canvas.rng.random() < 0.5:
         canvas.fill(oval(x, 2.5, 0.36, 0.36, z), label=SIGN, colour=(116, 46, 46))
@@ -55,7 +55,7 @@ def signpost(canvas: Canvas, x: float, z: float) -> None:
 
 
 def railing(canvas: Canvas, x: float, z: float) -> None:
-    """A railing of bars along the kerb; what is seen between its bars is Fence too."""
+    """Paint a railing along the kerb; the gaps between its bars are Fence too."""
     far, grey = z + 13, (36, 38, 41)
     canvas.fill(lengthwise(x, z, far, 0.1, 1.1), label=FENCE, colour=grey, alpha=0.3)
     for low, high in ((0.1, 0.18), (1.02, 1.12)):
@@ -65,7 +65,7 @@ def railing(canvas: Canvas, x: float, z: float) -> None:
 
 
 def person(canvas: Canvas, x: float, z: float) -> None:
-    """Someone who stands or walks."""
+    """Paint a standing or walking person."""
     rng = canvas.rng
     high, coat, stride = rng.uniform(0.92, 1.05), pick(rng, COATS), rng.uniform(0.06, 0.24)
     for sign in (-1, 1):
@@ -83,7 +83,7 @@ def _head(canvas: Canvas, x: float, y: float, z: float, label: int) -> None:
 
 
 def cyclist(canvas: Canvas, x: float, z: float) -> None:
-    """A cyclist who rides away from us at a slant; what is seen through the wheels is Bicyclist too."""
+    """Paint a cyclist who rides away at an angle; the gaps in the wheels are Bicyclist too."""
     turn, slant, coat = np.linspace(0, 2 * np.pi, 24, endpoint=False), canvas.rng.uniform(0.5, 0.8), pick(canvas.rng, COATS)
 
     def limb(start: tuple[float, float], end: tuple[float, float], half: float, colour: Rgb) -> None:  # (along, up)

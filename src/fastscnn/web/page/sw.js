@@ -42,7 +42,7 @@ async function answer(event, file) {
     response = await fetch(event.request);
     if (!response.ok) return response; // unchanged: a redirect has status 0, which a new Response cannot have
     const copy = response.clone();
-    event.waitUntil(caches.open(CACHE).then((cache) => cache.put(file, copy)).catch(() => {})); // disk full: the page then works online only
+    event.waitUntil(caches.open(CACHE).then((cache) => cache.put(file, copy)).catch(() => {})); // disk full: online only
   }
   const headers = new Headers(response.headers);
   for (const [name, value] of Object.entries(HEADERS)) headers.set(name, value);

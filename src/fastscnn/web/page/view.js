@@ -131,6 +131,6 @@ export class View {
     this.probe.classList.toggle("left", x > 0.5);
     const [chip, name] = this.probe.children;
     chip.style.background = `rgb(${this.card.colours[label].join(" ")})`;
-    if (name.textContent !== this.card.names[label]) name.textContent = this.card.names[label]; // screen readers announce every write: write changes only
+    if (name.textContent !== this.card.names[label]) name.textContent = this.card.names[label]; // screen readers read it out
   }
 }

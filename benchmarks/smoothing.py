@@ -1,11 +1,11 @@
-"""Measures what steady labels gain and cost: flicker with and without, on a video and a noisy still, and mIoU on a clip.
+"""Measure temporal smoothing: flicker with and without it, on a video and a noisy still, and mIoU on a clip.
 
-    python benchmarks/steady.py DATA VIDEO [--split val] [--out benchmarks/steady.json]
+    python benchmarks/smoothing.py DATA VIDEO [--split val] [--out benchmarks/smoothing.json]
 
-DATA is a dataset whose split is one clip, its images in the order of their names, as CamVid's val is. Flicker is the share
-of the pixels whose picture stays the same from one frame to the next and whose label changes (`steady.flicker`). The noisy
-still is a frame of the video 60 times over with Gaussian noise of 12 grey levels; there every pixel stays the same. After a
-cut, which goes from the video to the clip, the labels are compared with those of the clip's first frame alone.
+DATA is a dataset whose split is one clip in the order of file names, such as CamVid's val. Flicker is the percentage of
+unchanged pixels whose label changes from one frame to the next (`smoothing.flicker`). The noisy still repeats one frame
+of the video 60 times with Gaussian noise of 12 grey levels; all its pixels count as unchanged. After a cut from the
+video to the clip, labels are compared with those of the clip's first frame alone.
 """
 
 from __future__ import annotations
@@ -41,30 +41,30 @@ def noisy(still: UInt8Array) -> Iterator[UInt8Array]:
 
 
 def flickering(segmenter: Segmenter, frames: Iterable[UInt8Array], still: UInt8Array | None = None) -> dict[str, float]:
-    """Percent of the unmoved pixels that change their label, without and with steadiness, and its milliseconds a frame.
+    """Return the flicker in percent without and with smoothing, the reduction, and the milliseconds per frame.
 
-    `still` is what the frames show where they differ by noise alone.
+    `still` is the picture without noise, for frames that differ only by noise.
     """
     frames = list(frames)
     found = {}
-    for name, steady in (("plain", False), ("steady", True)):
-        results = [segmentation for _, segmentation in segmenter.stream(frames, smoothing=steady)]
+    for name, smoothing in (("plain", False), ("smoothing", True)):
+        results = [segmentation for _, segmentation in segmenter.stream(frames, smoothing=smoothing)]
         pairs = pairwise(zip(frames, results, strict=True))
         counts = [
             flicker((a.labels, b.labels), (before, after) if still is None else (still, still))
             for (before, a), (after, b) in pairs
         ]
         found[name] = 100 * sum(changed for changed, _ in counts) / sum(same for _, same in counts)
-        if steady:
+        if smoothing:
             found["ms"] = median(1e3 * segmentation.seconds["smoothing"] for segmentation in results)
-    return {**found, "gone": 100 * (1 - found["steady"] / found["plain"])}
+    return {**found, "reduction": 100 * (1 - found["smoothing"] / found["plain"])}
 
 
-def scored(segmenter: Segmenter, spec: DatasetSpec, split: str, steady: bool) -> float:
-    """mIoU in percent of a split taken as one clip."""
+def scored(segmenter: Segmenter, spec: DatasetSpec, split: str, smoothing: bool) -> float:
+    """Return the mIoU in percent of a split that is one clip."""
     confusion = Confusion(len(spec.label_set))
     read = [spec.read(pair) for pair in spec.pairs(split)]
-    labelled = segmenter.stream((image for image, _ in read), smoothing=steady)
+    labelled = segmenter.stream((image for image, _ in read), smoothing=smoothing)
     for (_, segmentation), (_, truth) in zip(labelled, read, strict=True):
         confusion.add(segmentation.labels, truth)
     return confusion.miou()
@@ -89,7 +89,9 @@ def main() -> None:
         "noisy still": flickering(segmenter, noisy(frames[len(frames) // 2]), frames[len(frames) // 2]),
         "clip": {
             "flicker": flickering(segmenter, clip),
-            "miou": {name: scored(segmenter, spec, arguments.split, on) for name, on in (("plain", False), ("steady", True))},
+            "miou": {
+                name: scored(segmenter, spec, arguments.split, on) for name, on in (("plain", False), ("smoothing", True))
+            },
         },
         "labels unlike the first frame's after a cut, %": 100 * float((cut != segmenter.segment(clip[0]).labels).mean()),
         "ms at 1024x2048 input": median(1e3 * s.seconds["smoothing"] for _, s in native.stream([big] * 20, smoothing=True)),
