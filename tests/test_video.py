@@ -892,7 +892,7 @@ def display(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.mark.usefixtures("display")
 def test_a_preview_shows_every_frame_and_its_cross_ends_the_work(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    from fastscnn.cli._preview import Window
+    from fastscnn.cli.preview import Window
 
     shown: list[UInt8Array] = []
     show = Window.show

@@ -9,15 +9,15 @@ from collections.abc import Callable, Sequence
 import tyro
 
 from fastscnn.base.errors import FastSCNNError, unknown
-from fastscnn.cli._benchmark import benchmark
-from fastscnn.cli._check import check
-from fastscnn.cli._console import complain
-from fastscnn.cli._convert import convert
-from fastscnn.cli._evaluate import evaluate
-from fastscnn.cli._export import export
-from fastscnn.cli._segment import segment
-from fastscnn.cli._train import Training, train
-from fastscnn.cli._web import web
+from fastscnn.cli.benchmark import benchmark
+from fastscnn.cli.check import check
+from fastscnn.cli.console import complain
+from fastscnn.cli.convert import convert
+from fastscnn.cli.evaluate import evaluate
+from fastscnn.cli.export import export
+from fastscnn.cli.segment import segment
+from fastscnn.cli.train import Training, train
+from fastscnn.cli.web import web
 from fastscnn.training.recipes import named, names
 from fastscnn.version import __version__
 

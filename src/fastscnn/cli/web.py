@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import nullcontext, suppress
 from pathlib import Path
 
-from fastscnn.cli._console import STDERR, STDOUT
+from fastscnn.cli.console import STDERR, STDOUT
 
 
 def web(*, out: Path, ort: Path | None = None, port: int | None = None) -> int:

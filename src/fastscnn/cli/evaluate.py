@@ -11,9 +11,9 @@ from rich.table import Table
 
 from fastscnn.base import files
 from fastscnn.base.errors import FastSCNNError
-from fastscnn.cli._classes import evaluate_classes
-from fastscnn.cli._console import STDOUT, command, progress_bar
-from fastscnn.cli._flags import load, parse_scales
+from fastscnn.cli.classifier import evaluate_classes
+from fastscnn.cli.console import STDOUT, command, progress_bar
+from fastscnn.cli.flags import load, parse_scales
 
 if TYPE_CHECKING:
     from fastscnn.base.types import Int64Array

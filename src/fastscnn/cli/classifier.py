@@ -10,8 +10,8 @@ from rich.table import Table
 
 from fastscnn.base import files
 from fastscnn.base.errors import FastSCNNError
-from fastscnn.cli._console import STDOUT, progress_bar
-from fastscnn.cli._flags import learning
+from fastscnn.cli.console import STDOUT, progress_bar
+from fastscnn.cli.flags import learning
 
 if TYPE_CHECKING:
     from fastscnn.data.datasets import ClassFolders

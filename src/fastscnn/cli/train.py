@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import tyro
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from fastscnn.cli._console import STDERR, STDOUT
-from fastscnn.cli._flags import learning
+from fastscnn.cli.console import STDERR, STDOUT
+from fastscnn.cli.flags import learning
 from fastscnn.training.recipes import Recipe
 
 if TYPE_CHECKING:

@@ -15,9 +15,10 @@ import tyro
 from fastscnn.backends import MAX_STREAMS
 from fastscnn.base import machine
 from fastscnn.base.errors import FastSCNNError
-from fastscnn.cli import _clips, _video
-from fastscnn.cli._console import STDERR, STDOUT, complain, print_stages, progress_bar
-from fastscnn.cli._flags import load, within
+from fastscnn.cli import clips as sources
+from fastscnn.cli import segment_video
+from fastscnn.cli.console import STDERR, STDOUT, complain, print_stages, progress_bar
+from fastscnn.cli.flags import load, within
 
 if TYPE_CHECKING:
     from fastscnn.base.types import UInt8Array
@@ -84,7 +85,7 @@ def segment(
 
     if budget is not None and size:
         raise FastSCNNError("budget: chooses the size; leave --size out.")
-    clips = _clips.clips(paths, camera, out, fps, realtime)
+    clips = sources.clips(paths, camera, out, fps, realtime)
     if clips and thermal:
         raise FastSCNNError("thermal: goes with images, not with a video or camera.")
     if not clips and (realtime or preview or labels or steady):
@@ -105,11 +106,11 @@ def segment(
     segmenter = load(weights, backend, size, threads, precision=precision, streams=streams)
     _check_channels(segmenter, thermal)
     if budget is not None:
-        segmenter = within(budget, segmenter, _clips.sizes(clips) if clips else _readable_sizes(jobs), json)
+        segmenter = within(budget, segmenter, sources.sizes(clips) if clips else _readable_sizes(jobs), json)
     if unknown:
         segmenter.check_ood()
     if clips:
-        return _video.run(segmenter, clips, _video.VideoOptions(labels, preview, steady, confidence, unknown), json)
+        return segment_video.run(segmenter, clips, segment_video.VideoOptions(labels, preview, steady, confidence, unknown), json)
     work = partial(segmenter.segment, confidence=confidence, unknown=unknown)
     if not paths:
         return _segment_scene(segmenter, work, out, json)

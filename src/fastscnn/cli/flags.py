@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from fastscnn.base import files
 from fastscnn.base.errors import FastSCNNError
-from fastscnn.cli._console import STDERR, progress_bar
+from fastscnn.cli.console import STDERR, progress_bar
 
 if TYPE_CHECKING:
     from fastscnn.inference.segmenter import Segmenter, Size

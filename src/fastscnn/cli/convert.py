@@ -8,8 +8,8 @@ from typing import Annotated
 import tyro
 
 from fastscnn.base.errors import FastSCNNError
-from fastscnn.cli._console import STDOUT
-from fastscnn.cli._flags import learning, parse_classes, parse_size
+from fastscnn.cli.console import STDOUT
+from fastscnn.cli.flags import learning, parse_classes, parse_size
 
 
 def convert(

@@ -12,8 +12,8 @@ from rich.table import Table
 
 from fastscnn.base import files
 from fastscnn.base.errors import FastSCNNError
-from fastscnn.cli._console import STDOUT, progress_bar
-from fastscnn.cli._flags import load, parse_frames
+from fastscnn.cli.console import STDOUT, progress_bar
+from fastscnn.cli.flags import load, parse_frames
 
 if TYPE_CHECKING:
     from fastscnn.benchmark.benchmark import BenchmarkReport

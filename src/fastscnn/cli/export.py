@@ -12,8 +12,8 @@ import tyro
 from rich.table import Table
 
 from fastscnn.base.errors import FastSCNNError
-from fastscnn.cli._console import STDOUT, progress_bar
-from fastscnn.cli._flags import learning, load
+from fastscnn.cli.console import STDOUT, progress_bar
+from fastscnn.cli.flags import learning, load
 
 if TYPE_CHECKING:
     from fastscnn.data.datasets import DatasetSpec

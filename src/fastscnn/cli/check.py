@@ -10,8 +10,8 @@ from rich.table import Table
 
 from fastscnn.base import files
 from fastscnn.base.errors import FastSCNNError
-from fastscnn.cli._classes import check_classes
-from fastscnn.cli._console import STDOUT, command, progress_bar
+from fastscnn.cli.classifier import check_classes
+from fastscnn.cli.console import STDOUT, command, progress_bar
 
 
 def check(

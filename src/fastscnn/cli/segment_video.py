@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastscnn.base.errors import FastSCNNError
-from fastscnn.cli._clips import Clip
-from fastscnn.cli._console import STDERR, STDOUT, complain, print_stages, progress_bar
+from fastscnn.cli.clips import Clip
+from fastscnn.cli.console import STDERR, STDOUT, complain, print_stages, progress_bar
 
 if TYPE_CHECKING:
     from fastscnn.base.types import UInt8Array
-    from fastscnn.cli._preview import Window
+    from fastscnn.cli.preview import Window
     from fastscnn.inference.segmentation import Segmentation
     from fastscnn.inference.segmenter import NetworkOutput, Segmenter
     from fastscnn.media.video import Frame, Source
@@ -66,7 +66,7 @@ def run(segmenter: Segmenter, clips: Sequence[Clip], wish: VideoOptions, json: b
 @contextmanager
 def _window() -> Iterator[Window]:
     try:
-        from fastscnn.cli._preview import Window
+        from fastscnn.cli.preview import Window
     except ImportError as error:
         raise FastSCNNError(f"preview: needs tkinter, which this Python lacks ({error}); leave --preview out.") from error
     window = Window("fastscnn")
