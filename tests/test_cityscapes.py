@@ -434,10 +434,11 @@ def test_scores_and_submission(tmp_path: Path, capsys: pytest.CaptureFixture[str
     from fastscnn.media import images
 
     root, weights = tree(tmp_path)
-    words = ["evaluate", "--data", f"cityscapes:{root}", "--weights", str(weights), "--backend", "torch", "--split", "val"]
-    assert cli.main([*words, "--json", str(tmp_path / "scores.json")]) == 0
+    words = ["evaluate", f"cityscapes:{root}", "--weights", str(weights), "--backend", "torch", "--split", "val"]
+    assert cli.main(words) == 0
     assert "category mIoU" in capsys.readouterr().out
-    scores = json.loads((tmp_path / "scores.json").read_text())
+    assert cli.main([*words, "--json"]) == 0
+    scores = json.loads(capsys.readouterr().out)
     assert set(scores["category_iou"]) == set(official.CATEGORIES)
     out = tmp_path / "submitted"
     assert cli.main([*words, "--submit", str(out)]) == 0
@@ -449,8 +450,8 @@ def test_scores_and_submission(tmp_path: Path, capsys: pytest.CaptureFixture[str
     np.testing.assert_array_equal(back, expected)
     capsys.readouterr()
     assert cli.main([*words, "--submit", str(out)]) == 1  # never over another one's
-    assert cli.main(["evaluate", "--data", f"cityscapes:{root}", "--split", "val", "--submit", str(out)]) == 1
-    assert "takes weights and images of Cityscapes' 19 classes" in capsys.readouterr().err
+    assert cli.main(["evaluate", f"cityscapes:{root}", "--split", "val", "--submit", str(out)]) == 1
+    assert "needs weights and images of the 19 Cityscapes classes" in capsys.readouterr().err
 
 
 SHAPE = (96, 128)
@@ -481,8 +482,8 @@ def instances(script: Any, tmp_path: Path, write_onnx: WriteOnnx) -> tuple[Path,
         images.write(tmp_path / f"gtFine/val/{stem}_gtFine_labelIds.png", ids)
         Image.fromarray(values).save(tmp_path / f"gtFine/val/{stem}_gtFine_instanceIds.png")
     weights = knowing(tmp_path / "knowing.onnx", write_onnx)
-    words = ["evaluate", "--data", f"cityscapes:{tmp_path}", "--split", "val", "--size", "native", "--backend", "onnx"]
-    return tmp_path, [*words, "--weights", str(weights), "--json", str(tmp_path / "scores.json")]
+    words = ["evaluate", f"cityscapes:{tmp_path}", "--split", "val", "--size", "native", "--backend", "onnx"]
+    return tmp_path, [*words, "--weights", str(weights)]
 
 
 def test_instance_scores_are_the_official_ones(

@@ -183,7 +183,7 @@ def test_on_the_command_line(root: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert re.search(r"train \S+ 3 \S+ 2 \S+ 1 ", printed)
     assert "0 errors, 1 warnings" in printed
     (root / "train/n01/z.png").write_bytes(b"")
-    assert cli.main(["check", f"imagenet:{root}", "--splits", "train", "--json"]) == 1
+    assert cli.main(["check", f"imagenet:{root}", "--split", "train", "--json"]) == 1
     report = json.loads(capsys.readouterr().out)
     assert (report["ok"], report["counts"]) == (False, {"train": 3})
     assert report["findings"][0]["path"] == str(root / "train/n01/z.png")

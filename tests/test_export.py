@@ -174,7 +174,7 @@ def test_at_the_command_line(
     traced: Exported, tiny_dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ["export", str(traced.weights), "--out", str(tmp_path / "model.onnx"), "--data", str(tiny_dataset)]
-    assert cli.main([*words, "--split", "val", "--gate", "0.05"]) == 0
+    assert cli.main([*words, "--split", "val", "--max-iou-loss", "0.05"]) == 0
     printed = capsys.readouterr().out
     assert "IoU in % on tiny val, 3 images" in printed
     assert all(name in printed for name in (*synthetic.CLASSES, "mIoU", "before", "after"))
@@ -205,13 +205,13 @@ def test_the_gate(
     monkeypatch.setattr(evaluate, "evaluate", worse)
     monkeypatch.setattr(module, "_compare", lambda *_: [])
     words = ["export", str(traced.weights), "--out", str(tmp_path / "model.onnx"), "--data", str(tiny_dataset)]
-    assert cli.main([*words, "--gate", "2.1"]) == 0
-    assert cli.main([*words, "--gate", "1.9"]) == 1
+    assert cli.main([*words, "--max-iou-loss", "2.1"]) == 0
+    assert cli.main([*words, "--max-iou-loss", "1.9"]) == 1
     assert "loses 2.000 points of IoU where the gate is 1.9" in " ".join(capsys.readouterr().err.split())
 
 
 def test_a_gate_needs_data(traced: Exported, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["export", str(traced.weights), "--out", str(tmp_path / "model.onnx"), "--gate", "1"]) == 1
+    assert cli.main(["export", str(traced.weights), "--out", str(tmp_path / "model.onnx"), "--max-iou-loss", "1"]) == 1
     assert "give --data too" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
@@ -256,7 +256,7 @@ def test_int8_that_fails_the_gate_is_not_written(
     monkeypatch.setattr(quantize, "quantize", attempts)
     out = tmp_path / "model.onnx"
     out.write_bytes(b"before")
-    words = ["export", str(traced.weights), "--out", str(out), "--data", str(tiny_dataset), *INT8, "--gate", "-0.5"]
+    words = ["export", str(traced.weights), "--out", str(out), "--data", str(tiny_dataset), *INT8, "--max-iou-loss", "-0.5"]
     assert cli.main(words) == 1
     captured = capsys.readouterr()
     assert out.read_bytes() == b"before"

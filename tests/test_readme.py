@@ -45,6 +45,6 @@ def test_own_data(street: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert datasets.load("dataset.toml").label_set.names == ("building", "car")
     commands = [line.split("#")[0].split()[1:] for line in block("sh", "fastscnn check").splitlines()]
     assert [words[0] for words in commands] == ["check", "train", "export", "evaluate", "segment"]
-    commands[1] += ["--iterations", "2", "--batch", "2", "--crop", "64", "96"]
+    commands[1] += ["--iterations", "2", "--batch", "2", "--crop", "64x96"]
     assert [cli.main(words) for words in commands] == [0] * 5
     assert Path("segmented/street.overlay.jpg").is_file()

@@ -2,63 +2,89 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated
-
-import tyro
-from rich.table import Table
+import json as json_
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any
 
 from fastscnn.base import files
 from fastscnn.base.errors import FastSCNNError
-from fastscnn.cli.classifier import check_classes
-from fastscnn.cli.console import STDOUT, command, progress_bar
+from fastscnn.cli import classifier
+from fastscnn.cli.console import STDOUT, command, configure, printable, progress_bar, show, table
+from fastscnn.cli.options import SPLIT, Dataset, Json, Quiet, Report, Verbose, switch, value
+
+if TYPE_CHECKING:
+    from fastscnn.data.check.dataset import Finding
+
+USAGE = "[options] DATASET"
+_SHOWN = 3  # files of each kind of finding
 
 
-def check(
-    spec: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="SPEC")],
+def run(
+    dataset: Dataset,
     *,
-    splits: tuple[str, ...] = (),
-    report: Path | None = None,
-    json: bool = False,
+    split: Annotated[str | None, value("SPLIT", str, "all"), SPLIT] = None,
+    report: Report = None,
+    all: Annotated[bool, switch("List every finding, not the first three of each kind.")] = False,  # noqa: A002
+    json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
 ) -> int:
-    """Read every image and label file of a dataset and say what is wrong with it. Exit code 1 on any error.
+    """Read every image and label of a dataset, and list what is wrong.
 
-    Args:
-        spec: The dataset: NAME:ROOT, for example camvid:ROOT or cityscapes:ROOT, or the path of a dataset.toml.
-        splits: Which ones; all where none is given.
-        report: Also write a page into this folder: what is wrong, shares of the classes, sizes, pictures with their labels.
-        json: Print what was found as JSON.
+    The exit code is 1 if there is an error, 0 if there are only warnings.
     """
     from fastscnn.data import datasets
-    from fastscnn.data.check.dataset import check as read_all
+    from fastscnn.data.check.dataset import check
     from fastscnn.evaluation.report.data import render
     from fastscnn.evaluation.report.page import PAGE, check_ours, write
 
-    dataset = datasets.load_any(spec)
-    if isinstance(dataset, datasets.ClassFolders):
+    configure(quiet, verbose)
+    spec = datasets.load_any(dataset)
+    splits = split.split("+") if split else None
+    if isinstance(spec, datasets.ClassFolders):
         if report:
-            raise FastSCNNError("report: is for datasets with a class for each pixel; leave it out for imagenet.")
-        return check_classes(dataset, splits, json)
+            raise FastSCNNError("report: not available for imagenet, which has no labels of pixels; omit --report.")
+        return classifier.check(spec, splits, json, all)
     if report:
         check_ours(report / PAGE)
     with progress_bar("check", quiet=json) as advance:
-        found = read_all(dataset, splits or None, cache=files.cache("check"), progress=advance)
+        found = check(spec, splits, cache=files.cache("check"), progress=advance)
     if report:
-        write(report / PAGE, render(dataset, found, command()))
+        write(report / PAGE, render(spec, found, command()))
     if json:
-        print(found.to_json())
+        print(json_.dumps(json_.loads(found.to_json())))
         return 0 if found.ok else 1
-    for finding in found.findings:
-        STDOUT.print(f"{finding.severity}: {finding.message}", soft_wrap=True)
-    table = Table("share of pixels in %", *found.counts, title=f"{dataset.name}: {sum(found.counts.values())} images")
-    for name in dataset.label_set.names:
-        table.add_row(name, *(f"{found.class_percentages[split][name]:.2f}" for split in found.counts))
-    table.add_section()
-    table.add_row("ignored, of all", *(f"{found.ignored[split]:.2f}" for split in found.counts))
-    table.add_row("images", *(str(count) for count in found.counts.values()))
-    STDOUT.print(table)
-    errors = sum(finding.severity == "error" for finding in found.findings)
-    STDOUT.print(f"{errors} errors, {len(found.findings) - errors} warnings")
+    print_findings(found.findings, all)
+    classes = table("% of pixels", *found.counts, title=f"{spec.name}: {sum(found.counts.values())} images")
+    for name in spec.label_set.names:
+        classes.add_row(printable(name), *(f"{found.class_percentages[split][name]:.2f}" for split in found.counts))
+    classes.add_section()
+    classes.add_row("ignored, of all", *(f"{found.ignored[split]:.2f}" for split in found.counts))
+    classes.add_row("images", *(str(count) for count in found.counts.values()))
+    STDOUT.print(classes)
+    show(summary(found.findings))
     if report:
-        STDOUT.print(f"Look at {report / PAGE}", soft_wrap=True)
+        show(f"Open {report / PAGE}")
     return 0 if found.ok else 1
+
+
+def print_findings(findings: Sequence[Finding], every: bool) -> None:
+    """Print findings grouped by severity, kind and fix: their number, the first files and the fix."""
+    groups: dict[tuple[Any, ...], list[Finding]] = {}
+    for finding in findings:
+        groups.setdefault((finding.severity, finding.kind, getattr(finding, "fix", "")), []).append(finding)
+    for (severity, kind, fix), group in sorted(groups.items(), key=lambda item: item[0][0]):
+        show(f"{severity}: {kind} ({len(group)})")
+        for finding in group if every else group[:_SHOWN]:
+            show(f"  {finding.message}")
+        if not every and len(group) > _SHOWN:
+            show(f"  and {len(group) - _SHOWN} more; list them with --all")
+        if fix:
+            show(f"  Fix: {fix}")
+
+
+def summary(findings: Sequence[Finding]) -> str:
+    """Return the numbers of errors and warnings."""
+    errors = sum(finding.severity == "error" for finding in findings)
+    warnings = len(findings) - errors
+    return f"{errors} error{'s' * (errors != 1)}, {warnings} warning{'s' * (warnings != 1)}"

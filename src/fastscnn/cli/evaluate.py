@@ -1,108 +1,136 @@
-"""evaluate: scores of weights on labelled images, and submissions to a server that scores them."""
+"""evaluate: scores of weights on labelled images, and submissions to the Cityscapes server."""
 
 from __future__ import annotations
 
 import json as json_
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from rich.table import Table
 
-from fastscnn.base import files
 from fastscnn.base.errors import FastSCNNError
-from fastscnn.cli.classifier import evaluate_classes
-from fastscnn.cli.console import STDOUT, command, progress_bar
-from fastscnn.cli.flags import load, parse_scales
+from fastscnn.cli import classifier
+from fastscnn.cli.console import STDOUT, command, configure, printable, progress_bar, show, table
+from fastscnn.cli.flags import default_split, load
+from fastscnn.cli.options import (
+    SPLIT,
+    Backend,
+    Dataset,
+    Flip,
+    Json,
+    Precision,
+    Quiet,
+    Report,
+    Scales,
+    Size,
+    Threads,
+    Verbose,
+    Weights,
+    described,
+    value,
+)  # fmt: skip
 
 if TYPE_CHECKING:
-    from fastscnn.base.types import Int64Array
     from fastscnn.data.datasets import DatasetSpec
-    from fastscnn.evaluation.evaluate import Report
+    from fastscnn.evaluation.evaluate import Report as Scores
     from fastscnn.inference.segmenter import Segmenter
 
+USAGE = "[options] DATASET"
+_CONFUSIONS = 5  # pairs of classes that are printed
 
-def evaluate(
+
+def run(
+    dataset: Dataset,
     *,
-    data: str,
-    weights: Path | None = None,
-    split: str | None = None,
-    backend: str = "auto",
-    precision: str = "auto",
-    size: str | None = None,
-    scales: str = "1",
-    flip: bool = False,
-    threads: int | None = None,
-    submit: Path | None = None,
-    report: Path | None = None,
-    json: Path | None = None,
+    weights: Weights = None,
+    split: Annotated[str | None, value("SPLIT", str, "val, else the only one"), SPLIT] = None,
+    size: Size = None,
+    scales: Scales = (1.0,),
+    flip: Flip = False,
+    backend: Backend = "auto",
+    precision: Precision = "auto",
+    threads: Threads = None,
+    submit: Annotated[Path | None, value("DIR", Path), described(
+        "Do not score; write the labels into this folder, as the Cityscapes server takes them.")] = None,
+    report: Report = None,
+    json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
 ) -> int:
-    """Score weights on labelled images, through the same path that labels a user's.
+    """Score weights on labelled images, through the same pipeline as `segment`.
 
-    Args:
-        data: The dataset: NAME:ROOT, for example camvid:ROOT or cityscapes:ROOT, or the path of a dataset.toml.
-        weights: A .onnx or .safetensors file; the bundled weights where none is given.
-        split: What to evaluate on, test where none is given; several splits of labelled pixels joined by +. Of classes of
-            images, val.
-        backend: onnx, openvino, torch, cuda, or auto: the fastest here that is, by the weights' card, as good as float32.
-        precision: float32, bfloat16, float16, int8, or auto: the fastest that is, by the weights' card, as good as float32.
-        size: Of the network's input, HxW or native; the weights' own where none is given.
-        scales: Times that size, the sizes at which each image is run, for example 0.5,1,1.5; probabilities are averaged.
-        flip: Also run each scale mirrored left to right.
-        threads: To compute with; all where none is given.
-        submit: Do not score, but write the labels into this folder as the server of Cityscapes takes them.
-        report: Also write a page into this folder: scores, confusions, the worst and the best images, calibration, speed.
-        json: Also write the scores to this file.
+    Print the IoU of each class, and the pairs of classes that are confused most.
     """
     from fastscnn.data import datasets
-    from fastscnn.evaluation.evaluate import evaluate as score
-    from fastscnn.evaluation.protocols.official import official
-    from fastscnn.evaluation.report.page import PAGE, check_ours, write
-    from fastscnn.evaluation.report.scores import Examination, by_class, render
+    from fastscnn.evaluation.report.page import PAGE, check_ours
 
-    dataset = datasets.load_any(data)
-    if isinstance(dataset, datasets.ClassFolders):
+    configure(quiet, verbose)
+    spec = datasets.load_any(dataset)
+    if isinstance(spec, datasets.ClassFolders):
         given = (backend, precision, size, scales, flip, threads, submit, report)
-        others = given != ("auto", "auto", None, "1", False, None, None, None)
-        return evaluate_classes(dataset, weights, split or "val", json, others)
-    split = split or "test"
-    segmenter = load(weights, backend, size, threads, parse_scales(scales), flip, precision)
+        others = given != ("auto", "auto", None, (1.0,), False, None, None, None)
+        return classifier.evaluate(spec, weights, split or "val", json, others)
+    if submit and report:
+        raise FastSCNNError("report: --submit scores nothing, so there is nothing to report; omit one of them.")
+    split = split or default_split(spec)
+    segmenter = load(weights, backend, size, threads, scales, flip, precision)
+    if submit:
+        return _submit(segmenter, spec, split, submit, json)
     if report:
         check_ours(report / PAGE)
-    if submit and report:
-        raise FastSCNNError("report: nothing is scored with --submit, so there is nothing to report; leave one of them out.")
-    if submit:
-        return _submit(segmenter, dataset, split, submit)
+    return _score(segmenter, spec, split, report, json)
+
+
+def _score(segmenter: Segmenter, dataset: DatasetSpec, split: str, report: Path | None, json: bool) -> int:
+    """Score the weights, print the result, and write the report; return the exit code."""
+    from fastscnn.evaluation.evaluate import evaluate
+    from fastscnn.evaluation.protocols.official import official
+    from fastscnn.evaluation.report.page import PAGE, write
+    from fastscnn.evaluation.report.scores import Examination, by_class, render
+
     pairs = dataset.pairs(split)
     authors = official(dataset, pairs)
     seen = Examination(dataset) if report else None
     observers = [part.see for part in (authors, seen) if part]
-    with progress_bar("evaluate") as advance:
-        found = score(segmenter, dataset, pairs, advance, observers, confidence=seen is not None)
+    with progress_bar("evaluate", quiet=json) as advance:
+        found = evaluate(segmenter, dataset, pairs, advance, observers, confidence=seen is not None)
     further = _categories(found) | (authors.to_dict() if authors else {})
     scores = found.to_dict() | further
-    STDOUT.print(_scores_table(scores))
-    STDOUT.print(_confusion_table(found.names, found.confusion.matrix))
-    passes = f"scales {', '.join(f'{scale:g}' for scale in found.scales)}{' with flip' if found.flip else ''}"
-    engine = f"{found.backend} {found.precision}"
-    STDOUT.print(f"{found.images} images of {dataset.name} {split}, {engine}, input {found.size}, {passes}")
-    if pairs[0].instances and not authors:
-        STDOUT.print(f"iIoU is left out: there are no instance files, such as {pairs[0].instances}", soft_wrap=True)
-    if "pst900_running_miou" in scores:
-        STDOUT.print("The running mIoU of PST900's authors is the sum of the mIoU so far after each image, in the order of "
-                     "file names, divided by one less than there are images", soft_wrap=True)
     if report and seen:
-        shown = render(found, seen, segmenter, f"{dataset.name} {split}", command(), further)
-        write(report / PAGE, shown)
-        STDOUT.print(f"Look at {report / PAGE}", soft_wrap=True)
+        write(report / PAGE, render(found, seen, segmenter, f"{dataset.name} {split}", command(), further))
         scores |= {"by_class": by_class(found)} | seen.to_dict()
     if json:
-        files.write(json, json_.dumps(scores, indent=1).encode())
+        print(json_.dumps(scores))
+        return 0
+    STDOUT.print(_scores_table(scores))
+    _print_confusions(found)
+    passes = f"scales {', '.join(f'{scale:g}' for scale in found.scales)}{' with flip' if found.flip else ''}"
+    show(f"{found.images} images of {dataset.name} {split}, {found.backend} {found.precision}, input {found.size}, {passes}")
+    if pairs[0].instances and not authors:
+        show(f"iIoU: not computed, because instance files are missing, such as {pairs[0].instances}")
+    if "pst900_running_miou" in scores:
+        show("The running mIoU of the PST900 authors is the sum of the mIoU after each image, in the order of file names, "
+             "divided by the number of images minus one")
+    if report:
+        show(f"Open {report / PAGE}")
     return 0
 
 
-def _categories(report: Report) -> dict[str, Any]:
-    """IoU of Cityscapes' categories, where the classes are its own."""
+def _print_confusions(report: Scores) -> None:
+    """Print the pairs of classes that are confused most."""
+    most_confused = getattr(report.confusion, "most_confused", None)
+    pairs = most_confused(_CONFUSIONS) if most_confused else []
+    if not pairs:
+        return
+    confused = table("most confused: true -> predicted", "% of the true class")
+    for true, predicted, fraction in pairs:
+        confused.add_row(printable(f"{report.names[true]} -> {report.names[predicted]}"), f"{100 * fraction:.2f}")
+    STDOUT.print(confused)
+
+
+def _categories(report: Scores) -> dict[str, Any]:
+    """Return the IoU of the Cityscapes categories, or nothing if the classes are others."""
     from fastscnn.data.builtin import cityscapes
     from fastscnn.evaluation.protocols.cityscapes import grouping
 
@@ -114,54 +142,45 @@ def _categories(report: Report) -> dict[str, Any]:
 
 
 def _scores_table(scores: Mapping[str, Any]) -> Table:
-    """Scores by class and their means, with a column of iIoU where there are instances."""
+    """Return a table of the scores by class and their means; with instances, it has a column of iIoU."""
     instances: Mapping[str, float | None] = scores.get("class_iiou", {})
-    table = Table("class", "IoU %", *(["iIoU %"] if instances else []))
-    for column in table.columns[1:]:
-        column.justify = "right"
+    made = table("class", "IoU %", *(["iIoU %"] if instances else []))
     for name in scores["iou"]:
-        table.add_row(name, *(_percent(row[name]) for row in (scores["iou"], instances) if name in row))
-    table.add_section()
+        made.add_row(printable(name), *(_percent(row[name]) for row in (scores["iou"], instances) if name in row))
+    made.add_section()
     means = {
         "mIoU": ("miou", "class_miiou"),
         "pixel accuracy": ("pixel_accuracy",),
         "category mIoU": ("category_miou", "category_miiou"),
-        "running mIoU of PST900's authors": ("pst900_running_miou",),
+        "running mIoU of the PST900 authors": ("pst900_running_miou",),
     }
     for name, keys in means.items():
         if keys[0] in scores:
-            table.add_row(name, *(_percent(scores[key]) for key in keys if key in scores))
-    return table
+            made.add_row(name, *(_percent(scores[key]) for key in keys if key in scores))
+    return made
 
 
 def _percent(score: float | None) -> str:
     return "absent" if score is None else f"{score:.2f}"
 
 
-def _submit(segmenter: Segmenter, dataset: DatasetSpec, split: str, folder: Path) -> int:
-    """Writes the labels of a split of Cityscapes as its server wants them; the labels themselves are not needed."""
+def _submit(segmenter: Segmenter, dataset: DatasetSpec, split: str, folder: Path, json: bool) -> int:
+    """Write the labels of a split as the Cityscapes server takes them; true labels are not needed."""
     from fastscnn.data.builtin import cityscapes
     from fastscnn.evaluation.protocols.cityscapes import write_submission
     from fastscnn.media import images
 
     if dataset.label_set.names != cityscapes.LABELS.names or segmenter.card.label_set.names != cityscapes.LABELS.names:
-        raise FastSCNNError(f"submit: takes weights and images of Cityscapes' {len(cityscapes.LABELS)} classes.")
+        raise FastSCNNError(f"submit: needs weights and images of the {len(cityscapes.LABELS)} Cityscapes classes.")
     found = dataset.image_files(split)
     if not found:
-        raise FastSCNNError(f"{dataset.root}: no images in the split {split!r} of {dataset.name}.")
-    with progress_bar("label") as advance:
+        raise FastSCNNError(f"{dataset.root}: the split {split!r} of {dataset.name} has no images.")
+    with progress_bar("segment", quiet=json) as advance:
         for done, image in enumerate(found, start=1):
             write_submission(folder, image, segmenter.segment(images.read(image)).labels, cityscapes.LABELS)
             advance(done, len(found))
-    STDOUT.print(f"{len(found)} files of {dataset.name} {split} in {folder}", soft_wrap=True)
+    if json:
+        print(json_.dumps({"images": len(found), "submission": str(folder)}))
+        return 0
+    show(f"{len(found)} files of {dataset.name} {split} in {folder}")
     return 0
-
-
-def _confusion_table(class_names: Sequence[str], matrix: Int64Array) -> Table:
-    """Percent of each true class (rows) that was given each label (columns)."""
-    table = Table("truth \\ label", *(name[:6] for name in class_names), title="confusion in % of the true class")
-    table.columns[0].no_wrap = True
-    for name, row in zip(class_names, matrix, strict=True):
-        total = int(row.sum())
-        table.add_row(name, *(f"{100 * int(count) / total:.0f}" if total and count else "" for count in row))
-    return table

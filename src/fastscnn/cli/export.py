@@ -6,14 +6,15 @@ import dataclasses
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-import tyro
 from rich.table import Table
+from tyro.conf import Positional
 
 from fastscnn.base.errors import FastSCNNError
-from fastscnn.cli.console import STDOUT, progress_bar
+from fastscnn.cli.console import STDOUT, configure, progress_bar
 from fastscnn.cli.flags import learning, load
+from fastscnn.cli.options import SPLIT, OptionalDataset, Quiet, Verbose, described, required, switch, value
 
 if TYPE_CHECKING:
     from fastscnn.data.datasets import DatasetSpec
@@ -21,31 +22,33 @@ if TYPE_CHECKING:
 _Scores = dict[str, float | None]
 
 
-def export(
-    weights: tyro.conf.Positional[Path],
-    *,
-    out: Path,
-    data: str | None = None,
-    split: str = "val",
-    gate: float | None = None,
-    int8: bool = False,
-    calibration: str = "train",
-) -> int:
-    """Write weights as an ONNX file that runs at any size, compared with PyTorch before it is kept.
+USAGE = "[options] WEIGHTS --out FILE"
 
-    Args:
-        weights: A .safetensors file.
-        out: The .onnx file to write.
-        data: A dataset on which to compare the scores before and after; the card then holds them, and what faster engines lose.
-        split: Of that dataset.
-        gate: Fail where the IoU of a class, or the mIoU, falls by more than this many points.
-        int8: Quantise what was compared with PyTorch; layers that lose too much for --gate stay in float32.
-        calibration: The split of the dataset whose images tell the ranges for --int8.
+
+def run(
+    weights: Annotated[Positional[Path], required("Trained weights, .safetensors.", "WEIGHTS")],
+    *,
+    out: Annotated[Path, required("The .onnx file to write.", "FILE")],
+    data: OptionalDataset = None,
+    split: Annotated[str | None, value("SPLIT", str, "val"), SPLIT] = None,
+    int8: Annotated[bool, switch("Quantise to int8; layers that lose more than --max-iou-loss stay in float32.")] = False,
+    calibration: Annotated[str, value("SPLIT", str), described("Split whose images calibrate --int8.")] = "train",
+    max_iou_loss: Annotated[float | None, value("POINTS", float), described(
+        "Fail if the IoU of a class, or the mIoU, drops by more than this many points.")] = None,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> int:
+    """Write trained weights as an ONNX file that runs at any size, verified against PyTorch.
+
+    With --data, compare the scores before and after, and write them into the model card with the accuracy loss of each
+    backend and the calibration.
     """
+    configure(quiet, verbose)
+    split, gate = split or "val", max_iou_loss
     from fastscnn.data import datasets
 
     exporting = learning("export", "exporting.onnx_export")
-    for flag, given in {"gate": gate is not None, "int8": int8}.items():
+    for flag, given in {"max-iou-loss": gate is not None, "int8": int8}.items():
         if given and data is None:
             raise FastSCNNError(f"{flag}: needs labelled images; give --data too.")
     dataset = datasets.load(data) if data else None
@@ -59,7 +62,7 @@ def export(
             before, after = _scores(weights, "torch", dataset, split), _scores(candidate, "onnx", dataset, split)
             worst = _compare_scores(before, after, dataset, split)
             if gate is not None and worst > gate:
-                raise FastSCNNError(f"{out}: not written, because it loses {worst:.3f} points of IoU where the gate is {gate}.")
+                raise FastSCNNError(f"{out}: not written, because it loses {worst:.3f} points of IoU; the limit is {gate}.")
             data = candidate.read_bytes()
         return _measured(data, candidate, dataset, split)
 
@@ -68,7 +71,7 @@ def export(
         size = f"{agreement.height}x{agreement.width}"
         table.add_row(str(agreement.batch), size, f"{agreement.logits:.1e}", f"{agreement.labels:.3f}")
     STDOUT.print(table)
-    STDOUT.print(f"wrote {out} ({out.stat().st_size / 1e6:.1f} MB)", soft_wrap=True)
+    STDOUT.print(f"Wrote {out} ({out.stat().st_size / 1e6:.1f} MB)", soft_wrap=True)
     return 0
 
 
@@ -87,13 +90,13 @@ def _quantize(exported: Path, out: Path, dataset: DatasetSpec, calibration: str,
         worst = _compare_scores(before, _scores(attempt, "onnx", dataset, split), dataset, split)
         passed = gate is None or worst <= gate
         if not passed:
-            STDOUT.print(f"int8 with {len(kept)} layers in float32 loses {worst:.3f} points of IoU where the gate is {gate}")
+            STDOUT.print(f"int8 with {len(kept)} layers in float32 loses {worst:.3f} points of IoU where the limit is {gate}")
         return passed
 
     quantized = quantising.quantize(exported, pictures, accept, progress_bar)
     if quantized is None:
         raise FastSCNNError(f"{out}: not written, because int8 loses more than {gate} points of IoU even with half of the "
-                            "layers in float32; give a larger --gate, or leave out --int8.")
+                            "layers in float32; give a larger --max-iou-loss, or leave out --int8.")
     STDOUT.print(f"int8: {quantized.layers - len(quantized.kept)} of {quantized.layers} layers, "
                  f"calibrated on {len(pictures)} images of {dataset.name} {calibration}")
     made: bytes = quantized.data

@@ -1,4 +1,4 @@
-"""What flags mean: sizes, scales, classes, and the segmenter that they describe."""
+"""What the options of a verb describe: the segmenter, the split, the classes."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from fastscnn.base import files
-from fastscnn.base.errors import FastSCNNError
-from fastscnn.cli.console import STDERR, progress_bar
+from fastscnn.base.errors import FastSCNNError, missing_extra
+from fastscnn.cli.console import note, progress_bar
 
 if TYPE_CHECKING:
+    from fastscnn.data.datasets import DatasetSpec
     from fastscnn.inference.segmenter import Segmenter, Size
     from fastscnn.model.label_set import LabelSet
 
@@ -20,87 +21,63 @@ if TYPE_CHECKING:
 def load(
     weights: Path | None,
     backend: str,
-    size: str | None,
+    size: Size,
     threads: int | None,
     scales: Sequence[float] = (1.0,),
     flip: bool = False,
     precision: str = "auto",
     streams: int = 1,
 ) -> Segmenter:
-    """The segmenter that the flags of these names describe."""
+    """Return the segmenter that the options of these names describe."""
     from fastscnn.inference.segmenter import Segmenter
 
-    return Segmenter.load(weights, backend, parse_size(size), threads, scales, flip, precision, streams)
+    return Segmenter.load(weights, backend, size, threads, scales, flip, precision, streams)
 
 
-def within(budget: str, segmenter: Segmenter, frames: Iterable[tuple[int, int]], quiet: bool) -> Segmenter:
-    """The segmenter with the largest input that labels the largest of these (height, width) within the budget.
+def within(latency: str, segmenter: Segmenter, frames: Iterable[tuple[int, int]], quiet: bool) -> Segmenter:
+    """Return the segmenter with the largest input that meets a latency budget, and print which on stderr.
 
-    Says which on the error stream, and how good it is.
+    Args:
+        latency: milliseconds a frame, such as 33 or 33ms.
+        segmenter: whose input size to choose.
+        frames: (height, width) of the images; the largest counts.
+        quiet: show no progress.
+
+    Raises:
+        FastSCNNError: no number, or no input is fast enough.
     """
-    from fastscnn.benchmark import latency_budget as budgets
+    from fastscnn.benchmark import latency_budget
     from fastscnn.data import synthetic
     from fastscnn.inference.segmenter import Segmenter
 
     try:
-        milliseconds = float(budget.lower().removesuffix("ms"))
+        milliseconds = float(latency.lower().removesuffix("ms"))
     except ValueError:
-        raise FastSCNNError(f"budget: is milliseconds a frame, for example 33ms, not {budget!r}.") from None
+        raise FastSCNNError(f"latency-budget: expected milliseconds a frame, for example 33ms, not {latency!r}.") from None
     frame = max(frames, key=lambda size: size[0] * size[1], default=synthetic.SIZE)
     with progress_bar("measure this machine", quiet) as advance:
-        measured = budgets.measure(segmenter, frame, files.cache("budget"), advance)
+        measured = latency_budget.measure(segmenter, frame, files.cache("budget"), advance)
     choice = measured.largest(milliseconds)
     known = segmenter.card.miou(choice.size)
-    accuracy = f"mIoU {known[1]:.2f} on {known[0]} by its card" if known else "its card holds no mIoU for that input"
+    accuracy = f"mIoU {known[1]:.2f} on {known[0]} by its model card" if known else "its model card has no mIoU for this input"
     backend = segmenter.backend
-    STDERR.print(f"input {choice.size[0]}x{choice.size[1]}: {choice.milliseconds:.1f} ms at the 95th percentile for frames of "
-                 f"{frame[0]}x{frame[1]}, {backend.name} {backend.precision}{measured.source()}; {accuracy}", soft_wrap=True)
+    note(f"Input {choice.size[0]}x{choice.size[1]}: {choice.milliseconds:.1f} ms at the 95th percentile for frames of "
+         f"{frame[0]}x{frame[1]}, {backend.name} {backend.precision}{measured.source()}; {accuracy}.")
     return Segmenter(backend, choice.size, segmenter.path)
 
 
-def parse_size(text: str | None) -> Size:
-    """HxW as (height, width); "native" and None as they are."""
-    if text is None:
-        return None
-    if text == "native":
-        return "native"
-    size = _height_width(text)
-    if size is None:
-        raise FastSCNNError(f"size: is HxW, for example 360x480, or native, not {text!r}.")
-    return size
-
-
-def parse_frames(sizes: str) -> list[tuple[int, int]]:
-    """Sizes of frames, HxW with commas between."""
-    from fastscnn.data import synthetic
-
-    frames = []
-    for part in sizes.split(","):
-        frame = _height_width(part.strip())
-        if frame is None:
-            raise FastSCNNError(f"sizes: of the frame are HxW, for example 512x1024,1024x2048, not {sizes!r}.")
-        if min(frame) < synthetic.MIN_SIDE:
-            raise FastSCNNError(f"sizes: a frame is a drawn scene of at least {synthetic.MIN_SIDE} pixels a side, not {part}.")
-        frames.append(frame)
-    return frames
-
-
-def _height_width(text: str) -> tuple[int, int] | None:
-    """HxW as (height, width), None where it is not that."""
-    height, _, width = text.lower().partition("x")
-    return (int(height), int(width)) if height.isdecimal() and width.isdecimal() else None
-
-
-def parse_scales(text: str) -> tuple[float, ...]:
-    """Numbers with commas between; what they may be, the Segmenter says."""
-    try:
-        return tuple(float(part) for part in text.split(","))
-    except ValueError:
-        raise FastSCNNError(f"scales: are numbers with commas between, for example 0.5,1,1.5, not {text!r}.") from None
+def default_split(dataset: DatasetSpec) -> str:
+    """Return the split to evaluate: val, else the only one. Raise FastSCNNError if there are several others."""
+    labelled = [name for name, split in dataset.splits.items() if not split.labels_unavailable]
+    if "val" in labelled:
+        return "val"
+    if len(labelled) == 1:
+        return labelled[0]
+    raise FastSCNNError(f"split: {dataset.name} has no split val; choose one with --split: {', '.join(labelled)}.")
 
 
 def parse_classes(text: str) -> LabelSet:
-    """Classes by the name of a dataset that need not be there, or of one that is."""
+    """Return the classes of cityscapes or camvid by name, else those of a dataset."""
     from fastscnn.data import datasets
     from fastscnn.data.builtin import camvid, cityscapes
 
@@ -110,13 +87,12 @@ def parse_classes(text: str) -> LabelSet:
     try:
         return datasets.load(text).label_set
     except FastSCNNError as error:
-        raise FastSCNNError(f"classes: are {', '.join(known)}, or those of a dataset; {error}") from error
+        raise FastSCNNError(f"classes: expected {', '.join(known)}, or a dataset; {error}") from error
 
 
 def learning(verb: str, module: str) -> ModuleType:
-    """The module behind a verb that needs PyTorch; a clear error where that is not installed."""
+    """Import the module behind a verb that needs PyTorch. Raise FastSCNNError if it is not installed."""
     try:
         return importlib.import_module(f"fastscnn.{module}")
     except ModuleNotFoundError as error:
-        message = f"{verb}: needs the training extra ({error.name} is missing); pip install 'fastscnn[train]'."
-        raise FastSCNNError(message) from error
+        raise missing_extra(f"{verb} ({error.name} is missing)", "train") from error

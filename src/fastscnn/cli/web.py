@@ -4,32 +4,42 @@ from __future__ import annotations
 
 from contextlib import nullcontext, suppress
 from pathlib import Path
+from typing import Annotated
 
-from fastscnn.cli.console import STDERR, STDOUT
+from fastscnn.cli.console import STDERR, configure, is_quiet, show
+from fastscnn.cli.options import Quiet, Verbose, Weights, described, required, value
+
+USAGE = "[options] --out DIR"
 
 
-def web(*, out: Path, ort: Path | None = None, port: int | None = None) -> int:
-    """Write a web page that labels pictures, videos and a camera in the browser: static files, in --out.
+def run(
+    *,
+    out: Annotated[Path, required("Folder of the page: new, empty, or written by this command before.", "DIR")],
+    weights: Weights = None,
+    ort: Annotated[Path | None, value("DIR", Path, "fetched by npm once"), described(
+        "Folder dist of the npm package onnxruntime-web.")] = None,
+    port: Annotated[int | None, value("PORT", int), described(
+        "Also serve the page to this machine at http://localhost:PORT, until Ctrl-C.")] = None,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> int:
+    """Write a web page that segments images, videos and a camera in the browser.
 
-    Any web server can hold the folder; what the page is shown never leaves the browser.
-
-    Args:
-        out: Folder of the page: new, empty, or written by this command before.
-        ort: Folder dist of npm's onnxruntime-web; fetched by npm, once, where none is given.
-        port: Then serve the folder to this machine at http://localhost:PORT until Ctrl-C.
+    The folder holds static files for any web server. Images never leave the browser.
     """
     from fastscnn import web as page
     from fastscnn.web.server import server
 
-    with nullcontext() if port is None else server(out, port) as serving:  # before the page: a port may be taken
-        with STDERR.status("writing the page"):
-            written = page.write(out, ort)
+    configure(quiet, verbose)
+    with nullcontext() if port is None else server(out, port) as serving:  # first: the port may be in use
+        with nullcontext() if is_quiet() else STDERR.status("writing the page"):
+            written = page.write(out, ort, **({"weights": weights} if weights else {}))
         size = sum(path.stat().st_size for path in written) / 1e6
-        STDOUT.print(f"{len(written)} files, {size:.1f} MB, in {out}", soft_wrap=True)
+        show(f"{len(written)} files, {size:.1f} MB, in {out}")
         if serving is None:
-            STDOUT.print("Put the folder on any web server, or try it here: add --port 8000.")
+            show("Put the folder on any web server, or try it here: add --port 8000.")
             return 0
-        STDOUT.print(f"http://localhost:{serving.server_port}, Ctrl-C ends it")
+        show(f"http://localhost:{serving.server_port} (stop with Ctrl-C)")
         with suppress(KeyboardInterrupt):
             serving.serve_forever()
     return 0
