@@ -52,7 +52,7 @@ def test_the_running_mean_stands_beside_the_standard_one(
     pst: Path, write_onnx: WriteOnnx, capsys: pytest.CaptureFixture[str]
 ) -> None:
     weights = write_onnx(pst / "w.onnx", classes=pst900.LABELS.names)
-    words = ["evaluate", f"pst900:{pst}", "--weights", str(weights), "--backend", "onnx"]
+    words = ["evaluate", f"pst900:{pst}", "--split", "test", "--weights", str(weights), "--backend", "onnx"]
     assert cli.main(words) == 0
     shown = capsys.readouterr().out
     assert cli.main([*words, "--json"]) == 0
@@ -70,7 +70,7 @@ def test_one_image_has_no_running_mean(pst: Path, write_onnx: WriteOnnx, capsys:
     for number in range(1, IMAGES):
         (pst / "test" / "rgb" / f"{number}.png").unlink()
     weights = write_onnx(pst / "w.onnx", classes=pst900.LABELS.names)
-    assert cli.main(["evaluate", f"pst900:{pst}", "--weights", str(weights), "--json"]) == 0
+    assert cli.main(["evaluate", f"pst900:{pst}", "--split", "test", "--weights", str(weights), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["pst900_running_miou"] is None
 
 

@@ -283,7 +283,7 @@ def test_evaluate_writes_it(
 ) -> None:
     dataset(tmp_path, ("red", "green", "blue"))
     out = tmp_path / "report"
-    words = ["evaluate", str(tmp_path), "--weights", str(tiny_onnx), "--threads", "1", "--report", str(out)]
+    words = ["evaluate", str(tmp_path), "--split", "test", "--weights", str(tiny_onnx), "--threads", "1", "--report", str(out)]
     monkeypatch.setattr(sys, "argv", ["anywhere/fastscnn", *words])
     assert cli.main([*words, "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
@@ -429,7 +429,8 @@ def test_tensorboard_that_is_missing(
 
 def test_an_image_that_cannot_be_read_leaves_the_old_page(tmp_path: Path, tiny_onnx: Path) -> None:
     dataset(tmp_path, ("red", "green", "blue"))
-    words = ["evaluate", str(tmp_path), "--weights", str(tiny_onnx), "--report", str(tmp_path), "--threads", "1"]
+    words = ["evaluate", str(tmp_path), "--split", "test", "--weights", str(tiny_onnx), "--threads", "1"]
+    words += ["--report", str(tmp_path)]
     assert cli.main(words) == 0
     before = (tmp_path / "index.html").read_bytes()
     (tmp_path / "test/images/1.png").write_bytes(b"")
