@@ -179,11 +179,12 @@ def test_on_the_command_line(root: Path, capsys: pytest.CaptureFixture[str]) -> 
     shutil.rmtree(root / "val/n01")
     assert cli.main(["check", f"imagenet:{root}"]) == 0
     printed = " ".join(capsys.readouterr().out.split())
-    assert f"warning: {root}/val/n01: is missing. Add images of this class to val." in printed
+    assert re.search(r"warning: \S+ \(1\) ", printed)
+    assert f" {root}/val/n01: is missing." in printed
     assert re.search(r"train \S+ 3 \S+ 2 \S+ 1 ", printed)
-    assert "0 errors, 1 warnings" in printed
+    assert "0 errors, 1 warning" in printed
     (root / "train/n01/z.png").write_bytes(b"")
-    assert cli.main(["check", f"imagenet:{root}", "--splits", "train", "--json"]) == 1
+    assert cli.main(["check", f"imagenet:{root}", "--split", "train", "--json"]) == 1
     report = json.loads(capsys.readouterr().out)
     assert (report["ok"], report["counts"]) == (False, {"train": 3})
     assert report["findings"][0]["path"] == str(root / "train/n01/z.png")

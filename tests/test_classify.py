@@ -307,7 +307,7 @@ def test_running_out_of_memory_says_what_to_try(tree: Path, tmp_path: Path, monk
         raise MemoryError
 
     monkeypatch.setattr(_Classifying, "validate", full)
-    with pytest.raises(FastSCNNError, match=r"Out of memory at --batch 6 and --crop 64 64; try --batch 3"):
+    with pytest.raises(FastSCNNError, match=r"Out of memory at --batch 6 and --crop 64x64; try --batch 3"):
         train(SMALL, load(tree), tmp_path / "out")
 
 
@@ -504,22 +504,23 @@ def said(capsys: pytest.CaptureFixture[str]) -> str:
 
 def test_on_the_command_line(tree: Path, tiny_dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Pretrain, score, and go on from it on labels of pixels, whose terms then name ImageNet's."""
-    out, data, scores = tmp_path / "out", f"imagenet:{tree}", tmp_path / "scores.json"
-    small = ["--batch", "6", "--size", "72", "72", "--crop", "64", "64", "--scale", "1", "1.3"]
+    out, data = tmp_path / "out", f"imagenet:{tree}"
+    small = ["--batch", "6", "--size", "72x72", "--crop", "64x64", "--scale", "1,1.3"]
     flags = [*small, "--iterations", "2", "--lr", "0.01"]
-    assert cli.main(["train", "imagenet", "--data", data, "--out", str(out), *flags]) == 0
+    assert cli.main(["train", "imagenet", data, "--out", str(out), *flags]) == 0
     printed = said(capsys)
     assert "on val with the last weights" in printed
     assert "top-1" in printed
     assert "mIoU" not in printed
     best = str(out / "best.safetensors")
-    assert f"Next: fastscnn train RECIPE --data SPEC --init {best} --out DIR" in printed
-    words = ["evaluate", "--data", data, "--weights", best, "--split", "val"]
-    assert cli.main([*words, "--json", str(scores)]) == 0
-    found = json.loads(scores.read_text())
+    assert f"Next: fastscnn train RECIPE DATASET --init {best} --out DIR" in printed
+    words = ["evaluate", data, "--weights", best, "--split", "val"]
+    assert cli.main([*words, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert cli.main(words) == 0
     assert found["top1"] == lines(out)[-1]["validation"]["top1"]
     assert f"top-1 {found['top1']:.2f}, top-5 100.00 on 6 images of imagenet val" in said(capsys)
-    more = ["--data", str(tiny_dataset), "--out", str(tmp_path / "labels"), "--iterations", "1", "--validation", "none"]
+    more = [str(tiny_dataset), "--out", str(tmp_path / "labels"), "--iterations", "1", "--validation", "none"]
     assert cli.main(["train", "debug", *more, "--init", best]) == 0
     assert "is of a classifier, so that learning to downsample" in said(capsys)
     kept = checkpoint.load(tmp_path / "labels/last.safetensors")[1].data
@@ -530,13 +531,13 @@ def test_on_the_command_line(tree: Path, tiny_dataset: Path, tmp_path: Path, cap
 def test_wrong_calls(tree: Path, learned: Path, tiny_dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data, best, out = f"imagenet:{tree}", str(learned / "best.safetensors"), str(tmp_path / "out")
     for words, message in (
-        (["train", "debug", "--data", data, "--out", out], "the recipe 'debug' learns one for each pixel"),
-        (["train", "imagenet", "--data", str(tiny_dataset), "--out", out], "the recipe 'imagenet' learns one for each image"),
-        (["evaluate", "--data", data, "--split", "val"], "weights: give the file of a classifier"),
-        (["evaluate", "--data", data, "--weights", best, "--flip"], "a classifier is scored by --weights, --split and"),
-        (["evaluate", "--data", data, "--weights", best, "--split", "test"], "There is no split of imagenet 'test'"),
-        (["evaluate", "--data", str(tiny_dataset), "--weights", best, "--split", "val"], "is of a classifier of images"),
-        (["segment", "--weights", best, "--out", out], "is of a classifier of images and labels no pixels"),
+        (["train", "debug", data, "--out", out], "the recipe 'debug' learns one for each pixel"),
+        (["train", "imagenet", str(tiny_dataset), "--out", out], "the recipe 'imagenet' learns one for each image"),
+        (["evaluate", data, "--split", "val"], "weights: give a classifier made by"),
+        (["evaluate", data, "--weights", best, "--flip"], "a classifier takes --weights, --split and"),
+        (["evaluate", data, "--weights", best, "--split", "test"], "There is no split of imagenet 'test'"),
+        (["evaluate", str(tiny_dataset), "--weights", best, "--split", "val"], "is of a classifier of images"),
+        (["demo", "--weights", best, "--out", out], "is of a classifier of images and labels no pixels"),
         (["export", best, "--out", f"{out}.onnx"], "is of a classifier of images and labels no pixels"),
     ):
         assert cli.main(words) == 1

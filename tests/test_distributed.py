@@ -365,7 +365,7 @@ def test_the_arithmetic_of_two_processes(tiny_dataset: Path) -> None:
 @pytest.mark.slow
 def test_three_processes_give_the_losses_of_one(tiny_dataset: Path, tmp_path: Path, alone: Path) -> None:
     out = tmp_path / "out"
-    done = torchrun(3, "command_line", "train", "debug", "--data", str(tiny_dataset), "--out", str(out), *FLAGS)
+    done = torchrun(3, "command_line", "train", "debug", str(tiny_dataset), "--out", str(out), *FLAGS)
     assert done.returncode == 0, done.stderr
     assert_same_curve(out, alone)
     assert done.stdout.count("with the last weights") == 1  # the first process alone speaks
@@ -380,7 +380,7 @@ def test_three_processes_give_the_losses_of_one(tiny_dataset: Path, tmp_path: Pa
 def test_a_run_goes_on_with_another_number_of_processes(tiny_dataset: Path, tmp_path: Path, alone: Path) -> None:
     """One process takes the first step, two the next two, one the last."""
     out = tmp_path / "out"
-    words = ["train", "debug", "--data", str(tiny_dataset), "--out", str(out), *FLAGS]
+    words = ["train", "debug", str(tiny_dataset), "--out", str(out), *FLAGS]
     assert cli.main([*words, "--pause-after", "1"]) == 0
     done = torchrun(2, "command_line", *words, "--pause-after", "3", "--resume")
     assert done.returncode == 0, done.stderr
@@ -393,7 +393,7 @@ def test_a_run_goes_on_with_another_number_of_processes(tiny_dataset: Path, tmp_
 @pytest.mark.parametrize(("how", "said"), [("error", "fastscnn: this disk is broken"), ("kill", "")])
 def test_the_others_end_when_one_does(tiny_dataset: Path, tmp_path: Path, how: str, said: str) -> None:
     out = tmp_path / "out"
-    done = torchrun(2, "failing", how, "train", "debug", "--data", str(tiny_dataset), "--out", str(out), *FLAGS)
+    done = torchrun(2, "failing", how, "train", "debug", str(tiny_dataset), "--out", str(out), *FLAGS)
     assert done.returncode == 1
     assert said in done.stderr
     assert [line["step"] for line in log(out)] == [1, 2]
@@ -403,7 +403,7 @@ def test_the_others_end_when_one_does(tiny_dataset: Path, tmp_path: Path, how: s
 @pytest.mark.slow
 def test_what_is_wrong_is_said_before_the_first_step(tiny_dataset: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    done = torchrun(2, "command_line", "train", "debug", "--data", str(tiny_dataset), "--out", str(out), "--batch", "3")
+    done = torchrun(2, "command_line", "train", "debug", str(tiny_dataset), "--out", str(out), "--batch", "3")
     assert done.returncode == 1
     assert "batch: 3 images a step cannot be split evenly among 2 processes" in done.stderr
     assert not out.exists()
@@ -413,7 +413,7 @@ def test_what_is_wrong_is_said_before_the_first_step(tiny_dataset: Path, tmp_pat
 def test_an_interruption_stops_all_at_one_step(tiny_dataset: Path, tmp_path: Path) -> None:
     """The signal goes to torchrun, which passes it on."""
     out = tmp_path / "out"
-    words = ["train", "debug", "--data", str(tiny_dataset), "--out", str(out), *FLAGS[:-1], "100000"]
+    words = ["train", "debug", str(tiny_dataset), "--out", str(out), *FLAGS[:-1], "100000"]
     with started(2, *words, program=("-m", "fastscnn")) as process:
         deadline = time.monotonic() + SECONDS
         while not (out / "log.jsonl").exists() and process.poll() is None and time.monotonic() < deadline:

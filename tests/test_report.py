@@ -286,11 +286,10 @@ def test_evaluate_writes_it(
 ) -> None:
     dataset(tmp_path, ("red", "green", "blue"))
     out = tmp_path / "report"
-    words = ["evaluate", "--data", str(tmp_path), "--split", "test", "--weights", str(tiny_onnx), "--threads", "1",
-             "--report", str(out)]
+    words = ["evaluate", str(tmp_path), "--split", "test", "--weights", str(tiny_onnx), "--threads", "1", "--report", str(out)]
     monkeypatch.setattr(sys, "argv", ["anywhere/fastscnn", *words])
-    assert cli.main([*words, "--json", str(tmp_path / "scores.json")]) == 0
-    told = json.loads((tmp_path / "scores.json").read_text())
+    assert cli.main([*words, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
     text = read((out / "index.html").read_text()).text
     assert shlex.join(["fastscnn", *words]) in text
     assert f"{told['miou']:.2f}" in text
@@ -302,7 +301,7 @@ def test_evaluate_writes_it(
     assert cli.main(words) == 1
     assert "is not a report of fastscnn" in capsys.readouterr().err
     assert cli.main([*words[:-1], str(tmp_path / "new"), "--submit", str(tmp_path / "submit")]) == 1
-    assert "report: nothing is scored with --submit" in " ".join(capsys.readouterr().err.split())
+    assert "report: --submit scores nothing" in " ".join(capsys.readouterr().err.split())
 
 
 def test_check_writes_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -310,7 +309,7 @@ def test_check_writes_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     (tmp_path / "test/images/1.png").write_bytes(b"no image <script>")
     images.write(tmp_path / "train/images/2.png", np.zeros((40, 50, 3), np.uint8))
     assert cli.main(["check", str(tmp_path), "--report", str(tmp_path / "report")]) == 1
-    assert f"Look at {tmp_path / 'report' / 'index.html'}" in capsys.readouterr().out.replace("\n", "")
+    assert f"Open {tmp_path / 'report' / 'index.html'}" in capsys.readouterr().out.replace("\n", "")
     reader = read((tmp_path / "report/index.html").read_text())
     report = check(spec)
     assert report.sizes == {"train": {"64x192": 2, "40x50": 1}, "test": {"64x192": 2}}
@@ -428,7 +427,7 @@ def test_tensorboard_that_is_missing(
 ) -> None:
     monkeypatch.delitem(sys.modules, "torch.utils.tensorboard", raising=False)
     monkeypatch.setitem(sys.modules, "tensorboard", None)
-    words = ["train", "debug", "--data", str(tiny_dataset), "--out", str(tmp_path / "run"), "--tensorboard"]
+    words = ["train", "debug", str(tiny_dataset), "--out", str(tmp_path / "run"), "--tensorboard"]
     assert cli.main(words) == 1
     said = " ".join(capsys.readouterr().err.split())
     assert "tensorboard: needs the tracking extra (tensorboard is missing); pip install 'fastscnn[track]'." in said
@@ -437,8 +436,8 @@ def test_tensorboard_that_is_missing(
 
 def test_an_image_that_cannot_be_read_leaves_the_old_page(tmp_path: Path, tiny_onnx: Path) -> None:
     dataset(tmp_path, ("red", "green", "blue"))
-    words = ["evaluate", "--data", str(tmp_path), "--split", "test", "--weights", str(tiny_onnx), "--threads", "1",
-             "--report", str(tmp_path)]
+    words = ["evaluate", str(tmp_path), "--split", "test", "--weights", str(tiny_onnx), "--threads", "1"]
+    words += ["--report", str(tmp_path)]
     assert cli.main(words) == 0
     before = (tmp_path / "index.html").read_bytes()
     (tmp_path / "test/images/1.png").write_bytes(b"")

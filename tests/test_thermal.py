@@ -87,13 +87,13 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
         save(data / split / "labels" / name, thermal(seed) // 52)
     weights, float32, int8 = root / "run" / "last.safetensors", root / "float32.onnx", root / "int8.onnx"
     # Long enough to find out that the thermal channel tells the classes: without that, int8 would say nothing.
-    words = ["--iterations", "40", "--ema", "0.9", "--validation", "none", "--crop", "64", "96"]
-    assert cli.main(["train", "debug", "--data", f"pst900-rgbt:{data}", "--out", str(root / "run"), *words, *PLAIN]) == 0
+    words = ["--iterations", "40", "--ema", "0.9", "--validation", "none", "--crop", "64x96"]
+    assert cli.main(["train", "debug", f"pst900-rgbt:{data}", "--out", str(root / "run"), *words, *PLAIN]) == 0
     assert cli.main(["export", str(weights), "--out", str(float32)]) == 0
     with pytest.MonkeyPatch.context() as patch:  # tracing takes long, and gives the same again
         traced = float32.read_bytes()
         patch.setattr(exporting, "_trace", lambda *_: traced)
-        words = ["--data", f"pst900-rgbt:{data}", "--split", "test", "--int8", "--gate", "5", "--out", str(int8)]
+        words = ["--data", f"pst900-rgbt:{data}", "--split", "test", "--int8", "--max-iou-loss", "5", "--out", str(int8)]
         assert cli.main(["export", str(weights), *words]) == 0
     return Made(data, weights, float32, int8, TorchBackend(*checkpoint.load(weights)))
 
@@ -286,10 +286,10 @@ def test_a_budget(made: Made, run: Run, monkeypatch: pytest.MonkeyPatch) -> None
 
     monkeypatch.setattr(Segmenter, "segment", note)
     split = made.data / "test"
-    words = ["--weights", made.int8, "--backend", "onnx", "--budget", "60000"]
+    words = ["--weights", made.int8, "--backend", "onnx", "--latency-budget", "60000"]
     code, lines, err = run(split / "rgb", "--thermal", split / "thermal", *words)
     assert (code, len(lines), seen) == (0, 2, {(*SIZE, 4)})
-    assert "input 64x96" in err
+    assert "Input 64x96" in err
 
 
 @pytest.mark.parametrize("protocol", ["files", "paper"])
@@ -303,18 +303,17 @@ def test_benchmark(made: Made, protocol: str) -> None:
 def test_mmsegmentation_is_no_peer(made: Made, capsys: pytest.CaptureFixture[str]) -> None:
     peer = made.data / "python"
     peer.touch()
-    assert cli.main(["benchmark", "--weights", str(made.float32), "--sizes", "64x96", "--against", str(peer)]) == 1
-    assert "mmsegmentation's network takes RGB" in capsys.readouterr().err
+    assert cli.main(["benchmark", "--weights", str(made.float32), "--sizes", "64x96", "--mmseg", str(peer)]) == 1
+    assert "mmseg: its network takes RGB" in capsys.readouterr().err
 
 
-def test_scores_of_every_file_are_of_four_channels(made: Made, tmp_path: Path) -> None:
+def test_scores_of_every_file_are_of_four_channels(made: Made, capsys: pytest.CaptureFixture[str]) -> None:
     """And what the camera's gain made of the 16 bits scores apart from what `read_grey` makes of them."""
     scores = {}
     for option in ("agc", "raw"):
-        out = tmp_path / f"{option}.json"
-        words = ["--weights", str(made.float32), "--data", f"pst900-rgbt:{made.data}?thermal={option}", "--json", str(out)]
+        words = ["--weights", str(made.float32), f"pst900-rgbt:{made.data}?thermal={option}", "--split", "test", "--json"]
         assert cli.main(["evaluate", *words, "--threads", "1"]) == 0
-        scores[option] = json.loads(out.read_text())["confusion"]
+        scores[option] = json.loads(capsys.readouterr().out)["confusion"]
     truth = np.concatenate([thermal(seed) // 52 for seed in (2, 3)])
     for option, greys in (("agc", thermal), ("raw", lambda seed: spread(raw(seed)))):
         labels = np.concatenate([made.expected(seed, greys(seed)) for seed in (2, 3)])

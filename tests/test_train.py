@@ -194,7 +194,7 @@ def test_resuming_what_is_finished_changes_nothing(run: Run, uninterrupted: Path
 def test_control_c_in_a_terminal(run: Run, tiny_dataset: Path, tmp_path: Path) -> None:
     changes = ["--iterations", "24", "--validate-every", "3"]
     out = tmp_path / "terminal"
-    command = [sys.executable, "-m", "fastscnn", "train", "debug", "--data", str(tiny_dataset), "--out", str(out), *changes]
+    command = [sys.executable, "-m", "fastscnn", "train", "debug", str(tiny_dataset), "--out", str(out), *changes]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         deadline = time.monotonic() + 300
         while not (out / "log.jsonl").exists() and process.poll() is None and time.monotonic() < deadline:
@@ -754,7 +754,7 @@ FULL = [
 
 
 @pytest.mark.parametrize("error", FULL)
-@pytest.mark.parametrize(("batch", "crop", "hint"), [(8, (64, 96), "--batch 4 or --crop 32 64"), (3, (99, 48), "--crop 64 32")])
+@pytest.mark.parametrize(("batch", "crop", "hint"), [(8, (64, 96), "--batch 4 or --crop 32x64"), (3, (99, 48), "--crop 64x32")])
 def test_running_out_of_memory_says_what_to_try(
     run: Run, monkeypatch: pytest.MonkeyPatch, error: Exception, batch: int, crop: tuple[int, int], hint: str
 ) -> None:

@@ -671,7 +671,7 @@ def test_labels_are_those_of_each_frame_alone(run: Run, tiny: Segmenter) -> None
     code, out, err = run("drive.mp4", "--labels", "ids")
     assert (code, err) == (0, "")
     assert "12 frames," in out
-    assert "per second from file to file, 2 at a time; look at segmented/drive.overlay.mp4" in " ".join(out.split())
+    assert "per second from file to file, 2 at a time; open segmented/drive.overlay.mp4" in " ".join(out.split())
     after = decoded(Path("segmented/drive.overlay.mp4"))
     assert len(after) == len(list(Path("ids").iterdir())) == 12
     assert sound_of(Path("segmented/drive.overlay.mp4")) == sound_of(Path("drive.mp4"))
@@ -691,7 +691,7 @@ def test_steady_labels_are_those_of_steady_logits(run: Run, tiny: Segmenter) -> 
 
     make(Path("drive.mp4"), 8, draw=noisy)
     assert run("drive.mp4", "--labels", "plain")[0] == 0
-    code, out, _ = run("drive.mp4", "--labels", "ids", "--steady", "--confidence", "--json")
+    code, out, _ = run("drive.mp4", "--labels", "ids", "--smoothing", "--confidence", "--json")
     assert code == 0
     assert json.loads(out)["milliseconds"]["smoothing"] >= 0
     frames = [image for _, image in decoded(Path("drive.mp4"))]
@@ -719,7 +719,7 @@ def test_json_is_a_line_a_video_and_nothing_else(run: Run) -> None:
     assert (second["video"], second["overlay"]) == ("b.MKV", "seen/b.overlay.mp4")
     assert list(first["milliseconds"]) == ["decode", "resize", "network", "labels", "overlay", "encode"]
     assert first["fps"] > 0
-    assert abs(sum(first["share"].values()) - 100) < 0.01
+    assert abs(sum(first["class_percentages"].values()) - 100) < 0.01
     assert {key: first[key] for key in ("size", "frames", "dropped", "backend", "precision")} == {
         "size": [64, 96], "frames": 6, "dropped": 0, "backend": "onnx", "precision": "float32",
     }
@@ -774,6 +774,17 @@ def test_realtime_keeps_the_pace_and_drops_frames(run: Run, monkeypatch: pytest.
         assert not container.streams.audio
 
 
+def test_in_a_thread(run: Run) -> None:
+    """Where Python takes no signal handlers."""
+    make(Path("in.mp4"), 3)
+    results: list[tuple[int, str, str]] = []
+    thread = Thread(target=lambda: results.append(run("in.mp4", "--json")))
+    thread.start()
+    thread.join(60)
+    ((code, out, err),) = results
+    assert (code, err, json.loads(out)["frames"]) == (0, "", 3)
+
+
 def test_frames_in_the_making_at_ctrl_c_are_not_dropped(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     write, read, ahead = Writer.write, video.read, Event()
 
@@ -798,19 +809,19 @@ def test_frames_in_the_making_at_ctrl_c_are_not_dropped(run: Run, monkeypatch: p
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["a.mp4", "a.png"], "paths: are videos, or images and folders of images"),
-        (["a.mp4", "b.mp4", "--out", "c.mp4"], "c.mp4: is one file for 2 videos; give a folder."),
+        (["a.mp4", "a.png"], "paths: images and videos cannot be mixed"),
+        (["a.mp4", "b.mp4", "--out", "c.mp4"], "c.mp4: is one file for 2 videos; give --out a folder."),
         (["a.mp4", "--out", "a.mp4"], "a.mp4: is the video itself"),
-        (["a.mp4", "a.overlay.mp4", "--out", "."], "a.overlay.mp4: is a video that is given, and the overlay of a.mp4 would"),
+        (["a.mp4", "a.overlay.mp4", "--out", "."], "a.overlay.mp4: is an input video, which the overlay of a.mp4"),
         (["a.mp4", "--out", "b.avi"], "b.avi: videos are written as .mp4, .mov, .mkv."),
-        (["a.mp4", "--thermal", "a.png"], "thermal: goes with images, not with a video or camera."),
-        (["a.mp4", "--camera", "0"], "camera: is labelled alone"),
-        (["a.png", "--labels", "ids"], "--realtime, --preview, --labels and --steady: go with a video or camera"),
-        (["a.mp4", "--confidence"], "confidence: of a video or camera is written beside the class ids of each frame"),
-        (["a.mp4", "--unknown"], "tiny.onnx: the card has no OOD threshold"),
-        (["a.png", "--out", "a.mp4", "--fps", "0.001"], "fps: lies between 0.01 and 1000, not 0.001."),
-        (["a.png", "--out", "b.mp4", "--realtime"], "realtime: goes with a video"),
-        (["a.mp4", "--budget", "33ms", "--size", "64x96"], "budget: chooses the size"),
+        (["a.mp4", "--thermal", "a.png"], "thermal: for images only, not for a video or camera."),
+        (["a.mp4", "--camera", "0"], "camera: cannot be combined with paths"),
+        (["a.png", "--labels", "ids"], "--realtime, --preview, --labels and --smoothing: for a video or camera only"),
+        (["a.mp4", "--confidence"], "confidence: for a video or camera, give --labels DIR too"),
+        (["a.mp4", "--ood-mask"], "tiny.onnx: the card has no OOD threshold"),
+        (["a.png", "--out", "a.mp4", "--fps", "0.001"], "fps: must be between 0.01 and 1000, not 0.001."),
+        (["a.png", "--out", "b.mp4", "--realtime"], "realtime: for videos only"),
+        (["a.mp4", "--latency-budget", "33ms", "--size", "64x96"], "latency-budget: it chooses the size"),
     ],
 )
 def test_what_does_not_go_together(words: list[str], message: str, run: Run) -> None:
@@ -828,8 +839,8 @@ def test_without_pyav_it_says_what_to_install(run: Run, monkeypatch: pytest.Monk
     monkeypatch.delitem(sys.modules, "fastscnn.media.video")
     monkeypatch.delattr(fastscnn.media, "video")
     code, _, err = run("a.mp4")
-    assert (code, err.startswith("fastscnn: video: needs PyAV")) == (1, True)
-    assert err.endswith("pip install 'fastscnn[video]'.")
+    assert (code, err.startswith("fastscnn: Reading videos (")) == (1, True)
+    assert "needs the extra 'video'" in err
 
 
 # cameras and windows
@@ -892,7 +903,7 @@ def display(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.mark.usefixtures("display")
 def test_a_preview_shows_every_frame_and_its_cross_ends_the_work(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    from fastscnn.cli._preview import Window
+    from fastscnn.cli.preview import Window
 
     shown: list[UInt8Array] = []
     show = Window.show
@@ -920,7 +931,7 @@ def test_no_preview_without_a_display(run: Run, monkeypatch: pytest.MonkeyPatch)
     code, _, err = run(make(Path("in.mp4"), 2), "--preview")
     assert (code, files_here()) == (1, ["in.mp4"])
     assert err.startswith("fastscnn: preview: no window can be opened (")
-    assert err.endswith("leave --preview out.")
+    assert err.endswith("omit --preview.")
 
 
 @pytest.mark.slow

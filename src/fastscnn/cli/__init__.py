@@ -1,80 +1,171 @@
-"""The command line: the verbs, their flags and what they print. What they do is imported where it is used."""
+"""How is it used from a shell? One module for each verb parses the call, calls the package and prints."""
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import io
 import os
+import shutil
 import sys
-from collections.abc import Callable, Sequence
+import textwrap
+from collections.abc import Callable, Iterable, Sequence
+from difflib import get_close_matches
+from importlib import import_module
+from itertools import pairwise
+from typing import Any
 
-import tyro
-
-from fastscnn.base.errors import FastSCNNError, unknown
-from fastscnn.cli._benchmark import benchmark
-from fastscnn.cli._check import check
-from fastscnn.cli._console import complain
-from fastscnn.cli._convert import convert
-from fastscnn.cli._evaluate import evaluate
-from fastscnn.cli._export import export
-from fastscnn.cli._segment import segment
-from fastscnn.cli._train import Training, train
-from fastscnn.cli._web import web
-from fastscnn.training.recipes import named, names
+from fastscnn.base.errors import FastSCNNError
+from fastscnn.cli.console import STDERR, WrongCallError, complain, configure
 from fastscnn.version import __version__
 
-_VERBS: dict[str, Callable[..., int]] = {
-    "segment": segment,
-    "train": train,
-    "evaluate": evaluate,
-    "export": export,
-    "convert": convert,
-    "check": check,
-    "benchmark": benchmark,
-    "web": web,
+VERBS = {  # each is the module of that name; it is imported only if it runs
+    "segment": "Segment images, videos or a camera.",
+    "demo": "Segment a generated test scene, to see whether all works.",
+    "train": "Train on a dataset, by a recipe.",
+    "evaluate": "Score weights on labelled images.",
+    "export": "Write trained weights as an ONNX file, for fast inference.",
+    "convert": "Convert a checkpoint of another implementation.",
+    "check": "Find what is wrong with a dataset.",
+    "benchmark": "Measure speed and memory.",
+    "web": "Write a web page that segments in the browser.",
 }
+SHELLS = ("bash", "zsh", "fish")
+_OVERVIEW = """\
+usage: fastscnn [-h] [-V] [--completion SHELL] COMMAND ...
+
+Fast-SCNN for real-time street-scene segmentation.
+
+commands:
+{commands}
+
+options:
+  -h, --help          Show this help.
+  -V, --version       Show the version.
+  --completion SHELL  Print a completion script for bash, zsh or fish.
+
+`fastscnn COMMAND --help` lists the options of a command. Try `fastscnn demo`.
+Exit codes: 0 success, 1 wrong input, 2 wrong call, 130 interrupted.
+Completion: eval "$(fastscnn --completion bash)" in ~/.bashrc; likewise for zsh;
+fastscnn --completion fish > ~/.config/fish/completions/fastscnn.fish\
+"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command; returns its exit code: 0, 1 where the input was wrong, 2 where the call was, 130 on Ctrl-C."""
+    """Run one command.
+
+    Args:
+        arguments: the words after `fastscnn`; None takes those of the process.
+
+    Returns:
+        The exit code: 0, 1 for wrong input, 2 for a wrong call, 130 after Ctrl-C.
+    """
     words = list(sys.argv[1:] if arguments is None else arguments)
+    configure()
     try:
         return _run(words)
     except FastSCNNError as error:
         complain(str(error))
         return 1
     except MemoryError:
-        complain("out of memory; give a smaller --size, or a smaller --batch and --crop.")
+        complain("out of memory; use a smaller --size, or a smaller --batch and --crop.")
         return 1
     except KeyboardInterrupt:
-        complain("interrupted; what was finished is kept.")
+        complain("interrupted; finished results are kept.")
         return 130
-    except BrokenPipeError:  # whoever read our output has seen enough, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes it once more at its end
+    except BrokenPipeError:  # the reader closed the pipe, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes stdout once more at exit
         return 1
 
 
 def _run(words: list[str]) -> int:
     if not words or words[0] in ("-h", "--help"):
-        _print_overview()
+        commands = "\n".join(f"  {verb:<10} {summary}" for verb, summary in VERBS.items())
+        print(_OVERVIEW.format(commands=commands), file=sys.stdout if words else sys.stderr)
         return 0 if words else 2
-    if words[0] == "--version":
+    if words[0] in ("-V", "--version"):
         print(f"fastscnn {__version__}")
         return 0
+    if words[0] == "--completion":
+        return _completion(words[1:])
     verb, *rest = words
-    if verb not in _VERBS:
-        raise unknown("command", verb, _VERBS)
-    config = (tyro.conf.FlagCreatePairsOff,)
-    if verb != "train":
-        return tyro.cli(_VERBS[verb], prog=f"fastscnn {verb}", args=rest, config=config)
-    if not rest or rest[0].startswith("-"):
-        known = ", ".join(names())
-        raise FastSCNNError(f"Say the recipe first: fastscnn train RECIPE --data SPEC --out DIR, RECIPE one of {known}.")
-    default = Training(data=tyro.MISSING, out=tyro.MISSING, recipe=named(rest[0]))
-    return train(tyro.cli(Training, prog=f"fastscnn train {rest[0]}", args=rest[1:], default=default, config=config))
+    if verb not in VERBS:
+        return wrong_call("fastscnn COMMAND ...", "command", verb, VERBS)
+    module = import_module(f"fastscnn.cli.{verb}")
+    if verb == "train":
+        return int(module.main(rest))
+    return parse(module.run, f"fastscnn {verb}", module.USAGE, rest)
 
 
-def _print_overview() -> None:
-    print("usage: fastscnn COMMAND ...; `fastscnn COMMAND --help` tells its flags\n")
-    summaries = {verb: (function.__doc__ or "").split("\n")[0] for verb, function in _VERBS.items()}
-    summaries["train"] = (Training.__doc__ or "").split("\n")[0]
-    for verb, summary in summaries.items():
-        print(f"  {verb:<10} {summary}")
+def parse(run: Callable[..., int], prog: str, usage: str, words: Sequence[str], description: str = "") -> int:
+    """Call `run` with the options in `words`; return its exit code, 2 for a wrong call, 0 after `--help`."""
+    import tyro
+
+    @functools.wraps(run)
+    def options(*positional: Any, **named: Any) -> Callable[[], int]:
+        return functools.partial(run, *positional, **named)  # called after parsing, outside tyro's error handling
+
+    printed = io.StringIO()
+    asked = any(word in ("-h", "--help") for word in words)
+    try:
+        with contextlib.redirect_stdout(printed) if asked else contextlib.nullcontext():
+            call = tyro.cli(options, prog=prog, args=words, description=description or None,
+                            config=(tyro.conf.FlagCreatePairsOff,))
+    except SystemExit as stopped:
+        if stopped.code:
+            STDERR.print(f"usage: {prog} {usage}", soft_wrap=True)
+        else:
+            print(_wrapped(printed.getvalue(), f"{prog} {usage}"))
+        return int(stopped.code or 0)
+    try:
+        return call()
+    except WrongCallError as error:
+        complain(str(error))
+        STDERR.print(f"usage: {prog} {usage}", soft_wrap=True)
+        return 2
+
+
+def _wrapped(text: str, usage: str) -> str:
+    """Return tyro's help with our usage line, and with its description wrapped: tyro wraps the options only."""
+    text = text.replace("show this help message and exit", "Show this help.")
+    lines = [line.removeprefix(" ").rstrip() for line in text.rstrip().splitlines()[1:]]
+    # tyro follows a line that fills the width by an empty one.
+    lines = [line for line, after in pairwise([*lines, ""]) if line or not after.startswith(" ")]
+    width = max(40, shutil.get_terminal_size().columns - 1)
+    return "\n".join([f"usage: {usage}", *(textwrap.fill(line, width) if line[:1].isalnum() else line for line in lines)])
+
+
+def _completion(words: list[str]) -> int:
+    """Print the completion script of a shell; return the exit code."""
+    if len(words) != 1 or words[0] not in SHELLS:
+        return wrong_call("fastscnn --completion SHELL", "shell", " ".join(words), SHELLS)
+    from tyro.extras import SubcommandApp
+
+    from fastscnn.training.recipes import named, names
+
+    app, recipes = SubcommandApp(), SubcommandApp()
+    for verb in VERBS:
+        module = import_module(f"fastscnn.cli.{verb}")
+        if verb == "train":
+            for name in names():
+                recipes.command(module.trainer(named(name)), name=name)
+            app.command(recipes, name=verb)
+        else:
+            app.command(module.run, name=verb)
+    with contextlib.suppress(SystemExit):
+        app.cli(prog="fastscnn", args=["--tyro-print-completion", words[0]])
+    return 0
+
+
+def wrong_call(usage: str, kind: str, word: str, known: Iterable[str]) -> int:
+    """Print the usage and the nearest known word; return exit code 2."""
+    known = list(known)
+    if not word:
+        complain(f"Missing {kind.upper()}: one of {', '.join(known)}.")
+        STDERR.print(f"usage: {usage}", soft_wrap=True)
+        return 2
+    near = get_close_matches(word.lower(), known, n=1, cutoff=0.5)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    complain(f"There is no {kind} {word!r}.{hint} Known: {', '.join(known)}.")
+    STDERR.print(f"usage: {usage}", soft_wrap=True)
+    return 2

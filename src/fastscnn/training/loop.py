@@ -227,9 +227,9 @@ def enough_memory(recipe: Recipe) -> Iterator[None]:
         smaller = _less(height), _less(width)
         half = recipe.batch // 2 // distributed.size() * distributed.size()
         ways = [f"--batch {half}"] if half >= 2 else []
-        ways += [f"--crop {smaller[0]} {smaller[1]}"] if smaller != recipe.crop else []
+        ways += [f"--crop {smaller[0]}x{smaller[1]}"] if smaller != recipe.crop else []
         advice = f"try {' or '.join(ways)}, in another --out" if ways else "no smaller ones are possible, so free some"
-        raise FastSCNNError(f"Out of memory at --batch {recipe.batch} and --crop {height} {width}; {advice}.") from error
+        raise FastSCNNError(f"Out of memory at --batch {recipe.batch} and --crop {height}x{width}; {advice}.") from error
 
 
 def _less(side: int) -> int:

@@ -1,4 +1,4 @@
-"""Which videos `segment` is to label: files, a camera, or images that become a video; and where their overlays go."""
+"""The videos that `segment` reads (files, a camera, or images as a video), and where their overlays go."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from time import perf_counter, sleep
 from typing import TYPE_CHECKING
 
-from fastscnn.base.errors import FastSCNNError
+from fastscnn.base.errors import FastSCNNError, missing_extra
 from fastscnn.media import inputs
 
 if TYPE_CHECKING:
@@ -20,7 +20,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Clip:
-    """A video to label: how its frames are had, where the overlays go, and whether frames that come while busy are dropped."""
+    """A video to segment.
+
+    Attributes:
+        open: opens it.
+        job: its path, and where its results go.
+        target: the video of overlays.
+        live: whether frames that arrive while busy are dropped.
+    """
 
     open: Callable[[], Source]
     job: Job
@@ -29,51 +36,51 @@ class Clip:
 
 
 def clips(paths: Sequence[Path], camera: str | None, out: Path, fps: float, realtime: bool) -> list[Clip]:
-    """What is to be labelled: videos, a camera, or images that become one video; nothing where only images are meant.
+    """Return the videos to segment; an empty list if the paths are images that do not become a video.
 
     Raises:
-        FastSCNNError: what does not go together, or PyAV is missing.
+        FastSCNNError: arguments that exclude each other, or PyAV is missing.
     """
     if camera is None and not (paths and any(inputs.is_video(path) for path in (out, *paths))):
         return []
     try:
         from fastscnn.media import video
     except ImportError as error:
-        raise FastSCNNError(f"video: needs PyAV ({error}); pip install 'fastscnn[video]'.") from error
+        raise missing_extra(f"Reading videos ({error})", "video") from error
     into_file = inputs.is_video(out)
     folder = out.parent if into_file else out
     if camera is not None:
         if paths:
-            raise FastSCNNError("camera: is labelled alone; give the other paths in a call of their own.")
+            raise FastSCNNError("camera: cannot be combined with paths; use two calls.")
         jobs, live = [inputs.Job(Path(camera), folder / "camera")], True
         openers: list[Callable[[], Source]] = [partial(video.camera, camera)]
     elif not any(inputs.is_video(path) for path in paths):
         images, live = inputs.find(paths, out), False
         if realtime:
-            raise FastSCNNError("realtime: goes with a video, which has a pace of its own; images have none.")
+            raise FastSCNNError("realtime: for videos only; images have no speed of their own.")
         if not 0.01 <= fps <= 1000:
-            raise FastSCNNError(f"fps: lies between 0.01 and 1000, not {fps:g}.")
+            raise FastSCNNError(f"fps: must be between 0.01 and 1000, not {fps:g}.")
         jobs = [inputs.Job(images[0].image.parent, folder / out.stem)]
         openers = [partial(video.stills, [job.image for job in images], Fraction(fps).limit_denominator(1001))]
     else:
         if not all(inputs.is_video(path) for path in paths):
-            raise FastSCNNError("paths: are videos, or images and folders of images; give the one and the other in two calls.")
+            raise FastSCNNError("paths: images and videos cannot be mixed; use two calls.")
         jobs, live = inputs.find(paths, folder), realtime
         openers = [partial(_paced if realtime else video.read, job.image) for job in jobs]
     if into_file and len(jobs) > 1:
-        raise FastSCNNError(f"{out}: is one file for {len(jobs)} videos; give a folder.")
+        raise FastSCNNError(f"{out}: is one file for {len(jobs)} videos; give --out a folder.")
     targets = [out if into_file else job.beside(".overlay.mp4") for job in jobs]
     given = {job.image.resolve() for job in jobs}
     for job, target in zip(jobs, targets, strict=True):
         if target.resolve() in given:
             lost = "the video itself" if target.resolve() == job.image.resolve() else \
-                   f"a video that is given, and the overlay of {job.image} would be written over it"
+                   f"an input video, which the overlay of {job.image} would overwrite"
             raise FastSCNNError(f"{target}: is {lost}; give --out another name.")
     return [Clip(opener, job, target, live) for opener, job, target in zip(openers, jobs, targets, strict=True)]
 
 
 def sizes(clips: Sequence[Clip]) -> Iterator[tuple[int, int]]:
-    """(height, width) of the videos that can be opened twice; what is wrong with one is said when its turn has come."""
+    """Yield (height, width) of the videos that can be opened twice; a broken video fails later, with a message."""
     for clip in clips:
         if not clip.job.image.is_fifo():
             try:
@@ -83,7 +90,7 @@ def sizes(clips: Sequence[Clip]) -> Iterator[tuple[int, int]]:
 
 
 def _paced(path: Path) -> Source:
-    """A video whose frames come when they are shown."""
+    """Return a video whose frames arrive at the times they are shown."""
     from fastscnn.media import video
 
     source = video.read(path, sound=False)

@@ -1,0 +1,170 @@
+"""evaluate: scores of weights on labelled images, and submissions to the Cityscapes server."""
+
+from __future__ import annotations
+
+import json as json_
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from rich.table import Table
+
+from fastscnn.base.errors import FastSCNNError
+from fastscnn.cli import classifier
+from fastscnn.cli.console import STDOUT, command, configure, printable, progress_bar, show, table
+from fastscnn.cli.flags import load
+from fastscnn.cli.options import (
+    SPLIT,
+    Backend,
+    Dataset,
+    Flip,
+    Json,
+    Precision,
+    Quiet,
+    Report,
+    Scales,
+    Size,
+    Threads,
+    Verbose,
+    Weights,
+    described,
+    value,
+)  # fmt: skip
+
+if TYPE_CHECKING:
+    from fastscnn.data.datasets import DatasetSpec
+    from fastscnn.evaluation.evaluate import Report as Scores
+    from fastscnn.inference.segmenter import Segmenter
+
+USAGE = "[options] DATASET"
+_CONFUSIONS = 5  # pairs of classes that are printed
+
+
+def run(
+    dataset: Dataset,
+    *,
+    weights: Weights = None,
+    split: Annotated[str | None, value("SPLIT", str, "val, else the only one"), SPLIT] = None,
+    size: Size = None,
+    scales: Scales = (1.0,),
+    flip: Flip = False,
+    backend: Backend = "auto",
+    precision: Precision = "auto",
+    threads: Threads = None,
+    submit: Annotated[Path | None, value("DIR", Path), described(
+        "Do not score; write the labels into this folder, as the Cityscapes server takes them.")] = None,
+    report: Report = None,
+    json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> int:
+    """Score weights on labelled images, through the same pipeline as `segment`.
+
+    Print the IoU of each class, and the pairs of classes that are confused most.
+    """
+    from fastscnn.data import datasets
+    from fastscnn.evaluation.report.page import PAGE, check_ours
+
+    configure(quiet, verbose)
+    spec = datasets.load_any(dataset)
+    if isinstance(spec, datasets.ClassFolders):
+        given = (backend, precision, size, scales, flip, threads, submit, report)
+        others = given != ("auto", "auto", None, (1.0,), False, None, None, None)
+        return classifier.evaluate(spec, weights, split or "val", json, others)
+    if submit and report:
+        raise FastSCNNError("report: --submit scores nothing, so there is nothing to report; omit one of them.")
+    split = split or ("test" if submit else spec.evaluation_split())
+    segmenter = load(weights, backend, size, threads, scales, flip, precision)
+    if submit:
+        return _submit(segmenter, spec, split, submit, json)
+    if report:
+        check_ours(report / PAGE)
+    return _score(segmenter, spec, split, report, json)
+
+
+def _score(segmenter: Segmenter, dataset: DatasetSpec, split: str, report: Path | None, json: bool) -> int:
+    """Score the weights, print the result, and write the report; return the exit code."""
+    from fastscnn.evaluation.evaluate import evaluate
+    from fastscnn.evaluation.report.page import PAGE, write
+    from fastscnn.evaluation.report.scores import Examination, by_class, render
+
+    pairs = dataset.pairs(split)
+    seen = Examination(dataset) if report else None
+    with progress_bar("evaluate", quiet=json) as advance:
+        found = evaluate(segmenter, dataset, split, on_progress=advance, on_image=seen.add if seen else None,
+                         confidence=seen is not None)
+    scores = found.to_dict()
+    if report and seen:
+        write(report / PAGE, render(found, seen, segmenter, f"{dataset.name} {split}", command()))
+        scores |= {"by_class": by_class(found)} | seen.to_dict()
+    if json:
+        print(json_.dumps(scores))
+        return 0
+    STDOUT.print(_scores_table(scores))
+    _print_confusions(found)
+    passes = f"scales {', '.join(f'{scale:g}' for scale in found.scales)}{' with flip' if found.flip else ''}"
+    show(f"{found.images} images of {dataset.name} {split}, {found.backend} {found.precision}, input {found.size}, {passes}")
+    if pairs[0].instances and "class_iiou" not in scores:
+        show(f"iIoU: not computed, because instance files are missing, such as {pairs[0].instances}")
+    if "pst900_running_miou" in scores:
+        show("The running mIoU of the PST900 authors is the sum of the mIoU after each image, in the order of file names, "
+             "divided by the number of images minus one")
+    if report:
+        show(f"Open {report / PAGE}")
+    return 0
+
+
+def _print_confusions(report: Scores) -> None:
+    """Print the pairs of classes that are confused most."""
+    pairs = report.confusion.most_confused(_CONFUSIONS)
+    if not pairs:
+        return
+    confused = table("most confused: true -> predicted", "% of the true class")
+    for true, predicted, fraction in pairs:
+        confused.add_row(printable(f"{report.names[true]} -> {report.names[predicted]}"), f"{100 * fraction:.2f}")
+    STDOUT.print(confused)
+
+
+def _scores_table(scores: Mapping[str, Any]) -> Table:
+    """Return a table of the scores by class and their means; with instances, it has a column of iIoU."""
+    instances: Mapping[str, float | None] = scores.get("class_iiou", {})
+    made = table("class", "IoU %", *(["iIoU %"] if instances else []))
+    for name in scores["iou"]:
+        made.add_row(printable(name), *(_percent(row[name]) for row in (scores["iou"], instances) if name in row))
+    made.add_section()
+    means = {
+        "mIoU": ("miou", "class_miiou"),
+        "pixel accuracy": ("pixel_accuracy",),
+        "category mIoU": ("category_miou", "category_miiou"),
+        "running mIoU of the PST900 authors": ("pst900_running_miou",),
+    }
+    for name, keys in means.items():
+        if keys[0] in scores:
+            made.add_row(name, *(_percent(scores[key]) for key in keys if key in scores))
+    return made
+
+
+def _percent(score: float | None) -> str:
+    return "absent" if score is None else f"{score:.2f}"
+
+
+def _submit(segmenter: Segmenter, dataset: DatasetSpec, split: str, folder: Path, json: bool) -> int:
+    """Write the labels of a split as the Cityscapes server takes them; true labels are not needed."""
+    from fastscnn.data.builtin import cityscapes
+    from fastscnn.evaluation.protocols.cityscapes import write_submission
+    from fastscnn.media import images
+
+    if dataset.label_set.names != cityscapes.LABELS.names or segmenter.card.label_set.names != cityscapes.LABELS.names:
+        raise FastSCNNError(f"submit: needs weights and images of the {len(cityscapes.LABELS)} Cityscapes classes.")
+    found = dataset.image_files(split)
+    if not found:
+        raise FastSCNNError(f"{dataset.root}: the split {split!r} of {dataset.name} has no images.")
+    with progress_bar("segment", quiet=json) as advance:
+        for done, image in enumerate(found, start=1):
+            write_submission(folder, image, segmenter.segment(images.read(image)).labels, cityscapes.LABELS)
+            advance(done, len(found))
+    if json:
+        print(json_.dumps({"images": len(found), "submission": str(folder)}))
+        return 0
+    show(f"{len(found)} files of {dataset.name} {split} in {folder}")
+    return 0

@@ -1,0 +1,121 @@
+"""Options of the command line: each flag is described once, so that it means the same in every verb."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from tyro.conf import Positional, arg
+from tyro.constructors import PrimitiveConstructorSpec
+
+from fastscnn.base.types import BackendName, PrecisionName
+
+
+def value(metavar: str, read: Callable[[str], Any], none: str = "none", write: Callable[[Any], str] = str) -> Any:
+    """Return how tyro reads one word as a value, and shows its default; `none` is what it shows for None."""
+    return PrimitiveConstructorSpec(
+        nargs=1,
+        metavar=metavar,
+        instance_from_str=lambda words: read(words[0]),
+        is_instance=lambda _: True,
+        str_from_instance=lambda shown: [none if shown is None else write(shown)],
+    )
+
+
+def described(text: str, **more: Any) -> Any:
+    """Return the help of an option; its default is shown without quotes, and not at all if there is none."""
+
+    def hint(default: str) -> str:
+        shown = " ".join(shlex.split(default))
+        return "" if shown in ("", "none") else f"(default: {shown})"
+
+    return arg(help=text, help_behavior_hint=hint, **more)
+
+
+def switch(text: str, *aliases: str) -> Any:
+    """Return the help of an option without a value."""
+    return arg(help=text, help_behavior_hint="", aliases=aliases)
+
+
+def required(text: str, metavar: str) -> Any:
+    """Return the help of an argument that must be given."""
+    return arg(help=text, metavar=metavar, help_behavior_hint="(required)")
+
+
+def height_width(text: str) -> tuple[int, int]:
+    """Read HxW as (height, width). Raise ValueError for anything else."""
+    height, _, width = text.lower().partition("x")
+    if not (height.isdecimal() and width.isdecimal()):
+        raise ValueError(f"expected HxW, for example 360x480, not {text!r}")
+    return int(height), int(width)
+
+
+def network_size(text: str) -> tuple[int, int] | Literal["native"]:
+    """Read HxW or native. Raise ValueError for anything else."""
+    try:
+        return "native" if text == "native" else height_width(text)
+    except ValueError:
+        raise ValueError(f"expected HxW, for example 360x480, or native, not {text!r}") from None
+
+
+def numbers(text: str) -> tuple[float, ...]:
+    """Read numbers separated by commas. Raise ValueError for anything else."""
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise ValueError(f"expected numbers separated by commas, for example 0.5,1, not {text!r}") from None
+
+
+def several_sizes(text: str) -> tuple[tuple[int, int], ...]:
+    """Read sizes HxW separated by commas. Raise ValueError for anything else."""
+    try:
+        return tuple(height_width(part.strip()) for part in text.split(","))
+    except ValueError:
+        raise ValueError(f"expected HxW, or several separated by commas, for example 512x1024,1024x2048, "
+                         f"not {text!r}") from None
+
+
+def write_size(size: tuple[int, int] | str) -> str:
+    """Write (height, width) as HxW."""
+    return size if isinstance(size, str) else f"{size[0]}x{size[1]}"
+
+
+def write_numbers(values: tuple[float, ...]) -> str:
+    """Write numbers separated by commas."""
+    return ",".join(f"{number:g}" for number in values)
+
+
+Dataset = Annotated[
+    Positional[str], required("NAME:ROOT, such as camvid:ROOT or cityscapes:ROOT, or the path of a dataset.toml.", "DATASET")
+]
+OptionalDataset = Annotated[
+    str | None, value("DATASET", str),
+    described("NAME:ROOT, such as camvid:ROOT or cityscapes:ROOT, or the path of a dataset.toml."),
+]
+Weights = Annotated[
+    Path | None, value("FILE", Path, "the bundled weights"), described("Weight file, .onnx or .safetensors."),
+]
+Backend = Annotated[
+    BackendName, described("Inference backend. auto: the fastest one installed that the model card rates within "
+                           "0.5 mIoU of float32."),
+]
+Precision = Annotated[
+    PrecisionName, described("Arithmetic. auto: the fastest that the model card rates within 0.5 mIoU of float32."),
+]
+Size = Annotated[
+    tuple[int, int] | Literal["native"] | None, value("HxW", network_size, "the model's", write_size),
+    described("Network input size, HxW or native (the image's own)."),
+]
+Scales = Annotated[
+    tuple[float, ...], value("S,S,...", numbers, write=write_numbers),
+    described("Factors of the input size to run each image at, such as 0.5,1; probabilities are averaged."),
+]
+Flip = Annotated[bool, switch("Also run each image mirrored, and average.")]
+Threads = Annotated[int | None, value("N", int, "all"), described("CPU threads.")]
+Json = Annotated[bool, switch("Print results as JSON lines on stdout, and nothing else there.")]
+Report = Annotated[Path | None, value("DIR", Path), described("Also write an HTML report into this folder.")]
+Quiet = Annotated[bool, switch("Hide progress and notes.", "-q")]
+Verbose = Annotated[bool, switch("Show the traceback of an error.", "-v")]
+SPLIT = described("Split of the dataset; join several by +.")

@@ -1,0 +1,98 @@
+"""What segment and demo write for an image, and the lines and tables that they print about it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+from fastscnn.base.errors import FastSCNNError
+from fastscnn.cli.console import print_stages, show
+
+if TYPE_CHECKING:
+    from fastscnn.base.types import UInt8Array
+    from fastscnn.inference.segmentation import Segmentation
+    from fastscnn.inference.segmenter import Segmenter
+    from fastscnn.media.inputs import Job
+
+_WRITTEN = (".png", ".jpg", ".jpeg")
+
+
+def is_image_file(out: Path) -> bool:
+    """Return whether `--out` names an image file, and not a folder."""
+    from fastscnn.media import images
+
+    return out.suffix.lower() in images.SUFFIXES and not out.is_dir()
+
+
+def jobs(paths: Sequence[Path], out: Path, thermal: Path | None) -> list[Job]:
+    """Return the images to segment. If `out` names an image file, there must be one image.
+
+    Raises:
+        FastSCNNError: as `inputs.find`; or one file for several images, an image format that is not written, or the
+            image itself as its own result.
+    """
+    from fastscnn.media import inputs
+
+    found = inputs.find(paths, out, thermal)
+    if not is_image_file(out):
+        return found
+    if len(found) > 1:
+        raise FastSCNNError(f"{out}: is one file for {len(found)} images; give --out a folder.")
+    if out.suffix.lower() not in _WRITTEN:
+        raise FastSCNNError(f"{out}: overlays are written as {', '.join(_WRITTEN)}; give --out such a name, or a folder.")
+    if out.resolve() == found[0].image.resolve():
+        raise FastSCNNError(f"{out}: is the image itself; give --out another name.")
+    return [replace(found[0], result=out.with_suffix(""))]
+
+
+def write(
+    segmentation: Segmentation, image: UInt8Array, job: Job, seconds: dict[str, float], out: Path, segmenter: Segmenter
+) -> dict[str, Any]:
+    """Write the results of an image; return its JSON line, without the name of the image.
+
+    Args:
+        segmentation: what was made of it.
+        image: uint8 [H, W, 3], RGB.
+        job: where the results go.
+        seconds: spent on it before, by stage.
+        out: `--out`; an image file becomes the overlay.
+        segmenter: whose backend the line names, since `auto` may have chosen it.
+    """
+    from fastscnn.media import images
+
+    labels, overlay = job.beside(".labels.png"), out if is_image_file(out) else job.beside(".overlay.jpg")
+    start = perf_counter()
+    drawn = segmentation.overlay(image)
+    after_overlay = perf_counter()
+    segmentation.save_labels(labels)
+    images.write(overlay, drawn)
+    more: dict[str, Any] = {}
+    if segmentation.confidence is not None:
+        segmentation.save_confidence(path := job.beside(".confidence.png"))
+        more["confidence"] = str(path)
+    if segmentation.ood_mask is not None:
+        segmentation.save_ood_mask(path := job.beside(".ood.png"))
+        more |= {"ood_mask": str(path), "ood_percentage": round(100 * float(segmentation.ood_mask.mean()), 3)}
+    seconds = {**seconds, **segmentation.seconds, "overlay": after_overlay - start, "write": perf_counter() - after_overlay}
+    return {
+        "labels": str(labels),
+        "overlay": str(overlay),
+        **more,
+        "size": list(segmentation.labels.shape),
+        "class_percentages": {name: round(percent, 3) for name, percent in segmentation.class_percentages().items()},
+        "milliseconds": {stage: round(1e3 * value, 3) for stage, value in seconds.items()},
+        "backend": segmenter.backend.name,
+        "precision": segmenter.backend.precision,
+    }
+
+
+def print_summary(
+    segmenter: Segmenter, times: Sequence[dict[str, float]], percentages: Sequence[dict[str, float]], out: Path
+) -> None:
+    """Print the median time of each stage and the mean percentage of each class."""
+    backend = segmenter.backend
+    print_stages(f"{backend.name} {backend.precision}, {backend.threads} threads", times, percentages)
+    show(f"{len(times)} segmented; results in {out}")

@@ -1,0 +1,197 @@
+"""segment: labels of images, videos and cameras."""
+
+from __future__ import annotations
+
+import json as json_
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING, Annotated, Any
+
+from tyro.conf import Positional, arg
+
+from fastscnn.backends import MAX_STREAMS
+from fastscnn.base import machine
+from fastscnn.base.errors import FastSCNNError
+from fastscnn.cli import clips as sources
+from fastscnn.cli import results, segment_video
+from fastscnn.cli.console import WrongCallError, complain, configure, note, progress_bar, show
+from fastscnn.cli.flags import load, within
+from fastscnn.cli.options import (
+    Backend,
+    Json,
+    Precision,
+    Quiet,
+    Size,
+    Threads,
+    Verbose,
+    Weights,
+    described,
+    switch,
+    value,
+)  # fmt: skip
+
+if TYPE_CHECKING:
+    from fastscnn.base.types import UInt8Array
+    from fastscnn.inference.segmentation import Segmentation
+    from fastscnn.inference.segmenter import Segmenter
+    from fastscnn.media.inputs import Job
+
+    _Work = Callable[[UInt8Array], Segmentation]
+
+USAGE = "[options] PATH ..."
+_MANY = 50  # images: with fewer, compiling the network for OpenVINO takes longer than it saves
+
+
+def run(
+    paths: Annotated[
+        Positional[tuple[Path, ...]],
+        arg(metavar="PATH ...", help_behavior_hint="", help="Images, folders (searched recursively), or videos."),
+    ] = (),
+    *,
+    out: Annotated[Path, value("DIR|FILE", Path), described(
+        "Folder of the results; or a file: .mp4, .mov or .mkv for one video, a camera or images as a video; .png or "
+        ".jpg for the overlay of one image.")] = Path("segmented"),
+    weights: Weights = None,
+    thermal: Annotated[Path | None, value("PATH", Path), described(
+        "Thermal images, for weights that take RGB and thermal: a file for one image; or a folder with a file for each "
+        "image, of the same name and in the same subfolder. These files are not inputs.")] = None,
+    size: Size = None,
+    latency_budget: Annotated[str | None, value("MS", str), described(
+        "Use the largest input size that takes at most this many milliseconds a frame here, such as 33ms.")] = None,
+    backend: Backend = "auto",
+    precision: Precision = "auto",
+    threads: Threads = None,
+    confidence: Annotated[bool, switch("Also write the confidence of each pixel, 0 to 255: STEM.confidence.png.")] = False,
+    ood_mask: Annotated[bool, switch(
+        "Also write an out-of-distribution mask (255 = unknown): STEM.ood.png. The overlay leaves those pixels "
+        "uncoloured.")] = False,
+    camera: Annotated[str | None, value("CAMERA", str), described(
+        "Index or device path of a camera, such as 0 or /dev/video0. Ctrl-C stops it.")] = None,
+    smoothing: Annotated[bool, switch("Smooth labels over time in static regions of a video or camera.")] = False,
+    labels: Annotated[Path | None, value("DIR", Path), described(
+        "Also write the labels of each video frame into this folder: STEM.NUMBER.labels.png.")] = None,
+    fps: Annotated[float, value("N", float, write=lambda rate: f"{rate:g}"), described(
+        "Frames per second of a video made of images.")] = 10,
+    realtime: Annotated[bool, switch("Play a video at its own speed, and drop frames that come too early.")] = False,
+    preview: Annotated[bool, switch("Show the overlays of a video or camera in a window. Closing it stops.")] = False,
+    json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> int:
+    """Segment images, videos or a camera.
+
+    For each image, write STEM.labels.png (class ids) and STEM.overlay.jpg; for each video, STEM.overlay.mp4 (needs
+    the extra 'video').
+    """
+    from fastscnn.media import inputs
+
+    configure(quiet, verbose)
+    if not paths and camera is None:
+        raise WrongCallError("Missing PATH: give images, folders or videos, or --camera. Try `fastscnn demo`.")
+    if latency_budget is not None and size:
+        raise FastSCNNError("latency-budget: it chooses the size; omit --size.")
+    clips = sources.clips(paths, camera, out, fps, realtime)
+    if clips and thermal:
+        raise FastSCNNError("thermal: for images only, not for a video or camera.")
+    if not clips and (realtime or preview or labels or smoothing):
+        raise FastSCNNError("--realtime, --preview, --labels and --smoothing: for a video or camera only; "
+                            "labels of images are always written to --out.")
+    if clips and confidence and not labels:
+        raise FastSCNNError("confidence: for a video or camera, give --labels DIR too; it is written there for each frame.")
+    jobs = [] if clips else results.jobs(paths, out, thermal)
+    if jobs and (left := inputs.videos_below(paths)):
+        note(f"Videos in folders are skipped; give them by name, such as {left[0]}.")
+    # Several images at a time, each on fewer threads: reading and writing files use one processor each.
+    at_most = MAX_STREAMS if clips else min(MAX_STREAMS, max(1, len(jobs)))
+    streams = 1 if latency_budget is not None else min(at_most, threads or machine.threads())
+    compiled = weights is None or weights.suffix.lower() == ".onnx"
+    if compiled and not clips and len(jobs) < _MANY and backend == precision == "auto":
+        backend = "onnx"
+    segmenter = load(weights, backend, size, threads, precision=precision, streams=streams)
+    _check_channels(segmenter, thermal)
+    if latency_budget is not None:
+        frames = sources.sizes(clips) if clips else _readable_sizes(jobs)
+        segmenter = within(latency_budget, segmenter, frames, json)
+    if ood_mask:
+        segmenter.check_ood()
+    if clips:
+        options = segment_video.VideoOptions(labels, preview, smoothing, confidence, ood_mask)
+        return segment_video.run(segmenter, clips, options, json)
+    work = partial(segmenter.segment, confidence=confidence, ood_mask=ood_mask)
+    return _segment_images(segmenter, work, jobs, out, json)
+
+
+def _segment_images(segmenter: Segmenter, work: _Work, jobs: Sequence[Job], out: Path, json: bool) -> int:
+    """Segment images, several at a time; return the exit code."""
+    from fastscnn.media.stream import ordered
+
+    times: list[dict[str, float]] = []
+    percentages: list[dict[str, float]] = []
+    failed: list[str] = []
+    start = perf_counter()
+    with progress_bar("segment", quiet=json or len(jobs) == 1) as advance:
+        lines = ordered(lambda job: _segment_file(segmenter, work, job, out), jobs, segmenter.backend.streams)
+        for done, (_, line) in enumerate(lines, start=1):
+            if "error" in line:
+                failed.append(line["error"])
+            else:
+                times.append(line["milliseconds"])
+                percentages.append(line["class_percentages"])
+            if json:
+                print(json_.dumps(line), flush=True)
+            advance(done, len(jobs))
+    if not json and times:
+        results.print_summary(segmenter, times, percentages, out)
+        if len(jobs) > 1:
+            rate = len(times) / (perf_counter() - start)
+            show(f"{rate:.1f} images per second from file to file, {segmenter.backend.streams} at a time")
+    for message in failed:
+        complain(message)
+    if failed and len(jobs) > 1:
+        others = "the others are segmented" if times else "none is segmented"
+        complain(f"{len(failed)} of {len(jobs)} images failed; {others}.")
+    return 1 if failed else 0
+
+
+def _check_channels(segmenter: Segmenter, thermal: Path | None) -> None:
+    """Raise FastSCNNError if the weights take other channels than the images have."""
+    channels = segmenter.card.channels
+    if channels not in (3, 4):
+        raise FastSCNNError(f"{segmenter.path}: takes {channels} channels, but segment reads RGB, or RGB and thermal; "
+                            "segment such images in Python with Segmenter.segment.")
+    if channels == 4 and not thermal:
+        raise FastSCNNError(f"{segmenter.path}: takes RGB and thermal; give the thermal images with --thermal.")
+    if channels == 3 and thermal:
+        raise FastSCNNError(f"{segmenter.path}: takes RGB only; omit --thermal, or give weights trained with thermal images.")
+
+
+def _readable_sizes(jobs: Sequence[Job]) -> Iterator[tuple[int, int]]:
+    """Yield (height, width) of the images whose header is readable; the others fail later, with a message."""
+    from fastscnn.media import images
+
+    for job in jobs:
+        with suppress(FastSCNNError):
+            yield images.size(job.image)
+
+
+def _segment_file(segmenter: Segmenter, work: _Work, job: Job, out: Path) -> dict[str, Any]:
+    """Segment one file and write its results; return its JSON line, with the error if there was one."""
+    from fastscnn.media import images
+
+    named = {"image": str(job.image)}
+    if job.extra_channels:
+        named["thermal"] = str(job.extra_channels[0])
+    try:
+        if job.fault:
+            raise FastSCNNError(job.fault)
+        start = perf_counter()
+        image = images.stack(images.read(job.image), job.image, job.extra_channels)
+        seconds = {"decode": perf_counter() - start}
+        segmentation = work(image)
+        return {**named, **results.write(segmentation, image[:, :, :3], job, seconds, out, segmenter)}
+    except FastSCNNError as error:
+        message = str(error) if str(error).startswith(f"{job.image}: ") else f"{job.image}: {error}"
+        return {**named, "error": message}

@@ -1,0 +1,257 @@
+"""segment for videos and cameras: a video of overlays, and on request the labels of each frame."""
+
+from __future__ import annotations
+
+import json as json_
+import signal
+import threading
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fastscnn.base.errors import FastSCNNError
+from fastscnn.cli.clips import Clip
+from fastscnn.cli.console import complain, note, print_stages, progress_bar, show
+
+if TYPE_CHECKING:
+    from fastscnn.base.types import UInt8Array
+    from fastscnn.cli.preview import Window
+    from fastscnn.inference.segmentation import Segmentation
+    from fastscnn.inference.segmenter import NetworkOutput, Segmenter
+    from fastscnn.media.video import Frame, Source
+
+_KEPT = 10_000  # most recent frames whose times enter the medians: a camera may run for days
+
+
+@dataclass(frozen=True)
+class VideoOptions:
+    """The options of `segment` that apply to videos and cameras."""
+
+    labels: Path | None
+    preview: bool
+    smoothing: bool
+    confidence: bool
+    ood_mask: bool
+
+
+def run(segmenter: Segmenter, clips: Sequence[Clip], options: VideoOptions, json: bool) -> int:
+    """Segment one video after another; return the exit code."""
+    code = 0
+    with _window() if options.preview else nullcontext() as window:
+        for clip in clips:
+            with _stopped() as stop:
+                stats = _label(segmenter, clip, options, window, stop, json)
+            if json:
+                print(json_.dumps(stats.line()), flush=True)
+            elif stats.frames:
+                _print(stats)
+            if stats.error:
+                complain(stats.error)
+                code = 1
+            if stop.is_set() and stats.expected is not None:  # else Ctrl-C is how to stop
+                complain(f"interrupted; {stats.frames} of about {stats.expected} frames are in {clip.target}.")
+                return 130
+            if stop.is_set() or (window is not None and not window.open):
+                break
+    return code
+
+
+@contextmanager
+def _window() -> Iterator[Window]:
+    try:
+        from fastscnn.cli.preview import Window
+    except ImportError as error:
+        raise FastSCNNError(f"preview: needs tkinter, which this Python does not have ({error}); omit --preview.") from error
+    window = Window("fastscnn")
+    try:
+        yield window
+    finally:
+        window.close()
+
+
+@contextmanager
+def _stopped() -> Iterator[threading.Event]:
+    """Yield an event that the first Ctrl-C or SIGTERM sets, so that the file is closed whole; the second acts as usual.
+
+    Outside the main thread, where Python allows no signal handlers, the event is never set.
+    """
+    stop = threading.Event()
+
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    def ask(*_: object) -> None:
+        restore()
+        stop.set()
+
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        restore()
+
+
+@dataclass(frozen=True)
+class _Done:
+    """A finished frame: uint8 [H + legend, W, 3], percent by class, seconds by stage."""
+
+    overlay: UInt8Array
+    percentages: dict[str, float]
+    seconds: dict[str, float]
+
+
+@dataclass
+class VideoStats:
+    """Counts and times of a video."""
+
+    clip: Clip
+    segmenter: Segmenter
+    expected: int | None = None  # frames, about
+    size: tuple[int, int] | None = None
+    frames: int = 0
+    taken: int = 0
+    dropped: int = 0
+    seconds: float = 0.0
+    error: str = ""
+    percentages: dict[str, float] = field(default_factory=dict)  # sums of percents
+    times: deque[dict[str, float]] = field(default_factory=lambda: deque(maxlen=_KEPT))  # milliseconds
+
+    def add(self, frame: Frame, done: _Done, encode: float) -> None:
+        """Count a written frame."""
+        seconds = {"decode": frame.decode, **done.seconds, "encode": encode}
+        self.times.append({stage: 1e3 * value for stage, value in seconds.items()})
+        self.percentages = {name: self.percentages.get(name, 0) + share for name, share in done.percentages.items()}
+        self.frames += 1
+        self.dropped = frame.number + 1 - self.frames
+
+    def counted(self, frames: Iterator[Frame]) -> Iterator[Frame]:
+        """Yield the same frames, counted as they are taken."""
+        for frame in frames:
+            self.taken += 1
+            yield frame
+
+    def class_percentages(self) -> dict[str, float]:
+        """Return the mean percentage of pixels by class name."""
+        return {name: total / self.frames for name, total in self.percentages.items()}
+
+    def line(self) -> dict[str, Any]:
+        """Return the JSON line."""
+        line: dict[str, Any] = {"video": str(self.clip.job.image)}
+        if self.frames:
+            backend = self.segmenter.backend
+            line |= {
+                "overlay": str(self.clip.target),
+                "size": self.size,
+                "frames": self.frames,
+                "dropped": self.dropped,
+                "fps": round(self.frames / self.seconds, 2),
+                "class_percentages": {name: round(percent, 3) for name, percent in self.class_percentages().items()},
+                "milliseconds": {stage: round(median(frame[stage] for frame in self.times), 3) for stage in self.times[0]},
+                "backend": backend.name,
+                "precision": backend.precision,
+            }
+        return {**line, "error": self.error} if self.error else line
+
+
+def _label(
+    segmenter: Segmenter, clip: Clip, options: VideoOptions, window: Window | None, stop: threading.Event, quiet: bool
+) -> VideoStats:
+    """Segment one video: a thread decodes, several segment, and this one encodes."""
+    from fastscnn.inference.segmentation import legend
+    from fastscnn.media.video_writer import Writer
+
+    stats = VideoStats(clip, segmenter)
+    start, writer, printed = perf_counter(), None, 0
+    try:
+        source = clip.open()
+        source = replace(source, frames=stats.counted(source.frames))
+        stats.expected, stats.size = source.count, source.size
+        names = segmenter.card.label_set.names  # all classes: the legend's size must not change between frames
+        strip = legend(segmenter.card.label_set, dict(zip(names, names, strict=True)), source.size[1])
+        size = (source.size[0] + strip.shape[0], source.size[1])
+        with Writer(clip.target, source, size) as writer, progress_bar("segment", quiet, rate=True) as advance:
+            printed = _print_notes(writer.notes)
+            for frame, done in _work(segmenter, source, clip, options, strip):
+                begun = perf_counter()
+                writer.write(done.overlay, frame.pts)
+                stats.add(frame, done, perf_counter() - begun)
+                advance(frame.number + 1, source.count)
+                if window is not None:
+                    window.show(done.overlay)
+                if stop.is_set() or (window is not None and not window.open):
+                    break
+            else:
+                stats.dropped = stats.taken - stats.frames  # after a stop, frames in progress are not dropped ones
+                writer.copy_sound()
+    except FastSCNNError as error:
+        named = str(clip.job.image) in str(error) or str(clip.target) in str(error)
+        kept = f" The {stats.frames} frames before are in {clip.target}." if writer is not None and writer.kept else ""
+        stats.error = f"{'' if named else f'{clip.job.image}: '}{error}{kept}"
+        if not kept:
+            stats.frames = 0
+    stats.seconds = perf_counter() - start
+    if writer is not None:
+        _print_notes(writer.notes[printed:])
+    return stats
+
+
+def _print_notes(notes: Sequence[str]) -> int:
+    """Print the notes of the writer; return their number."""
+    for text in notes:
+        note(text)
+    return len(notes)
+
+
+def _work(
+    segmenter: Segmenter, source: Source, clip: Clip, options: VideoOptions, strip: UInt8Array
+) -> Iterator[tuple[Frame, _Done]]:
+    """Yield the frames with their results in order; several are in progress at a time."""
+    from fastscnn.media.stream import ordered
+
+    streams = segmenter.backend.streams
+
+    def finish(frame: Frame, segmentation: Segmentation) -> _Done:
+        start = perf_counter()
+        overlay = np.concatenate([segmentation.blend(frame.image), strip])
+        percentages = segmentation.class_percentages()
+        seconds = {**segmentation.seconds, "overlay": perf_counter() - start}
+        if options.labels is not None:
+            start = perf_counter()
+            stem = options.labels / f"{clip.job.result.name}.{frame.number:06d}"
+            segmentation.save_labels(stem.with_name(f"{stem.name}.labels.png"))
+            segmentation.save_confidence(stem.with_name(f"{stem.name}.confidence.png"))
+            segmentation.save_ood_mask(stem.with_name(f"{stem.name}.ood.png"))
+            seconds["write"] = perf_counter() - start
+        return _Done(overlay, percentages, seconds)
+
+    if not options.smoothing:
+        def whole(frame: Frame) -> _Done:
+            return finish(frame, segmenter.segment(frame.image, options.confidence, options.ood_mask))
+
+        return ordered(whole, source.frames, streams, clip.live)
+
+    def second_half(seen: tuple[Frame, NetworkOutput]) -> _Done:
+        frame, passes = seen
+        return finish(frame, segmenter.label(passes, options.confidence, options.ood_mask))
+
+    # Two pools of workers: smoothing between them needs the frames in order.
+    first = ordered(lambda frame: segmenter.forward(frame.image), source.frames, streams, clip.live)
+    return ((frame, done) for (frame, _), done in ordered(second_half, segmenter.smoothed(first), streams))
+
+
+def _print(stats: VideoStats) -> None:
+    backend = stats.segmenter.backend
+    print_stages(f"{backend.name} {backend.precision}, {backend.threads} threads", stats.times, [stats.class_percentages()])
+    dropped = f", {stats.dropped} dropped" if stats.dropped else ""
+    show(f"{stats.frames} frames{dropped}, {stats.frames / stats.seconds:.1f} per second from file to file, "
+         f"{backend.streams} at a time; open {stats.clip.target}")

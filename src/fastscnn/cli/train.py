@@ -1,0 +1,179 @@
+"""train: a recipe on a dataset, with its progress."""
+
+from __future__ import annotations
+
+import dataclasses
+import textwrap
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING, Annotated, Any
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from fastscnn.cli import parse, wrong_call
+from fastscnn.cli.console import STDERR, configure, is_quiet, note, printable, show
+from fastscnn.cli.flags import learning
+from fastscnn.cli.options import SPLIT, Dataset, Quiet, Verbose, described, required, switch, value
+from fastscnn.cli.recipe_options import RecipeFlags, configured, flags_of
+from fastscnn.training.recipes import Recipe, named, names
+
+if TYPE_CHECKING:
+    from fastscnn.training.loop import Progress as TrainingProgress
+
+USAGE = "[options] DATASET --out DIR"
+_LOG_SECONDS = 30.0  # between two lines of progress where there is no terminal
+_HELP = """\
+usage: fastscnn train RECIPE [options] DATASET --out DIR
+       fastscnn train --config run.json [options] DATASET --out DIR
+
+Train on a dataset, by a recipe.
+
+recipes:
+{recipes}
+
+`fastscnn train RECIPE --help` lists the options and the recipe's values.
+--config takes the recipe from the run.json of an earlier run.\
+"""
+
+
+def main(words: Sequence[str]) -> int:
+    """Train by the recipe that `words` begin with, or by that of `--config`; return the exit code."""
+    if not words or words[0] in ("-h", "--help"):
+        recipes = "\n".join(f"  {name:<18} {_summary(name)}" for name in names())
+        text = _HELP.format(recipes=recipes)
+        if words:
+            print(text)
+            return 0
+        return wrong_call("fastscnn train RECIPE [options] DATASET --out DIR", "recipe", "", names())
+    rest = list(words)
+    name = rest.pop(0) if not rest[0].startswith("-") else None
+    if name is not None and name not in names():
+        return wrong_call("fastscnn train RECIPE [options] DATASET --out DIR", "recipe", name, names())
+    config, rest = _config(rest)
+    if name is None and config is None:
+        return wrong_call("fastscnn train RECIPE [options] DATASET --out DIR", "recipe", "", names())
+    recipe = configured(config, named(name) if name else None) if config else named(name or "")
+    prog = f"fastscnn train {name}" if name else f"fastscnn train --config {config}"
+    return parse(trainer(recipe), prog, USAGE, rest, f"Train by the recipe {recipe.name}.\n\n{recipe.source}.")
+
+
+def _summary(name: str) -> str:
+    """Return where a recipe comes from, in lines beside its name."""
+    return textwrap.fill(named(name).source, 58).replace("\n", "\n" + " " * 21)
+
+
+def _config(words: Sequence[str]) -> tuple[Path | None, list[str]]:
+    """Return the file of `--config` and the other words: its values are the defaults of the other options."""
+    rest: list[str] = []
+    config = None
+    waiting = iter(words)
+    for word in waiting:
+        if word == "--config":
+            config = next(waiting, None)
+            if config is None:
+                return None, list(words)
+        elif word.startswith("--config="):
+            config = word.removeprefix("--config=")
+        else:
+            rest.append(word)
+    return Path(config) if config else None, rest
+
+
+def trainer(base: Recipe) -> Any:
+    """Return a function whose options are those of a training, with the recipe's values as defaults."""
+
+    def run(
+        dataset: Dataset,
+        *,
+        out: Annotated[Path, required("Folder of the run: weights, log, and all that is needed to resume.", "DIR")],
+        split: Annotated[str, value("SPLIT", str), SPLIT] = "train",
+        validation: Annotated[str, value("SPLIT", str, write=lambda name: name), described(
+            "Split that selects the best weights; none: keep the last.")] = "val",
+        resume: Annotated[bool, switch("Continue the run in --out.")] = False,
+        pause_after: Annotated[int | None, value("N", int), described("Save the state and stop after this many steps.")] = None,
+        config: Annotated[Path | None, value("FILE", Path), described(
+            "Take the values of the recipe from the run.json of an earlier run.")] = None,
+        init: Annotated[Path | None, value("FILE", Path, "from scratch"), described(
+            "Fine-tune these .safetensors weights, or `bundled`, whose licence then applies to yours. If the classes differ, "
+            "the last layer is replaced.")] = None,
+        teacher: Annotated[tuple[Path, ...], described(
+            "Networks (.safetensors) whose mean probabilities --distillation follows.", metavar="FILE ...")] = (),
+        tensorboard: Annotated[bool, switch("Also log for TensorBoard (needs the extra 'track').")] = False,
+        quiet: Quiet = False,
+        verbose: Verbose = False,
+        recipe: RecipeFlags = flags_of(base),  # noqa: B008
+    ) -> int:
+        configure(quiet, verbose)
+        return _train(
+            dataclasses.replace(base, **vars(recipe)), dataset, out,
+            {
+                "split": split,
+                "validation": None if validation == "none" else validation,
+                "resume": resume,
+                "pause_after": pause_after,
+                "init": init,
+                "teacher": teacher,
+                "tensorboard": tensorboard,
+            },
+        )  # fmt: skip
+
+    return run
+
+
+def _train(recipe: Recipe, dataset: str, out: Path, options: dict[str, Any]) -> int:
+    """Train, show the progress, and print the scores and the next command; return the exit code."""
+    from fastscnn.data import datasets
+    from fastscnn.model.weights import bundled
+
+    training = learning("train", "training.train")
+    from fastscnn.training import distributed
+
+    first = distributed.first()  # of the processes that torchrun started
+    spec = datasets.load_any(dataset)
+    classifies = isinstance(spec, datasets.ClassFolders)
+    figure, key = ("top-1", "top1") if classifies else ("mIoU", "miou")
+    if classifies:
+        training = learning("train", "training.pretraining.classify")
+    if options["init"] == Path("bundled"):
+        options["init"] = bundled("torch")
+    with _progress(recipe.name, figure, first) as on_step:
+        card = training.train(recipe, spec, out, **options, on_step=on_step, on_message=note)
+    if not first:
+        return 0
+    for name, scores in card.metrics.items():
+        show(f"{figure} {scores[key]:.2f} on {name} with the last weights")
+    best = out / "best.safetensors"
+    if best.is_file():
+        then = f"train RECIPE DATASET --init {best} --out DIR" if classifies else f"export {best} --out {out / 'model.onnx'}"
+        show(f"Next: fastscnn {then}")
+    return 0
+
+
+@contextmanager
+def _progress(name: str, figure: str, first: bool) -> Iterator[Any]:
+    """Yield what is called after each step: it moves a bar, or prints lines where there is no terminal.
+
+    The last validation follows the last step, so its score is printed by `_train`.
+    """
+    facts = TextColumn("{task.fields[facts]}", markup=False)
+    columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), facts, TimeRemainingColumn())
+    bar = Progress(*columns, console=STDERR, disable=is_quiet() or not first)
+    logged = perf_counter()
+
+    def on_step(progress: TrainingProgress) -> None:
+        nonlocal logged
+        score = "" if progress.score is None else f"  {figure} {progress.score:.2f}"
+        news = f"loss {progress.loss:.3f}{score}  {progress.images_per_second:.1f} images/s"
+        bar.update(task, completed=progress.step, total=progress.steps, facts=news)
+        if not STDERR.is_terminal and (progress.step == progress.steps or perf_counter() - logged > _LOG_SECONDS):
+            logged = perf_counter()
+            note(f"{progress.step}/{progress.steps}  {news}")
+
+    if bar.disable:
+        yield on_step if first and not is_quiet() else None
+        return
+    with bar:
+        task = bar.add_task(printable(name), total=None, facts="reading the data")
+        yield on_step
