@@ -181,14 +181,14 @@ def chunk(name: bytes, content: bytes) -> bytes:
 
 
 BAD: dict[str, tuple[Callable[[], bytes] | None, str]] = {
-    "tiny.png": (lambda: made_image("tiny.png"), "has 1x1 pixels; it needs at least 32 a side"),
-    "thin.png": (lambda: made_image("thin.png"), "has 5000x1 pixels; it needs at least 32 a side"),
+    "tiny.png": (lambda: made_image("tiny.png"), "is 1x1 (HxW) and needs at least 32 pixels a side"),
+    "thin.png": (lambda: made_image("thin.png"), "is 1x5000 (HxW) and needs at least 32 pixels a side"),
     "cut.jpg": (lambda: made_image("turned.jpg")[:-200], "truncated or broken"),
     "text.png": (lambda: b"hello", "is not an image"),
     "empty.png": (lambda: b"", "is not an image"),
     "huge.png": (
         lambda: b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", 8200, 5000, 8, 2, 0, 0, 0)) + chunk(b"IDAT", b""),
-        "has 8200x5000 pixels, over the limit of 40 megapixels",
+        "is 5000x8200 (HxW), over the limit of 40 megapixels",
     ),
     "gone.png": (None, "no such file"),
 }
