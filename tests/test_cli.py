@@ -288,7 +288,7 @@ def test_segment_where_nothing_can_be_written(run: Run, tiny_onnx: Path, picture
         (["--weights", "text.onnx"], "text.onnx: is no ONNX model"),
         (["--backend", "onx"], "There is no backend 'onx'. Did you mean 'onnx'?"),
         (["--backend", "torch"], "is run by the backends openvino and onnx, not by torch"),
-        (["--threads", "0"], "threads: must lie between 1 and 1024, not 0"),
+        (["--threads", "0"], "threads: must be from 1 to 1024, not 0"),
     ],
 )
 def test_wrong_weights_and_runtimes(run: Run, tiny_onnx: Path, picture: Path, words: list[str], message: str) -> None:
@@ -400,7 +400,7 @@ def test_evaluate_at_several_scales(run: Run, tiny_onnx: Path, data: Path) -> No
         ("1,", "not '1,'"),
         ("half", "not 'half'"),
         ("0.5 1", "not '0.5 1'"),
-        ("1,0", "scales: each lies above 0"),
+        ("1,0", "scales: each must be above 0"),
         ("nan", "not nan"),
         ("0.1", "scales: 0.1 makes 6x10 of 64x96"),
     ],
@@ -616,4 +616,4 @@ def test_videos_in_a_folder_are_not_passed_over_in_silence(run: Run, picture: Pa
     code, out, error = run("segment", "drive")
     assert code == 0
     assert "1 labelled" in out
-    assert "give videos by name, for example drive/b.mp4" in " ".join(error.split())
+    assert "videos are given by name, such as drive/b.mp4" in " ".join(error.split())
