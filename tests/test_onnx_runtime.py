@@ -151,7 +151,7 @@ def test_safetensors_is_not_for_onnx(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("threads", [0, -1, 100_000])
 def test_wrong_threads(tiny_onnx: Path, threads: int) -> None:
-    with pytest.raises(FastSCNNError, match=f"threads: must be from 1 to 1024, not {threads}"):
+    with pytest.raises(FastSCNNError, match=f"threads: must lie between 1 and 1024, not {threads}"):
         backends.load(tiny_onnx, threads=threads)
 
 
