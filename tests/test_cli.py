@@ -187,14 +187,14 @@ def chunk(name: bytes, content: bytes) -> bytes:
 
 
 BAD: dict[str, tuple[Callable[[], bytes] | None, str]] = {
-    "tiny.png": (lambda: made_image("tiny.png"), "has 1x1 pixels; it needs at least 32 a side"),
-    "thin.png": (lambda: made_image("thin.png"), "has 5000x1 pixels; it needs at least 32 a side"),
+    "tiny.png": (lambda: made_image("tiny.png"), "is 1x1 (HxW) and needs at least 32 pixels a side"),
+    "thin.png": (lambda: made_image("thin.png"), "is 1x5000 (HxW) and needs at least 32 pixels a side"),
     "cut.jpg": (lambda: made_image("turned.jpg")[:-200], "truncated or broken"),
     "text.png": (lambda: b"hello", "is not an image"),
     "empty.png": (lambda: b"", "is not an image"),
     "huge.png": (
         lambda: b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", 8200, 5000, 8, 2, 0, 0, 0)) + chunk(b"IDAT", b""),
-        "has 8200x5000 pixels, over the limit of 40 megapixels",
+        "is 5000x8200 (HxW), over the limit of 40 megapixels",
     ),
     "gone.png": (None, "no such file"),
 }
@@ -293,7 +293,7 @@ def test_segment_where_nothing_can_be_written(run: Run, tiny_onnx: Path, picture
         (["--weights", "weights.pth"], "weights.pth: weights are .onnx or .safetensors"),
         (["--weights", "text.onnx"], "text.onnx: is not an ONNX model"),
         (["--backend", "torch"], "is run by the backends openvino and onnx, not by torch"),
-        (["--threads", "0"], "threads: must lie between 1 and 1024, not 0"),
+        (["--threads", "0"], "threads: must be from 1 to 1024, not 0"),
     ],
 )
 def test_wrong_weights_and_runtimes(run: Run, tiny_onnx: Path, picture: Path, words: list[str], message: str) -> None:
@@ -437,7 +437,7 @@ def test_evaluate_at_several_scales(run: Run, tiny_onnx: Path, data: Path) -> No
         ("1,", "not '1,'"),
         ("half", "not 'half'"),
         ("0.5 1", "not '0.5 1'"),
-        ("1,0", "scales: each lies above 0"),
+        ("1,0", "scales: each must be above 0"),
         ("nan", "not nan"),
         ("0.1", "scales: 0.1 makes 6x10 of 64x96"),
     ],

@@ -54,8 +54,8 @@ def opened(source: Source) -> Iterator[Image.Image]:
             raise FastSCNNError(f"{named}: is not an image that can be read ({known}), or its header is broken.")
         width, height = image.size
         if width * height > MAX_PIXELS:
-            raise FastSCNNError(f"{named}: has {width}x{height} pixels, over the limit of {MAX_PIXELS // 1_000_000} "
-                                "megapixels; make it smaller first.")
+            raise FastSCNNError(f"{named}: is {height}x{width} (HxW), over the limit of {MAX_PIXELS // 1_000_000} megapixels; "
+                                "reduce its size first.")
         yield image
     # What Pillow's decoders raise on broken data. Its warnings are errors for those who run Python with -W error.
     except (OSError, SyntaxError, ValueError, EOFError, struct.error, Warning) as error:

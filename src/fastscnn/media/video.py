@@ -184,7 +184,7 @@ def _source(name: str, container: InputContainer, sound: bool, threads: ThreadTy
         raise FastSCNNError(f"{name}: contains no video.")
     if video.width * video.height > images.MAX_PIXELS:
         raise FastSCNNError(f"{name}: has frames of {video.height}x{video.width} (HxW), over the limit of "
-                            f"{images.MAX_PIXELS // 1_000_000} megapixels; make it smaller first.")
+                            f"{images.MAX_PIXELS // 1_000_000} megapixels; reduce its size first.")
     video.thread_type = threads
     packets: deque[Packet[Any]] = deque()
     rate = video.average_rate or video.guessed_rate or Fraction(25)
