@@ -46,7 +46,7 @@ def export(
             weights, out, data=data, split=split, int8=int8, calibration=calibration, max_iou_loss=max_iou_loss,
             on_stage=progress_bar,
         )
-    except reports.AccuracyLossError as error:  # show which classes lose
+    except reports.AccuracyLossError as error:  # the tables show which classes lose
         _print(error.report, json)
         raise
     _print(report, json)
@@ -75,13 +75,15 @@ def _tables(report: ExportReport) -> Iterator[Table]:
     for one in report.verifications:
         verified.add_row(str(one.batch), f"{one.height}x{one.width}", f"{one.logit_difference:.1e}", f"{one.equal_labels:.3f}")
     yield verified
-    for attempt in report.attempts:
-        if attempt.float32_layers:
-            layers = _table("Layers kept in float32", "layer", "error if quantised alone %")
-            for layer in attempt.float32_layers:
-                layers.add_row(layer.name, f"{layer.error:.2f}")
-            yield layers
-        yield _iou_table(report, attempt)
+    if report.precision == "int8" and report.attempts:
+        yield _attempts_table(report)
+        if layers := report.attempts[-1].float32_layers:
+            kept = _table("Layers kept in float32", "layer", "error if quantised alone %")
+            for layer in layers:
+                kept.add_row(layer.name, f"{layer.error:.2f}")
+            yield kept
+    if report.attempts:
+        yield _iou_table(report, report.attempts[-1])
     if report.losses:
         backends = _table("Accuracy loss against float32", "backend", "equal labels %", "mIoU lost", "worst class")
         for name, loss in report.losses.items():
@@ -94,16 +96,26 @@ def _tables(report: ExportReport) -> Iterator[Table]:
         yield sizes
 
 
+def _attempts_table(report: ExportReport) -> Table:
+    """The int8 candidates, one per row."""
+    limit = "" if report.max_iou_loss is None else f" (limit: {report.max_iou_loss})"
+    table = _table(f"int8 attempts{limit}", "float32 layers", "mIoU %", "largest loss of IoU", "accepted")
+    for attempt in report.attempts:
+        worst = f"{attempt.worst_class} {attempt.largest_loss:.3f}" if attempt.worst_class else "none"
+        miou = attempt.iou["mIoU"]
+        table.add_row(str(len(attempt.float32_layers)), "" if miou is None else f"{miou:.3f}", worst,
+                      "yes" if attempt.accepted else "no")
+    return table
+
+
 def _iou_table(report: ExportReport, attempt: Attempt) -> Table:
-    """IoU of each class before and after."""
+    """IoU of each class before the last attempt, and after it."""
     title = f"IoU in % on {report.dataset} {report.split}, {report.images} images"
     table = _table(title, "class", "before", "after", "change")
     for name, old in report.iou_before.items():
         new = attempt.iou[name]
         before, after = ("absent" if value is None else f"{value:.3f}" for value in (old, new))
         table.add_row(name, before, after, "" if old is None or new is None else f"{new - old:+.3f}")
-    if not attempt.accepted:
-        table.caption = f"loses {attempt.largest_loss:.3f} points of IoU; the limit is {report.max_iou_loss}"
     return table
 
 
