@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json as json_
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -44,7 +45,7 @@ def export(
     try:
         report: ExportReport = exporting.export(
             weights, out, data=data, split=split, int8=int8, calibration=calibration, max_iou_loss=max_iou_loss,
-            on_stage=progress_bar,
+            on_stage=partial(progress_bar, quiet=json),
         )
     except reports.AccuracyLossError as error:  # the tables show which classes lose
         _print(error.report, json)

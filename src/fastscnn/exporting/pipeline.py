@@ -81,7 +81,7 @@ def export(
         raise ArgumentError(f"{target}: exports are ONNX files; use a name that ends in .onnx.")
     for argument, given in {"int8": int8, "max_iou_loss": max_iou_loss is not None}.items():
         if given and data is None:
-            raise ArgumentError(f"{argument}: needs labelled images; also give a dataset (data).")
+            raise ArgumentError(f"{argument}: needs labelled images; give a dataset with data (--data) too.")
     stage = on_stage or _silent
     spec = data if data is None or isinstance(data, DatasetSpec) else datasets.load(os.path.expanduser(data))  # noqa: PTH111
     scored = _Scored(spec, split, spec.pairs(split), stage) if spec else None
