@@ -555,7 +555,7 @@ def test_crafted_pickles_of_admitted_names(tmp_path: Path, stream: bytes) -> Non
 def test_it_segments_exports_and_evaluates_as_our_own(tmp_path: Path, layout: str, theirs: State) -> None:
     weights, exported = tmp_path / "w.safetensors", tmp_path / "w.onnx"
     convert.convert(write(tmp_path / "theirs", layout, theirs), weights, "auto", CLASSES, SIZE)
-    pipeline.export(weights, exported)  # which compares both at three sizes
+    pipeline.export(weights, exported)  # which verifies it at three sizes
     assert stem.suits(onnx.load(exported)) == (layout == "mmseg")  # in int8, the others' first convolution reads no bytes
     image = picture(75, 101)[0].numpy()
     ours, other = (Segmenter.load(path).segment(image).labels for path in (weights, exported))

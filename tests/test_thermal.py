@@ -21,7 +21,7 @@ from fastscnn.base.types import UInt8Array
 from fastscnn.benchmark import benchmark
 from fastscnn.data import synthetic
 from fastscnn.data.builtin import pst900
-from fastscnn.exporting import pipeline as exporting
+from fastscnn.exporting import pipeline
 from fastscnn.media import images
 from fastscnn.model.card import Card
 from fastscnn.network import checkpoint
@@ -92,7 +92,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     assert cli.main(["export", str(weights), "--out", str(float32)]) == 0
     with pytest.MonkeyPatch.context() as patch:  # tracing takes long, and gives the same again
         traced = float32.read_bytes()
-        patch.setattr(exporting, "_trace", lambda *_: traced)
+        patch.setattr(pipeline, "trace", lambda *_: traced)
         words = ["--data", f"pst900-rgbt:{data}", "--split", "test", "--int8", "--max-iou-loss", "5", "--out", str(int8)]
         assert cli.main(["export", str(weights), *words]) == 0
     return Made(data, weights, float32, int8, TorchBackend(*checkpoint.load(weights)))

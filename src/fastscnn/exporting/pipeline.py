@@ -81,11 +81,10 @@ def export(
         raise ArgumentError(f"{target}: exports are ONNX files; use a name that ends in .onnx.")
     for argument, given in {"int8": int8, "max_iou_loss": max_iou_loss is not None}.items():
         if given and data is None:
-            raise ArgumentError(f"{argument}: needs labelled images; also give a dataset (data).")
-    spec = data if data is None or isinstance(data, DatasetSpec) else datasets.load(os.path.expanduser(data))  # noqa: PTH111
-    scored = _Scored(spec, split, spec.pairs(split), on_stage or _silent) if spec else None
+            raise ArgumentError(f"{argument}: needs labelled images; give a dataset with data (--data) too.")
     stage = on_stage or _silent
-
+    spec = data if data is None or isinstance(data, DatasetSpec) else datasets.load(os.path.expanduser(data))  # noqa: PTH111
+    scored = _Scored(spec, split, spec.pairs(split), stage) if spec else None
     model, card = checkpoint.load(source)
     with stage("trace"):
         plain = trace(model, card)
@@ -130,8 +129,8 @@ def _check_float32(report: ExportReport, reference: Backend, plain: bytes, score
     attempt = _attempt(report, scored.iou(_load(report.out, plain), "ONNX Runtime"))
     report = replace(report, attempts=(attempt,))
     if not attempt.accepted:
-        raise AccuracyLossError(f"{report.out}: not written, because it loses {attempt.largest_loss:.3f} points of IoU; "
-                                f"the limit is {report.max_iou_loss}.", report)
+        raise AccuracyLossError(f"{report.out}: not written, because {attempt.worst_class} loses {attempt.largest_loss:.3f} "
+                                f"points of IoU; the limit is {report.max_iou_loss}.", report)
     return report
 
 
@@ -157,9 +156,11 @@ def _to_int8(report: ExportReport, plain: bytes, scored: _Scored, calibration: s
 
 def _attempt(report: ExportReport, iou: Mapping[str, float | None], kept: Sequence[Layer] = ()) -> Attempt:
     """Compare the IoU of a candidate with `report.iou_before`."""
-    pairs = ((old, iou[name]) for name, old in report.iou_before.items())
-    loss = max((0.0, *(old - new for old, new in pairs if old is not None and new is not None)))
-    return Attempt(tuple(kept), iou, loss, report.max_iou_loss is None or loss <= report.max_iou_loss)
+    pairs = ((name, old, iou[name]) for name, old in report.iou_before.items())
+    lost = {name: old - new for name, old, new in pairs if old is not None and new is not None and old > new}
+    worst = max(lost, key=lambda name: lost[name], default=None)
+    loss = lost[worst] if worst else 0.0
+    return Attempt(tuple(kept), iou, worst, loss, report.max_iou_loss is None or loss <= report.max_iou_loss)
 
 
 def _measure(report: ExportReport, content: bytes, plain: bytes, scored: _Scored) -> tuple[ExportReport, bytes]:

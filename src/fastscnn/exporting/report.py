@@ -21,12 +21,14 @@ class Attempt:
     Attributes:
         float32_layers: layers of an int8 network that stay in float32, largest error first.
         iou: IoU of each class, and the mIoU under "mIoU", in percent; None for a class without pixels.
-        largest_loss: largest loss of IoU or mIoU against `ExportReport.iou_before`, in points; 0 if there is none.
+        worst_class: the class that loses most IoU against `ExportReport.iou_before`; None if none loses.
+        largest_loss: its loss in points; 0 if none loses. The mIoU never loses more.
         accepted: whether the loss is within `max_iou_loss`.
     """
 
     float32_layers: tuple[Layer, ...]
     iou: Mapping[str, float | None]
+    worst_class: str | None
     largest_loss: float
     accepted: bool
 
