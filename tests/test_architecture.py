@@ -211,7 +211,7 @@ def test_images_are_labelled_without_the_training_extra(tmp_path: Path, tiny_onn
     [
         ("train debug --data camvid:. --out run", "train: needs the training extra (torch is missing)"),
         ("export a.safetensors --out a.onnx", "export: needs the training extra (onnx is missing)"),
-        ("segment --weights a.safetensors", "a.safetensors: runs in PyTorch, and torch is not installed"),
+        ("segment --weights a.safetensors", "a.safetensors: torch is missing. Running a .safetensors file needs the extra"),
     ],
 )
 def test_what_needs_the_training_extra_says_so(tmp_path: Path, words: str, message: str) -> None:
@@ -219,7 +219,7 @@ def test_what_needs_the_training_extra_says_so(tmp_path: Path, words: str, messa
     done = bare(tmp_path, words)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith(f"fastscnn: {message}")
-    assert done.stderr.endswith("pip install 'fastscnn[train]'.\n")
+    assert "[train]'.\n" in done.stderr
 
 
 def test_a_core_that_loads_pytorch_is_found(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What a person did that cannot work, said in one sentence that names the thing and the cure."""
+"""Errors for wrong input: each message says what is wrong, where, and the fix."""
 
 from __future__ import annotations
 
@@ -10,10 +10,20 @@ class FastSCNNError(Exception):
     """Wrong input: a file, a name or a setting. The command line prints the message and exits with 1."""
 
 
-def unknown(kind: str, word: str, known: Iterable[str]) -> FastSCNNError:
-    """The error for a name that does not exist: shows the nearest one that does, and all of them."""
+class ArgumentError(FastSCNNError, ValueError):
+    """A wrong argument: a name, a size, a number or a type that is not accepted."""
+
+
+def unknown(kind: str, word: str, known: Iterable[str]) -> ArgumentError:
+    """Return the error for a name that does not exist, with the nearest name that does and all of them."""
     names = sorted(known)
     spelled = {name.lower(): name for name in names}
     near = get_close_matches(word.lower(), spelled, n=1, cutoff=0.5)
     hint = f" Did you mean {spelled[near[0]]!r}?" if near else ""
-    return FastSCNNError(f"There is no {kind} {word!r}.{hint} Known: {', '.join(names)}.")
+    return ArgumentError(f"There is no {kind} {word!r}.{hint} Known: {', '.join(names)}.")
+
+
+def missing_extra(what: str, extra: str) -> FastSCNNError:
+    """Return the error for `what`, which needs an optional dependency that is not installed."""
+    return FastSCNNError(f"{what} needs the extra '{extra}': install fastscnn[{extra}], "
+                         f"or from a checkout: pip install '.[{extra}]'.")

@@ -12,7 +12,7 @@ from typing import Literal, TypeVar
 import numpy as np
 
 from fastscnn import backends
-from fastscnn.backends import Backend, Labeller
+from fastscnn.backends import Backend, LabelBackend
 from fastscnn.base.errors import FastSCNNError
 from fastscnn.base.types import BoolArray, Float32Array, UInt8Array
 from fastscnn.inference.segmentation import Segmentation
@@ -125,7 +125,7 @@ class Segmenter:
                 where the card has no threshold or there are several passes.
         """
         self._check(image, unknown)
-        if isinstance(self.backend, Labeller) and self._single and not confidence and not unknown:
+        if isinstance(self.backend, LabelBackend) and self._single and not confidence and not unknown:
             return self._on_device(self.backend, image, (image.shape[0], image.shape[1]))
         return self.label(image, self.forward(image), confidence, unknown)
 
@@ -216,7 +216,7 @@ class Segmenter:
         passes = [self._tempered(passes[0])] if self._single else passes
         return upsample.probabilities(passes, full, self._threads)
 
-    def _on_device(self, backend: Labeller, image: UInt8Array, full: tuple[int, int]) -> Segmentation:
+    def _on_device(self, backend: LabelBackend, image: UInt8Array, full: tuple[int, int]) -> Segmentation:
         start = perf_counter()
         resized = self._resized(image, self.scales[0])
         after_resize = perf_counter()

@@ -68,7 +68,7 @@ class Card:
     Attributes:
         label_set: the classes, in the order of the logits.
         size: (height, width) of the network's input that the weights were trained for.
-        variant: layout of the network, a name in `learn.model.VARIANTS`.
+        variant: layout of the network, a name in `architecture.VARIANTS`.
         channels: channels of the image, 3 for RGB.
         width_mult: factor of the network's channels; 1 is the paper's network.
         precision: of its arithmetic, a name in `PRECISIONS`.
