@@ -12,7 +12,7 @@ from fastscnn.backends.matmul_peak import SIDE, rate
 from fastscnn.base import machine
 from fastscnn.base.errors import FastSCNNError
 from fastscnn.base.types import Float32Array, UInt8Array
-from fastscnn.model import card
+from fastscnn.model import card, onnx_hash
 
 _ERRORS_ONLY = 3
 
@@ -26,7 +26,7 @@ class OnnxBackend:
         streams: number of calls that can run concurrently, each from its own thread; they share `threads`.
 
     Raises:
-        FastSCNNError: missing, truncated, not ONNX, or without a card.
+        FastSCNNError: missing, truncated, not ONNX, without a card, or changed after the card was written.
     """
 
     name = "onnx"
@@ -48,6 +48,7 @@ class OnnxBackend:
         if card.KEY not in metadata:
             raise card.missing(path)
         self.card = card.Card.from_json(metadata[card.KEY], path)
+        onnx_hash.check(path, data, self.card)
         self.precision = self.card.precision
         shapes = [output.shape for output in self._session.get_outputs()]
         classes = [shape[1] if len(shape) == 4 and isinstance(shape[1], int) else None for shape in shapes]

@@ -16,7 +16,7 @@ from fastscnn.backends.matmul_peak import SIDE, rate
 from fastscnn.base import machine
 from fastscnn.base.errors import FastSCNNError
 from fastscnn.base.types import Float32Array, UInt8Array
-from fastscnn.model import card
+from fastscnn.model import card, onnx_hash
 
 _HINTS = {"float32": "f32", "bfloat16": "bf16"}
 _SHAPES = 16  # compiled networks that are kept, one per shape; compiling takes up to half a second
@@ -37,7 +37,7 @@ class OpenVinoBackend:
         streams: number of calls that can run concurrently, each from its own thread; they share `threads`.
 
     Raises:
-        FastSCNNError: missing, truncated, not ONNX, without a card, or a precision that
+        FastSCNNError: missing, truncated, not ONNX, without a card, changed after the card was written, or a precision that
             the file or the processor does not support.
     """
 
@@ -61,6 +61,7 @@ class OpenVinoBackend:
         if b"location" in data.replace(text.encode(), b""):  # the key of external data, which is refused
             raise card.no_model(path)
         self.card = card.Card.from_json(text, path)
+        onnx_hash.check(path, data, self.card)
         card.check_network(path, self.card, *_signature(self._model))
         self.precision = self._precision(path, precision)
         self._compiled: OrderedDict[tuple[int, ...], _Compiled] = OrderedDict()

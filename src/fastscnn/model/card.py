@@ -79,6 +79,7 @@ class Card:
             than 0 where something is gained), `class` the worst one, `labels` the percent that stay, `split`, `images`.
         calibration: how far its probabilities can be trusted; None where that was not measured.
         parameters_sha256: hash of the tensors, the same in every format made of the same weights.
+        content_sha256: of an ONNX file: hash of its graph and weights; see `onnx_hash`. Empty in other files and before 0.2.
         version: version of fastscnn that made the file.
     """
 
@@ -94,6 +95,7 @@ class Card:
     losses: Mapping[str, Any] = field(default_factory=dict)
     calibration: Calibration | None = None
     parameters_sha256: str = ""
+    content_sha256: str = ""
     version: str = __version__
 
     def to_json(self) -> str:

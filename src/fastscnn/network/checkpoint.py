@@ -32,7 +32,7 @@ def save(path: Path, model: FastSCNN, description: Card) -> Card:
         FastSCNNError: the file cannot be written.
     """
     tensors = fused(model).state_dict()
-    described = dataclasses.replace(description, parameters_sha256=digest(tensors))
+    described = dataclasses.replace(description, parameters_sha256=digest(tensors), content_sha256="")
     save_tensors(path, tensors, {card.KEY: described.to_json()})
     return described
 
