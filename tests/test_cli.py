@@ -287,8 +287,8 @@ def test_segment_where_nothing_can_be_written(run: Run, tiny_onnx: Path, picture
         (["--weights", "weights.pth"], "weights.pth: weights are .onnx or .safetensors"),
         (["--weights", "text.onnx"], "text.onnx: is no ONNX model"),
         (["--backend", "onx"], "There is no backend 'onx'. Did you mean 'onnx'?"),
-        (["--backend", "torch"], "is run by the backends openvino and onnx, not by torch"),
-        (["--threads", "0"], "threads: must lie between 1 and 1024, not 0"),
+        (["--backend", "torch"], "runs with the backends openvino and onnx, not with torch"),
+        (["--threads", "0"], "threads: must be an integer from 1 to 1024, not 0"),
     ],
 )
 def test_wrong_weights_and_runtimes(run: Run, tiny_onnx: Path, picture: Path, words: list[str], message: str) -> None:
