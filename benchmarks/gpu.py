@@ -1,22 +1,22 @@
-"""Times the backend cuda on a machine with an NVIDIA card, beside the same kind of network as one would run it plainly.
+"""Measure the backend cuda on an NVIDIA GPU, and the same kind of network in plain PyTorch.
 
     python benchmarks/gpu.py OUT.json [--size 1024x2048 ...] [--precision float16 ...] [--runs 100] [--rounds 5]
 
-Four systems take turns, round by round, and the table gives the medians of the rounds:
+Four systems alternate in rounds; the table gives the medians of the rounds:
 
-- ours: `CudaBackend`, one graph replay from a frame on the card to its labels, with the Triton kernel.
-- ours compiled: the same, its network fused by `torch.compile` first.
+- ours: `CudaBackend`, one graph replay from a frame on the GPU to its labels, with the Triton kernel.
+- ours compiled: the same, with the network compiled by `torch.compile` first.
 - mmseg eager: the network in mmsegmentation's layout, then interpolation to full size and argmax.
-- mmseg compiled: all of that by `torch.compile(mode="reduce-overhead")`, which captures graphs of its own.
+- mmseg compiled: all of that by `torch.compile(mode="reduce-overhead")`, which captures its own graphs.
 
-The peer is OUR RE-IMPLEMENTATION of mmsegmentation's model, `FastSCNN(variant="mmseg")` with drawn weights, not
-mmsegmentation itself, which is rarely installable next to a recent PyTorch. So these figures leave out what
-mmsegmentation's own data pipeline and wrappers would cost, and its speed does not depend on what its labels show.
+The comparison is OUR RE-IMPLEMENTATION of mmsegmentation's model, `FastSCNN(variant="mmseg")` with random weights, not
+mmsegmentation itself, which is rarely installable next to a recent PyTorch. So these figures exclude the cost of
+mmsegmentation's data pipeline and wrappers. Random weights do not change its speed.
 
-"card" is from a frame on the card to labels on the card, timed by events; "host" from a frame on the host to labels on
-the host, one at a time; "stream" the same with two frames under way (ours alone has it). Frames per second are those of
-a whole block of runs. Everyone has cuDNN pick its fastest kernels, and float32 is not TF32. Nothing needs a network, and
-the JSON is written anew after each size and precision. A dry run on any machine:
+"device" is from a frame on the GPU to labels on the GPU, timed by CUDA events. "host" is from a frame on the host to labels
+on the host, one at a time. "stream" is the same with two frames in progress (ours only). Frames per second are those of a
+whole block of runs. cuDNN selects its fastest kernels for all systems; float32 is not TF32. Nothing needs internet access.
+The JSON is written after each size and precision. A dry run on any machine:
 
     python benchmarks/gpu.py /tmp/gpu.json --device cpu --size 64x128 --runs 2
 """
@@ -39,7 +39,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fastscnn.backends.cuda.backend import PRECISIONS, CudaBackend, settings
+from fastscnn.backends.cuda.backend import PRECISIONS, CudaBackend
+from fastscnn.backends.cuda.streams import settings
 from fastscnn.backends.torch import TorchBackend
 from fastscnn.base.types import UInt8Array
 from fastscnn.data import synthetic
@@ -56,16 +57,16 @@ Report = dict[str, Any]
 
 
 class System(Protocol):
-    """One way from frames to labels."""
+    """A system that turns frames into labels."""
 
-    def card(self, frame: Tensor) -> object:
-        """Labels on the card, of a frame there; does not wait for them."""
+    def device(self, frame: Tensor) -> object:
+        """Compute labels on the device from a frame there, without waiting for them."""
 
     def host(self, frame: UInt8Array) -> UInt8Array:
-        """Labels on the host, of a frame there."""
+        """Return labels on the host from a frame there."""
 
     def stream(self, frames: Sequence[UInt8Array]) -> Iterator[UInt8Array] | None:
-        """Labels of many; None where there is no such thing."""
+        """Yield the labels of many frames; None if the system cannot stream."""
 
 
 class Ours:
@@ -76,8 +77,8 @@ class Ours:
         with torch.inference_mode():
             self.plan = self.backend._plan((1, *size, card.channels), size)
 
-    def card(self, frame: Tensor) -> object:
-        with self.backend._lanes.computing(), torch.inference_mode():
+    def device(self, frame: Tensor) -> object:
+        with self.backend._streams.computing(), torch.inference_mode():
             self.plan.source.copy_(frame)
             self.plan.run()
         return None
@@ -89,13 +90,13 @@ class Ours:
         return self.backend.labels_many(frames, self.size)
 
 
-class Peer:
-    """Our re-implementation of mmsegmentation's model, run plainly."""
+class Mmseg:
+    """Our re-implementation of mmsegmentation's model in plain PyTorch."""
 
     def __init__(self, classes: int, channels: int, size: tuple[int, int], precision: str, device: str, compiled: bool) -> None:
         torch.manual_seed(0)
         model = FastSCNN(classes, channels, "mmseg").eval().to(device, PRECISIONS[precision])
-        self.device = device
+        self._device = device
 
         def labels(frame: Tensor) -> Tensor:
             full = F.interpolate(model(frame), size=size, mode="bilinear", align_corners=False)
@@ -103,13 +104,13 @@ class Peer:
 
         self._labels: Callable[[Tensor], Tensor] = torch.compile(labels, mode="reduce-overhead") if compiled else labels
 
-    def card(self, frame: Tensor) -> object:
+    def device(self, frame: Tensor) -> object:
         with torch.inference_mode():
             return self._labels(frame)
 
     def host(self, frame: UInt8Array) -> UInt8Array:
         with torch.inference_mode():
-            labels: UInt8Array = self._labels(torch.from_numpy(frame[None]).to(self.device))[0].cpu().numpy()
+            labels: UInt8Array = self._labels(torch.from_numpy(frame[None]).to(self._device))[0].cpu().numpy()
         return labels
 
     def stream(self, frames: Sequence[UInt8Array]) -> None:
@@ -121,16 +122,16 @@ def synchronize(device: str) -> None:
         torch.cuda.synchronize()
 
 
-def block_on_card(system: System, frames: Sequence[Tensor], runs: int, device: str) -> Report:
-    """One block of runs on frames that are on the card."""
+def block_on_device(system: System, frames: Sequence[Tensor], runs: int, device: str) -> Report:
+    """Run one block on frames that are on the device."""
     if device != "cuda":
-        return block(system.card, frames, runs)
-    stream = system.backend._lanes.computing() if isinstance(system, Ours) else torch.cuda.stream(torch.cuda.current_stream())
+        return block(system.device, frames, runs)
+    stream = system.backend._streams.computing() if isinstance(system, Ours) else torch.cuda.stream(torch.cuda.current_stream())
     events = [torch.cuda.Event(enable_timing=True) for _ in range(runs + 1)]  # type: ignore[no-untyped-call]
     with stream:
         events[0].record()
         for index in range(runs):
-            system.card(frames[index % len(frames)])
+            system.device(frames[index % len(frames)])
             events[index + 1].record()
     synchronize(device)
     times = [before.elapsed_time(after) for before, after in pairwise(events)]
@@ -138,7 +139,7 @@ def block_on_card(system: System, frames: Sequence[Tensor], runs: int, device: s
 
 
 def block(call: Callable[[Any], object], frames: Sequence[Any], runs: int) -> Report:
-    """One block of runs that each end on the host."""
+    """Run one block; each run ends on the host."""
     times = []
     begin = perf_counter()
     for index in range(runs):
@@ -149,7 +150,7 @@ def block(call: Callable[[Any], object], frames: Sequence[Any], runs: int) -> Re
 
 
 def block_of_stream(system: System, frames: Sequence[UInt8Array], runs: int) -> Report | None:
-    """One block of runs with two frames under way; only the rate means something here."""
+    """Run one block with two frames in progress; only the frame rate is meaningful."""
     begin = perf_counter()
     results = system.stream([frames[index % len(frames)] for index in range(runs)])
     if results is None:
@@ -164,7 +165,7 @@ def percentiles(milliseconds: Sequence[float]) -> Report:
 
 
 def built(make: Callable[[], System], frames: Sequence[UInt8Array], device: str) -> tuple[System | None, Report]:
-    """A system that has run a few times, and what that took: seconds, and the card's memory above what was in use."""
+    """Build a system and run it a few times; report the seconds and the GPU memory that this took."""
     before = 0
     if device == "cuda":
         gc.collect()
@@ -177,22 +178,22 @@ def built(make: Callable[[], System], frames: Sequence[UInt8Array], device: str)
         system = make()
         first = torch.from_numpy(frames[0][None]).to(device)
         for _ in range(WARM_UP if device == "cuda" else 1):
-            system.card(first)
+            system.device(first)
             system.host(frames[0])
             list(system.stream(frames) or ())
         synchronize(device)
-    except Exception as error:  # a compiler that is missing must not end the measurement
+    except Exception as error:  # a missing compiler must not stop the measurement
         return None, {"error": (str(error).strip().splitlines() or [type(error).__name__])[0]}
     report: Report = {"first_s": perf_counter() - start}
     if device == "cuda":
         report["peak_memory_mib"] = (torch.cuda.max_memory_allocated() - before) / 2**20
     if isinstance(system, Ours):
-        report["lacks"] = system.backend.lacks
+        report["fallbacks"] = system.backend.fallbacks
     return system, report
 
 
 def agreement(system: Ours, reference: TorchBackend, frames: Sequence[UInt8Array]) -> Report:
-    """Percent of labels that are those of the CPU in float32, and of how many pixels the two best classes there are apart."""
+    """Compare labels with the CPU in float32: percent equal, and how many differ by more than half a logit."""
     same, differ, clear = 0, 0, 0
     for frame in frames[:CPU_SCENES]:
         logits = reference(frame[None])[0]
@@ -203,7 +204,7 @@ def agreement(system: Ours, reference: TorchBackend, frames: Sequence[UInt8Array
             full = F.interpolate(torch.from_numpy(logits)[None], size=system.size, mode="bilinear")[0]
             best = full.topk(2, dim=0).values
             clear += int((wrong & (best[0] - best[1] > 0.5).numpy()).sum())
-    return {"percent": 100 * same / (same + differ), "differ": differ, "of_them_by_over_half_a_logit": clear,
+    return {"percent": 100 * same / (same + differ), "differ": differ, "differ_by_over_half_a_logit": clear,
             "scenes": min(len(frames), CPU_SCENES)}
 
 
@@ -212,29 +213,29 @@ def medians(rounds: Sequence[Report]) -> Report:
 
 
 def measure(model: FastSCNN, card: Card, size: tuple[int, int], precision: str, arguments: argparse.Namespace) -> Report:
-    """All systems at one size and precision."""
+    """Measure all systems at one size and precision."""
     device, classes = arguments.device, len(card.label_set)
     if arguments.compile:
-        torch.compiler.reset()  # which compiles one function for few sizes and then no more
+        torch.compiler.reset()  # it compiles one function for eight sizes at most
     frames = [synthetic.draw(*size, seed).image for seed in range(SCENES)]
-    on_card = [torch.from_numpy(frame[None]).to(device) for frame in frames]
+    on_device = [torch.from_numpy(frame[None]).to(device) for frame in frames]
     makers: dict[str, Callable[[], System]] = {
         "ours": lambda: Ours(model, card, size, precision, device, False),
-        "mmseg eager": lambda: Peer(classes, card.channels, size, precision, device, False),
+        "mmseg eager": lambda: Mmseg(classes, card.channels, size, precision, device, False),
     }
     if arguments.compile:
         makers["ours compiled"] = lambda: Ours(model, card, size, precision, device, True)
-        makers["mmseg compiled"] = lambda: Peer(classes, card.channels, size, precision, device, True)
+        makers["mmseg compiled"] = lambda: Mmseg(classes, card.channels, size, precision, device, True)
     systems: dict[str, System] = {}
     report: Report = {"size": size, "precision": precision, "systems": {}}
     for name, make in makers.items():
         system, report["systems"][name] = built(make, frames, device)
         if system is not None:
             systems[name] = system
-    found: dict[str, dict[str, list[Report]]] = {name: {"card": [], "host": [], "stream": []} for name in systems}
+    found: dict[str, dict[str, list[Report]]] = {name: {"device": [], "host": [], "stream": []} for name in systems}
     for _ in range(arguments.rounds):
         for name, system in systems.items():
-            found[name]["card"].append(block_on_card(system, on_card, arguments.runs, device))
+            found[name]["device"].append(block_on_device(system, on_device, arguments.runs, device))
         for name, system in systems.items():
             found[name]["host"].append(block(system.host, frames, arguments.runs))
             if (streamed := block_of_stream(system, frames, arguments.runs)) is not None:
@@ -256,16 +257,16 @@ def sides(text: str) -> tuple[int, int]:
 
 
 def main() -> None:
-    """Measures each size in each precision; writes what is there after each."""
+    """Measure each size in each precision; write the report after each."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
     parser.add_argument("--size", type=sides, nargs="+", default=[sides(text) for text in SIZES])
     parser.add_argument("--precision", choices=PRECISIONS, nargs="+", default=list(PRECISIONS))
-    parser.add_argument("--runs", type=int, default=100, help="of a block")
+    parser.add_argument("--runs", type=int, default=100, help="runs per block")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--weights", type=Path, default=bundled("cuda"), help="of ours; the bundled ones")
+    parser.add_argument("--weights", type=Path, default=bundled("cuda"), help="weights of ours (default: the bundled ones)")
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
-    parser.add_argument("--compile", action=argparse.BooleanOptionalAction, help="also what it fuses; on a card, yes")
+    parser.add_argument("--compile", action=argparse.BooleanOptionalAction, help="with torch.compile (default: on a GPU)")
     arguments = parser.parse_args()
     if arguments.compile is None:
         arguments.compile = arguments.device == "cuda"
@@ -275,12 +276,12 @@ def main() -> None:
         "device": torch.cuda.get_device_name() if on_cuda else "cpu",
         "torch": torch.__version__, "cuda": torch.version.cuda, "python": platform.python_version(),
         "weights": arguments.weights.name, "classes": len(card.label_set), "runs": arguments.runs, "rounds": arguments.rounds,
-        "peer": "our re-implementation of mmsegmentation's model, not mmsegmentation itself",
+        "mmseg": "our re-implementation of mmsegmentation's model, not mmsegmentation itself",
         "rows": [],
     }  # fmt: skip
     for size in arguments.size:
         for precision in arguments.precision:
-            with settings():  # for the peers, too
+            with settings():  # for mmseg, too
                 report["rows"].append(measure(model, card, size, precision, arguments))
             arguments.out.write_text(json.dumps(report, indent=1) + "\n")
 

@@ -24,8 +24,8 @@ WriteOnnx = Callable[..., Path]
 
 if find_spec("torch") is None:  # the core is also tested without the extra `train`
     _LEARN = (
-        "model", "loss", "checkpoint", "classify", "distributed", "train", "train_cli", "export",
-        "quantize", "stem", "cuda", "foreign", "thermal",
+        "network", "loss", "checkpoint", "classify", "distributed", "train", "train_cli", "export",
+        "quantize", "stem", "cuda", "convert", "thermal",
     )
     collect_ignore = [f"test_{name}.py" for name in _LEARN]
 

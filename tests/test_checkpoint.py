@@ -68,7 +68,7 @@ def test_the_same_weights_give_the_same_bytes(file: Path, tmp_path: Path) -> Non
     assert (tmp_path / "again.safetensors").read_bytes() == file.read_bytes()
 
 
-def test_a_wide_network_with_branches_comes_back_folded(tmp_path: Path) -> None:
+def test_a_narrow_network_with_branches_is_saved_fused(tmp_path: Path) -> None:
     torch.manual_seed(0)
     model = FastSCNN(3, width_mult=0.5, auxiliary=True, reparam_branches=True)
     for conv in model.depthwise():
@@ -123,7 +123,7 @@ def test_a_header_whose_length_looks_like_a_pickle_is_read(tmp_path: Path, lengt
 @pytest.mark.parametrize("kept", [0, 1, 7, 8, 9, 5000, -1])
 def test_a_truncated_file_is_refused(file: Path, kept: int) -> None:
     file.write_bytes(file.read_bytes()[:kept])
-    with pytest.raises(FastSCNNError, match=r"weights\.safetensors: is no safetensors file or is truncated"):
+    with pytest.raises(FastSCNNError, match=r"weights\.safetensors: is not a safetensors file or is truncated"):
         checkpoint.load(file)
 
 
@@ -151,11 +151,11 @@ def test_weights_without_a_card_are_refused(file: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"classes": ["a", "b"], "colours": [[0, 0, 0], [1, 1, 1]]}, r"do not fit its card of 2 classes \(size mismatch"),
-        ({"variant": "mmseg"}, r"do not fit its card of 3 classes \(size mismatch for global_features"),
+        ({"classes": ["a", "b"], "colours": [[0, 0, 0], [1, 1, 1]]}, r"do not match .* card of 2 classes \(size mismatch"),
+        ({"variant": "mmseg"}, r"do not match the model card of 3 classes \(size mismatch for global_features"),
         ({"variant": "newer"}, "unknown variant 'newer'"),
-        ({"channels": 4}, "do not fit its card"),
-        ({"width_mult": 2.0}, r"do not fit its card of 3 classes \(size mismatch for downsample"),
+        ({"channels": 4}, "do not match the model card"),
+        ({"width_mult": 2.0}, r"do not match the model card of 3 classes \(size mismatch for downsample"),
     ],
 )
 def test_a_card_that_does_not_fit_is_refused(file: Path, changes: dict[str, object], message: str) -> None:
@@ -172,7 +172,7 @@ def test_every_tensor_counts(file: Path, change: str) -> None:
     else:
         tensors["more"] = torch.zeros(1)
     checkpoint.save_tensors(file, tensors, metadata)
-    with pytest.raises(FastSCNNError, match=r"do not fit .*(Missing|Unexpected) key"):
+    with pytest.raises(FastSCNNError, match=r"do not match .*(Missing|Unexpected) key"):
         checkpoint.load(file)
 
 

@@ -381,7 +381,7 @@ def test_hits_are_of_the_likeliest_classes(tree: Path) -> None:
 
 def test_a_classifiers_file_labels_nothing(learned: Path, tiny_dataset: Path, tmp_path: Path) -> None:
     path = learned / "best.safetensors"
-    message = r"best\.safetensors: is of a classifier of images and labels no pixels; go on from it by `fastscnn train RECIPE"
+    message = r"best\.safetensors: is an image classifier and cannot segment; fine-tune it with `fastscnn train RECIPE"
     acts: list[Callable[[], object]] = [
         lambda: checkpoint.load(path),
         lambda: Segmenter.load(path),
@@ -397,15 +397,15 @@ def test_a_classifiers_file_labels_nothing(learned: Path, tiny_dataset: Path, tm
 def test_what_labels_pixels_is_no_classifier(tmp_path: Path) -> None:
     path = tmp_path / "labels.safetensors"
     checkpoint.save(path, FastSCNN(2), Card(LabelSet(("road", "car")), (64, 96)))
-    with pytest.raises(FastSCNNError, match=r"labels\.safetensors: is of no classifier of images; use a file that `fastscnn"):
+    with pytest.raises(FastSCNNError, match=r"labels\.safetensors: is not an image classifier; use a file made by `fastscnn"):
         checkpoint.load_classifier(path)
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"classes": ["a", "b"]}, r"its tensors do not fit its card of 2 classes"),
-        ({"parameters_sha256": "0"}, r"are not those that its card was written for"),
+        ({"classes": ["a", "b"]}, r"the tensors do not match the model card of 2 classes"),
+        ({"parameters_sha256": "0"}, r"do not match parameters_sha256"),
         ({"variant": "papier"}, r"unknown variant 'papier'"),
         ({"size": [64]}, r"its card is broken"),
         ({"size": [80, 80]}, r"its card is broken"),
@@ -536,9 +536,9 @@ def test_wrong_calls(tree: Path, learned: Path, tiny_dataset: Path, tmp_path: Pa
         (["evaluate", data, "--split", "val"], "weights: give a classifier made by"),
         (["evaluate", data, "--weights", best, "--flip"], "a classifier takes --weights, --split and"),
         (["evaluate", data, "--weights", best, "--split", "test"], "There is no split of imagenet 'test'"),
-        (["evaluate", str(tiny_dataset), "--weights", best, "--split", "val"], "is of a classifier of images"),
-        (["demo", "--weights", best, "--out", out], "is of a classifier of images and labels no pixels"),
-        (["export", best, "--out", f"{out}.onnx"], "is of a classifier of images and labels no pixels"),
+        (["evaluate", str(tiny_dataset), "--weights", best, "--split", "val"], "is an image classifier"),
+        (["demo", "--weights", best, "--out", out], "is an image classifier and cannot segment"),
+        (["export", best, "--out", f"{out}.onnx"], "is an image classifier and cannot segment"),
     ):
         assert cli.main(words) == 1
         assert message in said(capsys), words

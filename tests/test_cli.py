@@ -292,7 +292,7 @@ def test_segment_where_nothing_can_be_written(run: Run, tiny_onnx: Path, picture
         (["--weights", "gone.onnx"], "gone.onnx: no such weight file"),
         (["--weights", "weights.pth"], "weights.pth: weights are .onnx or .safetensors"),
         (["--weights", "text.onnx"], "text.onnx: is not an ONNX model"),
-        (["--backend", "torch"], "is run by the backends openvino and onnx, not by torch"),
+        (["--backend", "torch"], "runs with the backends openvino and onnx, not with torch"),
         (["--threads", "0"], "threads: must be from 1 to 1024, not 0"),
     ],
 )

@@ -1,4 +1,4 @@
-"""The backend of a graphics card: all but the card itself on the CPU, its kernel interpreted, and the rest on a card."""
+"""The CUDA backend: its code on the CPU, its kernel interpreted by Triton, and, where there is one, on a GPU."""
 
 from __future__ import annotations
 
@@ -19,10 +19,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fastscnn import backends
 from fastscnn.backends import Backend
 from fastscnn.backends.cuda import backend as cuda
 from fastscnn.backends.cuda import labels_torch
 from fastscnn.backends.cuda.backend import CudaBackend
+from fastscnn.backends.cuda.streams import Streams, Work, settings
 from fastscnn.backends.torch import TorchBackend
 from fastscnn.base.errors import FastSCNNError
 from fastscnn.base.types import Float32Array, UInt8Array
@@ -40,7 +42,7 @@ CASES = [  # classes, inputs, pixels: by 8, by 8 not quite, by 2.7, at their own
     (7, (16, 24), (5, 9)), (1, (4, 4), (32, 32)), (5, (1, 1), (9, 9)), (4, (4, 40), (33, 320)), (6, (7, 5), (200, 201)),
 ]  # fmt: skip
 
-on_card = pytest.mark.skipif(not CudaBackend.available(), reason="needs an NVIDIA card")
+on_gpu = pytest.mark.skipif(not CudaBackend.available(), reason="needs an NVIDIA GPU")
 with_triton = pytest.mark.skipif(find_spec("triton") is None, reason="needs triton, which comes with PyTorch for CUDA")
 
 
@@ -101,36 +103,36 @@ def host(street: tuple[FastSCNN, Card]) -> CudaBackend:
     ("channels", "variant", "size"),
     [(3, "paper", (64, 96)), (1, "mmseg", (33, 47)), (4, "paper", (70, 32)), (3, "mmseg", (96, 65))],
 )
-def test_the_folded_network_computes_the_same(channels: int, variant: str, size: tuple[int, int]) -> None:
+def test_the_fused_network_computes_the_same(channels: int, variant: str, size: tuple[int, int]) -> None:
     model = network(channels, variant)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     images = torch.from_numpy(noise(2, *size, channels))
     fast = FusedNetwork(model)
     with torch.inference_mode():
         expected = model(images)
-        got = fast(images, fast.averages(*size))
+        got = fast(images, fast.pooling_matrix(*size))
     torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max()))
     assert not any(isinstance(module, nn.BatchNorm2d) for module in fast.modules())
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
 
 
 @pytest.mark.parametrize(("dtype", "most"), [(torch.float16, 0.01), (torch.bfloat16, 0.05)])
-def test_the_folded_network_in_half_precision(street: tuple[FastSCNN, Card], frames: list[UInt8Array], dtype: torch.dtype,
+def test_the_fused_network_in_half_precision(street: tuple[FastSCNN, Card], frames: list[UInt8Array], dtype: torch.dtype,
                                               most: float) -> None:
     fast, image = FusedNetwork(street[0], dtype), torch.from_numpy(frames[0][None])
     with torch.inference_mode():
-        expected, got = street[0](image), fast(image, fast.averages(96, 128))
+        expected, got = street[0](image), fast(image, fast.pooling_matrix(96, 128))
     assert got.dtype == dtype
     assert float((got.float() - expected).abs().max() / expected.abs().max()) < most
 
 
 @pytest.mark.parametrize("size", [(32, 32), (96, 128), (225, 417)])
-def test_averages_are_those_of_the_adaptive_pooling(size: tuple[int, int]) -> None:
+def test_the_pooling_matrix_is_adaptive_pooling(size: tuple[int, int]) -> None:
     inputs = (-(-size[0] // 32), -(-size[1] // 32))
     x = torch.randn(1, 4, *inputs)
     expected = torch.cat([F.adaptive_avg_pool2d(x, bins).flatten(2) for bins in (1, 2, 3, 6)], dim=2)
-    averages = FusedNetwork(network()).averages(*size)
-    torch.testing.assert_close((averages @ x.flatten(2).transpose(1, 2)).transpose(1, 2), expected)
+    pooling = FusedNetwork(network()).pooling_matrix(*size)
+    torch.testing.assert_close((pooling @ x.flatten(2).transpose(1, 2)).transpose(1, 2), expected)
 
 
 # The labels
@@ -152,7 +154,7 @@ INTERPRETED = """
 import pathlib, sys
 import numpy as np, torch
 sys.path.insert(0, sys.argv[1])
-from test_cuda import CASES, HOST, checkpoint, bundled, scene, smooth, ties
+from test_cuda import CASES, HOST, checkpoint, bundled, smooth, synthetic, ties
 from fastscnn.upsampling import upsample
 from fastscnn.backends.cuda import labels_torch, labels_triton
 from fastscnn.backends.cuda.backend import CudaBackend
@@ -173,7 +175,7 @@ for classes, inputs, size in CASES:
             found += ties(labels[:-1].numpy(), upsample.labels(logits, size), logits)
 backend = CudaBackend(*checkpoint.load(bundled("torch")), "float32", "cpu")
 backend._fill = labels_triton.fill
-image = scene.draw(96, 128).image
+image = synthetic.draw(96, 128).image
 logits = backend(image[None])[0]
 found += ties(backend.labels(image, (200, 301)), upsample.labels(logits, (200, 301)), logits)
 print(found)
@@ -199,7 +201,7 @@ for card, dtype in ((75, "fp16"), (80, "bf16"), (90, "fp16"), (90, "fp32")):
 
 
 def child(tmp_path: Path, code: str, **environment: str) -> str:
-    """What a process prints, which imports Triton anew: how its kernels run is settled where they are defined."""
+    """The output of a process that imports Triton anew, because its kernels decide at definition how they run."""
     everything = os.environ | {"TRITON_CACHE_DIR": str(tmp_path)} | environment
     command = [sys.executable, "-W", "error", "-c", code, str(Path(__file__).parent)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=everything)
@@ -215,7 +217,7 @@ def test_the_kernel_interpreted(tmp_path: Path) -> None:
 
 @with_triton
 @pytest.mark.slow
-def test_the_kernel_compiles_for_cards(tmp_path: Path) -> None:
+def test_the_kernel_compiles_for_gpus(tmp_path: Path) -> None:
     assert len(child(tmp_path, COMPILED, TRITON_INTERPRET="0").splitlines()) == 12
 
 
@@ -226,8 +228,8 @@ def test_facts(host: CudaBackend, street: tuple[FastSCNN, Card]) -> None:
     backend: Backend = host
     assert backend.card is street[1]
     assert (backend.name, backend.precision, backend.threads, backend.streams) == ("cuda", "float32", 1, 2)
-    assert sorted(host.lacks) == ["CUDA graphs: the device is cpu", "the Triton kernel of the labels: the device is cpu"]
-    assert backend.peak() > 0
+    assert sorted(host.fallbacks) == ["CUDA graphs: the device is cpu", "the Triton kernel of the labels: the device is cpu"]
+    assert backend.matmul_peak() > 0
 
 
 @pytest.mark.parametrize(("count", "size"), [(1, (96, 128)), (2, (33, 47))])
@@ -264,17 +266,17 @@ def test_many_in_order(host: CudaBackend, frames: list[UInt8Array]) -> None:
             np.testing.assert_array_equal(labels, host.labels(image, (90, 70)))
 
 
-def test_many_draws_two_images_ahead(host: CudaBackend, frames: list[UInt8Array]) -> None:
-    drawn: list[int] = []
+def test_many_reads_two_images_ahead(host: CudaBackend, frames: list[UInt8Array]) -> None:
+    read: list[int] = []
 
     def camera() -> Iterator[UInt8Array]:
         for index, frame in enumerate(frames):
-            drawn.append(index)
+            read.append(index)
             yield frame
 
     many = host.labels_many(camera(), (96, 128))
     next(many)
-    assert drawn == [0, 1, 2]
+    assert read == [0, 1, 2]
 
 
 def test_errors_come_after_the_labels_before_them(host: CudaBackend, frames: list[UInt8Array]) -> None:
@@ -292,7 +294,7 @@ def test_errors_come_after_the_labels_before_them(host: CudaBackend, frames: lis
         assert len(got) == 3
 
 
-def test_whoever_stops_leaves_nothing_behind(host: CudaBackend, frames: list[UInt8Array]) -> None:
+def test_stopping_early_releases_the_buffers(host: CudaBackend, frames: list[UInt8Array]) -> None:
     first, second = (host.labels_many(frames, (96, 128)) for _ in range(2))
     for one, other in zip(first, second, strict=True):  # both at a time, on buffers of their own
         np.testing.assert_array_equal(one, other)
@@ -300,8 +302,8 @@ def test_whoever_stops_leaves_nothing_behind(host: CudaBackend, frames: list[UIn
     next(many)
     many.close()  # type: ignore[attr-defined]
     (plan,) = host._plans.values()
-    assert len(plan.spare) == 3  # the one's second frame waited while the other had two under way
-    assert len({slot.host_in.data_ptr() for slot in plan.spare}) == 3
+    assert len(plan.free) == 3  # the second frame of one waited while the other had two in progress
+    assert len({buffers.host_in.data_ptr() for buffers in plan.free}) == 3
 
 
 def test_threads(host: CudaBackend, frames: list[UInt8Array]) -> None:
@@ -317,21 +319,21 @@ def test_few_sizes_are_kept(host: CudaBackend) -> None:
     assert [key[0][1] for key in host._plans] == [48, 56, 32, 64]
 
 
-def test_broken_weights_are_told(street: tuple[FastSCNN, Card], frames: list[UInt8Array]) -> None:
+def test_broken_weights_are_reported(street: tuple[FastSCNN, Card], frames: list[UInt8Array]) -> None:
     model = network(classes=len(street[1].label_set))
     with torch.no_grad():
         model.classifier[-1].bias[2] = -torch.inf  # type: ignore[operator]
     backend = CudaBackend(model, street[1], "float32", "cpu")
-    with pytest.raises(FastSCNNError, match=r"NaN or infinity: the weights are broken, and no label would be right\.$"):
+    with pytest.raises(FastSCNNError, match=r"NaN or infinity in float32: the weights are broken\.$"):
         backend.labels(frames[0], (96, 128))
     backend = CudaBackend(model, street[1], "float16", "cpu")
-    with pytest.raises(FastSCNNError, match="take bfloat16"):
+    with pytest.raises(FastSCNNError, match="use bfloat16"):
         list(backend.labels_many(frames, (96, 128)))
 
 
 @pytest.mark.parametrize("image", [noise(31, 64, 3), noise(64, 64, 1), noise(64, 64), noise(64, 64, 3).astype(np.float32)])
 def test_images_of_another_kind(host: CudaBackend, image: UInt8Array) -> None:
-    with pytest.raises(FastSCNNError, match=r"An image is uint8 \[height, width, 3\] of at least 32"):
+    with pytest.raises(FastSCNNError, match=r"An image must be uint8 \[height, width, 3\] of at least 32"):
         host.labels(image, (64, 64))
 
 
@@ -346,11 +348,11 @@ def test_a_kernel_that_does_not_compile_is_done_without(host: CudaBackend, frame
     def broken(*_: object) -> None:
         raise RuntimeError("Failed to find C compiler\nand more")
 
-    host._fill, host.lacks = broken, []
+    host._fill, host.fallbacks = broken, []
     host._plans.clear()
     np.testing.assert_array_equal(host.labels(frames[0], (96, 128)), expected)
     np.testing.assert_array_equal(host.labels(frames[0], (96, 128)), expected)
-    assert host.lacks == ["the Triton kernel of the labels: Failed to find C compiler"]
+    assert host.fallbacks == ["the Triton kernel of the labels: Failed to find C compiler"]
 
 
 def test_the_settings_of_others_come_back(host: CudaBackend, frames: list[UInt8Array], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -362,38 +364,54 @@ def test_the_settings_of_others_come_back(host: CudaBackend, frames: list[UInt8A
     before, inside = state(), list[tuple[object, ...]]()
     network = host._network
 
-    def watched(images: Tensor, averages: Tensor) -> Tensor:
+    def watched(images: Tensor, pooling: Tensor) -> Tensor:
         inside.append(state())
-        return network(images, averages)
+        return network(images, pooling)
 
     monkeypatch.setattr(host, "_network", watched)
     host(frames[0][None])
     assert inside[0] in ((True, "ieee"), (True, False))
     assert state() == before
-    with pytest.raises(ZeroDivisionError), cuda.settings():
+    with pytest.raises(ZeroDivisionError), settings():
         _ = 1 / 0
     assert state() == before
 
 
-def test_too_little_memory_is_told(host: CudaBackend, frames: list[UInt8Array], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_little_memory_is_reported(host: CudaBackend, frames: list[UInt8Array], monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> Tensor:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(host, "_network", full)
-    with pytest.raises(FastSCNNError, match=r"too little free memory for \[1, 96, 128, 3\]; give a smaller --size"):
+    with pytest.raises(FastSCNNError, match=r"too little free memory for images of shape \[1, 96, 128, 3\]; use a smaller"):
         host(frames[0][None])
 
 
 @pytest.mark.parametrize(
     ("built", "message"),
-    [(None, "is built without CUDA; install a build with it"), ("13.0", "finds no card or no driver that it can use")],
+    [(None, "is built without CUDA; install a build with CUDA"), ("13.0", "finds no GPU or no driver for it")],
 )
-def test_no_card(built: str | None, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_gpu(built: str | None, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.version, "cuda", built)
     assert not CudaBackend.available()
-    with pytest.raises(FastSCNNError, match=f"needs an NVIDIA card, and PyTorch .* {message}.*The backend torch runs"):
+    with pytest.raises(FastSCNNError, match=f"needs an NVIDIA GPU, and PyTorch .* {message}.*use the backend torch"):
         CudaBackend.load(bundled("torch"))
+
+
+def test_it_is_taken_on_request_only(street: tuple[FastSCNN, Card], monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def load(path: Path, precision: str) -> CudaBackend:
+        asked.append(f"{path.name} {precision}")
+        return CudaBackend(*street, "float32", "cpu")
+
+    monkeypatch.setattr(CudaBackend, "available", lambda: True)
+    monkeypatch.setattr(CudaBackend, "load", load)
+    threads = torch.get_num_threads()
+    assert backends.load(bundled("torch"), threads=threads).name == "torch"
+    assert asked == []
+    assert backends.load(bundled("torch"), "cuda").name == "cuda"
+    assert asked == ["camvid.safetensors auto"]
 
 
 def test_precisions(street: tuple[FastSCNN, Card], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -402,8 +420,8 @@ def test_precisions(street: tuple[FastSCNN, Card], monkeypatch: pytest.MonkeyPat
             make()  # type: ignore[no-untyped-call]
     monkeypatch.setattr(CudaBackend, "available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (7, 5))
-    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Old Card")
-    with pytest.raises(FastSCNNError, match="Old Card does not compute in bfloat16; take float16"):
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Old GPU")
+    with pytest.raises(FastSCNNError, match="Old GPU does not support bfloat16; use float16"):
         CudaBackend.load(bundled("torch"), "bfloat16")
 
 
@@ -414,8 +432,8 @@ def test_compiled(street: tuple[FastSCNN, Card], host: CudaBackend, frames: list
     np.testing.assert_allclose(fused(frames[0][None]), host(frames[0][None]), rtol=1e-3, atol=1e-3)
 
 
-class FakeCard:
-    """Stands in for `torch.cuda`: all is computed at once, on the CPU, and it is noted what went to which stream."""
+class FakeGpu:
+    """Replacement for `torch.cuda`: computes everything at once on the CPU and records what went to which stream."""
 
     def __init__(self, patch: pytest.MonkeyPatch, captures: bool = True) -> None:
         self.notes: list[str] = []
@@ -483,21 +501,21 @@ class FakeCard:
         return noted
 
 
-def on_fake_card(
+def on_fake_gpu(
     street: tuple[FastSCNN, Card], patch: pytest.MonkeyPatch, captures: bool = True
-) -> tuple[CudaBackend, FakeCard]:
-    """A backend that takes the CPU for a card; its graphs run the work again."""
-    card = FakeCard(patch, captures)
-    lanes = cuda._Lanes.__init__
+) -> tuple[CudaBackend, FakeGpu]:
+    """A backend that takes the CPU for a GPU; its graphs run the work again."""
+    card = FakeGpu(patch, captures)
+    init = Streams.__init__
 
     def faked(self: Any, device: torch.device) -> None:
-        lanes(self, torch.device("cuda"))
+        init(self, torch.device("cuda"))
 
-    patch.setattr(cuda._Lanes, "__init__", faked)
+    patch.setattr(Streams, "__init__", faked)
     backend = CudaBackend(*street, "float32", "cpu")
     captured = backend._captured
 
-    def keeping(work: cuda.Work) -> cuda.Work:
+    def keeping(work: Work) -> Work:
         run: Any = captured(work)
         if hasattr(run, "__self__"):
             run.__self__.work = work
@@ -511,41 +529,41 @@ def on_fake_card(
 def test_each_stream_waits_for_the_one_before(street: tuple[FastSCNN, Card], host: CudaBackend, frames: list[UInt8Array],
                                               monkeypatch: pytest.MonkeyPatch) -> None:
     expected = [host.labels(frame, (96, 128)) for frame in frames]
-    backend, card = on_fake_card(street, monkeypatch)
+    backend, card = on_fake_gpu(street, monkeypatch)
     for got, labels in zip(backend.labels_many(frames, (96, 128)), expected, strict=True):
         np.testing.assert_array_equal(got, labels)
     frame = ["up copies", "compute waits for up", "compute replays", "down waits for compute", "down copies"]
-    landing = ["host waits for down"]
-    assert card.notes == [*frame, *frame, *(landing + frame) * 3, *landing * 2]
-    assert not any("graphs" in lack for lack in backend.lacks)
+    waiting = ["host waits for down"]
+    assert card.notes == [*frame, *frame, *(waiting + frame) * 3, *waiting * 2]
+    assert not any("graphs" in reason for reason in backend.fallbacks)
 
 
 def test_a_network_that_cannot_be_captured_runs_without_a_graph(
     street: tuple[FastSCNN, Card], host: CudaBackend, frames: list[UInt8Array], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = host.labels(frames[0], (96, 128))
-    backend, card = on_fake_card(street, monkeypatch, captures=False)
+    backend, card = on_fake_gpu(street, monkeypatch, captures=False)
     np.testing.assert_array_equal(backend.labels(frames[0], (96, 128)), expected)
     np.testing.assert_allclose(backend(frames[0][None]), host(frames[0][None]), rtol=1e-5, atol=1e-5)
-    assert backend.lacks[-1] == "CUDA graphs: operation not permitted when stream is capturing"
+    assert backend.fallbacks[-1] == "CUDA graphs: operation not permitted when stream is capturing"
     assert "compute replays" not in card.notes
 
 
-# The backend, on a card
+# The backend, on a GPU
 
 
-@on_card
-def test_card_uses_graph_and_kernel(frames: list[UInt8Array]) -> None:
+@on_gpu
+def test_gpu_uses_graph_and_kernel(frames: list[UInt8Array]) -> None:
     backend = CudaBackend.load(bundled("cuda"))
     backend.labels(frames[0], (96, 128))
-    assert backend.lacks == []
-    assert backend.peak() > 1e11
+    assert backend.fallbacks == []
+    assert backend.matmul_peak() > 1e11
 
 
-@on_card
+@on_gpu
 @pytest.mark.parametrize(("precision", "share"), [("float32", 0.0005), ("float16", 0.01), ("bfloat16", 0.05)])
 @pytest.mark.parametrize("size", [(192, 256), (101, 77), (12, 16)])
-def test_card_labels(street: tuple[FastSCNN, Card], precision: str, share: float, size: tuple[int, int]) -> None:
+def test_gpu_labels(street: tuple[FastSCNN, Card], precision: str, share: float, size: tuple[int, int]) -> None:
     backend = CudaBackend(*street, precision)
     for seed in range(3):
         image = synthetic.draw(192, 256, seed).image
@@ -555,10 +573,10 @@ def test_card_labels(street: tuple[FastSCNN, Card], precision: str, share: float
         assert (got != upsample.labels(expected, size)).mean() <= share
 
 
-@on_card
+@on_gpu
 @pytest.mark.parametrize(("classes", "inputs", "size"), CASES)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
-def test_card_kernel(classes: int, inputs: tuple[int, int], size: tuple[int, int], dtype: torch.dtype) -> None:
+def test_gpu_kernel(classes: int, inputs: tuple[int, int], size: tuple[int, int], dtype: torch.dtype) -> None:
     from fastscnn.backends.cuda import labels_triton
 
     device = torch.device("cuda")
@@ -573,8 +591,8 @@ def test_card_kernel(classes: int, inputs: tuple[int, int], size: tuple[int, int
             assert ties(labels[:-1].cpu().numpy(), upsample.labels(values, size), values) <= 5
 
 
-@on_card
-def test_card_graphs_survive_one_another(street: tuple[FastSCNN, Card]) -> None:
+@on_gpu
+def test_gpu_graphs_survive_one_another(street: tuple[FastSCNN, Card]) -> None:
     backend = CudaBackend(*street, "float32")
     plain = CudaBackend(*street, "float32")
     plain._graphs = False
@@ -588,11 +606,11 @@ def test_card_graphs_survive_one_another(street: tuple[FastSCNN, Card]) -> None:
             junk = [torch.full((1 << 20,), 7.0, device="cuda") for _ in range(8)]  # lands in memory that no graph may read
             del junk
     assert len(backend._plans) == cuda._PLANS
-    assert backend.lacks == []
+    assert backend.fallbacks == []
 
 
-@on_card
-def test_card_many_and_threads(street: tuple[FastSCNN, Card]) -> None:
+@on_gpu
+def test_gpu_many_and_threads(street: tuple[FastSCNN, Card]) -> None:
     backend = CudaBackend(*street)
     images = [synthetic.draw(96 + 32 * (seed % 3), 160, seed).image for seed in range(12)]
     expected = [backend.labels(image, (200, 300)) for image in images]
@@ -605,8 +623,8 @@ def test_card_many_and_threads(street: tuple[FastSCNN, Card]) -> None:
             np.testing.assert_array_equal(got, labels)
 
 
-@on_card
-def test_card_without_graph_and_kernel(street: tuple[FastSCNN, Card], frames: list[UInt8Array]) -> None:
+@on_gpu
+def test_gpu_without_graph_and_kernel(street: tuple[FastSCNN, Card], frames: list[UInt8Array]) -> None:
     backend, plain = CudaBackend(*street), CudaBackend(*street)
     plain._graphs, plain._fill = False, labels_torch.fill
     for frame in frames:

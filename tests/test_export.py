@@ -35,6 +35,7 @@ from fastscnn.exporting.trace import Verification, trace
 from fastscnn.inference.segmenter import Segmenter
 from fastscnn.model.card import KEY, Card
 from fastscnn.model.label_set import LabelSet
+from fastscnn.model.onnx_hash import content_sha256
 from fastscnn.model.weights import bundled
 from fastscnn.network import checkpoint
 from fastscnn.network.fast_scnn import FastSCNN
@@ -140,9 +141,12 @@ def test_agrees_with_torch(exported: Exported, batch: int, height: int, width: i
 
 
 def test_the_card_is_the_same(exported: Exported) -> None:
-    assert OnnxBackend(exported.file, 1).card == checkpoint.load(exported.weights)[1]
+    card, content = checkpoint.load(exported.weights)[1], content_sha256(exported.file.read_bytes())
+    assert card.content_sha256 == ""
+    described = dataclasses.replace(card, content_sha256=content)
+    assert OnnxBackend(exported.file, 1).card == described
     inside = {prop.key: prop.value for prop in onnx.load(exported.file).metadata_props}
-    assert inside == {KEY: checkpoint.load(exported.weights)[1].to_json()}
+    assert inside == {KEY: described.to_json()}
 
 
 def test_nothing_of_this_machine_is_inside(exported: Exported) -> None:
@@ -280,7 +284,7 @@ def test_int8_at_the_command_line(
     assert out.stat().st_size < 0.4 * traced.file.stat().st_size
     backend, plain = OnnxBackend(out, 1), OnnxBackend(traced.file, 1)
     assert backend.precision == "int8"
-    measured = {field: getattr(backend.card, field) for field in ("metrics", "losses", "calibration")}
+    measured = {field: getattr(backend.card, field) for field in ("metrics", "losses", "calibration", "content_sha256")}
     assert backend.card == dataclasses.replace(plain.card, precision="int8", **measured)
     assert backend.card.calibration is not None
     assert {"onnx int8"} <= set(backend.card.losses) <= {"onnx int8", "openvino int8"}

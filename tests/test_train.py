@@ -367,7 +367,7 @@ def test_a_broken_state_is_refused(run: Run, tmp_path: Path) -> None:
     run(pause_after=1)
     path = tmp_path / "out" / "resume.safetensors"
     path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(FastSCNNError, match=r"resume\.safetensors: is no safetensors file or is truncated"):
+    with pytest.raises(FastSCNNError, match=r"resume\.safetensors: is not a safetensors file or is truncated"):
         run(resume=True)
 
 
@@ -383,7 +383,7 @@ def test_a_broken_state_names_the_last_whole_weights(
     whole = "No weights of this run are whole; begin it anew"
     if named:
         whole = f"The last whole weights of this run are {out / named}.safetensors; go on from them by --init and another --out"
-    with pytest.raises(FastSCNNError, match=rf"resume\.safetensors: is no safetensors file .*\. {re.escape(whole)}\."):
+    with pytest.raises(FastSCNNError, match=rf"resume\.safetensors: is not a safetensors file .*\. {re.escape(whole)}\."):
         run(resume=True)
 
 

@@ -1,4 +1,4 @@
-"""product: how fast an engine multiplies large matrices, the limit of what a network can do on it."""
+"""Measure how fast a backend multiplies large matrices: the compute limit of a network in it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _WARMUP, _ROUNDS = 2, 6
 
 
 def rate(multiply: Callable[[], object]) -> float:
-    """Operations a second of one call, a product of two matrices of `SIDE`; the best of a few rounds."""
+    """Return operations per second of a call that multiplies two matrices of `SIDE`, from the fastest round."""
     for _ in range(_WARMUP):
         multiply()
     return 2 * SIDE**3 / machine.fastest(multiply, _ROUNDS)

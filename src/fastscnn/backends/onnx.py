@@ -1,4 +1,4 @@
-"""ONNX Runtime on the CPU: what runs where nothing but fastscnn is installed."""
+"""ONNX Runtime on the CPU: the backend that every installation has."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from fastscnn.backends.matmul_peak import SIDE, rate
 from fastscnn.base import machine
 from fastscnn.base.errors import FastSCNNError
 from fastscnn.base.types import Float32Array, UInt8Array
-from fastscnn.model import card
+from fastscnn.model import card, onnx_hash
 
 _ERRORS_ONLY = 3
 
 
 class OnnxBackend:
-    """An ONNX file made by `fastscnn export`, run in the precision that its card names.
+    """An ONNX file made by `fastscnn export`, in the precision that its card names.
 
     Args:
         path: the file.
-        threads: to compute with.
-        streams: how many calls may run at a time, each from a thread of its own; they share `threads`.
+        threads: number of CPU threads.
+        streams: number of calls that can run concurrently, each from its own thread; they share `threads`.
         data: content of the file, if it is in memory; `path` then only names it in errors.
 
     Raises:
-        FastSCNNError: missing, truncated, not ONNX, or without a card.
+        FastSCNNError: missing, truncated, not ONNX, without a card, or changed after the card was written.
     """
 
     name = "onnx"
@@ -35,19 +35,21 @@ class OnnxBackend:
     def __init__(self, path: Path, threads: int, streams: int = 1, data: bytes | None = None) -> None:
         self.threads, self.streams = threads, streams
         options = _options(max(1, threads // streams))
-        # A file must not make the engine open others (external data): where it looks for them, there can be none.
+        # A file must not make ONNX Runtime open other files (external data), so their folder is one that cannot hold any.
         options.add_session_config_entry("session.model_external_initializers_file_folder_path", os.devnull)
         try:
             data = path.read_bytes() if data is None else data
-            self._session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
         except OSError as error:
             raise FastSCNNError(f"{path}: cannot be read ({error.strerror}).") from error
-        except Exception as error:  # onnxruntime's own errors share no public base class
+        try:
+            self._session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # the errors of onnxruntime share no public base class
             raise card.no_model(path) from error
         metadata = self._session.get_modelmeta().custom_metadata_map
         if card.KEY not in metadata:
             raise card.missing(path)
         self.card = card.Card.from_json(metadata[card.KEY], path)
+        onnx_hash.check(path, data, self.card)
         self.precision = self.card.precision
         shapes = [output.shape for output in self._session.get_outputs()]
         classes = [shape[1] if len(shape) == 4 and isinstance(shape[1], int) else None for shape in shapes]
@@ -57,18 +59,19 @@ class OnnxBackend:
         """See `Backend`."""
         try:
             (logits,) = self._session.run(None, {"images": np.ascontiguousarray(images)})
-        except Exception as error:  # onnxruntime's own errors share no public base class; most often memory is short
+        except Exception as error:  # most often too little memory
             reason = str(error).splitlines()[0]
-            raise FastSCNNError(f"ONNX Runtime cannot run {list(images.shape)} ({reason}); give a smaller --size.") from error
+            message = f"ONNX Runtime cannot run images of shape {list(images.shape)} ({reason}); use a smaller input size."
+            raise FastSCNNError(message) from error
         return np.asarray(logits, np.float32)
 
     def bandwidth(self) -> float:
         """See `Backend`."""
         return machine.bandwidth(self.threads)
 
-    def peak(self) -> float:
+    def matmul_peak(self) -> float:
         """See `Backend`."""
-        model = Path(__file__).with_name(f"matmul_peak.{self.precision}.onnx")  # float32, or uint8 times int8
+        model = Path(__file__).with_name(f"matmul_peak.{self.precision}.onnx")  # float32, or uint8 by int8
         session = onnxruntime.InferenceSession(model.read_bytes(), _options(self.threads), providers=["CPUExecutionProvider"])
         types = (np.uint8, np.int8) if self.precision == "int8" else (np.float32, np.float32)
         factors = {name: np.ones((SIDE, SIDE), type_) for name, type_ in zip(("a", "b"), types, strict=True)}

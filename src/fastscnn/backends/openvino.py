@@ -1,4 +1,4 @@
-"""OpenVINO on the CPU, the extra `[openvino]`: the fastest engine on processors that compute in bfloat16."""
+"""OpenVINO on the CPU (extra `openvino`): the fastest backend on processors with bfloat16 arithmetic."""
 
 from __future__ import annotations
 
@@ -16,29 +16,30 @@ from fastscnn.backends.matmul_peak import SIDE, rate
 from fastscnn.base import machine
 from fastscnn.base.errors import FastSCNNError
 from fastscnn.base.types import Float32Array, UInt8Array
-from fastscnn.model import card
+from fastscnn.model import card, onnx_hash
 
 _HINTS = {"float32": "f32", "bfloat16": "bf16"}
-_SHAPES = 16  # networks compiled for one shape that are kept; making one takes up to half a second
-_OFTEN = 8  # calls after which a shape is worth a network of its own
+_SHAPES = 16  # compiled networks that are kept, one per shape; compiling takes up to half a second
+_OFTEN = 8  # calls after which a shape gets its own compiled network
 
 
 class OpenVinoBackend:
-    """An ONNX file made by `fastscnn export`, compiled for the first shape of images that it sees.
+    """An ONNX file made by `fastscnn export`, compiled for the shape of the first images.
 
-    Other shapes run in a network for any shape, up to three times slower, until they have come often enough to be worth
-    one of their own.
+    Other shapes run in a network with dynamic shapes, up to three times slower, until they are frequent enough to get
+    their own.
 
     Args:
         path: the file.
-        threads: to compute with.
-        precision: "float32" or "bfloat16" for a file in float32; "auto" takes bfloat16 where the processor has it and
-            the card says that it costs no accuracy. A file in int8 runs in int8 alone.
-        streams: how many calls may run at a time, each from a thread of its own; they share `threads`.
+        threads: number of CPU threads.
+        precision: "float32" or "bfloat16" for a float32 file, "int8" for an int8 file. "auto" takes bfloat16 for a float32
+            file if the processor supports it and the card allows its accuracy loss.
+        streams: number of calls that can run concurrently, each from its own thread; they share `threads`.
         data: content of the file, if it is in memory; `path` then only names it in errors.
 
     Raises:
-        FastSCNNError: missing, truncated, not ONNX, without a card, or a precision that the file or the processor lacks.
+        FastSCNNError: missing, truncated, not ONNX, without a card, changed after the card was written, or a precision that
+            the file or the processor does not support.
     """
 
     name = "openvino"
@@ -54,15 +55,16 @@ class OpenVinoBackend:
         self._core = _core()
         try:
             self._model = self._core.read_model(data, b"")
-        except Exception as error:  # RuntimeError with the text of a C++ error most often, but not always
+        except Exception as error:  # most often, but not always, a RuntimeError
             raise card.no_model(path) from error
         try:
             text = self._model.get_rt_info(["framework", card.KEY]).astype(str)
         except RuntimeError as error:
             raise card.missing(path) from error
-        if b"location" in data.replace(text.encode(), b""):  # how ONNX names other files that hold weights: none is used
+        if b"location" in data.replace(text.encode(), b""):  # the key of external data, which is refused
             raise card.no_model(path)
         self.card = card.Card.from_json(text, path)
+        onnx_hash.check(path, data, self.card)
         card.check_network(path, self.card, *_signature(self._model))
         self.precision = self._precision(path, precision)
         self._compiled: OrderedDict[tuple[int, ...], _Compiled] = OrderedDict()
@@ -73,44 +75,48 @@ class OpenVinoBackend:
     def __call__(self, images: UInt8Array) -> Float32Array:
         """See `Backend`."""
         try:
-            # OpenVINO takes no array that must not be written to, though it does not write.
+            # OpenVINO refuses read-only arrays, although it does not write to them.
             return self._network(images.shape)(np.require(images, requirements=["C", "W"]))
         except RuntimeError as error:
             reason = str(error).strip().splitlines()[-1]
-            raise FastSCNNError(f"OpenVINO cannot run {list(images.shape)} ({reason}); give a smaller --size.") from error
+            message = f"OpenVINO cannot run images of shape {list(images.shape)} ({reason}); use a smaller input size."
+            raise FastSCNNError(message) from error
 
     def bandwidth(self) -> float:
         """See `Backend`."""
         return machine.bandwidth(self.threads)
 
-    def peak(self) -> float:
+    def matmul_peak(self) -> float:
         """See `Backend`."""
-        network = self._core.compile_model(_product(self.precision), "CPU", self._options(streams=1))
+        network = self._core.compile_model(_matmul_model(self.precision), "CPU", self._options(streams=1))
         request = network.create_infer_request()
         request.set_input_tensor(openvino.Tensor(np.ones((SIDE, SIDE), np.float32)))
         return rate(request.infer)
 
     def _precision(self, path: Path, wanted: str) -> str:
-        """The precision to compute in, from the one that is wanted."""
+        """Return the precision to compute in, and set the hint for OpenVINO."""
         native = _computes_in_bfloat16(self._core)
         if self.card.precision == "int8":
-            # What int8 leaves in floating point, resizing mostly, takes the faster of the two as well.
+            # The rest of an int8 network, mostly resizing, is in floating point and takes the faster type too.
             self._hint = "bf16" if native else "f32"
             if wanted not in ("auto", "int8"):
-                raise FastSCNNError(f"{path}: is in int8; for {wanted} give the file that it was made of.")
+                raise FastSCNNError(f"{path}: is an int8 file; for {wanted}, use the float32 file that it was exported from.")
             return "int8"
         if wanted == "auto":
             wanted = "bfloat16" if native and self.card.keeps_accuracy(self.name, "bfloat16") else "float32"
         if wanted not in _HINTS:
-            other = {"int8": "`fastscnn export --int8` makes such a file", "float16": "the backend cuda has it"}[wanted]
-            raise FastSCNNError(f"{path}: OpenVINO runs it in float32 or bfloat16, not in {wanted}; {other}.")
+            fix = {
+                "int8": "create an int8 file with `fastscnn export --int8`",
+                "float16": "use the backend cuda with the .safetensors file",
+            }[wanted]
+            raise FastSCNNError(f"{path}: OpenVINO runs it in float32 or bfloat16, not in {wanted}; {fix}.")
         if wanted == "bfloat16" and not native:
-            raise FastSCNNError("precision: this processor does not compute in bfloat16; leave --precision out, or float32.")
+            raise FastSCNNError("precision: this processor does not support bfloat16; use auto or float32.")
         self._hint = _HINTS[wanted]
         return wanted
 
     def _network(self, shape: tuple[int, ...]) -> _Compiled:
-        """The network to run images of a shape by."""
+        """Return the compiled network for images of a shape."""
         with self._lock:
             if shape in self._compiled:
                 self._compiled.move_to_end(shape)
@@ -134,7 +140,7 @@ class OpenVinoBackend:
 
 
 class _Compiled:
-    """A compiled network with the requests that threads run it by: each holds its own buffers."""
+    """A compiled network with its idle inference requests; each request has its own buffers."""
 
     def __init__(self, network: openvino.CompiledModel) -> None:
         self._network = network
@@ -154,21 +160,21 @@ class _Compiled:
 
 @cache
 def _core() -> openvino.Core:
-    """One for the whole process, never destroyed.
+    """Return the core of the process, which is never destroyed.
 
-    Where the processor has AMX, it gives the thread that makes it a stack for signals, which large registers need. When it
-    goes, that stack is freed but stays in use: the next signal, Ctrl-C for one, would crash the process.
+    On processors with AMX, a core gives the thread that creates it a larger signal stack. Destroying the core frees that
+    stack while it is still in use, and the next signal, such as Ctrl-C, crashes the process.
     """
     return openvino.Core()
 
 
 def _computes_in_bfloat16(core: openvino.Core) -> bool:
-    """Whether the processor has arithmetic for it; without, bfloat16 would be slower than float32."""
+    """Return whether the processor has bfloat16 arithmetic; without it, bfloat16 is slower than float32."""
     return "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
-def _product(precision: str) -> openvino.Model:
-    """A large matrix product; int8 as quantised networks have it, between rounded activations and weights."""
+def _matmul_model(precision: str) -> openvino.Model:
+    """A large matrix product; in int8 as in quantised networks, between rounded activations and weights."""
     left = opset.parameter([SIDE, SIDE], openvino.Type.f32)
     right = opset.constant(np.ones((SIDE, SIDE), np.float32))
     if precision != "int8":
@@ -179,7 +185,7 @@ def _product(precision: str) -> openvino.Model:
 
 
 def _signature(model: openvino.Model) -> tuple[list[str], list[int | None]]:
-    """Names of the inputs, and how many classes each output has."""
+    """Return the names of the inputs and the number of classes of each output."""
     shapes = [output.get_partial_shape() for output in model.outputs]
     classes = [shape[1].get_length() if len(shape) == 4 and shape[1].is_static else None for shape in shapes]
     return [image.any_name for image in model.inputs], classes

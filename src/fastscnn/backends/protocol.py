@@ -1,4 +1,4 @@
-"""Backend: what an engine that runs the network looks like to the rest of the package."""
+"""The interface of a backend, and the names of backends and precisions."""
 
 from __future__ import annotations
 
@@ -7,16 +7,20 @@ from typing import Protocol, runtime_checkable
 from fastscnn.base.types import Float32Array, UInt8Array
 from fastscnn.model.card import Card
 
+BACKENDS = ("onnx", "openvino", "torch", "cuda")
+PRECISIONS = ("float32", "bfloat16", "float16", "int8")
+MAX_STREAMS = 4  # concurrent frames that commands use at most; each holds the network's buffers
+
 
 class Backend(Protocol):
-    """A network ready to run.
+    """A loaded network.
 
     Attributes:
-        card: what its weights say of themselves.
-        name: of the engine, as `--backend` spells it.
-        precision: of the arithmetic, "float32" for example.
-        threads: that it computes with.
-        streams: calls that may run at a time, each from a thread of its own.
+        card: card of its weights.
+        name: one of `BACKENDS`.
+        precision: precision of the arithmetic, one of `PRECISIONS`.
+        threads: number of CPU threads.
+        streams: number of calls that can run concurrently, each from its own thread.
     """
 
     card: Card
@@ -26,25 +30,35 @@ class Backend(Protocol):
     streams: int
 
     def __call__(self, images: UInt8Array) -> Float32Array:
-        """Logits at 1/8 (rounded up) of images uint8 [N, H, W, channels], H and W at least 32: [N, C, H/8, W/8]."""
+        """Return class logits.
+
+        Args:
+            images: uint8 [N, H, W, channels]; H and W at least 32.
+
+        Returns:
+            float32 [N, classes, H/8, W/8], rounded up.
+
+        Raises:
+            FastSCNNError: the backend cannot run images of this shape.
+        """
         ...
 
-    def peak(self) -> float:
-        """Operations a second of a large matrix product on this engine, in this precision, with these threads.
+    def matmul_peak(self) -> float:
+        """Measure the compute limit: operations per second of a large matrix product in this backend and precision.
 
-        A multiplication and an addition are two. It is what the processor can do where nothing waits for memory.
+        A multiplication and an addition count as two. Memory does not limit such a product.
         """
         ...
 
     def bandwidth(self) -> float:
-        """Bytes a second that copying a large array in the memory that the network works in reads and writes."""
+        """Measure the memory bandwidth: bytes per second read and written by copying a large array."""
         ...
 
 
 @runtime_checkable
-class Labeller(Protocol):
-    """A backend that can make full-size labels where its logits are, so that only bytes leave the device."""
+class LabelBackend(Protocol):
+    """A backend that computes full-size labels on its device, so that only one byte per pixel is downloaded."""
 
     def labels(self, image: UInt8Array, size: tuple[int, int]) -> UInt8Array:
-        """Labels uint8 [H, W] of one image uint8 [h, w, channels], as `upsample.labels` of its logits gives them."""
+        """Return the labels uint8 [H, W] of one image uint8 [h, w, channels], equal to `upsample.labels` of its logits."""
         ...

@@ -1,4 +1,4 @@
-"""PyTorch as a backend: the same call as every other engine, for weights in training and as their reference."""
+"""PyTorch in float32: runs .safetensors files and is the reference for the other backends."""
 
 from __future__ import annotations
 
@@ -14,9 +14,17 @@ from fastscnn.model.card import Card
 from fastscnn.network import checkpoint
 from fastscnn.network.fast_scnn import FastSCNN
 
+_COPIED = 1 << 28  # bytes; more than any cache holds
+_ROUNDS = 5
+
 
 class TorchBackend:
-    """A network in PyTorch, float32, on the device where its weights are."""
+    """A network in PyTorch, in float32, on the device of its weights.
+
+    Args:
+        model: the network; it is set to evaluation mode.
+        card: card of its weights.
+    """
 
     name = "torch"
     precision = "float32"
@@ -28,7 +36,15 @@ class TorchBackend:
 
     @classmethod
     def load(cls, path: Path, threads: int) -> TorchBackend:
-        """The network of a .safetensors file; on the CUDA device where there is one. `threads` is PyTorch's, process-wide."""
+        """Load a .safetensors file, on the CUDA device if there is one.
+
+        Args:
+            path: the file.
+            threads: number of CPU threads of PyTorch in this process.
+
+        Raises:
+            FastSCNNError: as `checkpoint.load`.
+        """
         torch.set_num_threads(threads)
         model, card = checkpoint.load(path)
         return cls(model.to("cuda" if torch.cuda.is_available() else "cpu"), card)
@@ -42,22 +58,22 @@ class TorchBackend:
 
     def bandwidth(self) -> float:
         """See `Backend`."""
-        on_card = self._model.mean.device.type == "cuda"
-        return bandwidth_of_card() if on_card else machine.bandwidth(self.threads)
+        on_cuda = self._model.mean.device.type == "cuda"
+        return device_bandwidth() if on_cuda else machine.bandwidth(self.threads)
 
-    def peak(self) -> float:
+    def matmul_peak(self) -> float:
         """See `Backend`."""
         factor = torch.ones(SIDE, SIDE, device=self._model.mean.device)
 
         def multiply() -> float:
-            return (factor @ factor)[0, 0].item()  # which waits for a CUDA device
+            return (factor @ factor)[0, 0].item()  # waits for a CUDA device
 
         return rate(multiply)
 
 
-def bandwidth_of_card() -> float:
-    """Bytes a second that copying a large tensor on the current CUDA device reads and writes."""
-    source = torch.ones(1 << 28, dtype=torch.uint8, device="cuda")
+def device_bandwidth() -> float:
+    """Measure the memory bandwidth of the current CUDA device: bytes per second read and written by a copy."""
+    source = torch.ones(_COPIED, dtype=torch.uint8, device="cuda")
     target = torch.empty_like(source)
 
     def copy() -> None:
@@ -65,4 +81,4 @@ def bandwidth_of_card() -> float:
         torch.cuda.synchronize()
 
     torch.cuda.synchronize()
-    return 2 * source.numel() / machine.fastest(copy, 5)
+    return 2 * source.numel() / machine.fastest(copy, _ROUNDS)

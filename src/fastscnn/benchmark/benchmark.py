@@ -195,6 +195,6 @@ def _stage(milliseconds: list[float]) -> Stage:
 def _roofline(segmenter: Segmenter, size: tuple[int, int], milliseconds: float) -> Roofline:
     backend = segmenter.backend
     needed = cost(backend.card, size, backend.precision)
-    peak, bandwidth = backend.peak(), backend.bandwidth()
+    peak, bandwidth = backend.matmul_peak(), backend.bandwidth()
     limit = 1e3 * max(2 * needed.macs / peak, needed.bytes / bandwidth)
     return Roofline(2 * needed.macs, needed.bytes, peak, bandwidth, limit, 100 * limit / milliseconds)

@@ -1,8 +1,8 @@
-"""pickles: tensors out of checkpoint files that are pickles, without running anything that stands in them.
+"""Read tensors from checkpoints that are pickles, without running any code in them.
 
-PyTorch's files go through `torch.load(weights_only=True)` and nothing else. Paddle's are plain pickles of NumPy arrays:
-they are read by an unpickler that knows a handful of names, and gives for each a stand-in of this module, so that not even
-NumPy's own functions are called with what a file says. Any other name is refused before anything is made of it.
+PyTorch checkpoints are read by `torch.load(weights_only=True)` only. Paddle checkpoints are plain pickles of NumPy arrays.
+A restricted unpickler reads them: it allows a few names and replaces each by a class of this module, so that a file cannot
+call even NumPy's functions. It refuses any other name before creating an object.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from torch import Tensor
 
 from fastscnn.base.errors import FastSCNNError
 
-_ZIP, _LEGACY = b"PK", b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # how PyTorch's files start; the second before 1.6
-_SAFE = "2.10"  # the first PyTorch whose weights_only has no known hole (CVE-2025-32434, CVE-2026-24747)
-_NAMES = "StructuredToParameterName@@"  # the table of names that paddle.save adds
+_ZIP, _LEGACY = b"PK", b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # first bytes of PyTorch files; the second before 1.6
+_SAFE = "2.10"  # first PyTorch with a safe weights_only (CVE-2025-32434, CVE-2026-24747)
+_NAMES = "StructuredToParameterName@@"  # table of names that paddle.save adds
 
 
 def read(path: Path) -> dict[str, Any]:
-    """What a checkpoint holds: a dictionary whose arrays are tensors.
+    """Return the dictionary of a checkpoint, with its arrays as tensors.
 
     Raises:
-        FastSCNNError: missing, truncated, of another format, no dictionary, or with anything in it but data.
+        FastSCNNError: missing, truncated, another format, not a dictionary, or the file contains code.
     """
     try:
         with path.open("rb") as file:
@@ -40,14 +40,14 @@ def read(path: Path) -> dict[str, Any]:
     elif start.startswith(b"\x80"):
         content = _paddle(path)
     else:
-        raise FastSCNNError(f"{path}: is neither a checkpoint of PyTorch nor one of Paddle.")
+        raise FastSCNNError(f"{path}: is not a checkpoint of PyTorch or Paddle.")
     if not isinstance(content, Mapping):
-        raise FastSCNNError(f"{path}: holds a {type(content).__name__}, not the tensors of a network by name.")
+        raise FastSCNNError(f"{path}: contains the type {type(content).__name__}, not a dictionary; save a state dict.")
     return {str(name): value for name, value in content.items()}
 
 
-class _Forgotten:
-    """In place of what the log of a training is made of: takes anything and keeps nothing."""
+class _Ignored:
+    """Replacement for the classes of a training log: accepts any arguments and stores nothing."""
 
     def __init__(self, *_: object) -> None:
         pass
@@ -56,7 +56,7 @@ class _Forgotten:
         pass
 
 
-_LOG = (  # of mmengine, beside the tensors
+_LOG = (  # classes of mmengine's training log, stored beside the tensors
     "mmengine.logging.history_buffer.HistoryBuffer",
     "builtins.getattr",  # its methods, by name
     "numpy.ndarray",
@@ -67,29 +67,30 @@ _LOG = (  # of mmengine, beside the tensors
 
 def _torch(path: Path) -> Any:
     if torch.__version__ < _SAFE:
-        raise FastSCNNError(f"{path}: is a pickle; PyTorch {_SAFE} or newer reads it safely, and {torch.__version__} is here.")
+        raise FastSCNNError(f"{path}: is a pickle, which only PyTorch {_SAFE} or newer reads safely; "
+                            f"upgrade PyTorch {torch.__version__}.")
     try:
-        with torch.serialization.safe_globals([(_Forgotten, name) for name in _LOG]):
+        with torch.serialization.safe_globals([(_Ignored, name) for name in _LOG]):
             return torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, TypeError, KeyError, AttributeError) as error:
         found = re.search(r"GLOBAL ([\w.]+)", str(error))
         if found:
             raise refused(path, found[1]) from error
         reason = str(error).splitlines()[0]
-        raise FastSCNNError(f"{path}: is no checkpoint of tensors or is truncated ({reason}).") from error
+        raise FastSCNNError(f"{path}: is not a checkpoint of tensors or is truncated ({reason}).") from error
 
 
 def refused(path: Path, name: str) -> FastSCNNError:
-    """The error for a pickle that asks for something that is no data."""
-    return FastSCNNError(f"{path}: asks for {name}, which is code and no data; nothing of it was run, and it is not read.")
+    """Return the error for a pickle that refers to code."""
+    return FastSCNNError(f"{path}: refers to {name}, which is code, not data. The file is refused; no code was run.")
 
 
 class _RefusedError(Exception):
-    """A name that the unpickler does not give out."""
+    """A name or a value that the unpickler does not allow."""
 
 
 class _DType:
-    """In place of numpy.dtype: takes its kind and byte order down."""
+    """Replacement for numpy.dtype: stores kind and byte order."""
 
     def __init__(self, kind: object, *_: object) -> None:
         self.kind, self.order = str(kind), "<"
@@ -99,7 +100,7 @@ class _DType:
 
 
 class _Array:
-    """In place of numpy.ndarray and of what reconstructs it: takes shape, type and bytes down."""
+    """Replacement for numpy.ndarray and its reconstruction: stores shape, dtype and bytes."""
 
     value: np.ndarray[Any, Any] | None = None
 
@@ -119,7 +120,7 @@ class _Array:
 
 
 class _Bytes:
-    """In place of _codecs.encode, by which protocol 2 writes bytes."""
+    """Replacement for _codecs.encode, with which protocol 2 stores bytes."""
 
     def __init__(self, text: str, _: object = "latin1") -> None:
         self.content = text.encode("latin1")
@@ -128,7 +129,7 @@ class _Bytes:
         raise _RefusedError("bytes with a state")
 
 
-_ADMITTED: dict[str, Any] = {
+_ALLOWED: dict[str, Any] = {
     "numpy.ndarray": _Array,
     "numpy.dtype": _DType,
     "numpy.core.multiarray._reconstruct": _Array,
@@ -140,10 +141,10 @@ _ADMITTED: dict[str, Any] = {
 
 class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
-        """The stand-in of an admitted name. Raises _RefusedError for any other."""
-        if f"{module}.{name}" not in _ADMITTED:
+        """Return the replacement for an allowed name; raise _RefusedError for any other."""
+        if f"{module}.{name}" not in _ALLOWED:
             raise _RefusedError(f"{module}.{name}")
-        return _ADMITTED[f"{module}.{name}"]
+        return _ALLOWED[f"{module}.{name}"]
 
     def persistent_load(self, _: object) -> Any:
         raise _RefusedError("a persistent object")
@@ -161,7 +162,7 @@ def _paddle(path: Path) -> Any:
     except _RefusedError as error:
         raise refused(path, str(error)) from error
     except _BROKEN as error:
-        raise FastSCNNError(f"{path}: is no checkpoint of arrays or is truncated ({error or 'it ends early'}).") from error
+        raise FastSCNNError(f"{path}: is not a checkpoint of arrays or is truncated ({error or 'it ends early'}).") from error
     if not isinstance(content, dict):
         return content
     content.pop(_NAMES, None)
@@ -169,7 +170,7 @@ def _paddle(path: Path) -> Any:
 
 
 def _tensor(value: object) -> Tensor | object:
-    """The tensor of an array; anything else as it is."""
+    """Return the tensor of an array; any other value as it is."""
     if not isinstance(value, _Array) or value.value is None:
         return value
     native = value.value.dtype.newbyteorder("=")

@@ -14,7 +14,7 @@ from typing import Any, Self, TypeVar, overload
 import numpy as np
 
 from fastscnn import backends
-from fastscnn.backends import Backend, Labeller
+from fastscnn.backends import Backend, LabelBackend
 from fastscnn.base import files
 from fastscnn.base.arguments import whole
 from fastscnn.base.errors import FastSCNNError
@@ -244,7 +244,7 @@ class Segmenter:
         if ood_mask:
             self.check_ood()
         array = self._pixels(image, bgr)
-        if isinstance(self.backend, Labeller) and self._single and not confidence and not ood_mask:
+        if isinstance(self.backend, LabelBackend) and self._single and not confidence and not ood_mask:
             result = self._on_device(self.backend, array)
         else:
             result = self._label(self._forward(array), confidence, ood_mask)
@@ -346,7 +346,7 @@ class Segmenter:
         passes = [self._tempered(passes[0])] if self._single else passes
         return upsample.probabilities(passes, full, self._threads)
 
-    def _on_device(self, backend: Labeller, image: UInt8Array) -> Segmentation:
+    def _on_device(self, backend: LabelBackend, image: UInt8Array) -> Segmentation:
         start = perf_counter()
         resized = self._resized(image, self.scales[0])
         after_resize = perf_counter()

@@ -148,7 +148,7 @@ class Card:
             `images` the data.
         calibration: temperature and OOD threshold; None if not measured.
         parameters_sha256: hash of the tensors, equal in every format made from the same weights.
-        content_sha256: of an ONNX file: hash of its graph and weights. Empty in other files and before 0.2.
+        content_sha256: of an ONNX file: hash of its graph and weights, see `onnx_hash`. Empty in other files and before 0.2.
         version: version of fastscnn that wrote the file.
         extra: fields of a newer version, kept as they were read.
     """

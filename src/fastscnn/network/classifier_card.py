@@ -1,4 +1,4 @@
-"""ClassifierCard: what a weight file of a classifier says of itself. Such a file labels nothing: one goes on from it."""
+"""The model card of an image classifier. Its weights initialise a segmentation network and cannot segment."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from fastscnn.base.errors import FastSCNNError
 from fastscnn.model.card import Data
 from fastscnn.version import __version__
 
-KEY = "fastscnn.classifier"  # the metadata key under which the file carries it, where others carry `card.KEY`
+KEY = "fastscnn.classifier"  # metadata key in the file; segmentation networks have `card.KEY`
 
 
 @dataclass(frozen=True)
 class ClassifierCard:
-    """Facts about one classifier's weights.
+    """Description of the weights of one classifier.
 
     Attributes:
-        classes: names, in the order of the logits.
-        size: input (height, width), cut out of the middle of an image.
-        shorter: what the shorter side of that image is resized to before, in pixels.
-        variant: layout of the network.
-        channels: channels of the input.
-        width_mult: factor of the network's channels.
-        data: what it was trained on.
+        classes: class names, in the order of the logits.
+        size: (height, width) of the input, a centre crop of the resized image.
+        shorter: length to which the shorter side of the image is resized before the crop, in pixels.
+        variant: variant of the network, a name in `architecture.VARIANTS`.
+        channels: channels of the image.
+        width_mult: factor of the network's channels; 1 is the paper's network.
+        data: the training data; None if unknown.
         recipe: every field of the training recipe.
-        metrics: figures by split, in percent: top1 and top5.
-        parameters_sha256: hash over the tensors.
-        version: version of fastscnn that made the file.
+        metrics: split -> top1 and top5 accuracy in percent.
+        parameters_sha256: hash of the tensors.
+        version: version of fastscnn that wrote the file.
     """
 
     classes: tuple[str, ...]
@@ -47,15 +47,19 @@ class ClassifierCard:
     version: str = __version__
 
     def to_json(self) -> str:
-        """The card as one JSON object."""
+        """Return the card as one JSON object."""
         return json.dumps(dataclasses.asdict(self))
 
     @classmethod
     def from_json(cls, text: str, source: Path) -> ClassifierCard:
-        """Reads what `to_json` wrote; `source` is the file to name in errors.
+        """Parse the output of `to_json`.
+
+        Args:
+            text: JSON.
+            source: the file to name in errors.
 
         Raises:
-            FastSCNNError: not JSON, or a field that is missing, unknown or of the wrong form.
+            FastSCNNError: not JSON, or a field that is missing, unknown or malformed.
         """
         try:
             card = json.loads(text)
@@ -63,11 +67,12 @@ class ClassifierCard:
                 card["width_mult"] = card.pop("width")
             classes, (height, width), data = card.pop("classes"), card.pop("size"), card.pop("data")
             if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
-                raise TypeError("classes is a list of names")
+                raise TypeError("classes must be a list of names")
             made = cls(tuple(classes), (int(height), int(width)), data=Data(**data) if data else None, **card)
             sizes = 1 <= max(made.size) <= int(made.shorter) and min(*made.size, made.channels) >= 1
             if not sizes or not 0 < made.width_mult <= 8:
-                raise ValueError("size, shorter, channels or width lies out of bounds")
+                raise ValueError("size, shorter, channels or width_mult is out of range")
         except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
-            raise FastSCNNError(f"{source}: its card is broken ({error!r}); make the file anew with this fastscnn.") from error
+            message = f"{source}: its card is broken ({error!r}); write the file again with this version of fastscnn."
+            raise FastSCNNError(message) from error
         return made

@@ -1,50 +1,38 @@
 """Fast-SCNN, the whole network in one file (Poudel, Liwicki, Cipolla 2019, arXiv 1902.04502, Tables 1 to 3).
 
-Shapes stand at the line ends for an image of H x W; `H/8` is rounded up, as every stride-2 convolution does.
+Channels, strides and variants come from `model.architecture`. Comments at line ends give shapes at width_mult 1 for an
+image of HxW; `H/8` is rounded up, as in every stride-2 convolution.
 """
 
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-_MEAN_RGB, _STD_RGB = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)  # ImageNet's, as mmsegmentation uses
-_MEAN_OTHER, _STD_OTHER = 127.5, 57.5  # further channels (thermal, depth): the middle of the range, the same spread
+from fastscnn.model import architecture
+from fastscnn.model.architecture import (
+    AUXILIARY_CHANNELS,
+    BOTTLENECKS,
+    CLASSIFIER,
+    DOWNSAMPLE,
+    FUSION,
+    KERNEL,
+    PPM_BINS,
+    Padding,
+    Stage,
+    scaled,
+)
 
-
-@dataclass(frozen=True)
-class Variant:
-    """What differs between the paper's network and a peer's. Every difference is listed in docs/paper.md."""
-
-    ppm_kernel: int  # kernel of the convolution that closes the pyramid pooling
-    fusion_dilation: int  # dilation of the depthwise convolution in the feature fusion
-    channel_dropout: bool  # whether dropout takes whole channels, and acts in the auxiliary heads too
-    separable_relu: bool = False  # a ReLU between the two halves of each depthwise separable convolution
-    stem_padding: Literal["both", "none", "same"] = "both"  # of the first convolution; `Stem` says what each means
-    ppm_corners: bool = False  # align_corners of the upsampling in the pyramid pooling
-    fusion_corners: bool = False  # align_corners of the upsampling in the feature fusion
-
-
-VARIANTS = {
-    "paper": Variant(ppm_kernel=1, fusion_dilation=4, channel_dropout=False),  # Table 1 and Table 3
-    "mmseg": Variant(ppm_kernel=3, fusion_dilation=1, channel_dropout=True),  # mmsegmentation 0.x and 1.x, configs/fastscnn
-    "tramac": Variant(  # Tramac/Fast-SCNN-pytorch, models/fast_scnn.py
-        ppm_kernel=1, fusion_dilation=1, channel_dropout=False, separable_relu=True, stem_padding="none",
-        ppm_corners=True, fusion_corners=True,
-    ),
-    "paddleseg": Variant(  # PaddleSeg, paddleseg/models/fast_scnn.py
-        ppm_kernel=3, fusion_dilation=1, channel_dropout=False, stem_padding="same", ppm_corners=True,
-    ),
-}
+_MEAN_RGB, _STD_RGB = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)  # of ImageNet, as in mmsegmentation
+_MEAN_OTHER, _STD_OTHER = 127.5, 57.5  # extra channels (thermal, depth): the middle of the range, the same spread
 
 
 class TrainingLogits(NamedTuple):
-    """What the network gives in training: class logits of the main head and of both auxiliary heads."""
+    """The output in training mode: class logits of the main head and of both auxiliary heads."""
 
     main: Tensor  # [N, classes, H/8, W/8]
     global_features: Tensor  # [N, classes, H/32, W/32], after the global feature extractor
@@ -52,16 +40,18 @@ class TrainingLogits(NamedTuple):
 
 
 class DepthwiseConv(nn.Conv2d):
-    """Convolution of each channel by itself, in float32 where a CPU trains it in bfloat16 with a stride or dilation.
+    """Depthwise 3x3 convolution.
 
-    oneDNN has no fast bfloat16 backward pass for those.
+    With bfloat16 autocast on a CPU, training with a stride or dilation runs in float32: oneDNN has no fast bfloat16
+    backward pass for those.
 
     Attributes:
-        branch: batch norm of the input, which is added to the result; None in the network that runs.
+        branch: batch norm of the input whose output is added (re-parameterised branch); None in the network that runs.
     """
 
     def __init__(self, channels: int, stride: int = 1, dilation: int = 1) -> None:
-        super().__init__(channels, channels, 3, stride, dilation, dilation, groups=channels, bias=False)
+        padding = dilation * (KERNEL // 2)
+        super().__init__(channels, channels, KERNEL, stride, padding, dilation, groups=channels, bias=False)
         self.branch: nn.BatchNorm2d | None = None
 
     def forward(self, x: Tensor) -> Tensor:
@@ -81,15 +71,15 @@ class DepthwiseConv(nn.Conv2d):
 
 
 class Stem(nn.Conv2d):
-    """The first convolution, 3x3 with stride 2, where it does not pad by one on all sides.
+    """The first convolution, 3x3 with stride 2, without symmetric padding.
 
-    `same` pads as TensorFlow and Paddle do: an even side by one at its end, an odd one by one at both ends. `none` does
-    not pad; the row and the column that are then missing are added as zeros behind the ReLU (`_stem`), which is what the
-    next convolution would have padded with. So the sizes are those of every variant, rounded up.
+    `same` pads as TensorFlow and Paddle do: one pixel at the end of an even side, one at both ends of an odd side.
+    `valid` does not pad; `_stem` then adds the missing row and column as zeros after the ReLU. These zeros equal the
+    padding of the next convolution, so all variants have the same sizes, rounded up.
     """
 
-    def __init__(self, inputs: int, outputs: int, padding: Literal["none", "same"]) -> None:
-        super().__init__(inputs, outputs, 3, 2, bias=False)
+    def __init__(self, inputs: int, outputs: int, stride: int, padding: Padding) -> None:
+        super().__init__(inputs, outputs, KERNEL, stride, bias=False)
         self.same = padding == "same"
 
     def forward(self, x: Tensor) -> Tensor:
@@ -98,12 +88,12 @@ class Stem(nn.Conv2d):
         return super().forward(x)
 
 
-def _stem(inputs: int, outputs: int, padding: Literal["both", "none", "same"]) -> nn.Sequential:
+def _stem(inputs: int, outputs: int, stride: int, padding: Padding) -> nn.Sequential:
     """The first convolution, batch norm and ReLU."""
-    if padding == "both":
-        return _conv(inputs, outputs, 3, stride=2)
-    layers = [Stem(inputs, outputs, padding), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)]
-    return nn.Sequential(*layers, *([nn.ZeroPad2d((0, 1, 0, 1))] if padding == "none" else []))
+    if padding == "symmetric":
+        return _conv(inputs, outputs, KERNEL, stride=stride)
+    layers = [Stem(inputs, outputs, stride, padding), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)]
+    return nn.Sequential(*layers, *([nn.ZeroPad2d((0, 1, 0, 1))] if padding == "valid" else []))
 
 
 def _conv(inputs: int, outputs: int, kernel: int = 1, *, stride: int = 1, relu: bool = True) -> nn.Sequential:
@@ -113,7 +103,7 @@ def _conv(inputs: int, outputs: int, kernel: int = 1, *, stride: int = 1, relu: 
 
 
 def _depthwise(channels: int, *, stride: int = 1, dilation: int = 1, relu: bool = True) -> nn.Sequential:
-    """3x3 convolution of each channel by itself and batch norm, then ReLU unless the layer is linear."""
+    """Depthwise convolution and batch norm, then ReLU unless the layer is linear."""
     conv = DepthwiseConv(channels, stride, dilation)
     return nn.Sequential(conv, nn.BatchNorm2d(channels), *([nn.ReLU(inplace=True)] if relu else []))
 
@@ -124,9 +114,9 @@ def _dsconv(inputs: int, outputs: int, *, stride: int = 1, relu: bool = False) -
 
 
 class Bottleneck(nn.Module):
-    """Inverted residual block of Table 2: expand by t, depthwise, project without non-linearity."""
+    """Inverted residual block of Table 2: expand by t, depthwise convolution, linear projection."""
 
-    def __init__(self, inputs: int, outputs: int, *, stride: int, expansion: int = 6) -> None:
+    def __init__(self, inputs: int, outputs: int, *, stride: int, expansion: int) -> None:
         super().__init__()
         hidden = inputs * expansion
         self.expand = _conv(inputs, hidden)
@@ -139,10 +129,10 @@ class Bottleneck(nn.Module):
         return x + y if self.residual else y
 
 
-def averages(length: int, bins: int, like: Tensor) -> Tensor:
-    """Matrix [bins, length] whose product with a signal is its adaptive average pooling.
+def pooling_matrix(length: int, bins: int, like: Tensor) -> Tensor:
+    """Return the matrix [bins, length] whose product with a signal is its adaptive average pooling.
 
-    Plain arithmetic on `arange`, because `adaptive_avg_pool2d` cannot be exported for sizes unknown at export.
+    It is computed from `arange` because `adaptive_avg_pool2d` cannot be exported with dynamic sizes.
     """
     position = torch.arange(length, device=like.device)[None, :]
     bin_ = torch.arange(bins, device=like.device)[:, None]
@@ -153,32 +143,31 @@ def averages(length: int, bins: int, like: Tensor) -> Tensor:
 
 
 class PyramidPooling(nn.Module):
-    """PPM: averages over 1, 2, 3 and 6 bins a side beside the features themselves. Bins as everyone has them.
+    """Pyramid pooling module (PPM): averages over 1, 2, 3 and 6 bins per side, concatenated with the features.
 
     Attributes:
         align_corners: of the upsampling.
     """
 
-    BINS = (1, 2, 3, 6)
-
     def __init__(self, channels: int, kernel: int, align_corners: bool = False) -> None:
         super().__init__()
         self.align_corners = align_corners
-        self.levels = nn.ModuleList(_conv(channels, channels // 4) for _ in self.BINS)
+        self.levels = nn.ModuleList(_conv(channels, channels // len(PPM_BINS)) for _ in PPM_BINS)
         self.project = _conv(2 * channels, channels, kernel)
 
     def forward(self, x: Tensor) -> Tensor:
         height, width = x.shape[2:]
         parts = [x]
-        for bins, level in zip(self.BINS, self.levels, strict=True):
-            pooled = averages(height, bins, x) @ x @ averages(width, bins, x).transpose(0, 1)  # [N, C, bins, bins]
+        for bins, level in zip(PPM_BINS, self.levels, strict=True):
+            rows, columns = pooling_matrix(height, bins, x), pooling_matrix(width, bins, x)
+            pooled = rows @ x @ columns.transpose(0, 1)  # [N, C, bins, bins]
             parts.append(resize(level(pooled), x, self.align_corners))
         y: Tensor = self.project(torch.cat(parts, dim=1))
         return y
 
 
 class FeatureFusion(nn.Module):
-    """FFM of Table 3: deep features upsampled by 4 and refined, plus the skip connection's; ReLU after the sum."""
+    """Feature fusion module (FFM) of Table 3: upsample the deep features by 4, refine them and add the skip connection."""
 
     def __init__(self, skip: int, deep: int, outputs: int, dilation: int, align_corners: bool = False) -> None:
         super().__init__()
@@ -192,19 +181,22 @@ class FeatureFusion(nn.Module):
 
 
 def resize(x: Tensor, like: Tensor, align_corners: bool) -> Tensor:
-    """Bilinear resizing of x [N, C, h, w] to the height and width of `like`."""
+    """Resize x [N, C, h, w] bilinearly to the height and width of `like`."""
     return F.interpolate(x, size=like.shape[2:], mode="bilinear", align_corners=align_corners)
 
 
 class Backbone(nn.Module):
-    """What labelling and classifying have in common: normalisation, learning to downsample and global features.
+    """The shared part of segmentation and classification: normalisation, learning to downsample, global features.
 
     Args:
         channels: channels of the image; the first three of three or more are RGB.
-        variant: a name in `VARIANTS`.
-        width_mult: factor of all channels inside; 1 is the paper's, more makes a teacher.
+        variant: a name in `architecture.VARIANTS`.
+        width_mult: factor of all channels of the network; 1 is the paper's network.
 
-    The network normalises its input itself: mean and standard deviation are buffers and travel with the weights.
+    The network normalises its input itself: mean and standard deviation are buffers and are saved with the weights.
+
+    Raises:
+        FastSCNNError: unknown variant.
     """
 
     mean: Tensor
@@ -212,37 +204,40 @@ class Backbone(nn.Module):
 
     def __init__(self, channels: int, variant: str, width_mult: float) -> None:
         super().__init__()
-        layout = VARIANTS[variant]
+        form = architecture.variant(variant)
         rgb = 3 if channels >= 3 else 0
         self.register_buffer("mean", torch.tensor(_MEAN_RGB[:rgb] + (_MEAN_OTHER,) * (channels - rgb)))
         self.register_buffer("std", torch.tensor(_STD_RGB[:rgb] + (_STD_OTHER,) * (channels - rgb)))
 
-        c32, c48, c64, c96, c128 = (8 * round(width_mult * c / 8) for c in (32, 48, 64, 96, 128))
-        self.skip_channels, self.deep_channels = c64, c128
+        (stem, second, third), relu = DOWNSAMPLE, form.separable_relu
+        c32, c48, c64 = (scaled(stage, width_mult) for stage in DOWNSAMPLE)
         self.downsample = nn.Sequential(  # learning to downsample
-            _stem(channels, c32, layout.stem_padding),  # [N, 32, H/2, W/2]
-            _dsconv(c32, c48, stride=2, relu=layout.separable_relu),  # [N, 48, H/4, W/4]
-            _dsconv(c48, c64, stride=2, relu=layout.separable_relu),  # [N, 64, H/8, W/8]
+            _stem(channels, c32, stem.stride, form.stem_padding),  # [N, 32, H/2, W/2]
+            _dsconv(c32, c48, stride=second.stride, relu=relu),  # [N, 48, H/4, W/4]
+            _dsconv(c48, c64, stride=third.stride, relu=relu),  # [N, 64, H/8, W/8]
         )
+        first, second, third = BOTTLENECKS
+        c64_deep, c96, c128 = (scaled(stage, width_mult) for stage in BOTTLENECKS)
         self.global_features = nn.Sequential(  # global feature extractor
-            *_stage(c64, c64, blocks=3, stride=2),  # [N, 64, H/16, W/16]
-            *_stage(c64, c96, blocks=3, stride=2),  # [N, 96, H/32, W/32]
-            *_stage(c96, c128, blocks=3, stride=1),  # [N, 128, H/32, W/32]
-            PyramidPooling(c128, layout.ppm_kernel, layout.ppm_corners),  # [N, 128, H/32, W/32]
+            *_bottlenecks(c64, c64_deep, first),  # [N, 64, H/16, W/16]
+            *_bottlenecks(c64_deep, c96, second),  # [N, 96, H/32, W/32]
+            *_bottlenecks(c96, c128, third),  # [N, 128, H/32, W/32]
+            PyramidPooling(c128, form.ppm_kernel, form.ppm_align_corners),  # [N, 128, H/32, W/32]
         )
+        self.skip_channels, self.deep_channels = c64, c128
 
     def depthwise(self) -> list[DepthwiseConv]:
-        """All its depthwise convolutions."""
+        """Return all depthwise convolutions."""
         return [module for module in self.modules() if isinstance(module, DepthwiseConv)]
 
     def features(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """What learning to downsample and the global feature extractor make of images.
+        """Return the output of learning to downsample and that of the global feature extractor.
 
         Args:
             images: [N, H, W, channels] uint8, or float with the same 0 to 255 range; H and W at least 32.
 
         Returns:
-            [N, 64, H/8, W/8] and [N, 128, H/32, W/32], at width 1.
+            [N, 64, H/8, W/8] and [N, 128, H/32, W/32], at width_mult 1.
         """
         x = images.permute(0, 3, 1, 2).to(self.mean.dtype)  # [N, channels, H, W], channels last in memory
         x = (x - self.mean[:, None, None]) / self.std[:, None, None]
@@ -251,14 +246,17 @@ class Backbone(nn.Module):
 
 
 class FastSCNN(Backbone):
-    """Images in, class logits at 1/8 of their size out; `upsample.labels` makes full-size labels of them.
+    """Images in, class logits at 1/8 of their size out; `upsample.labels` turns these into full-size labels.
 
     Args:
         classes: number of classes.
         channels, variant, width_mult: see `Backbone`.
-        dropout: rate before the last layer (the paper states none; 0.1 is what everyone uses).
-        auxiliary: adds the two heads of the auxiliary losses; they only work in training mode.
-        reparam_branches: adds a branch to every depthwise convolution, for training; `fused` takes them out again.
+        dropout: rate before the last layer (the paper states none; 0.1 is usual).
+        auxiliary: add the two auxiliary heads; they are used in training mode only.
+        reparam_branches: add a branch to every depthwise convolution for training; `fused` merges them.
+
+    Raises:
+        FastSCNNError: unknown variant.
     """
 
     def __init__(
@@ -272,24 +270,25 @@ class FastSCNN(Backbone):
         reparam_branches: bool = False,
     ) -> None:
         super().__init__(channels, variant, width_mult)
-        layout, skip, deep = VARIANTS[variant], self.skip_channels, self.deep_channels
-        drop = nn.Dropout2d if layout.channel_dropout else nn.Dropout
-        self.fusion = FeatureFusion(skip, deep, deep, layout.fusion_dilation, layout.fusion_corners)  # [N, 128, H/8, W/8]
+        form, skip, deep = architecture.variant(variant), self.skip_channels, self.deep_channels
+        fused, last = scaled(FUSION, width_mult), scaled(CLASSIFIER, width_mult)
+        drop = nn.Dropout2d if form.channel_dropout else nn.Dropout
+        self.fusion = FeatureFusion(skip, deep, fused, form.fusion_dilation, form.fusion_align_corners)  # [N, 128, H/8, W/8]
         self.classifier = nn.Sequential(
-            _dsconv(deep, deep, relu=layout.separable_relu),
-            _dsconv(deep, deep, relu=layout.separable_relu),
+            _dsconv(fused, last, relu=form.separable_relu),
+            _dsconv(last, last, relu=form.separable_relu),
             drop(dropout),
-            nn.Conv2d(deep, classes, 1),  # [N, classes, H/8, W/8]
+            nn.Conv2d(last, classes, 1),  # [N, classes, H/8, W/8]
         )
-        side_dropout = dropout if layout.channel_dropout else 0.0
-        heads = (_auxiliary_head(inputs, classes, side_dropout) for inputs in (deep, skip))
+        head_dropout = dropout if form.channel_dropout else 0.0
+        heads = (_auxiliary_head(inputs, classes, head_dropout) for inputs in (deep, skip))
         self.auxiliary = nn.ModuleList(heads) if auxiliary else None
         if reparam_branches:
             for conv in self.depthwise():
                 conv.branch = nn.BatchNorm2d(conv.in_channels)
 
     def forward(self, images: Tensor) -> Tensor | TrainingLogits:
-        """Class logits.
+        """Return class logits.
 
         Args:
             images: [N, H, W, channels] uint8, or float with the same 0 to 255 range; H and W at least 32.
@@ -305,10 +304,9 @@ class FastSCNN(Backbone):
 
 
 class Classifier(Backbone):
-    """Images in, logits of their one class out: the network of the paper's pretraining on ImageNet.
+    """Image classifier for pretraining on ImageNet: average pooling and a linear layer replace the feature fusion.
 
-    There, the feature fusion is replaced by average pooling, and the classifier is a softmax layer only; the softmax is
-    the loss's. Whether the pyramid pooling stays is not stated: it does here, so that all of the global feature extractor
+    The paper does not state whether the pyramid pooling stays. It stays here, so that the whole global feature extractor
     is pretrained.
 
     Args:
@@ -321,28 +319,30 @@ class Classifier(Backbone):
         self.linear = nn.Linear(self.deep_channels, classes)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Class logits [N, classes] of images as `FastSCNN.forward` takes them."""
+        """Return class logits [N, classes] of images as `FastSCNN.forward` takes them."""
         _, deep = self.features(images)
         logits: Tensor = self.linear(deep.mean((2, 3)))
         return logits
 
 
-def _stage(inputs: int, outputs: int, *, blocks: int, stride: int) -> list[Bottleneck]:
-    """One row of Table 1: `blocks` bottlenecks, the first with the stride and the change of channels."""
-    first = Bottleneck(inputs, outputs, stride=stride)
-    return [first, *(Bottleneck(outputs, outputs, stride=1) for _ in range(blocks - 1))]
+def _bottlenecks(inputs: int, outputs: int, stage: Stage) -> list[Bottleneck]:
+    """One row of Table 1: the first block has the stride and the change of channels."""
+    first = Bottleneck(inputs, outputs, stride=stage.stride, expansion=stage.expansion)
+    others = (Bottleneck(outputs, outputs, stride=1, expansion=stage.expansion) for _ in range(stage.repeats - 1))
+    return [first, *others]
 
 
 def _auxiliary_head(inputs: int, classes: int, dropout: float) -> nn.Sequential:
-    """The paper states only the weight of these losses; the head is mmsegmentation's FCNHead of 32 channels."""
-    return nn.Sequential(_conv(inputs, 32, 3), nn.Dropout2d(dropout), nn.Conv2d(32, classes, 1))
+    """Head of an auxiliary loss: mmsegmentation's FCNHead; the paper states only the weight of these losses."""
+    conv = _conv(inputs, AUXILIARY_CHANNELS, KERNEL)
+    return nn.Sequential(conv, nn.Dropout2d(dropout), nn.Conv2d(AUXILIARY_CHANNELS, classes, 1))
 
 
 def fused(model: FastSCNN) -> FastSCNN:
-    """A copy without auxiliary heads and reparam_branches that computes the same in evaluation mode.
+    """Return a copy without auxiliary heads and re-parameterised branches, with the same output in evaluation mode.
 
-    A branch is a scale and a shift of each channel. The scale goes to the centre of the channel's kernel, the shift
-    through the batch norm behind it.
+    In evaluation mode, a branch scales and shifts each channel. The scale is added to the centre of the channel's kernel;
+    the shift is subtracted from the running mean of the batch norm that follows.
     """
     plain = copy.deepcopy(model).eval()
     plain.auxiliary = None

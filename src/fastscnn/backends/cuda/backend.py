@@ -1,8 +1,8 @@
-"""An NVIDIA card as a backend: frame on the host in, labels on the host out, everything between on the card.
+"""The CUDA backend: image on the host in, labels on the host out, everything between on the GPU.
 
-What a size needs is made once (`_Plan`): buffers, and the network with what follows it as one CUDA graph. A frame goes
-through three streams, for upload, computing and download, so that the transfers of one frame hide behind the computing
-of another; what it needs for that (`_Slot`) is borrowed, so that several threads may call at a time.
+For each size, a `Plan` is built once: buffers, and the network with its post-processing as one CUDA graph. Upload, compute
+and download run in three streams, so that the transfers of one frame overlap with the computation of another. Each frame
+in progress has its own `Buffers`, so several threads can call at the same time.
 """
 
 from __future__ import annotations
@@ -10,58 +10,56 @@ from __future__ import annotations
 import math
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from threading import Lock
-from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from fastscnn.backends.cuda import labels_torch
 from fastscnn.backends.cuda.labels_torch import Axis
+from fastscnn.backends.cuda.streams import Pending, Plan, Streams, Work, settings
 from fastscnn.backends.matmul_peak import SIDE, rate
-from fastscnn.backends.torch import bandwidth_of_card
+from fastscnn.backends.torch import device_bandwidth
 from fastscnn.base import machine
-from fastscnn.base.errors import FastSCNNError, unknown
+from fastscnn.base.errors import ArgumentError, FastSCNNError, unknown
 from fastscnn.base.types import Float32Array, UInt8Array
-from fastscnn.model.architecture import MIN_SIDE
+from fastscnn.model import architecture
+from fastscnn.model.architecture import MIN_SIDE, OUTPUT_STRIDE
 from fastscnn.model.card import Card
 from fastscnn.network import checkpoint
 from fastscnn.network.fast_scnn import FastSCNN
 from fastscnn.network.fuse import FusedNetwork
 
 PRECISIONS = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
-_PLANS = 4  # sizes whose graphs are kept
-_FLIGHTS = 2  # frames that `labels_many` has on their way
-_WARM_UP = 3  # runs before a graph is captured: kernels are compiled and picked in them
-_PRODUCTS = 50  # that `peak` waits for at a time
-_HEAD = 16  # bytes before the labels: the sum of the logits, and what aligns the labels
+_PLANS = 4  # sizes whose plans are kept
+_IN_PROGRESS = 2  # frames that `labels_many` keeps on the device
+_WARM_UP = 3  # runs before a graph is captured: they compile and select the kernels
+_PRODUCTS = 50  # matrix products per measurement of `matmul_peak`
+_HEADER = 16  # bytes before the labels: the sum of the logits in float32, then padding that aligns the labels
 
-Work = Callable[[], None]
 Network = Callable[[Tensor, Tensor], Tensor]
 Fill = Callable[[Tensor, Axis, Axis, Tensor], None]
 Size = tuple[int, int]
 
 
 class CudaBackend:
-    """A network on an NVIDIA card; see `Backend`. Safe to call from several threads.
+    """A network on an NVIDIA GPU; see `Backend`. Several threads can call it at the same time.
 
     Args:
-        model: left as it is.
-        card: of its weights.
-        precision: a name in `PRECISIONS`. float32 is that, not TF32.
+        model: the network; it is not changed.
+        card: card of its weights.
+        precision: a name in `PRECISIONS`; float32 does not use TF32.
         device: a CUDA device; "cpu" runs the same code without graphs, streams and pinned memory, as the tests do.
-        compiled: also let `torch.compile` fuse the network's kernels: tens of seconds for each new size, and by PyTorch's
-            own limit for eight sizes at most; later ones run as without it.
+        compiled: also fuse kernels with `torch.compile`. This takes tens of seconds for each new size; after eight sizes,
+            the limit of PyTorch, new ones run without it.
 
     Attributes:
-        threads: 1, the host's thread that feeds the card.
-        streams: 2, calls that overlap: one computes while the other's frame or result is under way.
-        lacks: what it does without, and why; empty where both the graph and the kernel of the labels are in use. The
-            kernel is first tried by `labels`, the graph by any call.
+        threads: 1, the host thread that queues the work.
+        streams: 2, calls that overlap: one computes while the other uploads or downloads.
+        fallbacks: the features that are not in use (CUDA graphs, the Triton kernel of the labels) and why. The kernel is
+            first tried by `labels`, the graph by any call.
     """
 
     name = "cuda"
@@ -79,64 +77,68 @@ class CudaBackend:
         if precision not in PRECISIONS:
             raise unknown("precision of the backend cuda", precision, PRECISIONS)
         self.card, self.precision = card, precision
-        self.lacks: list[str] = []
+        self.fallbacks: list[str] = []
         self._device = torch.device(device)
         self._dtype = PRECISIONS[precision]
-        self._folded = FusedNetwork(model, self._dtype).to(self._device)
-        self._network: Network = torch.compile(self._folded, dynamic=False) if compiled else self._folded
-        self._lanes = _Lanes(self._device)
-        self._graphs = self._lanes.on_card
+        self._fused = FusedNetwork(model, self._dtype).to(self._device)
+        self._network: Network = torch.compile(self._fused, dynamic=False) if compiled else self._fused
+        self._streams = Streams(self._device)
+        self._graphs = self._streams.on_cuda
         self._pool = torch.cuda.graph_pool_handle() if self._graphs else None
         self._fill = self._find_kernel()
-        self._plans: OrderedDict[tuple[tuple[int, ...], Size | None], _Plan] = OrderedDict()
-        self._lock = Lock()  # one thread at a time makes plans and hands work to the streams
+        self._plans: OrderedDict[tuple[tuple[int, ...], Size | None], Plan] = OrderedDict()
+        self._lock = Lock()  # one thread at a time builds plans and queues work in the streams
         if not self._graphs:
-            self.lacks.append(f"CUDA graphs: the device is {self._device.type}")
+            self.fallbacks.append(f"CUDA graphs: the device is {self._device.type}")
 
     @staticmethod
     def available() -> bool:
-        """Whether this machine has a card that this PyTorch can use."""
-        return torch.cuda.is_available() and torch.version.cuda is not None  # an AMD card answers the first, too
+        """Return whether this PyTorch can use an NVIDIA GPU of this machine."""
+        return torch.cuda.is_available() and torch.version.cuda is not None  # `is_available` is also true for AMD GPUs
 
     @classmethod
     def load(cls, path: Path, precision: str = "auto", compiled: bool = False) -> CudaBackend:
-        """The network of a .safetensors file, on the current CUDA device; "auto" takes float16 where the card of the
-        weights says that it costs no accuracy, else float32.
+        """Load a .safetensors file on the current CUDA device.
+
+        Args:
+            path: the file.
+            precision: a name in `PRECISIONS`; "auto" takes float16 if the card allows its accuracy loss, else float32.
+            compiled: see `CudaBackend`.
 
         Raises:
-            FastSCNNError: no card, one that lacks the precision or the memory, or what is wrong with the file.
+            FastSCNNError: no GPU, one without the precision or with too little memory, or as `checkpoint.load`.
         """
         if precision not in (*PRECISIONS, "auto"):
             raise unknown("precision of the backend cuda", precision, PRECISIONS)
         if not cls.available():
-            missing = f"PyTorch {torch.__version__} finds no card or no driver that it can use"
+            missing = f"PyTorch {torch.__version__} finds no GPU or no driver for it"
             if torch.version.cuda is None:
-                missing = f"PyTorch {torch.__version__} is built without CUDA; install a build with it"
-            message = f"{path}: the backend cuda needs an NVIDIA card, and {missing}. The backend torch runs this file on " \
-                      "the CPU, and onnx and openvino run faster what `fastscnn export` makes of it."
+                missing = f"PyTorch {torch.__version__} is built without CUDA; install a build with CUDA"
+            message = f"{path}: the backend cuda needs an NVIDIA GPU, and {missing}. On the CPU, use the backend torch, or " \
+                      "`fastscnn export` and the faster backends onnx or openvino."
             raise FastSCNNError(message)
         if precision == "bfloat16" and torch.cuda.get_device_capability() < (8, 0):
-            raise FastSCNNError(f"{torch.cuda.get_device_name()} does not compute in bfloat16; take float16.")
+            raise FastSCNNError(f"{torch.cuda.get_device_name()} does not support bfloat16; use float16.")
         model, card = checkpoint.load(path)
         if precision == "auto":
             precision = "float16" if card.keeps_accuracy(cls.name, "float16") else "float32"
         try:
             return cls(model, card, precision, f"cuda:{torch.cuda.current_device()}", compiled)
         except torch.OutOfMemoryError as error:
-            raise FastSCNNError(f"{path}: the card has too little free memory for the network.") from error
+            raise FastSCNNError(f"{path}: the GPU has too little free memory for the network; free some.") from error
 
     def __call__(self, images: UInt8Array) -> Float32Array:
         """See `Backend`."""
-        logits: Float32Array = self._send(images, None).land()
+        logits: Float32Array = self._send(images, None).result()
         return logits
 
     def bandwidth(self) -> float:
         """See `Backend`."""
-        return bandwidth_of_card() if self._lanes.on_card else machine.bandwidth(self.threads)
+        return device_bandwidth() if self._streams.on_cuda else machine.bandwidth(self.threads)
 
-    def peak(self) -> float:
-        """See `Backend`. Many products are waited for at a time: one is over before the host has asked for it."""
-        products = _PRODUCTS if self._lanes.on_card else 1
+    def matmul_peak(self) -> float:
+        """See `Backend`. Many products are measured together, because one is over before the host waits for it."""
+        products = _PRODUCTS if self._streams.on_cuda else 1
         with torch.inference_mode():
             factor = torch.ones(SIDE, SIDE, dtype=self._dtype, device=self._device)
             result = torch.empty_like(factor)
@@ -144,161 +146,154 @@ class CudaBackend:
             def multiply() -> object:
                 for _ in range(products):
                     torch.mm(factor, factor, out=result)
-                return result[0, 0].item()  # which waits for the card
+                return result[0, 0].item()  # waits for the device
 
             return products * rate(multiply)
 
     def labels(self, image: UInt8Array, size: Size) -> UInt8Array:
-        """Class of every pixel, as `upsample.labels` gives them of the logits in this precision.
+        """Return the class of every pixel, equal to `upsample.labels` of the logits in this precision.
 
         Args:
-            image: uint8 [h, w, channels] at the size of the network's input, at least 32 a side.
-            size: (height, width) of the labels, any.
+            image: uint8 [h, w, channels] at the size of the network's input; h and w at least 32.
+            size: (height, width) of the labels.
 
         Returns:
             uint8 [height, width].
 
         Raises:
-            FastSCNNError: an image or size of another kind, too little memory, or NaN or infinity among the logits.
+            FastSCNNError: wrong image or size, too little memory, or NaN or infinity among the logits.
         """
         return self._labels(self._send_image(image, size), size)
 
     def labels_many(self, images: Iterable[UInt8Array], size: Size) -> Iterator[UInt8Array]:
-        """`labels` of each image, in order; the upload, computing and download of two neighbours overlap.
+        """Yield `labels` of each image, in order; upload, compute and download of consecutive images overlap.
 
-        Labels come when the image after the next is drawn, or when there is none. The images may differ in size.
+        The labels of an image are yielded after two more images were read, or when there are no more. The images may
+        differ in size.
 
         Raises:
-            What `images` or `labels` raise, after the labels of all images before.
+            FastSCNNError: as `labels`, after the labels of all images before. Errors of `images` are passed on likewise.
         """
-        flights: deque[_Flight] = deque()
+        pending: deque[Pending] = deque()
         source = iter(images)
         failure: Exception | None = None
         try:
             while failure is None:
                 try:
                     image = next(source, None)
-                except Exception as error:  # whatever it is, it is raised in its place among the results
+                except Exception as error:  # raised below, after the results before it
                     failure = error
                     break
                 if image is None:
                     break
-                if len(flights) == _FLIGHTS:
-                    yield self._labels(flights.popleft(), size)
+                if len(pending) == _IN_PROGRESS:
+                    yield self._labels(pending.popleft(), size)
                 try:
-                    flights.append(self._send_image(image, size))
+                    pending.append(self._send_image(image, size))
                 except Exception as error:
                     failure = error
-            while flights:
-                yield self._labels(flights.popleft(), size)
+            while pending:
+                yield self._labels(pending.popleft(), size)
             if failure is not None:
                 raise failure
-        finally:  # where the caller, or an error, stops in the middle
-            for flight in flights:
-                flight.land()
+        finally:  # if the caller or an error stops early
+            for one in pending:
+                one.result()
 
-    def _send_image(self, image: UInt8Array, size: Size) -> _Flight:
+    def _send_image(self, image: UInt8Array, size: Size) -> Pending:
         channels = self.card.channels
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != channels or min(image.shape[:2]) < MIN_SIDE:
-            message = f"An image is uint8 [height, width, {channels}] of at least {MIN_SIDE} pixels a side, " \
+            message = f"An image must be uint8 [height, width, {channels}] of at least {MIN_SIDE}x{MIN_SIDE} pixels, " \
                       f"not {image.dtype} {list(image.shape)}."
-            raise FastSCNNError(message)
+            raise ArgumentError(message)
         if len(size) != 2 or min(size) < 1:
-            raise FastSCNNError(f"The size of the labels is (height, width), each at least 1, not {tuple(size)}.")
+            raise ArgumentError(f"The size of the labels must be (height, width), each at least 1, not {tuple(size)}.")
         return self._send(image[None], size)
 
-    def _labels(self, flight: _Flight, size: Size) -> UInt8Array:
-        """Waits for labels of that size."""
-        landed: UInt8Array = flight.land()
-        if not math.isfinite(landed[:4].view(np.float32)[0]):
-            also = ", or they are too large for float16; take bfloat16" if self.precision == "float16" else ""
-            raise FastSCNNError(f"The logits hold NaN or infinity: the weights are broken, and no label would be right{also}.")
-        return landed[_HEAD:].reshape(size)
+    def _labels(self, pending: Pending, size: Size) -> UInt8Array:
+        """Wait for labels of that size."""
+        result: UInt8Array = pending.result()
+        if not math.isfinite(result[:4].view(np.float32)[0]):
+            fix = "use bfloat16 or float32, or other weights" if self.precision == "float16" else "the weights are broken"
+            raise FastSCNNError(f"The logits contain NaN or infinity in {self.precision}: {fix}.")
+        return result[_HEADER:].reshape(size)
 
-    def _send(self, images: UInt8Array, size: Size | None) -> _Flight:
-        """Starts the way of some images to labels of that size, or to logits, and does not wait for its end."""
+    def _send(self, images: UInt8Array, size: Size | None) -> Pending:
+        """Queue images for labels of that size, or for logits if it is None, without waiting for the result."""
         try:
             with self._lock, torch.inference_mode():
                 plan = self._plan(images.shape, size)
-                slot = plan.spare.pop() if plan.spare else self._slot(plan)
-            np.copyto(slot.images, images)  # outside the lock: other threads may go on
+                buffers = plan.free.pop() if plan.free else self._streams.buffers(plan)
+            np.copyto(buffers.images, images)  # outside the lock, so that other threads can continue
             with self._lock, torch.inference_mode():
-                done = self._lanes.send(
-                    lambda: slot.card_in.copy_(slot.host_in, non_blocking=True),
-                    lambda: (plan.source.copy_(slot.card_in), plan.run(), slot.card_out.copy_(plan.target)),
-                    lambda: slot.host_out.copy_(slot.card_out, non_blocking=True),
+                done = self._streams.send(
+                    lambda: buffers.device_in.copy_(buffers.host_in, non_blocking=True),
+                    lambda: (plan.source.copy_(buffers.device_in), plan.run(), buffers.device_out.copy_(plan.target)),
+                    lambda: buffers.host_out.copy_(buffers.device_out, non_blocking=True),
                 )
         except torch.OutOfMemoryError as error:
-            message = f"The card has too little free memory for {list(images.shape)}; give a smaller --size."
+            message = f"The GPU has too little free memory for images of shape {list(images.shape)}; use a smaller input size."
             raise FastSCNNError(message) from error
-        return _Flight(plan, slot, done)
+        return Pending(plan, buffers, done)
 
-    def _plan(self, shape: tuple[int, ...], size: Size | None) -> _Plan:
-        """The plan for images of that shape; the one that was not used for longest gives way to a new one."""
+    def _plan(self, shape: tuple[int, ...], size: Size | None) -> Plan:
+        """Return the plan for images of that shape; a new one replaces the least recently used."""
         key = (shape, size)
         if key not in self._plans:
             while len(self._plans) >= _PLANS:
-                self._plans.popitem(last=False)  # a frame that is under way holds its plan itself
-            with self._lanes.computing():  # what makes its buffers, too, is in order with what uses them
-                self._plans[key] = self._made(shape, size)
+                self._plans.popitem(last=False)  # a frame in progress keeps its plan alive
+            with self._streams.computing():  # allocations, too, must be ordered with their use
+                self._plans[key] = self._build(shape, size)
         self._plans.move_to_end(key)
         return self._plans[key]
 
-    def _made(self, shape: tuple[int, ...], size: Size | None) -> _Plan:
+    def _build(self, shape: tuple[int, ...], size: Size | None) -> Plan:
         source = torch.zeros(shape, dtype=torch.uint8, device=self._device)
-        averages = self._folded.averages(*shape[1:3])
-        classes, inputs = len(self.card.label_set), (-(-shape[1] // 8), -(-shape[2] // 8))
+        pooling = self._fused.pooling_matrix(shape[1], shape[2])
+        classes, inputs = len(self.card.label_set), architecture.reduced((shape[1], shape[2]), OUTPUT_STRIDE)
         if size is None:
             target = torch.zeros((shape[0], classes, *inputs), device=self._device)
 
             def work() -> None:
                 with settings():
-                    target.copy_(self._network(source, averages))
+                    target.copy_(self._network(source, pooling))
         else:
             rows, columns = (labels_torch.axis(*ends, self._device) for ends in zip(inputs, size, strict=True))
-            target = torch.zeros(_HEAD + size[0] * size[1], dtype=torch.uint8, device=self._device)
-            total, labels = target[:4].view(torch.float32), target[_HEAD:].view(size)
+            target = torch.zeros(_HEADER + size[0] * size[1], dtype=torch.uint8, device=self._device)
+            total, labels = target[:4].view(torch.float32), target[_HEADER:].view(size)
             self._try_kernel(torch.zeros((classes, *inputs), dtype=self._dtype, device=self._device), rows, columns, labels)
 
             def work() -> None:
                 with settings():
-                    logits = self._network(source, averages)[0].contiguous()  # each class by itself: neighbours share sectors
-                # Where a logit is NaN or infinite, so is their sum: one small kernel, and one number to look at.
+                    logits = self._network(source, pooling)[0].contiguous()  # one plane per class, for coalesced reads
+                # The sum is NaN or infinite if a logit is: one small kernel, and one number to check on the host.
                 total.copy_(logits.sum(dtype=torch.float32))
                 self._fill(logits, rows, columns, labels)
 
-        return _Plan(source, target, self._captured(work), work, [])
+        return Plan(source, target, self._captured(work), work, [])
 
     def _captured(self, work: Work) -> Work:
-        """The work as a CUDA graph, which one call starts; where that cannot be, the work itself."""
+        """Return the work as a CUDA graph, which starts with one call; if capturing fails, the work itself."""
         if not self._graphs:
             return work
         for _ in range(_WARM_UP):
             work()
         graph = torch.cuda.CUDAGraph()
         try:
-            # One pool for all graphs: they run one after another in one stream and leave nothing in it. Other threads
-            # may use the card for other things meanwhile.
+            # All graphs share one memory pool: they run one after another in one stream and keep nothing in it.
+            # "thread_local" lets other threads use the GPU meanwhile.
             with torch.cuda.graph(graph, self._pool, torch.cuda.current_stream(), capture_error_mode="thread_local"):
                 work()
         except torch.OutOfMemoryError:
             raise
         except RuntimeError as error:
             self._graphs = False
-            self.lacks.append(f"CUDA graphs: {_first_line(error)}")
+            self.fallbacks.append(f"CUDA graphs: {_first_line(error)}")
             return work
         return graph.replay
 
-    def _slot(self, plan: _Plan) -> _Slot:
-        with self._lanes.computing():
-            ends = [torch.empty(x.shape, dtype=x.dtype, pin_memory=self._lanes.on_card) for x in (plan.source, plan.target)]
-            slot = _Slot(ends[0], torch.empty_like(plan.source), torch.empty_like(plan.target), ends[1], ends[0].numpy())
-        # The memory may have been another's, whose work is not done yet; the stream for uploads does not wait for it.
-        self._lanes.wait()
-        return slot
-
     def _find_kernel(self) -> Fill:
-        if not self._lanes.on_card:
+        if not self._streams.on_cuda:
             return self._without_kernel(f"the device is {self._device.type}")
         try:
             from fastscnn.backends.cuda import labels_triton
@@ -307,106 +302,19 @@ class CudaBackend:
         return labels_triton.fill
 
     def _try_kernel(self, logits: Tensor, rows: Axis, columns: Axis, labels: Tensor) -> None:
-        """Runs the kernel once, which compiles it; Triton needs a C compiler for that, which not every machine has."""
+        """Run the kernel once to compile it; Triton needs a C compiler for that, which not every machine has."""
         try:
             self._fill(logits, rows, columns, labels)
         except torch.OutOfMemoryError:
             raise
-        except Exception as error:  # Triton's errors share no public base class
+        except Exception as error:  # the errors of Triton share no public base class
             if self._fill is labels_torch.fill:
                 raise
             self._fill = self._without_kernel(_first_line(error))
 
     def _without_kernel(self, reason: str) -> Fill:
-        self.lacks.append(f"the Triton kernel of the labels: {reason}")
+        self.fallbacks.append(f"the Triton kernel of the labels: {reason}")
         return labels_torch.fill
-
-
-class _Plan(NamedTuple):
-    """What images of one shape need on the card; used in the computing stream alone."""
-
-    source: Tensor  # uint8 [N, H, W, channels]
-    target: Tensor  # logits float32 [N, C, h, w]; or uint8, `_HEAD` bytes and the labels
-    run: Work  # reads `source` and writes `target`
-    work: Work  # what a graph in `run` was captured of: it holds the tensors that the graph reads
-    spare: list[_Slot]  # that no frame uses at present
-
-
-class _Slot(NamedTuple):
-    """What a frame under way needs for itself, so that the next may follow on its heels."""
-
-    host_in: Tensor
-    card_in: Tensor
-    card_out: Tensor
-    host_out: Tensor
-    images: UInt8Array  # `host_in` for NumPy
-
-
-class _Flight(NamedTuple):
-    """Images under way."""
-
-    plan: _Plan
-    slot: _Slot
-    done: torch.cuda.Event | None
-
-    def land(self) -> npt.NDArray[Any]:
-        """Waits, and gives a copy of what came back."""
-        if self.done is not None:
-            self.done.synchronize()
-        result = self.slot.host_out.numpy().copy()
-        self.plan.spare.append(self.slot)
-        return result
-
-
-class _Lanes:
-    """Three streams of a card: upload, computing, download. On a CPU, one thing after the other."""
-
-    def __init__(self, device: torch.device) -> None:
-        self.on_card = device.type == "cuda"
-        self._streams: list[torch.cuda.Stream] = []
-        if self.on_card:
-            self._streams = [torch.cuda.Stream(device) for _ in range(3)]  # type: ignore[no-untyped-call]
-            torch.cuda.synchronize(device)  # the weights came through another stream
-
-    def computing(self) -> AbstractContextManager[object]:
-        """Inside, the card's work goes to the computing stream."""
-        return torch.cuda.stream(self._streams[1]) if self.on_card else nullcontext()
-
-    def wait(self) -> None:
-        """Until the computing stream has done all that it was given."""
-        if self.on_card:
-            self._streams[1].synchronize()
-
-    def send(self, *steps: Callable[[], object]) -> torch.cuda.Event | None:
-        """Hands one step to each stream, each to begin when the one before is done; gives the end of the last."""
-        if not self.on_card:
-            for step in steps:
-                step()
-            return None
-        done: torch.cuda.Event | None = None
-        for stream, step in zip(self._streams, steps, strict=True):
-            if done is not None:
-                stream.wait_event(done)
-            with torch.cuda.stream(stream):
-                step()
-            done = stream.record_event()
-        return done
-
-
-@contextmanager
-def settings() -> Iterator[None]:
-    """Inside, cuDNN takes the fastest of its kernels, which it finds at their first use, and float32 is not TF32."""
-    cudnn: Any = torch.backends.cudnn
-    # PyTorch 2.9 brought a second switch for TF32, and is at odds with itself where both are used.
-    tf32, name, off = (cudnn.conv, "fp32_precision", "ieee") if hasattr(cudnn, "conv") else (cudnn, "allow_tf32", False)
-    before = cudnn.benchmark, getattr(tf32, name)
-    cudnn.benchmark = True
-    setattr(tf32, name, off)
-    try:
-        yield
-    finally:
-        cudnn.benchmark = before[0]
-        setattr(tf32, name, before[1])
 
 
 def _first_line(error: Exception) -> str:

@@ -1,7 +1,7 @@
-"""Full-size labels on the device where the logits are, in plain PyTorch: what runs where the Triton kernel cannot.
+"""Full-size labels on the device in plain PyTorch, used where the Triton kernel cannot run.
 
-The geometry is that of `upsampling.upsample`: bilinear, half-pixel centres (align_corners False). It is laid out in tables
-made on the host in float64, so that every way to labels weighs the same inputs by the same float32 numbers.
+The geometry is that of `upsampling.upsample`: bilinear with half-pixel centres (align_corners=False). Its tables are
+computed on the host in float64, so that every implementation uses the same float32 weights.
 """
 
 from __future__ import annotations
@@ -13,36 +13,36 @@ from torch import Tensor
 
 from fastscnn.upsampling import upsample
 
-_BLOCK = 1 << 24  # interpolated logits held at a time, 64 MB
+_BLOCK = 1 << 24  # interpolated logits per step, 64 MB
 
 
 class Axis(NamedTuple):
-    """Where the pixels along one axis of the labels lie between the inputs."""
+    """The position of each pixel along one axis of the labels, between the logits."""
 
-    low: Tensor  # int32 [pixels], the input before each pixel; the one behind is the next, or the last again
-    weight: Tensor  # float32 [pixels], share of the input behind
-    inputs: int
+    low: Tensor  # int32 [pixels]: index of the logit before each pixel; the one after it is the next, or the last again
+    weight: Tensor  # float32 [pixels]: weight of the logit after each pixel
+    inputs: int  # number of logits
 
     @property
     def pixels(self) -> int:
-        """Pixels of the labels along this axis."""
+        """Number of pixels."""
         return len(self.low)
 
 
 def axis(inputs: int, pixels: int, device: torch.device) -> Axis:
-    """The tables of an axis of so many inputs and pixels."""
+    """Return the tables of an axis with that number of logits and pixels."""
     cells = upsample.axis(inputs, pixels)
     low = torch.tensor(cells.low[cells.cell], dtype=torch.int32, device=device)
     return Axis(low, torch.tensor(cells.weight, device=device), inputs)
 
 
 def fill(logits: Tensor, rows: Axis, columns: Axis, labels: Tensor) -> None:
-    """Writes the class of every pixel.
+    """Write the class of every pixel.
 
     Args:
-        logits: [C, h, w] of any float type; interpolated in float32.
-        rows, columns: axes of h and w inputs.
-        labels: uint8 [rows.pixels, columns.pixels], written.
+        logits: [C, h, w] of any floating-point dtype; interpolated in float32.
+        rows, columns: axes of h and of w logits.
+        labels: uint8 [rows.pixels, columns.pixels], the output.
     """
     left, right = columns.low.long(), (columns.low.long() + 1).clamp(max=columns.inputs - 1)
     top, bottom = rows.low.long(), (rows.low.long() + 1).clamp(max=rows.inputs - 1)

@@ -1,14 +1,13 @@
-"""Full-size labels on the card in one Triton kernel that never writes full-size logits.
+"""Full-size labels on the GPU in one Triton kernel that never writes full-size logits.
 
-A program makes one tile of labels. First it looks at the corners under its tile, some two dozen at eightfold size: where
-all agree on a class, that class wins everywhere between them (see `upsampling.upsample`) and the tile is filled. Else it
-interpolates each class in registers and keeps the best.
+Each program computes one tile of labels. First it reads the logits at the corners under its tile, about two dozen at
+eightfold size. If the same class wins at all corners, it wins everywhere between them (see `upsampling.upsample`), and the
+tile is filled with it. Otherwise the program interpolates each class in registers and keeps the best.
 
-Why tiles of pixels, not lists of disputed cells as on the CPU: the logits (19 classes of 1024x2048 in float16: 1.2 MB) lie
-in the card's second cache whatever the order, so device memory sees them once and the labels (2 MB) once. A card decides
-for a whole program at a time, not for a lane; a list would cost a count, a scan and a second launch, which is more than
-the tiles at class borders. Even where every tile is disputed, 4 loads a pixel and class, most of them from the first
-cache, are by estimate some twenty microseconds of a large card, and a scene's tiles are mostly not.
+The CPU kernel lists the cells whose corners disagree; tiles are better on a GPU. The logits (19 classes at 1024x2048 in
+float16: 1.2 MB) fit into the L2 cache, so device memory is read once for them and written once for the labels (2 MB). A
+list needs a count, a scan and a second launch, which cost more than the tiles at class borders. If every tile had to be
+interpolated, the 4 loads per pixel and class would take about 20 microseconds on a large GPU (an estimate).
 """
 
 from __future__ import annotations
@@ -21,12 +20,12 @@ from torch import Tensor
 
 from fastscnn.backends.cuda.labels_torch import Axis
 
-_TALL, _WIDE = 16, 32  # pixels of a tile: 2x4 cells at eightfold size, and whole 32-byte sectors of each row written
+_TALL, _WIDE = 16, 32  # tile in pixels: 2x4 cells at eightfold size; each row is one 32-byte sector of memory
 
 
 @triton.jit  # type: ignore[untyped-decorator,misc,unused-ignore]
 def _winners(corner, stride_class, classes: tl.constexpr):  # type: ignore[no-untyped-def]
-    """The first and the last class that wins at any corner; `corner` points to the first class of each."""
+    """Return the lowest and the highest class that wins at any corner; `corner` points to class 0 of each."""
     best = tl.load(corner).to(tl.float32)
     winner = tl.zeros_like(best).to(tl.int32)
     for class_ in range(1, classes):
@@ -54,7 +53,7 @@ def _fill(  # type: ignore[no-untyped-def]
     classes: tl.constexpr,
     tall: tl.constexpr,
     wide: tl.constexpr,
-    corners_down: tl.constexpr,  # at least the rows of corners under any tile; 0: do not look at them first
+    corners_down: tl.constexpr,  # rows of corners that cover any tile; 0: skip the test of the corners
     corners_right: tl.constexpr,
 ):
     first_y = tl.program_id(1) * tall
@@ -78,7 +77,7 @@ def _fill(  # type: ignore[no-untyped-def]
     if lowest == highest:
         tl.store(target, (tl.zeros((tall, wide), tl.int32) + lowest).to(tl.uint8), mask=inside)
     else:
-        # Pixels beyond the border read what the last one reads, and are not written.
+        # Pixels beyond the border read the last pixel's logits and are not written.
         y = tl.minimum(y, height - 1)
         x = tl.minimum(x, width - 1)
         low = tl.load(row_low + y)
@@ -106,9 +105,9 @@ def _fill(  # type: ignore[no-untyped-def]
 
 
 def fill(logits: Tensor, rows: Axis, columns: Axis, labels: Tensor) -> None:
-    """Launches the kernel on the current stream; arguments as of `labels_torch.fill`, all on one card, labels contiguous."""
+    """Launch the kernel on the current stream; see `labels_torch.fill`. All arguments on one GPU; labels contiguous."""
     down, right = _corners(rows, _TALL), _corners(columns, _WIDE)
-    if 4 * down * right > _TALL * _WIDE:  # looking first would cost as much as it saves: little is enlarged
+    if 4 * down * right > _TALL * _WIDE:  # at small upsampling factors, the test of the corners costs as much as it saves
         down = right = 0
     grid = (triton.cdiv(columns.pixels, _WIDE), triton.cdiv(rows.pixels, _TALL))
     kernel: Any = _fill[grid]
@@ -116,13 +115,12 @@ def fill(logits: Tensor, rows: Axis, columns: Axis, labels: Tensor) -> None:
         logits, rows.low, rows.weight, columns.low, columns.weight, labels,
         rows.inputs, columns.inputs, rows.pixels, columns.pixels, *logits.stride(),
         classes=len(logits), tall=_TALL, wide=_WIDE, corners_down=down, corners_right=right,
-        num_warps=4, enable_fp_fusion=False,  # rounded after each step, as NumPy does: the same labels to the last tie
+        num_warps=4, enable_fp_fusion=False,  # round after each step, as NumPy does, for equal labels even at ties
     )  # fmt: skip
 
 
 def _corners(along: Axis, pixels: int) -> int:
-    """At least the corners under any `pixels` neighbours, a power of two."""
-    # From the first to the last there are at most that many whole steps and one more, then the corner behind the last;
-    # and one for rounding.
+    """Return a power of two that is at least the number of corners under `pixels` consecutive pixels."""
+    # From the first to the last corner: whole steps, one more, the corner after the last, and one for rounding.
     steps = (pixels - 1) * along.inputs // along.pixels
     return 1 << (steps + 2).bit_length()

@@ -1,4 +1,4 @@
-"""The network: counts of the paper, shapes at any size, and every choice that is easy to get wrong."""
+"""The network: the counts of the paper, shapes at any size, variants, and agreement with `model.architecture`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fastscnn.network.fast_scnn import DepthwiseConv, FastSCNN, PyramidPooling, TrainingLogits, averages, fused
+from fastscnn.base.errors import ArgumentError
+from fastscnn.model import architecture
+from fastscnn.model.architecture import DEEP_STRIDE, MIN_SIDE, OUTPUT_STRIDE, PPM, PPM_BINS, PPM_CELLS, VARIANTS
+from fastscnn.network.fast_scnn import DepthwiseConv, FastSCNN, TrainingLogits, fused, pooling_matrix
 
 
 def on_meta(classes: int, channels: int = 3, variant: str = "paper", **more: Any) -> FastSCNN:
@@ -125,7 +128,7 @@ def test_variants(variant: str, dilation: int, kernel: int) -> None:
 
 
 @pytest.mark.parametrize("path", ["downsample.1", "downsample.2", "classifier.0", "classifier.1"])
-def test_nothing_non_linear_within_a_separable_convolution(path: str) -> None:
+def test_no_relu_within_a_separable_convolution(path: str) -> None:
     layers = [type(layer) for layer in on_meta(19).get_submodule(path).modules() if not list(layer.children())]
     assert layers == [DepthwiseConv, nn.BatchNorm2d, nn.Conv2d, nn.BatchNorm2d, nn.ReLU]
 
@@ -140,10 +143,10 @@ def test_bottlenecks_end_linear_and_add_only_where_sizes_match() -> None:
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 7), (2, 3), (5, 6), (7, 11), (12, 15), (17, 4), (32, 64), (45, 61)])
-@pytest.mark.parametrize("bins", PyramidPooling.BINS)
+@pytest.mark.parametrize("bins", PPM_BINS)
 def test_pooling_by_matrices_is_adaptive_pooling(size: tuple[int, int], bins: int) -> None:
     x = torch.randn(2, 3, *size, generator=torch.Generator().manual_seed(bins))
-    pooled = averages(size[0], bins, x) @ x @ averages(size[1], bins, x).T
+    pooled = pooling_matrix(size[0], bins, x) @ x @ pooling_matrix(size[1], bins, x).T
     torch.testing.assert_close(pooled, F.adaptive_avg_pool2d(x, bins), atol=1e-6, rtol=0)
 
 
@@ -190,7 +193,7 @@ def test_parameters_grow_with_the_width() -> None:
 
 
 def stepped(model: FastSCNN, seed: int = 0) -> FastSCNN:
-    """The network in evaluation mode after a few steps, with statistics of real batches and reparam_branches that matter."""
+    """The network in evaluation mode after a few steps, with running statistics and branches that matter."""
     random = torch.Generator().manual_seed(seed)
     optimiser = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
     with torch.no_grad():
@@ -218,7 +221,7 @@ def depthwise_results(model: FastSCNN, images: Tensor) -> tuple[list[Tensor], Te
     return results, logits
 
 
-def test_folded_branches_compute_the_same() -> None:
+def test_fused_branches_compute_the_same() -> None:
     torch.manual_seed(4)
     model = stepped(FastSCNN(19, auxiliary=True, reparam_branches=True))
     plain = fused(model)
@@ -230,13 +233,13 @@ def test_folded_branches_compute_the_same() -> None:
     for one, other in zip(before, after, strict=True):
         torch.testing.assert_close(other, one, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(plain_logits, logits, atol=1e-5, rtol=1e-5)
-    for conv in model.depthwise():  # the reparam_branches did matter
+    for conv in model.depthwise():  # the branches did matter
         conv.branch = None
     assert (logits_of(model, images) - logits).abs().max() > 0.01
 
 
 @pytest.mark.parametrize("variant", ["paper", "mmseg"])
-def test_folded_is_the_plain_network(variant: str) -> None:
+def test_fused_is_the_plain_network(variant: str) -> None:
     torch.manual_seed(0)
     model = FastSCNN(19, variant=variant, auxiliary=True, reparam_branches=True).train()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
@@ -251,7 +254,7 @@ def test_folded_is_the_plain_network(variant: str) -> None:
     assert isinstance(model(torch.zeros(2, 32, 32, 3)), TrainingLogits)
 
 
-def test_folding_without_branches_keeps_every_bit() -> None:
+def test_fusing_without_branches_keeps_every_bit() -> None:
     model = FastSCNN(5, auxiliary=True)
     plain = fused(model).state_dict()
     assert all(torch.equal(tensor, model.state_dict()[name]) for name, tensor in plain.items())
@@ -294,3 +297,46 @@ def test_dropout_of_the_variants(variant: str, whole: bool) -> None:
         values = head.get_submodule("1")(torch.ones(4, 32, 6, 6))
         assert torch.equal(values, values[..., :1, :1].expand_as(values))
         assert set(values.unique().tolist()) == ({0, 2} if whole else {1})
+
+
+def network_layers(model: FastSCNN) -> list[tuple[object, ...]]:
+    """Every convolution as `architecture.Layer` describes it, in the order of computation."""
+    found: list[tuple[object, ...]] = []
+    names = {module: name for name, module in model.named_modules()}
+
+    def note(conv: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        assert isinstance(conv, nn.Conv2d)
+        shape = (conv.in_channels, conv.out_channels, conv.kernel_size[0], conv.stride[0], conv.groups, conv.dilation[0])
+        found.append((names[conv], *shape, conv.bias is None, tuple(inputs[0].shape[2:]), tuple(output.shape[2:])))
+
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            module.register_forward_hook(note)
+    logits_of(model, torch.empty(1, 75, 101, model.mean.numel(), device="meta"))
+    return found
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize(("channels", "classes", "width"), [(3, 19, 1.0), (4, 2, 0.3), (1, 30, 1.5)])
+def test_the_network_is_the_one_described(variant: str, channels: int, classes: int, width: float) -> None:
+    model = on_meta(classes, channels, variant, width_mult=width)
+    described = []
+    for layer in architecture.layers(classes, channels, variant, width):
+        source, target = layer.areas((75, 101))
+        name = f"{layer.name}.0" if layer.batch_norm else layer.name
+        shape = (layer.inputs, layer.outputs, layer.kernel, layer.stride, layer.groups, layer.dilation)
+        described.append((name, *shape, layer.batch_norm, source, target))
+        if layer.batch_norm:
+            assert isinstance(model.get_submodule(f"{layer.name}.1"), nn.BatchNorm2d)
+    assert network_layers(model) == described
+
+
+def test_the_constants_are_those_of_the_paper() -> None:
+    assert (PPM_CELLS, OUTPUT_STRIDE, DEEP_STRIDE, MIN_SIDE) == (50, 8, 32, 32)
+    assert PPM == "global_features.9"
+    assert architecture.layers()[-1].name == "classifier.3"
+
+
+def test_an_unknown_variant_is_named() -> None:
+    with pytest.raises(ArgumentError, match=r"There is no variant 'papper'\. Did you mean 'paper'"):
+        FastSCNN(3, variant="papper")

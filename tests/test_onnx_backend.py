@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from conftest import WriteOnnx
 
 from fastscnn import backends
 from fastscnn.backends.onnx import OnnxBackend
-from fastscnn.base.errors import FastSCNNError
+from fastscnn.base.errors import ArgumentError, FastSCNNError
 from fastscnn.model import card
 from fastscnn.model.card import Card
 from fastscnn.model.label_set import LabelSet
@@ -109,7 +110,7 @@ def test_weights_in_another_file_are_refused(
 def test_other_files_are_not_opened(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
     path.write_bytes(pickle.dumps(Trap()))
-    with pytest.raises(FastSCNNError, match=r"weights are \.onnx or \.safetensors.*pickles among them, are not read"):
+    with pytest.raises(FastSCNNError, match=r"weights are \.onnx or \.safetensors files; others, such as pickles"):
         backends.load(path, "onnx")
 
 
@@ -134,30 +135,37 @@ def test_missing_files(tmp_path: Path) -> None:
         ("onx", "There is no backend 'onx'. Did you mean 'onnx'"),
         ("TORCH ", "Did you mean 'torch'"),
         ("", "There is no backend ''. Known: auto, cuda, onnx, openvino, torch"),
-        ("torch", r"tiny\.onnx: is run by the backends openvino and onnx, not by torch"),
+        ("torch", r"tiny\.onnx: runs with the backends openvino and onnx, not with torch"),
     ],
 )
-def test_wrong_runtimes(tiny_onnx: Path, backend: str, message: str) -> None:
-    with pytest.raises(FastSCNNError, match=message):
+def test_wrong_backends(tiny_onnx: Path, backend: str, message: str) -> None:
+    with pytest.raises(FastSCNNError, match=message) as caught:
         backends.load(tiny_onnx, backend)
+    assert isinstance(caught.value, ValueError) == (backend != "torch")
 
 
 def test_safetensors_is_not_for_onnx(tmp_path: Path) -> None:
     path = tmp_path / "a.safetensors"
     path.write_bytes(b"")
-    with pytest.raises(FastSCNNError, match=r"is run by the backends cuda and torch, not by onnx; `fastscnn export`"):
+    with pytest.raises(FastSCNNError, match=r"runs with the backends torch and cuda, not with onnx; `fastscnn export`"):
         backends.load(path, "onnx")
 
 
-@pytest.mark.parametrize("threads", [0, -1, 100_000])
-def test_wrong_threads(tiny_onnx: Path, threads: int) -> None:
-    with pytest.raises(FastSCNNError, match=f"threads: must lie between 1 and 1024, not {threads}"):
-        backends.load(tiny_onnx, threads=threads)
+@pytest.mark.parametrize("argument", ["threads", "streams"])
+@pytest.mark.parametrize("value", [0, -1, 100_000, 1.5, "2", True])
+def test_wrong_threads_and_streams(tiny_onnx: Path, argument: str, value: Any) -> None:
+    with pytest.raises(ArgumentError, match=f"^{argument}: must be an integer from 1 to 1024, not {value!r}"):
+        backends.load(tiny_onnx, **{argument: value})
+
+
+def test_a_path_may_be_text_with_a_tilde(tiny_onnx: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tiny_onnx.parent))
+    assert backends.load(f"~/{tiny_onnx.name}", "onnx", threads=1).threads == 1
 
 
 def test_without_pytorch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "fastscnn.backends.torch", None)
     path = tmp_path / "a.safetensors"
     path.write_bytes(b"")
-    with pytest.raises(FastSCNNError, match=r"a\.safetensors: runs in PyTorch, .* pip install 'fastscnn\[train\]'"):
+    with pytest.raises(FastSCNNError, match=r"a\.safetensors: .* is missing\. .* needs the extra 'train'"):
         backends.load(path)

@@ -1,4 +1,4 @@
-"""cost: its counts are those of the network itself."""
+"""FLOPs: the counts equal those of the PyTorch network."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""OpenVINO as an engine: the logits of ONNX Backend, and one sentence for all that it cannot do."""
+"""The OpenVINO backend: the logits of ONNX Runtime, its choice of precision, and its errors."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ FLOAT = bundled("onnx", "float32")
 
 
 needs_bfloat16 = pytest.mark.skipif(
-    not _computes_in_bfloat16(openvino.Core()), reason="this processor does not compute in bfloat16"
+    not _computes_in_bfloat16(openvino.Core()), reason="this processor does not support bfloat16"
 )
 
 
@@ -78,7 +78,7 @@ def test_a_broken_installation(tiny_onnx: Path, monkeypatch: pytest.MonkeyPatch)
     """A module that is there and cannot be imported: auto goes on without it."""
     monkeypatch.setitem(sys.modules, "fastscnn.backends.openvino", None)
     assert backends.load(tiny_onnx).name == "onnx"
-    with pytest.raises(FastSCNNError, match=r"backend openvino: cannot be loaded .* pip install 'fastscnn\[openvino\]'"):
+    with pytest.raises(FastSCNNError, match=r"backend openvino: cannot be imported .* needs the extra 'openvino'"):
         backends.load(tiny_onnx, "openvino")
 
 
@@ -153,20 +153,20 @@ def test_auto_runs_int8_where_the_card_allows(
     ("precision", "message"),
     [("float16", "OpenVINO runs it in float32 or bfloat16, not in float16"), ("int8", "not in int8")],
 )
-def test_precisions_that_it_lacks(tiny_onnx: Path, precision: str, message: str) -> None:
+def test_unsupported_precisions(tiny_onnx: Path, precision: str, message: str) -> None:
     with pytest.raises(FastSCNNError, match=message):
         backends.load(tiny_onnx, "openvino", precision=precision)
 
 
 def test_int8_stays_int8() -> None:
-    with pytest.raises(FastSCNNError, match="is in int8; for float32 give the file"):
+    with pytest.raises(FastSCNNError, match="is an int8 file; for float32, use the float32 file"):
         backends.load(bundled("openvino", "int8"), "openvino", precision="float32")
 
 
 def test_a_processor_without_bfloat16(tiny_onnx: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fastscnn.backends.openvino._computes_in_bfloat16", lambda core: False)
     assert OpenVinoBackend(tiny_onnx, 1).precision == "float32"
-    with pytest.raises(FastSCNNError, match="does not compute in bfloat16"):
+    with pytest.raises(FastSCNNError, match="does not support bfloat16"):
         OpenVinoBackend(tiny_onnx, 1, "bfloat16")
 
 
@@ -181,12 +181,12 @@ def test_a_missing_file(tmp_path: Path) -> None:
 
 
 def test_an_image_that_the_network_cannot_take(tiny_onnx: Path) -> None:
-    with pytest.raises(FastSCNNError, match=r"OpenVINO cannot run \[1, 40, 40, 7\]"):
+    with pytest.raises(FastSCNNError, match=r"OpenVINO cannot run images of shape \[1, 40, 40, 7\]"):
         OpenVinoBackend(tiny_onnx, 1)(np.zeros((1, 40, 40, 7), np.uint8))
 
 
-def test_peak(tiny_onnx: Path) -> None:
-    assert 1e9 < OpenVinoBackend(tiny_onnx, 2, "float32").peak() < 1e15
+def test_matmul_peak(tiny_onnx: Path) -> None:
+    assert 1e9 < OpenVinoBackend(tiny_onnx, 2, "float32").matmul_peak() < 1e15
 
 
 def test_one_core_for_the_process(tiny_onnx: Path) -> None:

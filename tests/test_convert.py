@@ -1,6 +1,6 @@
-"""Weights of other implementations: their logits come back, every tensor counts, and nothing in a file is run.
+"""Converting checkpoints: their logits are reproduced, every tensor counts, and no code in a file is run.
 
-Their forward passes stand here a second time, written from what their sources say and not from `layouts.py`: names,
+The forward passes of the other implementations are restated here from their sources, not from `layouts.py`: names,
 paddings, biases and interpolation.
 """
 
@@ -30,9 +30,10 @@ from fastscnn.evaluation.evaluate import evaluate_pairs
 from fastscnn.exporting import pipeline, stem
 from fastscnn.inference.segmenter import Segmenter
 from fastscnn.media import images
+from fastscnn.model.architecture import VARIANTS
 from fastscnn.model.label_set import LabelSet
 from fastscnn.network import checkpoint
-from fastscnn.network.fast_scnn import VARIANTS, FastSCNN
+from fastscnn.network.fast_scnn import FastSCNN
 from fastscnn.network.fuse import FusedNetwork
 
 CLASSES = LabelSet(tuple(f"class {index}" for index in range(5)))
@@ -324,10 +325,10 @@ def test_their_logits_are_reproduced(
 
 @pytest.mark.parametrize("name", ["tramac", "paddleseg"])
 @pytest.mark.parametrize("size", [(64, 96), (75, 101), (33, 98)])
-def test_the_network_of_a_graphics_card_computes_the_same(name: str, size: tuple[int, int]) -> None:
+def test_the_fused_network_computes_the_same(name: str, size: tuple[int, int]) -> None:
     model = network(name)
     fused = FusedNetwork(model)
-    torch.testing.assert_close(logits_of(fused, picture(*size), fused.averages(*size)), logits_of(model, picture(*size)),
+    torch.testing.assert_close(logits_of(fused, picture(*size), fused.pooling_matrix(*size)), logits_of(model, picture(*size)),
                                atol=1e-4, rtol=1e-4)
 
 
@@ -377,7 +378,7 @@ torch.save(saved, sys.argv[2])
 @pytest.mark.slow
 @pytest.mark.skipif(not PEER_PYTHON.exists(), reason="FASTSCNN_MMSEG names no environment with mmsegmentation")
 def test_mmengines_own_checkpoint_of_a_training_with_averages(tmp_path: Path) -> None:
-    """The averages are taken, and the log beside them, whose objects are no tensors, is passed over."""
+    """The averages are used; the log beside them, whose objects are not tensors, is ignored."""
     torch.save(as_theirs("mmseg", network("mmseg")), tmp_path / "state.pth")
     command = [str(PEER_PYTHON), "-c", _TRAINING, str(tmp_path / "state.pth"), str(tmp_path / "iter_2.pth")]
     subprocess.run(command, check=True, capture_output=True)
@@ -405,27 +406,27 @@ def test_each_missing_tensor_is_named(tmp_path: Path, layout: str, theirs: State
     for name in (*needed[:: len(needed) // 5], *needed[-2:]):
         left = {other: value for other, value in theirs.items() if other != name}
         message = refusal(write(tmp_path / "theirs", layout, left), layout)
-        assert f"lacks the tensor {name} of the Fast-SCNN of {form.project}" in message
+        assert f"the tensor {name} of the Fast-SCNN of {form.project} is missing" in message
 
 
 def test_each_unknown_tensor_is_named(tmp_path: Path, layout: str, theirs: State) -> None:
     more = {**theirs, "backbone.more.weight": torch.zeros(1), "ema_nothing": torch.zeros(1)}
-    assert "holds the tensor backbone.more.weight, which no Fast" in refusal(write(tmp_path / "theirs", layout, more))
+    assert "unexpected tensor backbone.more.weight and 1 more;" in refusal(write(tmp_path / "theirs", layout, more))
 
 
 def test_both_shapes_are_named(tmp_path: Path, layout: str, theirs: State) -> None:
     name = f"{LAYOUTS[layout].pairs[0].conv}.weight"
     wrong = {**theirs, name: torch.zeros(32, 1, 3, 3)}
     message = refusal(write(tmp_path / "theirs", layout, wrong))
-    assert f"its tensor {name} is of shape [32, 1, 3, 3], not [32, 3, 3, 3]" in message
+    assert f"the tensor {name} has the shape [32, 1, 3, 3], not [32, 3, 3, 3]" in message
 
 
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        (torch.full((32,), torch.nan), "holds values that are not finite"),
-        (torch.zeros(32, dtype=torch.int64), "is of torch.int64, not of floating-point"),
-        ("text", "which is a str and no tensor"),
+        (torch.full((32,), torch.nan), "contains NaN or infinity"),
+        (torch.zeros(32, dtype=torch.int64), "has the dtype torch.int64, which is not floating-point"),
+        ("text", "which is a str and not a tensor"),
     ],
 )
 def test_values_that_are_no_weights(tmp_path: Path, layout: str, theirs: State, value: object, message: str) -> None:
@@ -437,21 +438,21 @@ def test_values_that_are_no_weights(tmp_path: Path, layout: str, theirs: State, 
 
 def test_another_number_of_classes_names_both(tmp_path: Path, layout: str, theirs: State) -> None:
     message = refusal(write(tmp_path / "theirs", layout, theirs), classes=LabelSet(("road", "sky")))
-    assert "gives 5 classes" in message
-    assert "but 2 are named (road, sky)" in message
+    assert "has 5 classes" in message
+    assert "but 2 are given (road, sky)" in message
 
 
 def test_another_network_is_one_sentence(tmp_path: Path) -> None:
     state = {"conv1.weight": torch.zeros(64, 3, 7, 7), "decode_head.conv_seg.bias": torch.zeros(5)}
     file = write(tmp_path / "resnet.pth", "mmseg", state)
-    end = "; it begins with the tensor conv1.weight."
-    assert refusal(file, "mmseg") == f"{file}: is of another network than the Fast-SCNN of mmsegmentation{end}"
+    end = "; its first tensor is conv1.weight."
+    assert refusal(file, "mmseg") == f"{file}: is not a Fast-SCNN of mmsegmentation{end}"
     assert "of mmsegmentation or Tramac/Fast-SCNN-pytorch or PaddleSeg;" in refusal(file)
 
 
 def test_another_layout_than_asked_for(tmp_path: Path) -> None:
     file = write(tmp_path / "t.pth", "tramac", as_theirs("tramac", network("tramac")))
-    assert "is a Fast-SCNN of Tramac/Fast-SCNN-pytorch, not of mmsegmentation; convert it as tramac" in refusal(file, "mmseg")
+    assert "is a Fast-SCNN of Tramac/Fast-SCNN-pytorch, not of mmsegmentation; use the layout tramac" in refusal(file, "mmseg")
     with pytest.raises(FastSCNNError, match=r"There is no layout 'tramack'\. Did you mean 'tramac'"):
         convert.convert(file, tmp_path / "w.safetensors", "tramack", CLASSES, SIZE)
     with pytest.raises(FastSCNNError, match="written as safetensors"):
@@ -462,7 +463,7 @@ def test_another_layout_than_asked_for(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", [b"", b"hello", b"\x80", b"\x80\x04", b"PK\x03\x04 and", b"\x80\x04\x95" + b"\xff" * 40])
 def test_what_is_no_checkpoint(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "x.pth").write_bytes(content)
-    assert " is n" in refusal(tmp_path / "x.pth")  # is no checkpoint, is neither
+    assert ": is not a checkpoint" in refusal(tmp_path / "x.pth")
 
 
 @pytest.mark.parametrize("kept", [0.3, 0.99])
@@ -479,7 +480,7 @@ def test_what_is_no_dictionary_of_tensors(tmp_path: Path, content: object, saved
         torch.save(content, tmp_path / "x")
     else:
         (tmp_path / "x").write_bytes(pickle.dumps(content))
-    assert "holds " in refusal(tmp_path / "x")
+    assert ": contains " in refusal(tmp_path / "x")
 
 
 def test_a_missing_file(tmp_path: Path) -> None:
@@ -520,15 +521,15 @@ def test_code_is_refused_by_name_and_not_run(tmp_path: Path, function: Callable[
         torch.save(state, file, _use_new_zipfile_serialization=saved == "zip")
     message = refusal(file)
     assert name in message
-    assert "nothing of it was run" in message
+    assert "no code was run" in message
     assert not mark.exists()
 
 
-def test_what_the_log_of_a_training_asks_for_is_never_called(tmp_path: Path) -> None:
-    """getattr is a name that mmengine's log holds; a stand-in takes its place, which forgets what it is called with."""
+def test_the_classes_of_a_training_log_are_never_called(tmp_path: Path) -> None:
+    """mmengine's log refers to getattr; a replacement ignores its arguments."""
     state = {**as_theirs("mmseg", network("mmseg")), "x": Runs(getattr, "text", "upper")}
     torch.save(state, tmp_path / "a.pth")
-    assert "holds x, which is a _Forgotten" in refusal(tmp_path / "a.pth")
+    assert "contains x, which is a _Ignored" in refusal(tmp_path / "a.pth")
 
 
 @pytest.mark.parametrize(
@@ -543,7 +544,7 @@ def test_what_the_log_of_a_training_asks_for_is_never_called(tmp_path: Path) -> 
         b"\x80\x02X\x01\x00\x00\x00aQ.",  # a persistent object
     ],
 )
-def test_crafted_pickles_of_admitted_names(tmp_path: Path, stream: bytes) -> None:
+def test_crafted_pickles_of_allowed_names(tmp_path: Path, stream: bytes) -> None:
     (tmp_path / "x.pdparams").write_bytes(stream)
     refusal(tmp_path / "x.pdparams")
 
@@ -586,6 +587,6 @@ def test_at_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     images.write(tmp_path / "street.png", synthetic.draw(96, 128).image)
     assert cli.main(["segment", str(tmp_path / "street.png"), "--weights", str(out), "--out", str(tmp_path / "seen")]) == 0
     assert cli.main([*words, "--from", "tramac"]) == 1
-    assert "convert it as mmseg" in capsys.readouterr().err
+    assert "use the layout mmseg" in capsys.readouterr().err
     assert cli.main([*words[:-3], "citiscapes"]) == 1
     assert "classes: " in capsys.readouterr().err

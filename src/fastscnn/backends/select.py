@@ -1,0 +1,109 @@
+"""Choose the backend that runs a weight file."""
+
+from __future__ import annotations
+
+from operator import index
+from pathlib import Path
+
+from fastscnn.backends.protocol import BACKENDS, PRECISIONS, Backend
+from fastscnn.base import machine
+from fastscnn.base.errors import ArgumentError, FastSCNNError, missing_extra, unknown
+
+_LIMIT = 1024  # of threads and of streams
+_BY_SUFFIX = {".onnx": ("openvino", "onnx"), ".safetensors": ("torch", "cuda")}
+
+
+def load(
+    path: str | Path,
+    backend: str = "auto",
+    threads: int | None = None,
+    precision: str = "auto",
+    streams: int = 1,
+    data: bytes | None = None,
+) -> Backend:
+    """Load a weight file.
+
+    Args:
+        path: an .onnx or .safetensors file with a model card; `~` is expanded.
+        backend: a `BackendName`. "auto" takes the fastest installed CPU backend whose accuracy loss, by the card, is at
+            most `card.MAX_MIOU_LOSS`; it never takes "cuda".
+        threads: number of CPU threads; None: all that this process may use.
+        precision: a `PrecisionName`. "auto" takes the fastest by the same rule.
+        streams: number of calls that can run concurrently, each from its own thread; they share `threads`.
+        data: content of an .onnx file, if it is in memory; `path` then only names it in errors.
+
+    Raises:
+        FastSCNNError: the file cannot be loaded, or this file or machine does not support the backend or the precision.
+        ArgumentError: unknown backend or precision; threads or streams out of range.
+    """
+    if backend not in (*BACKENDS, "auto"):
+        raise unknown("backend", backend, (*BACKENDS, "auto"))
+    if precision not in (*PRECISIONS, "auto"):
+        raise unknown("precision", precision, (*PRECISIONS, "auto"))
+    count = machine.threads() if threads is None else _count("threads", threads)
+    streams = _count("streams", streams)
+    path = Path(path).expanduser()
+    if data is None and not path.is_file():
+        raise FastSCNNError(f"{path}: no such weight file.")
+    backends = _BY_SUFFIX.get(path.suffix.lower())
+    if backends is None:
+        raise FastSCNNError(f"{path}: weights are .onnx or .safetensors files; others, such as pickles, are not read.")
+    if backend not in ("auto", *backends):
+        message = f"{path}: runs with the backends {' and '.join(backends)}, not with {backend}; " \
+                  "`fastscnn export` converts .safetensors to .onnx."
+        raise FastSCNNError(message)
+    if "onnx" in backends:
+        return _load_onnx(path, backend, count, precision, streams, data)
+    return _load_safetensors(path, backend, count, precision)
+
+
+def _count(name: str, value: object) -> int:
+    """Check a number of threads or streams."""
+    try:
+        count = index(value)  # type: ignore[arg-type]
+    except TypeError:
+        count = 0
+    if isinstance(value, bool) or not 1 <= count <= _LIMIT:
+        raise ArgumentError(f"{name}: must be an integer from 1 to {_LIMIT}, not {value!r}.")
+    return count
+
+
+def _load_onnx(path: Path, backend: str, threads: int, precision: str, streams: int, data: bytes | None) -> Backend:
+    if backend != "onnx":
+        try:
+            from fastscnn.backends.openvino import OpenVinoBackend
+        except ImportError as error:  # missing, or installed and broken
+            if backend == "openvino":
+                raise missing_extra(f"backend openvino: cannot be imported ({error}). It", "openvino") from error
+        else:
+            fast = OpenVinoBackend(path, threads, precision, streams, data)
+            if backend == "openvino" or precision != "auto" or fast.card.keeps_accuracy(fast.name, fast.precision):
+                return fast
+    from fastscnn.backends.onnx import OnnxBackend
+
+    plain = OnnxBackend(path, threads, streams, data)
+    if precision in ("auto", plain.precision):
+        return plain
+    if precision == "bfloat16":
+        raise missing_extra(f"{path}: ONNX Runtime runs it in {plain.precision}; bfloat16", "openvino")
+    fix = {
+        "float16": "use the backend cuda with the .safetensors file",
+        "int8": "create an int8 file with `fastscnn export --int8`",
+        "float32": "use the float32 file that it was exported from",
+    }[precision]
+    raise FastSCNNError(f"{path}: ONNX Runtime runs it in {plain.precision}, not in {precision}; {fix}.")
+
+
+def _load_safetensors(path: Path, backend: str, threads: int, precision: str) -> Backend:
+    try:
+        if backend == "cuda":  # only on request: it has not been tested on a GPU yet
+            from fastscnn.backends.cuda.backend import CudaBackend
+
+            return CudaBackend.load(path, precision)
+        from fastscnn.backends.torch import TorchBackend
+    except ModuleNotFoundError as error:
+        raise missing_extra(f"{path}: {error.name} is missing. Running a .safetensors file", "train") from error
+    if precision not in ("auto", "float32"):
+        raise FastSCNNError(f"{path}: PyTorch runs it in float32 on the CPU, not in {precision}; "
+                            "export it to ONNX with `fastscnn export`.")
+    return TorchBackend.load(path, threads)
