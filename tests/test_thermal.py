@@ -313,7 +313,7 @@ def test_scores_of_every_file_are_of_four_channels(made: Made, tmp_path: Path) -
     for option in ("agc", "raw"):
         out = tmp_path / f"{option}.json"
         words = ["--weights", str(made.float32), "--data", f"pst900-rgbt:{made.data}?thermal={option}", "--json", str(out)]
-        assert cli.main(["evaluate", *words, "--threads", "1"]) == 0
+        assert cli.main(["evaluate", *words, "--split", "test", "--threads", "1"]) == 0
         scores[option] = json.loads(out.read_text())["confusion"]
     truth = np.concatenate([thermal(seed) // 52 for seed in (2, 3)])
     for option, greys in (("agc", thermal), ("raw", lambda seed: spread(raw(seed)))):
