@@ -408,7 +408,7 @@ def test_evaluate(run: Run, tiny_onnx: Path, data: Path) -> None:
     (scores,) = lines(out)
     assert list(scores) == [
         "miou", "pixel_accuracy", "iou", "images", "backend", "precision", "size", "scales", "flip", "weights_sha256",
-        "confusion",
+        "confusion", "most_confused",
     ]
     red, green, blue = 100 * 3 / 4, 100 * 4 / 5, 100.0  # a quarter of red is labelled green
     assert scores["iou"] == pytest.approx({"red": red, "green": green, "blue": blue})

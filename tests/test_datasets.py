@@ -13,6 +13,7 @@ from fastscnn.base.errors import FastSCNNError
 from fastscnn.base.types import UInt8Array
 from fastscnn.data import datasets
 from fastscnn.data import toml as folder
+from fastscnn.data.check.dataset import check
 from fastscnn.data.datasets import DatasetSpec, Split
 from fastscnn.media import images
 from fastscnn.model.label_set import LabelSet
@@ -136,6 +137,10 @@ def test_unreadable_toml(tmp_path: Path) -> None:
         folder.spec(tmp_path / "dataset.toml")
     with pytest.raises(FastSCNNError, match="cannot be read"):
         folder.spec(tmp_path)
+    with pytest.raises(FastSCNNError, match="is not TOML"):
+        folder.spec(toml(tmp_path, "a=" + "[" * 1000 + "]" * 1000))
+    with pytest.raises(FastSCNNError, match=r"splits\.train\.labels is .*; remove the zero byte"):
+        folder.spec(toml(tmp_path, BASE + split(labels="\\u0000{stem}")))
     (tmp_path / "dataset.toml").write_bytes(b'name = "\xff"')
     with pytest.raises(FastSCNNError, match="is not TOML"):
         folder.spec(tmp_path / "dataset.toml")
@@ -220,6 +225,14 @@ def test_wildcards_go_over_to_the_labels(
     assert place.glob(labels) == wild
     save(tmp_path / expected, np.zeros((2, 2)))
     assert list(tmp_path.glob(wild)) == [tmp_path / expected]
+
+
+def test_names_that_are_too_long_are_missing_files(tmp_path: Path) -> None:
+    spec = folder.spec(toml(tmp_path, BASE + split(labels="a" * 300 + "{stem}.png")))
+    save(tmp_path / "a/b.png", np.zeros((40, 40, 3)))
+    with pytest.raises(FastSCNNError, match=r"its label file .* is missing"):
+        spec.pairs("train")
+    assert [finding.kind for finding in check(spec).findings] == ["missing-labels"]
 
 
 def test_pairs_of_an_empty_split(tmp_path: Path) -> None:

@@ -16,6 +16,8 @@ from fastscnn.model.label_set import Colour, LabelSet
         ((), (), (), "1 to 255 classes, not 0"),
         (tuple(map(str, range(256))), (), (), "1 to 255 classes, not 256"),
         (("car", "road", "car"), (), (), "'car' is used twice"),
+        (("car", "ro\x1b[2Jad"), (), (), r"'ro\\x1b\[2Jad' contains a control character"),
+        (("car", "ro\ud800ad"), (), (), "contains a control character"),
         (("car", "road"), ((0, 0, 0),), (), "2 classes but 1 colours"),
         (("car",), ((0, 0, 256),), (), "colour of 'car' is"),
         (("car",), ((0, -1, 0),), (), "colour of 'car' is"),

@@ -64,7 +64,7 @@ def test_the_bundled_weights_keep_their_hash_with_another_card(precision: str) -
 @pytest.fixture
 def made(tmp_path: Path, tiny_onnx: Path) -> Path:
     pytest.importorskip("onnx")
-    from fastscnn.exporting.exported import with_card
+    from fastscnn.exporting.metadata import with_card
 
     path = tmp_path / "made.onnx"
     path.write_bytes(with_card(tiny_onnx.read_bytes(), dataclasses.replace(CARD, content_sha256="of another file")))

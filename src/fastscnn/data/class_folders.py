@@ -55,7 +55,8 @@ class ClassFolders:
         position = {name: index for index, name in enumerate(self.classes)}
         strange = [name for name in names if name not in position]
         if strange:
-            raise FastSCNNError(f"{folder}: has {_listed(strange)}, which train does not have; give both the same class folders.")
+            raise FastSCNNError(f"{folder}: has {_listed(strange)}, which train does not have; "
+                                "give both the same class folders.")
         return [Picture(f"{split}/{name}/{file}", position[name]) for name in names for file in _image_files(folder / name)]
 
     def path(self, picture: Picture) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os.path
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -154,7 +155,7 @@ class DatasetSpec:
     def label_file(self, split: str, image: Path) -> Path:
         """Return the label file of an image, or its polygon file if only that exists. The label file need not exist."""
         labels, *others = self.label_files(split, image)
-        return next((other for other in others if other.is_file() and not labels.is_file()), labels)
+        return next((other for other in others if exists(other) and not exists(labels)), labels)
 
     def label_files(self, split: str, image: Path) -> list[Path]:
         """Return every file that may hold the labels of an image: the label file, then the polygon file if there is one."""
@@ -188,7 +189,7 @@ class DatasetSpec:
                 parts = [("label file", pair.labels, place.labels_in)]
                 parts += [("extra channel", path, place.images_in) for path in pair.extra_channels]
                 for what, path, archive in parts:
-                    if not path.is_file():
+                    if not exists(path):
                         raise FastSCNNError(f"{pair.image}: its {what} {path} is missing{from_archive(archive)}; "
                                             "`fastscnn check` lists all missing files.")
             pairs += found
@@ -262,6 +263,11 @@ class DatasetSpec:
 def from_archive(archive: str, what: str = "it belongs") -> str:
     """Return the end of a message about a missing file: the archive that contains it."""
     return f"; {what} to {archive}" if archive else ""
+
+
+def exists(path: Path) -> bool:
+    """Return whether a file exists. Unlike `Path.is_file`, return False for a name that is too long."""
+    return os.path.isfile(path)  # noqa: PTH113
 
 
 def size_of(pixels: UInt8Array) -> str:

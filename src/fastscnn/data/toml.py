@@ -61,7 +61,7 @@ def _parsed(path: Path) -> dict[str, Any]:
         raise FastSCNNError(f"{path}: no such file.") from None
     except OSError as error:
         raise FastSCNNError(f"{path}: cannot be read ({error.strerror}).") from error
-    except ValueError as error:  # invalid TOML or UTF-8
+    except (ValueError, RecursionError) as error:  # invalid TOML or UTF-8, or lists nested too deeply
         raise FastSCNNError(f"{path}: is not TOML ({error}); correct it.") from error
 
 
@@ -73,7 +73,8 @@ def _label_set(path: Path, table: dict[str, Any]) -> LabelSet:
     if not _is_byte(ignore):
         raise FastSCNNError(f"{path}: ignore is {ignore!r}; it must be one id from 0 to 255.")
     if ignore < min(len(names), IGNORE_INDEX):
-        raise FastSCNNError(f"{path}: ignore is {ignore}, the id of the class {names[ignore]!r}; use an id of no class, such as 255.")
+        raise FastSCNNError(f"{path}: ignore is {ignore}, the id of the class {names[ignore]!r}; "
+                            "use an id of no class, such as 255.")
     raw_ids = () if ignore == IGNORE_INDEX else (*((index, index) for index in range(len(names))), (ignore, IGNORE_INDEX))
     try:
         return LabelSet(tuple(names), _colours(path, table), raw_ids)
@@ -110,7 +111,8 @@ def _splits(path: Path, table: dict[str, Any]) -> dict[str, Split]:
     made = {name: _split(path, name, split) for name, split in splits.items()}
     without = [name for name, split in made.items() if not split.extra_channels]
     if 0 < len(without) < len(made):
-        raise FastSCNNError(f"{path}: splits.{without[0]}.thermal is missing, but other splits have it; give it in all splits or in none.")
+        raise FastSCNNError(f"{path}: splits.{without[0]}.thermal is missing, but other splits have it; "
+                            "give it in all splits or in none.")
     return made
 
 
@@ -133,12 +135,16 @@ def _split(path: Path, name: str, split: object) -> Split:
 def _pattern(path: Path, place: str, split: dict[str, Any], key: str) -> str:
     pattern = _required(path, place, split, key)
     if not isinstance(pattern, str) or not PurePath(pattern).parts:
-        raise FastSCNNError(f'{path}: {place}.{key} is {pattern!r}; it must be a pattern in quotes, such as "{key}/train/*.png".')
+        raise FastSCNNError(f'{path}: {place}.{key} is {pattern!r}; it must be a pattern in quotes, '
+                            f'such as "{key}/train/*.png".')
     if PurePath(pattern).is_absolute() or pattern.startswith("/"):
         raise FastSCNNError(f"{path}: {place}.{key} is {pattern!r}, an absolute path; "
                             f"write it relative to {path.parent.absolute()} (`..` is allowed).")
+    if "\0" in pattern:
+        raise FastSCNNError(f"{path}: {place}.{key} is {pattern!r}; remove the zero byte.")
     if any("**" in part and part != "**" for part in PurePath(pattern).parts):
-        raise FastSCNNError(f"{path}: {place}.{key} is {pattern!r}; `**` must be a whole part of the path, as in images/**/*.png.")
+        raise FastSCNNError(f"{path}: {place}.{key} is {pattern!r}; `**` must be a whole part of the path, "
+                            "as in images/**/*.png.")
     return pattern
 
 

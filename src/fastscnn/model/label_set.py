@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import colorsys
+import unicodedata
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -39,6 +40,9 @@ class LabelSet:
         if len(set(self.names)) != len(self.names):
             twice = next(name for name in self.names if self.names.count(name) > 1)
             raise FastSCNNError(f"The class name {twice!r} is used twice; give each class its own name.")
+        for name in self.names:  # a terminal would run an escape sequence in a name that is printed
+            if any(unicodedata.category(character) in ("Cc", "Cs") for character in name):
+                raise FastSCNNError(f"The class name {name!r} contains a control character; remove it.")
         if not self.colours:
             object.__setattr__(self, "colours", _distinct_colours(len(self.names)))
         if len(self.colours) != len(self.names):

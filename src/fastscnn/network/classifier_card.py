@@ -48,7 +48,7 @@ class ClassifierCard:
 
     def to_json(self) -> str:
         """Return the card as one JSON object."""
-        return json.dumps(dataclasses.asdict(self))
+        return json.dumps(dataclasses.asdict(self) | {"data": self.data and self.data.to_dict()})
 
     @classmethod
     def from_json(cls, text: str, source: Path) -> ClassifierCard:

@@ -13,7 +13,7 @@ from fastscnn.base.errors import FastSCNNError
 from fastscnn.base.types import Int64Array, UInt8Array
 from fastscnn.data.check.findings import Severity
 from fastscnn.data.colours import pack
-from fastscnn.data.spec import DatasetSpec, Pair, size_of
+from fastscnn.data.spec import DatasetSpec, Pair, exists, size_of
 from fastscnn.media import images
 from fastscnn.model.architecture import MIN_SIDE
 from fastscnn.model.label_set import IGNORE_INDEX
@@ -89,7 +89,7 @@ def _picture(pair: Pair, remarks: list[Remark]) -> UInt8Array | None:
     except FastSCNNError as error:
         fix = "Replace the image, or remove it and its labels."
         remarks.append(Remark("error", False, "unreadable-image", str(error), fix))
-    missing = [path for path in pair.extra_channels if not path.is_file()]
+    missing = [path for path in pair.extra_channels if not exists(path)]
     for path in missing:
         message = f"{pair.image}: its extra channel {path} is missing."
         remarks.append(Remark("error", False, "missing-channel", message, "Add the file of the channel, or remove the image."))
@@ -104,7 +104,7 @@ def _picture(pair: Pair, remarks: list[Remark]) -> UInt8Array | None:
 
 def _labels(spec: DatasetSpec, pair: Pair, remarks: list[Remark]) -> tuple[UInt8Array | None, int]:
     """Return the raw labels, None if they cannot be read, and the number of pixels with an unknown colour."""
-    if not pair.labels.is_file():
+    if not exists(pair.labels):
         message = f"{pair.image}: its label file {pair.labels} is missing."
         remarks.append(Remark("error", False, "missing-labels", message, "Add the label file, or remove the image."))
         return None, 0

@@ -34,7 +34,8 @@ def read(path: Path, ids: Mapping[str, int]) -> UInt8Array:
     table = _parsed(path)
     height, width = (_side(path, table, key) for key in ("imgHeight", "imgWidth"))
     if height * width > images.MAX_PIXELS:
-        raise FastSCNNError(f"{path}: is {height}x{width}, over the limit of {images.MAX_PIXELS // 1_000_000} megapixels; reduce it.")
+        limit = images.MAX_PIXELS // 1_000_000
+        raise FastSCNNError(f"{path}: is {height}x{width}, over the limit of {limit} megapixels; reduce it.")
     return images.draw((height, width), list(_shapes(path, table, ids)))
 
 
@@ -87,5 +88,6 @@ def _parsed(path: Path) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise FastSCNNError(f"{path}: is truncated or not JSON ({error}); copy it again from its source.") from error
     if not isinstance(table, dict):
-        raise FastSCNNError(f"{path}: is not a JSON object with imgHeight, imgWidth and objects; copy it again from its source.")
+        raise FastSCNNError(f"{path}: is not a JSON object with imgHeight, imgWidth and objects; "
+                            "copy it again from its source.")
     return table

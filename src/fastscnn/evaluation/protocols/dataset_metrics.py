@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from fastscnn.base.errors import FastSCNNError
 from fastscnn.base.types import UInt8Array
 from fastscnn.data.dataset_metrics import InstanceMetrics
-from fastscnn.data.spec import DatasetSpec, Pair, from_archive
+from fastscnn.data.spec import DatasetSpec, Pair, exists, from_archive
 from fastscnn.evaluation.metrics import Confusion, RunningMIoU
 from fastscnn.evaluation.protocols.cityscapes import Scores, grouping, mean
 from fastscnn.media import images
@@ -43,7 +43,7 @@ def dataset_scores(spec: DatasetSpec, pairs: Sequence[Pair]) -> DatasetScores | 
     if not isinstance(spec.metrics, InstanceMetrics):
         return _RunningMean(len(spec.label_set))
     files = [pair.instances for pair in pairs if pair.instances]
-    missing = [file for file in files if not file.is_file()]
+    missing = [file for file in files if not exists(file)]
     if len(missing) == len(files):
         return _Categories(spec.metrics)
     if missing:
