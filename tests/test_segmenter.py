@@ -53,7 +53,7 @@ class Seeing:
     def matmul_peak(self) -> float:
         return 1.0
 
-    bandwidth = peak
+    bandwidth = matmul_peak
 
 
 @pytest.mark.parametrize(
