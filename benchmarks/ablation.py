@@ -23,7 +23,7 @@ import tyro
 from fastscnn.base import files
 from fastscnn.data import datasets
 from fastscnn.data.spec import DatasetSpec, Split
-from fastscnn.training.loop import Progress
+from fastscnn.training.job import Progress
 from fastscnn.training.recipes import Recipe, named
 from fastscnn.training.train import train
 

@@ -45,14 +45,14 @@ def ours() -> Callable[[], object]:
     from fastscnn.training.loader import Batch
     from fastscnn.training.loop import keep_freed_memory, step
     from fastscnn.training.recipes import named
-    from fastscnn.training.train import LabelLoss
+    from fastscnn.training.segmentation import SegmentationLoss
 
     keep_freed_memory()
     recipe = dataclasses.replace(named("camvid"), batch=BATCH, crop=CROP)
     card = Card(LabelSet(tuple(f"class {index}" for index in range(CLASSES))), CROP)
     state, _ = initial(recipe, card, torch.device("cpu"))
     data = Batch(*batch(), ("noise",))
-    loss = LabelLoss(recipe, torch.ones(CLASSES))
+    loss = SegmentationLoss(recipe, torch.ones(CLASSES))
     return lambda: step(state, data, loss, recipe, 1e-4)
 
 

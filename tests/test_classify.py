@@ -28,14 +28,15 @@ from fastscnn.model.label_set import LabelSet
 from fastscnn.network import checkpoint
 from fastscnn.network.classifier_card import KEY, ClassifierCard
 from fastscnn.network.fast_scnn import Classifier, FastSCNN
+from fastscnn.training.distributed import World
 from fastscnn.training.initial import initial
+from fastscnn.training.job import Progress
 from fastscnn.training.loader import Batch
-from fastscnn.training.loop import Progress
 from fastscnn.training.pretraining import classify
-from fastscnn.training.pretraining.classify import _OF_PIXELS, ClassLoss, _Classifying, count_hits, ranks, train
+from fastscnn.training.pretraining.classify import _SEGMENTATION_ONLY, ClassificationTask, ClassLoss, count_hits, ranks
 from fastscnn.training.pretraining.loader import ClassLoader, centre, centres
 from fastscnn.training.recipes import Recipe, named
-from fastscnn.training.train import train as train_labels
+from fastscnn.training.train import train
 
 CPU = torch.device("cpu")
 SMALL = replace(named("imagenet"), batch=6, size=(72, 72), crop=(64, 64), scale=(1.0, 1.3), iterations=4, lr=0.02, ema=0.3)
@@ -106,8 +107,8 @@ def test_every_field_of_a_recipe_acts_or_is_refused() -> None:
         "scale",
         "flip", "colour", "brightness", "contrast", "gamma", "channel_noise", "precision", "validate_every", "seed",
     }
-    assert acting.isdisjoint(_OF_PIXELS)
-    assert acting | set(_OF_PIXELS) == {field.name for field in fields(SMALL)}
+    assert acting.isdisjoint(_SEGMENTATION_ONLY)
+    assert acting | set(_SEGMENTATION_ONLY) == {field.name for field in fields(SMALL)}
 
 
 @pytest.mark.parametrize("classes", [3, 1000])
@@ -181,7 +182,7 @@ def test_the_middle_of_an_image() -> None:
 
 
 def test_validation_sees_every_image_once_in_order(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fastscnn.training.pretraining.loader._VALIDATED", 5)
+    monkeypatch.setattr("fastscnn.training.pretraining.loader._VALIDATION_BATCH", 5)
     data = load(tree)
     batches = list(centres(data, data.pictures("train"), 72, (64, 64), threads=2))
     assert [patches.shape for patches, _ in batches] == [(5, 64, 64, 3), (5, 64, 64, 3), (2, 64, 64, 3)]
@@ -213,21 +214,18 @@ def test_batches_depend_on_the_seed_and_the_step(tree: Path) -> None:
     assert not (other.images == batches[0].images).all()
 
 
-def test_the_parts_of_several_processes_make_the_whole(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_parts_of_several_processes_make_the_batch(tree: Path) -> None:
     data = load(tree)
     torch.manual_seed(0)
     model, loss = Classifier(3).eval(), ClassLoss(replace(SMALL, precision="float32"))
     whole = ClassLoader(data, data.pictures("train"), SMALL, threads=1).batch(1)
-    monkeypatch.setenv("WORLD_SIZE", "3")
-    parts, shares = [], []
+    parts, losses = [], []
     for rank in range(3):
-        monkeypatch.setenv("RANK", str(rank))
-        parts.append(ClassLoader(data, data.pictures("train"), SMALL, threads=1).batch(1))
-        shares.append(float(loss(model, parts[-1], 0).detach()))
+        parts.append(ClassLoader(data, data.pictures("train"), SMALL, threads=1, world=World(rank, 3)).batch(1))
+        losses.append(float(loss(model, parts[-1], 0).detach()))
     assert (np.concatenate([part.images for part in parts]) == whole.images).all()
     assert np.concatenate([part.labels for part in parts]).tolist() == whole.labels.tolist()
-    monkeypatch.delenv("WORLD_SIZE")
-    assert sum(shares) == pytest.approx(float(loss(model, whole, 0).detach()), rel=1e-4)
+    assert sum(losses) / 3 == pytest.approx(float(loss(model, whole, 0).detach()), rel=1e-4)
 
 
 @pytest.mark.parametrize("size", [(2000, 10), (10, 2000)])
@@ -293,7 +291,7 @@ def test_without_validation_the_last_weights_are_the_best(tree: Path, tmp_path: 
     one = replace(SMALL, iterations=None, epochs=1, batch=5)
     assert train(one, load(tree), tmp_path / "out", validation=None, on_message=told.append, on_step=seen.append).metrics == {}
     assert (tmp_path / "out/best.safetensors").read_bytes() == (tmp_path / "out/last.safetensors").read_bytes()
-    assert "12 images of 3 classes to train on and 0 to validate; `fastscnn check imagenet:" in told[0]
+    assert "12 training images of 3 classes, 0 to validate; `fastscnn check imagenet:" in told[0]
     assert [(progress.step, progress.steps, progress.score) for progress in seen] == [(n, 3, None) for n in (1, 2, 3)]
 
 
@@ -306,7 +304,7 @@ def test_running_out_of_memory_says_what_to_try(tree: Path, tmp_path: Path, monk
     def full(*_: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(_Classifying, "validate", full)
+    monkeypatch.setattr(ClassificationTask, "validate", full)
     with pytest.raises(FastSCNNError, match=r"Out of memory at --batch 6 and --crop 64x64; try --batch 3"):
         train(SMALL, load(tree), tmp_path / "out")
 
@@ -330,18 +328,18 @@ def test_the_loss_is_the_cross_entropy_in_the_recipes_precision() -> None:
 @pytest.mark.parametrize(
     ("recipe", "arguments", "message"),
     [
-        (named("paper"), {}, r"imagenet: has a class for each image, and the recipe 'paper' learns one for each pixel"),
-        (replace(SMALL, lovasz=1.0, auxiliary=0.4), {}, r"^auxiliary, lovasz: acts on no classifier"),
-        (replace(SMALL, dropout=0.1), {}, r"^dropout: acts on no classifier"),
-        (replace(SMALL, size=None), {}, r"^size: of a classifier is the shorter side"),
-        (replace(SMALL, size=(72, 80)), {}, r"^size: .* it is \(72, 80\), crop \(64, 64\)"),
+        (named("paper"), {}, r"imagenet: has a class per image, but the recipe 'paper' needs a class per pixel; use"),
+        (replace(SMALL, lovasz=1.0, auxiliary=0.4), {}, r"^auxiliary, lovasz: a classifier does not use this"),
+        (replace(SMALL, dropout=0.1), {}, r"^dropout: a classifier does not use this"),
+        (replace(SMALL, size=None), {}, r"^size: for a classifier, height and width are equal"),
+        (replace(SMALL, size=(72, 80)), {}, r"^size: .* size is \(72, 80\), crop \(64, 64\)"),
         (replace(SMALL, scale=(0.8, 1.0)), {}, r"^size: .* scale \(0\.8, 1\.0\)"),
-        (SMALL, {"validation": "train"}, r"^validation: 'train' is trained on"),
+        (SMALL, {"validation": "train"}, r"^validation: 'train' is also the training split"),
         (SMALL, {"split": "test"}, r"no split of imagenet 'test'"),
-        (SMALL, {"init": Path("x.safetensors")}, r"^init and teacher: a classifier begins anew"),
-        (SMALL, {"teacher": [Path("x.safetensors")]}, r"^init and teacher: a classifier begins anew"),
+        (SMALL, {"init": Path("x.safetensors")}, r"^init and teacher: a classifier has neither"),
+        (SMALL, {"teacher": [Path("x.safetensors")]}, r"^init and teacher: a classifier has neither"),
         (SMALL, {"pause_after": 0}, r"^pause_after: must be at least 1"),
-        (SMALL, {"resume": True}, r"out: holds no run to resume"),
+        (SMALL, {"resume": True}, r"out: contains no run to resume"),
     ],
 )
 def test_what_cannot_be_trained_is_refused(
@@ -353,15 +351,15 @@ def test_what_cannot_be_trained_is_refused(
 
 
 def test_the_recipe_is_refused_on_pixels(tiny_dataset: Path, tmp_path: Path) -> None:
-    with pytest.raises(FastSCNNError, match=r"^tiny: has a class for each pixel, and the recipe 'imagenet' learns one for"):
-        train_labels(named("imagenet"), datasets.load(str(tiny_dataset)), tmp_path / "out")
+    with pytest.raises(FastSCNNError, match=r"^tiny: has a class per pixel, but the recipe 'imagenet' needs a class per image"):
+        train(named("imagenet"), datasets.load(str(tiny_dataset)), tmp_path / "out")
 
 
 def test_other_classes_are_not_scored(learned: Path, tree: Path, tmp_path: Path) -> None:
     shutil.copytree(tree, tmp_path / "data")
     for split in ("train", "val"):
         (tmp_path / "data" / split / "red").rename(tmp_path / "data" / split / "rouge")
-    with pytest.raises(FastSCNNError, match=r"last\.safetensors: knows 3 classes, which are not the 3 folders of"):
+    with pytest.raises(FastSCNNError, match=r"last\.safetensors: has 3 classes, which are not the 3 folders of"):
         classify.evaluate(learned / "last.safetensors", load(tmp_path / "data"), "val")
 
 
@@ -385,7 +383,7 @@ def test_a_classifiers_file_labels_nothing(learned: Path, tiny_dataset: Path, tm
     acts: list[Callable[[], object]] = [
         lambda: checkpoint.load(path),
         lambda: Segmenter.load(path),
-        lambda: train_labels(
+        lambda: train(
             replace(named("debug"), distillation=1.0), datasets.load(str(tiny_dataset)), tmp_path / "out", teacher=[path]
         ),
     ]
@@ -431,8 +429,8 @@ def test_init_takes_the_backbone_of_a_classifier(learned: Path) -> None:
     weights = checkpoint.load_classifier(path)[0].state_dict()
     recipe = replace(named("debug"), seed=5)
     state, notes = initial(recipe, CARD, CPU, path)
-    assert notes == [f"{path}: is of a classifier, so that learning to downsample and the global features are taken from it; "
-                     "the rest begins anew."]
+    assert notes == [f"{path}: is an image classifier; its learning-to-downsample and global-feature weights are loaded, "
+                     "and all others start at random."]
     fresh = initial(recipe, CARD, CPU)[0].model.state_dict()
     taken = {name for name in fresh if name.startswith(("downsample.", "global_features."))}
     assert taken == {name for name in weights if name.startswith(("downsample.", "global_features."))}
@@ -445,7 +443,7 @@ def test_init_takes_the_backbone_of_a_classifier(learned: Path) -> None:
 @pytest.mark.parametrize("changes", [{"variant": "mmseg"}, {"width_mult": 0.5}])
 def test_init_from_a_classifier_of_another_layout_is_refused(learned: Path, changes: dict[str, Any]) -> None:
     path, recipe = learned / "best.safetensors", replace(named("debug"), **changes)
-    with pytest.raises(FastSCNNError, match=r"is of variant 'paper', width 1\.0 and 3 channels, but variant "):
+    with pytest.raises(FastSCNNError, match=r"has variant 'paper', width_mult 1\.0 and 3 channels, but the network to train "):
         initial(recipe, replace(CARD, **changes), CPU, path)
 
 
@@ -465,7 +463,7 @@ def test_further_channels_begin_without_a_weight(tmp_path: Path, channels: int) 
     path = tmp_path / "rgb.safetensors"
     rgb = saved(path, 3)
     state, notes = initial(named("debug"), replace(CARD, channels=channels), CPU, path)
-    assert notes == [f"{path}: knows 3 channels of the {channels}; it begins without a weight for the others."]
+    assert notes == [f"{path}: has 3 of the {channels} channels; the weights of the others start at 0."]
     image = torch.randint(256, (2, 32, 64, channels), dtype=torch.uint8)
     with torch.no_grad():
         torch.testing.assert_close(state.average(image), rgb(image[..., :3].contiguous()), atol=1e-4, rtol=1e-4)
@@ -492,7 +490,7 @@ def test_a_classifier_begins_a_network_of_four_channels(learned: Path) -> None:
 def test_fewer_channels_are_refused(tmp_path: Path, theirs: int, ours: int, cure: str) -> None:
     path = tmp_path / "other.safetensors"
     saved(path, theirs)
-    message = rf"other\.safetensors: is of {theirs} channels, but {ours} are to be trained; go on from weights of {cure} ch"
+    message = rf"other\.safetensors: has {theirs} channels, but the network to train has {ours}; use weights of {cure} ch"
     with pytest.raises(FastSCNNError, match=message):
         initial(named("debug"), replace(CARD, channels=ours), CPU, path)
 
@@ -522,7 +520,7 @@ def test_on_the_command_line(tree: Path, tiny_dataset: Path, tmp_path: Path, cap
     assert f"top-1 {found['top1']:.2f}, top-5 100.00 on 6 images of imagenet val" in said(capsys)
     more = [str(tiny_dataset), "--out", str(tmp_path / "labels"), "--iterations", "1", "--validation", "none"]
     assert cli.main(["train", "debug", *more, "--init", best]) == 0
-    assert "is of a classifier, so that learning to downsample" in said(capsys)
+    assert "is an image classifier; its learning-to-downsample" in said(capsys)
     kept = checkpoint.load(tmp_path / "labels/last.safetensors")[1].data
     assert kept
     assert kept.terms.startswith("none; and of earlier weights: ImageNet: non-commercial")
@@ -531,8 +529,8 @@ def test_on_the_command_line(tree: Path, tiny_dataset: Path, tmp_path: Path, cap
 def test_wrong_calls(tree: Path, learned: Path, tiny_dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data, best, out = f"imagenet:{tree}", str(learned / "best.safetensors"), str(tmp_path / "out")
     for words, message in (
-        (["train", "debug", data, "--out", out], "the recipe 'debug' learns one for each pixel"),
-        (["train", "imagenet", str(tiny_dataset), "--out", out], "the recipe 'imagenet' learns one for each image"),
+        (["train", "debug", data, "--out", out], "the recipe 'debug' needs a class per pixel"),
+        (["train", "imagenet", str(tiny_dataset), "--out", out], "the recipe 'imagenet' needs a class per image"),
         (["evaluate", data, "--split", "val"], "weights: give a classifier made by"),
         (["evaluate", data, "--weights", best, "--flip"], "a classifier takes --weights, --split and"),
         (["evaluate", data, "--weights", best, "--split", "test"], "There is no split of imagenet 'test'"),

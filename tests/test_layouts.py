@@ -473,5 +473,5 @@ def test_class_weights_of_another_number_of_classes_are_refused(city: Path, tmp_
     from fastscnn.training.recipes import named
     from fastscnn.training.train import train
 
-    with pytest.raises(FastSCNNError, match="class_weights: 5 are given, but the data have 19 classes"):
+    with pytest.raises(FastSCNNError, match="class_weights: there are 5 weights, but the dataset has 19 classes"):
         train(named("pst900"), datasets.load(f"cityscapes:{city}"), tmp_path / "out", validation=None)

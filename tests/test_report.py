@@ -372,30 +372,34 @@ def test_a_run_writes_it_and_goes_on(tmp_path: Path) -> None:
     import torch
 
     from fastscnn.network.fast_scnn import FastSCNN
+    from fastscnn.training.callbacks import HtmlReport
     from fastscnn.training.run import Run, State
 
-    def initial_state(resume: bool) -> tuple[Run, State]:
+    def initial_state(resume: bool) -> tuple[Run, State, HtmlReport]:
         model = FastSCNN(2, width_mult=0.25)
         state = State(model, deepcopy(model), torch.optim.SGD(model.parameters(), 0.1))
-        return Run(tmp_path / "run", {"recipe": {"name": "debug & co"}}, state, resume), state
+        report = HtmlReport(tmp_path / "run")
+        return Run(tmp_path / "run", {"recipe": {"name": "debug & co"}}, state, resume), state, report
 
     def points() -> int:
         reader = read((tmp_path / "run" / "report.html").read_text())
         assert "debug & co, one point per validation" in reader.text
         return len(reader.values("polyline", "points")[0].split())
 
-    run, state = initial_state(False)
+    run, state, report = initial_state(False)
     for line in LOG:
         state.step = line["step"]
         run.save(lambda path: None, line, 10.0)
+        report.on_validation(run.log)
         if line["step"] == 2:
             kept = (tmp_path / "run" / "resume.safetensors").read_bytes()
         assert points() == line["step"]
     (tmp_path / "run" / "resume.safetensors").write_bytes(kept)  # as if killed while it saved what came after step 2
-    run, state = initial_state(True)
+    run, state, report = initial_state(True)
     assert state.step == 2
     state.step = 3
     run.save(lambda path: None, LOG[2], 10.0)
+    report.on_validation(run.log)
     assert points() == 3
     (tmp_path / "run" / "report.html").write_text("theirs")
     with pytest.raises(FastSCNNError, match="is not a report of fastscnn"):
@@ -407,12 +411,14 @@ def test_tensorboard_tells_each_step_once(tmp_path: Path) -> None:
     pytest.importorskip("tensorboard", reason="needs the extra fastscnn[track]")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    from fastscnn.training.track import Track
+    from fastscnn.training.callbacks import TensorBoard
 
-    track = Track(tmp_path, [])
-    for line in LOG:
-        track.add(line)
-    Track(tmp_path, LOG[:2]).add({**LOG[2], "loss": 0.25})  # resumed before the last line
+    first, resumed = TensorBoard(tmp_path), TensorBoard(tmp_path)
+    first.on_begin([])
+    for count in range(1, len(LOG) + 1):
+        first.on_validation(LOG[:count])
+    resumed.on_begin(LOG[:2])
+    resumed.on_validation([*LOG[:2], {**LOG[2], "loss": 0.25}])
     events = EventAccumulator(str(tmp_path)).Reload()
     assert set(events.Tags()["scalars"]) == {
         "training/loss", "training/lr", "validation/mIoU", "validation/pixel accuracy", "iou/<b>"}
@@ -430,7 +436,7 @@ def test_tensorboard_that_is_missing(
     words = ["train", "debug", str(tiny_dataset), "--out", str(tmp_path / "run"), "--tensorboard"]
     assert cli.main(words) == 1
     said = " ".join(capsys.readouterr().err.split())
-    assert "tensorboard: needs the tracking extra (tensorboard is missing); pip install 'fastscnn[track]'." in said
+    assert "tensorboard needs the extra 'track': install fastscnn[track], or from a checkout: pip install '.[track]'." in said
     assert not (tmp_path / "run").exists()
 
 

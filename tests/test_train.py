@@ -34,15 +34,17 @@ from fastscnn.model.label_set import LabelSet
 from fastscnn.network import checkpoint
 from fastscnn.network.fast_scnn import Backbone, FastSCNN, TrainingLogits
 from fastscnn.training import loop
-from fastscnn.training import train as module
+from fastscnn.training import segmentation as module
 from fastscnn.training.initial import initial, teachers
+from fastscnn.training.job import Progress
 from fastscnn.training.loader import Batch, Loader
-from fastscnn.training.loop import Progress, _average, _learning_rate, step
+from fastscnn.training.loop import _average, _learning_rate, step
 from fastscnn.training.loss import training_loss
 from fastscnn.training.recipes import Recipe, named
 from fastscnn.training.run import Run as Folder
 from fastscnn.training.run import State
-from fastscnn.training.train import LabelLoss, _class_weights, _Labelling, train
+from fastscnn.training.segmentation import SegmentationLoss, SegmentationTask, _class_weights
+from fastscnn.training.train import train
 
 DEBUG = named("debug")
 KEPT = ("last.safetensors", "best.safetensors", "log.jsonl")
@@ -70,7 +72,9 @@ def run(tiny_dataset: Path, tmp_path: Path) -> Run:
     spec = datasets.load(str(tiny_dataset))
 
     def start(recipe: Recipe = DEBUG, out: Path | None = None, **arguments: Any) -> Card:
-        return train(recipe, spec, out or tmp_path / "out", **arguments)
+        card = train(recipe, spec, out or tmp_path / "out", **arguments)
+        assert isinstance(card, Card)
+        return card
 
     return start
 
@@ -229,17 +233,17 @@ def test_a_stop_within_a_validation_costs_the_validation_alone(
     run: Run, uninterrupted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As a kill that does not wait for the validation to end."""
-    validate = _Labelling.validate
+    validate = SegmentationTask.validate
     for steps, whole in ((3, []), (4, [True])):  # in the middle, and at the end
 
-        def some(task: _Labelling, average: Backbone, whole: list[bool] = whole) -> dict[str, Any] | None:
+        def some(task: SegmentationTask, average: Backbone, whole: list[bool] = whole) -> dict[str, Any] | None:
             if whole:
                 whole.pop()
                 return validate(task, average)
             raise RuntimeError("killed")
 
         with monkeypatch.context() as patch:
-            patch.setattr(_Labelling, "validate", some)
+            patch.setattr(SegmentationTask, "validate", some)
             with pytest.raises(RuntimeError, match="killed"):
                 run(out=tmp_path / str(steps))
         kept = checkpoint.load_tensors(tmp_path / str(steps) / "resume.safetensors")[1]
@@ -258,7 +262,7 @@ def test_what_is_only_looked_at_comes_last(run: Run, uninterrupted: Path, tmp_pa
 
 def test_the_best_weights_stay_when_later_ones_are_worse(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     scores = iter([40.0, 50.0, 45.0, 49.0])
-    monkeypatch.setattr(_Labelling, "validate", lambda *_: {"miou": next(scores)})
+    monkeypatch.setattr(SegmentationTask, "validate", lambda *_: {"miou": next(scores)})
     recipe = replace(DEBUG, iterations=12)
     run(recipe, pause_after=7)
     run(recipe, resume=True)
@@ -294,7 +298,7 @@ def test_a_gradient_that_is_not_finite_stops_before_any_weight_changes(
     run(pause_after=3)
     before = content(tmp_path / "out")
     monkeypatch.setattr(module, "training_loss", lambda logits, *_: (logits.main.sum() * 0).sqrt())
-    with pytest.raises(FastSCNNError, match=r"The gradient's length is nan at step 3, on \S+images/train/\d\.png"):
+    with pytest.raises(FastSCNNError, match=r"The gradient norm is nan at step 3, on \S+images/train/\d\.png"):
         run(resume=True)
     assert content(tmp_path / "out") == before
 
@@ -314,7 +318,7 @@ def test_a_learning_rate_that_is_far_too_high_stops(run: Run, tmp_path: Path) ->
 def test_a_run_is_not_overwritten(run: Run, tmp_path: Path) -> None:
     run(pause_after=1)
     before = content(tmp_path / "out")
-    with pytest.raises(FastSCNNError, match=r"holds a run already; go on with it by --resume"):
+    with pytest.raises(FastSCNNError, match=r"already contains a run; continue it with --resume"):
         run()
     assert content(tmp_path / "out") == before
 
@@ -323,7 +327,7 @@ def test_a_run_is_not_overwritten(run: Run, tmp_path: Path) -> None:
 def test_weights_are_not_overwritten(run: Run, tmp_path: Path, name: str) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / name).write_bytes(b"precious")
-    with pytest.raises(FastSCNNError, match=f"holds {name} of a run that cannot be resumed"):
+    with pytest.raises(FastSCNNError, match=f"contains {name} of a run that cannot be resumed"):
         run()
     assert content(tmp_path / "out") == {name: b"precious"}
 
@@ -359,7 +363,7 @@ def test_resuming_with_other_classes_is_refused(uninterrupted: Path, own_dataset
 
 
 def test_there_must_be_a_run_to_resume(run: Run) -> None:
-    with pytest.raises(FastSCNNError, match=r"out: holds no run to resume \(resume\.safetensors is missing\)"):
+    with pytest.raises(FastSCNNError, match=r"out: contains no run to resume \(resume\.safetensors is missing\)"):
         run(resume=True)
 
 
@@ -380,10 +384,10 @@ def test_a_broken_state_names_the_last_whole_weights(
     for name in ("resume", *broken):
         path = out / f"{name}.safetensors"
         path.write_bytes(path.read_bytes()[:-100])
-    whole = "No weights of this run are whole; begin it anew"
+    whole = "No weights of this run are intact; start a new run"
     if named:
-        whole = f"The last whole weights of this run are {out / named}.safetensors; go on from them by --init and another --out"
-    with pytest.raises(FastSCNNError, match=rf"resume\.safetensors: is not a safetensors file .*\. {re.escape(whole)}\."):
+        whole = f"The last intact weights of this run are {out / named}.safetensors; train from them with"
+    with pytest.raises(FastSCNNError, match=rf"resume\.safetensors: is not a safetensors file .*\. {re.escape(whole)}"):
         run(resume=True)
 
 
@@ -407,13 +411,13 @@ def test_faulty_data_is_refused_before_the_first_step(own_dataset: Path, tmp_pat
 
 def test_an_out_that_is_a_file_is_refused(run: Run, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(FastSCNNError, match=r"file/report\.html: cannot be read \(Not a directory\); take another folder"):
+    with pytest.raises(FastSCNNError, match=r"file/report\.html: cannot be read \(Not a directory\)"):
         run(out=tmp_path / "file")
 
 
 @pytest.mark.parametrize("arguments", [{"split": "train+val"}, {"validation": "train"}])
 def test_a_split_that_is_trained_on_chooses_nothing(run: Run, arguments: dict[str, str]) -> None:
-    with pytest.raises(FastSCNNError, match=r"'(val|train)' is trained on"):
+    with pytest.raises(FastSCNNError, match=r"'(val|train)' is also a training split"):
         run(**arguments)
 
 
@@ -648,7 +652,8 @@ def test_init_with_other_classes_replaces_the_last_layer(uninterrupted: Path, na
     card = replace(CARD, label_set=LabelSet(names))
     state, notes = initial(DEBUG, card, CPU, path)
     before, now = ", ".join(theirs.label_set.names), ", ".join(names)
-    assert notes == [f"{path}: its last layer is replaced, because its classes ({before}) are not those of the data ({now})."]
+    assert notes == [f"{path}: its last layer is replaced, because its classes ({before}) are not those of the "
+                     f"dataset ({now})."]
     fresh = initial_state(DEBUG, card).model.state_dict()
     for name, tensor in state.model.state_dict().items():
         last = name.startswith(("classifier.3", "auxiliary"))
@@ -666,7 +671,7 @@ def test_what_init_replaced_is_told_once(run: Run, own_dataset: Path, uninterrup
     train(DEBUG, spec, tmp_path / "out", on_message=told.append, pause_after=1, **arguments)
     assert len(told) == 1
     assert "its last layer is replaced, because its classes (Sky, " in told[0]
-    assert "data (Heaven, " in told[0]
+    assert "dataset (Heaven, " in told[0]
     train(DEBUG, spec, tmp_path / "out", on_message=more.append, resume=True, **arguments)
     assert more == []
     ran = json.loads((tmp_path / "out" / "run.json").read_text())
@@ -678,12 +683,13 @@ def test_what_init_replaced_is_told_once(run: Run, own_dataset: Path, uninterrup
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"variant": "mmseg"}, "but variant 'mmseg', width 1.0 and 3 channels are to be trained"),
-        ({"width_mult": 0.5}, "but variant 'paper', width 0.5 and 3 channels are to be trained"),
+        ({"variant": "mmseg"}, "but the network to train has variant 'mmseg', width_mult 1\\.0 and 3 channels"),
+        ({"width_mult": 0.5}, "but the network to train has variant 'paper', width_mult 0\\.5 and 3 channels"),
     ],
 )
 def test_init_from_another_network_is_refused(run: Run, uninterrupted: Path, changes: dict[str, Any], message: str) -> None:
-    with pytest.raises(FastSCNNError, match=rf"last\.safetensors: is of variant 'paper', width 1\.0 and 3 channels, {message}"):
+    known = r"last\.safetensors: has variant 'paper', width_mult 1\.0 and 3 channels, "
+    with pytest.raises(FastSCNNError, match=known + message):
         run(replace(DEBUG, **changes), init=uninterrupted / "last.safetensors")
 
 
@@ -697,7 +703,7 @@ def test_weights_to_begin_with_must_be_there(run: Run, tmp_path: Path, arguments
 @pytest.mark.parametrize("weight", [0.0, 1.0])
 def test_a_teacher_and_distillation_go_together(run: Run, uninterrupted: Path, tmp_path: Path, weight: float) -> None:
     teacher = [] if weight else [uninterrupted / "last.safetensors"]
-    with pytest.raises(FastSCNNError, match=r"distillation: .*give both --teacher and --distillation"):
+    with pytest.raises(FastSCNNError, match=r"distillation: a teacher needs a weight .*give both --teacher and --distillation"):
         run(replace(DEBUG, distillation=weight), teacher=teacher)
     assert not (tmp_path / "out").exists()
 
@@ -708,7 +714,7 @@ def test_a_teacher_may_be_wider_but_knows_the_same_classes(tmp_path: Path) -> No
     (teacher,) = teachers([path], CARD, CPU)
     assert not teacher.training
     for names in (("car", "road"), ("road", "car", "sky")):
-        with pytest.raises(FastSCNNError, match=r"teacher\.safetensors: cannot teach, since its classes"):
+        with pytest.raises(FastSCNNError, match=r"teacher\.safetensors: cannot be a teacher, because its classes"):
             teachers([path], replace(CARD, label_set=LabelSet(names)), CPU)
 
 
@@ -727,7 +733,7 @@ def test_a_step_follows_the_mean_of_its_teachers(monkeypatch: pytest.MonkeyPatch
     teaching = [FastSCNN(2).eval(), FastSCNN(2, width_mult=0.5).eval()]
     for teacher in teaching:
         nn.init.normal_(teacher.get_parameter("classifier.3.bias"))  # so that they do not agree
-    step(initial_state(recipe), batch, LabelLoss(recipe, teachers=teaching), recipe, 0.01)
+    step(initial_state(recipe), batch, SegmentationLoss(recipe, teachers=teaching), recipe, 0.01)
     with torch.no_grad():
         first, second = (teacher(torch.from_numpy(batch.images)).softmax(1) for teacher in teaching)
     torch.testing.assert_close(seen[0], (first + second) / 2)
@@ -739,7 +745,7 @@ def test_a_class_without_pixels_is_refused_by_name(own_dataset: Path, tmp_path: 
     own_dataset.write_text(own_dataset.read_text().replace("]\n", ", 'Ghost', 'Unicorn']\n", 1))
     spec = datasets.load(str(own_dataset))
     assert spec.label_set.names[-2:] == ("Ghost", "Unicorn")
-    with pytest.raises(FastSCNNError, match="no pixel of the split 'train' is labelled Ghost, Unicorn, so that cannot be"):
+    with pytest.raises(FastSCNNError, match="the split 'train' has no pixels of Ghost, Unicorn; add"):
         train(DEBUG, spec, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
@@ -762,7 +768,7 @@ def test_running_out_of_memory_says_what_to_try(
         raise error
 
     monkeypatch.setattr(loop, "step", full)
-    message = f"^Out of memory at --batch {batch} and --crop {crop[0]} {crop[1]}; try {hint}, in another --out.$"
+    message = f"^Out of memory at --batch {batch} and --crop {crop[0]}x{crop[1]}; try {hint}, with another --out.$"
     with pytest.raises(FastSCNNError, match=message) as caught:
         run(replace(DEBUG, batch=batch, crop=crop))
     assert caught.value.__cause__ is error
@@ -776,7 +782,7 @@ def test_running_out_of_memory_in_loading_and_validation(run: Run, tmp_path: Pat
         patch.setattr(Loader, "batch", full)
         with pytest.raises(FastSCNNError, match="Out of memory at --batch 2"):
             run()
-    monkeypatch.setattr(_Labelling, "validate", full)
+    monkeypatch.setattr(SegmentationTask, "validate", full)
     with pytest.raises(FastSCNNError, match="Out of memory at --batch 2"):
         run(out=tmp_path / "other")
 

@@ -48,7 +48,7 @@ def test_flags_of_the_recipe(tiny_dataset: Path, tmp_path: Path, capsys: pytest.
     assert cli.main([*words, *flags[:-2], "--resume"]) == 0
     assert (out / "best.safetensors").exists()
     assert cli.main(words) == 1
-    assert "holds a run already" in said(capsys)
+    assert "already contains a run" in said(capsys)
 
 
 def test_going_on_from_weights_and_learning_from_teachers(
@@ -70,9 +70,9 @@ def test_going_on_from_weights_and_learning_from_teachers(
     words[2] = str(other)
     assert cli.main([*words, str(tmp_path / "third"), *more[:2]]) == 0
     assert "its last layer is replaced, because its classes (Sky, " in (printed := said(capsys))
-    assert "those of the data ([red], " in printed
+    assert "those of the dataset ([red], " in printed
     assert cli.main([*words, str(tmp_path / "fourth"), *more[2:]]) == 1
-    assert "cannot teach, since its classes or channels are not those of the dataset" in said(capsys)
+    assert "cannot be a teacher, because its classes or channels are not those of the dataset" in said(capsys)
 
 
 @pytest.mark.parametrize(
@@ -129,8 +129,8 @@ def test_a_run_as_configuration(tiny_dataset: Path, tmp_path: Path, capsys: pyte
         (json.dumps({"recipe": theirs | {"epoch": 3}}), "There is no field of a recipe 'epoch'. Did you mean 'epochs'?"),
         (json.dumps({"recipe": theirs | {"lr": "fast"}}), "the recipe has a missing field or a value of the wrong type"),
         (json.dumps({"recipe": theirs | {"batch": 1}}), "run.json: batch: must be at least 2"),
-        ("[]", "run.json: holds no recipe"),
-        ("{", "run.json: holds no recipe"),
+        ("[]", "run.json: contains no recipe"),
+        ("{", "run.json: contains no recipe"),
     ):
         config.write_text(text)
         assert cli.main(["train", "--config", str(config), *words, "--out", str(tmp_path / "third")]) == 1

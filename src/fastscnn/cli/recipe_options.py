@@ -5,18 +5,15 @@ from __future__ import annotations
 import ast
 import dataclasses
 import inspect
-import json
 import textwrap
 from collections.abc import Callable
 from functools import partial
 from itertools import pairwise
-from pathlib import Path
 from types import NoneType
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 from tyro.conf import OmitArgPrefixes
 
-from fastscnn.base.errors import FastSCNNError, unknown
 from fastscnn.cli.options import described, height_width, numbers, switch, value, write_numbers, write_size
 from fastscnn.training.recipes import Recipe
 
@@ -92,28 +89,3 @@ RecipeFlags = OmitArgPrefixes[RecipeOptions]  # type: ignore[valid-type]
 def flags_of(recipe: Recipe) -> Any:
     """Return the values of a recipe as defaults of the options."""
     return RecipeOptions(**{field.name: getattr(recipe, field.name) for field in dataclasses.fields(RecipeOptions)})
-
-
-def configured(path: Path, base: Recipe | None) -> Recipe:
-    """Return the recipe in a run.json: its fields over those of `base`.
-
-    Raises:
-        FastSCNNError: no such file, no JSON, no recipe in it, an unknown field, or a value that a recipe does not take.
-    """
-    try:
-        fields = json.loads(path.read_text(encoding="utf-8"))["recipe"]
-        given: dict[str, Any] = {name: tuple(entry) if isinstance(entry, list) else entry for name, entry in fields.items()}
-    except OSError as error:
-        raise FastSCNNError(f"{path}: cannot be read ({error.strerror}); give the run.json of a run.") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise FastSCNNError(f"{path}: holds no recipe; give the run.json that `fastscnn train` writes.") from error
-    known = [field.name for field in dataclasses.fields(Recipe)]
-    for name in given:
-        if name not in known:
-            raise FastSCNNError(f"{path}: {unknown('field of a recipe', name, known)}")
-    try:
-        return dataclasses.replace(base, **given) if base else Recipe(**given)
-    except TypeError as error:
-        raise FastSCNNError(f"{path}: the recipe has a missing field or a value of the wrong type ({error}).") from error
-    except FastSCNNError as error:
-        raise FastSCNNError(f"{path}: {error}") from error

@@ -16,11 +16,11 @@ from fastscnn.cli import parse, wrong_call
 from fastscnn.cli.console import STDERR, configure, is_quiet, note, printable, show
 from fastscnn.cli.flags import learning
 from fastscnn.cli.options import SPLIT, Dataset, Quiet, Verbose, described, required, switch, value
-from fastscnn.cli.recipe_options import RecipeFlags, configured, flags_of
-from fastscnn.training.recipes import Recipe, named, names
+from fastscnn.cli.recipe_options import RecipeFlags, flags_of
+from fastscnn.training.recipes import Recipe, from_run, named, names
 
 if TYPE_CHECKING:
-    from fastscnn.training.loop import Progress as TrainingProgress
+    from fastscnn.training.job import Progress as TrainingProgress
 
 USAGE = "[options] DATASET --out DIR"
 _LOG_SECONDS = 30.0  # between two lines of progress where there is no terminal
@@ -54,7 +54,7 @@ def main(words: Sequence[str]) -> int:
     config, rest = _config(rest)
     if name is None and config is None:
         return wrong_call("fastscnn train RECIPE [options] DATASET --out DIR", "recipe", "", names())
-    recipe = configured(config, named(name) if name else None) if config else named(name or "")
+    recipe = from_run(config, named(name) if name else None) if config else named(name or "")
     prog = f"fastscnn train {name}" if name else f"fastscnn train --config {config}"
     return parse(trainer(recipe), prog, USAGE, rest, f"Train by the recipe {recipe.name}.\n\n{recipe.source}.")
 
@@ -128,14 +128,12 @@ def _train(recipe: Recipe, dataset: str, out: Path, options: dict[str, Any]) -> 
     from fastscnn.model.weights import bundled
 
     training = learning("train", "training.train")
-    from fastscnn.training import distributed
+    from fastscnn.training.distributed import World
 
-    first = distributed.first()  # of the processes that torchrun started
+    first = World.from_environment().first  # of the processes that torchrun started
     spec = datasets.load_any(dataset)
     classifies = isinstance(spec, datasets.ClassFolders)
     figure, key = ("top-1", "top1") if classifies else ("mIoU", "miou")
-    if classifies:
-        training = learning("train", "training.pretraining.classify")
     if options["init"] == Path("bundled"):
         options["init"] = bundled("torch")
     with _progress(recipe.name, figure, first) as on_step:
@@ -153,10 +151,7 @@ def _train(recipe: Recipe, dataset: str, out: Path, options: dict[str, Any]) -> 
 
 @contextmanager
 def _progress(name: str, figure: str, first: bool) -> Iterator[Any]:
-    """Yield what is called after each step: it moves a bar, or prints lines where there is no terminal.
-
-    The last validation follows the last step, so its score is printed by `_train`.
-    """
+    """Yield what is called after each step: it moves a bar, or prints lines where there is no terminal."""
     facts = TextColumn("{task.fields[facts]}", markup=False)
     columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), facts, TimeRemainingColumn())
     bar = Progress(*columns, console=STDERR, disable=is_quiet() or not first)

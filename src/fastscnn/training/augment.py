@@ -1,4 +1,4 @@
-"""Random changes of a training image: one affine warp, one change of colours, and pasting from another patch."""
+"""Augmentation of a training image: one affine warp, one change of colours, and pasting from another crop."""
 
 from __future__ import annotations
 
@@ -9,23 +9,25 @@ from fastscnn.base.types import Float32Array, Int64Array, UInt8Array
 from fastscnn.model.label_set import IGNORE_INDEX
 from fastscnn.training.recipes import Recipe
 
-# ImageNet's mean colour, and the middle of a fourth channel: about zero in the network, as its own padding is.
+# The mean colour of ImageNet, and the middle of a fourth channel: about zero after normalisation, like padding.
 _OUTSIDE = (124, 116, 104, 127)
-_CROPS = 11  # places tried at most where one class takes too much, as in mmsegmentation's RandomCrop
+_CROPS = 11  # most crops tried while one class is too frequent, as in mmsegmentation's RandomCrop
 
 
 def augment(
     image: UInt8Array, labels: UInt8Array, recipe: Recipe, rng: np.random.Generator, focus: int | None = None
 ) -> tuple[UInt8Array, UInt8Array]:
-    """A random patch of the image and its labels.
+    """Return a random crop of the image and its labels, augmented.
 
     Args:
-        image: uint8 [H, W, 3] RGB, or [H, W, 4] with a further channel, whose values stay as they are.
+        image: uint8 [H, W, 3] RGB, or [H, W, 4]; the values of the fourth channel are not changed.
         labels: uint8 [H, W] train ids.
-        focus: a class of which the patch holds a random pixel; None, or a class that is not there: it lies anywhere.
+        recipe: crop and augmentation.
+        rng: source of random numbers.
+        focus: a class of which the crop contains a random pixel; None, or an absent class: the crop is anywhere.
 
     Returns:
-        The patch and its labels at `recipe.crop`; what lies outside the image is ignored.
+        The crop uint8 [*recipe.crop, channels] and its labels uint8 [*recipe.crop], 255 outside the image.
     """
     point = None if focus is None else _pixel(labels, focus, rng)
     height, width = recipe.crop
@@ -47,9 +49,10 @@ def augment(
 def paste(
     onto: tuple[UInt8Array, UInt8Array], source: tuple[UInt8Array, UInt8Array], classes: Int64Array
 ) -> tuple[UInt8Array, UInt8Array]:
-    """The patch `onto` with the pixels of `classes` taken from the patch `source` (ClassMix: Olsson et al. 2021).
+    """Return the crop `onto` with the pixels of `classes` of the crop `source` pasted over it.
 
-    Both are an image uint8 [H, W, 3] and labels uint8 [H, W] of the same size; neither is changed.
+    From ClassMix (Olsson et al. 2021). A crop is an image uint8 [H, W, channels] and labels uint8 [H, W]. Both crops have
+    the same size; neither is changed.
     """
     taken = np.zeros(256, bool)
     taken[classes] = True
@@ -58,7 +61,7 @@ def paste(
 
 
 def _pixel(labels: UInt8Array, class_: int, rng: np.random.Generator) -> tuple[int, int] | None:
-    """Row and column of a random pixel of the class; None where it has none."""
+    """Return row and column of a random pixel of the class; None if there is none."""
     places = np.flatnonzero(labels == class_)
     if not len(places):
         return None
@@ -67,7 +70,7 @@ def _pixel(labels: UInt8Array, class_: int, rng: np.random.Generator) -> tuple[i
 
 
 def _largest_share(ids: UInt8Array) -> float:
-    """Share of the most frequent class among the pixels that are not ignored; 1 where there is but one class or none."""
+    """Return the fraction of the most frequent class among pixels that are not ignored; 1 with one class or none."""
     counts = np.bincount(ids.ravel(), minlength=256)[:IGNORE_INDEX]
     return float(counts.max() / counts.sum()) if np.count_nonzero(counts) > 1 else 1.0
 
@@ -81,21 +84,21 @@ def _warp(
     flipped: bool,
     point: tuple[int, int] | None,
 ) -> Float32Array:
-    """Matrix [2, 3] from pixels of the patch to pixels of the image, at a random place.
+    """Return the matrix [2, 3] from pixels of the crop to pixels of the image, at a random place.
 
-    Where a `point` (row, column) is given, the patch holds it.
+    The crop contains the `point` (row, column), if one is given.
     """
     used = recipe.size or (height, width)
     tall, wide = scale * (used[0] / height), scale * (used[1] / width)
-    # How much of the resized image lies beyond the patch; negative where the patch is larger and gets a border.
+    # Pixels by which the resized image exceeds the crop; negative if the crop is larger and gets a border.
     spare = np.array([width * wide - recipe.crop[1], height * tall - recipe.crop[0]])
     low, high = np.minimum(spare, 0), np.maximum(spare, 0)
     if point is not None:
         column = width - 1 - point[1] if flipped else point[1]
-        wanted = np.array([(column + 0.5) * wide, (point[0] + 0.5) * tall])  # where the point lies in the resized image
+        wanted = np.array([(column + 0.5) * wide, (point[0] + 0.5) * tall])  # the point in the resized image
         low, high = np.maximum(low, wanted - recipe.crop[::-1]), np.minimum(high, wanted)
     left, top = rng.uniform(low, high)
-    # The centre of pixel p is p + 0.5 in both images.
+    # The centre of pixel p is at p + 0.5 in both images.
     warp = np.array([[1 / wide, 0, (left + 0.5) / wide - 0.5], [0, 1 / tall, (top + 0.5) / tall - 0.5]])
     if flipped:
         warp[0] = -warp[0, 0], 0, width - 1 - warp[0, 2]
@@ -103,7 +106,7 @@ def _warp(
 
 
 def _tone(recipe: Recipe, rng: np.random.Generator) -> UInt8Array:
-    """Lookup table [1, 256, 3]: gamma, contrast, brightness and a gain of each channel, in that order."""
+    """Return a lookup table [1, 256, 3]: gamma, contrast, brightness and a gain per channel, in that order."""
     gamma, contrast = recipe.gamma ** rng.uniform(-1, 1), recipe.contrast ** rng.uniform(-1, 1)
     brightness = rng.uniform(-recipe.brightness, recipe.brightness)
     gains = 1 + recipe.channel_noise * rng.uniform(-1, 1, 3)
@@ -114,25 +117,25 @@ def _tone(recipe: Recipe, rng: np.random.Generator) -> UInt8Array:
 
 
 def _distorted(image: cv2.typing.MatLike, rng: np.random.Generator) -> cv2.typing.MatLike:
-    """mmsegmentation's PhotoMetricDistortion with its defaults: each of the four changes half of the time."""
+    """Return the image after mmsegmentation's PhotoMetricDistortion: each of four changes with probability 0.5."""
 
     def scaled(values: cv2.typing.MatLike, factor: float, shift: float = 0.0) -> cv2.typing.MatLike:
         clipped: UInt8Array = np.clip(values.astype(np.float32) * factor + shift, 0, 255).astype(np.uint8)
         return clipped
 
-    wanted = rng.random(4) < 0.5
+    chosen = rng.random(4) < 0.5
     contrast, contrast_first = rng.uniform(0.5, 1.5), rng.random() < 0.5
-    if wanted[0]:
+    if chosen[0]:
         image = scaled(image, 1, rng.uniform(-32, 32))
-    if wanted[1] and contrast_first:
+    if chosen[1] and contrast_first:
         image = scaled(image, contrast)
-    if wanted[2] or wanted[3]:
+    if chosen[2] or chosen[3]:
         hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV)
-        if wanted[2]:
+        if chosen[2]:
             hsv[..., 1] = scaled(hsv[..., 1], rng.uniform(0.5, 1.5))
-        if wanted[3]:
-            hsv[..., 0] = (hsv[..., 0].astype(np.int32) + rng.integers(-18, 18)) % 180  # OpenCV's hues are 0 to 179
+        if chosen[3]:
+            hsv[..., 0] = (hsv[..., 0].astype(np.int32) + rng.integers(-18, 18)) % 180  # OpenCV's hue is 0 to 179
         image = cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)
-    if wanted[1] and not contrast_first:
+    if chosen[1] and not contrast_first:
         image = scaled(image, contrast)
     return image

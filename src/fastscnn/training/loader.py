@@ -1,8 +1,8 @@
-"""Training batches: decoded once, kept in bounded memory, augmented ahead of time by threads.
+"""Training batches: images are decoded once, kept in bounded memory, and augmented ahead of time by threads.
 
-What batch `step` holds depends on the seed and on `step` alone, so that a resumed training sees what an
-uninterrupted one would have seen; of several processes each makes its part of that same batch. OpenCV and Pillow
-release the interpreter's lock, so threads are enough.
+A batch depends on the seed and its step only, so a resumed training sees the same batches as an uninterrupted one. With
+several processes, each makes its part of the same batch. OpenCV and Pillow release the interpreter's lock, so threads are
+enough.
 """
 
 from __future__ import annotations
@@ -21,46 +21,59 @@ from fastscnn.base import machine
 from fastscnn.base.types import Int64Array, UInt8Array
 from fastscnn.data.spec import DatasetSpec, Pair
 from fastscnn.model.label_set import IGNORE_INDEX
-from fastscnn.training import distributed
 from fastscnn.training.augment import augment, paste
+from fastscnn.training.distributed import ALONE, World
 from fastscnn.training.recipes import Recipe
 
-_CACHE_BYTES = 4 << 30  # decoded images kept in a machine's memory: 30 times CamVid, 500 frames of Cityscapes
-_AHEAD = 4  # batches in the making while the network works on one
+_CACHE_BYTES = 4 << 30  # of decoded images kept in memory per machine: 30 times CamVid, 500 frames of Cityscapes
+_AHEAD = 4  # batches prepared while the network works on one
 
-Sample = tuple[UInt8Array, UInt8Array, str]  # a patch, its labels, and the file they come from
+Sample = tuple[UInt8Array, UInt8Array, str]  # a crop, its labels, and the image file
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Patches of one step, or one process's part of them.
+    """Crops of one step, or one process's part of them.
 
-    Images uint8 [N, h, w, 3], labels uint8 [N, h, w], and the files they come from.
+    Attributes:
+        images: uint8 [N, h, w, channels].
+        labels: uint8 [N, h, w] train ids; in classification, int64 [N] classes.
+        names: the image files, for messages.
     """
 
     images: UInt8Array
-    labels: UInt8Array | Int64Array  # int64 [N] where each image has one class
+    labels: UInt8Array | Int64Array
     names: tuple[str, ...]
 
 
 class Loader:
-    """Batches of `pairs` as `recipe` wants them; of several processes, the part of this one."""
+    """Batches of augmented crops.
 
-    def __init__(self, spec: DatasetSpec, pairs: Sequence[Pair], recipe: Recipe, threads: int = 2) -> None:
+    Args:
+        spec: the dataset.
+        pairs: images and labels to train on.
+        recipe: batch, crop and augmentation; `size` is the network's input.
+        threads: number of threads that decode and augment.
+        world: the processes that train together; each makes its part of a batch.
+    """
+
+    def __init__(
+        self, spec: DatasetSpec, pairs: Sequence[Pair], recipe: Recipe, threads: int = 2, world: World = ALONE
+    ) -> None:
         self._spec, self._pairs, self._recipe, self._threads = spec, pairs, recipe, threads
         self._cache: dict[int, tuple[UInt8Array, UInt8Array]] = {}
-        self._room = _CACHE_BYTES // distributed.neighbours()
-        self._part = distributed.part(recipe.batch)
-        self._lock = Lock()  # of the two above
+        self._room = _CACHE_BYTES // world.local_size  # bytes left in the cache
+        self._lock = Lock()  # for both of these
+        self._part = world.part(recipe.batch)
         if recipe.balanced_crops or recipe.paste:
             self._count()
 
     def __len__(self) -> int:
-        """Steps an epoch, rounded up; an epoch may end within a batch."""
+        """Steps per epoch, rounded up; an epoch may end within a batch."""
         return math.ceil(len(self._pairs) / self._recipe.batch)
 
     def batches(self, start: int, stop: int) -> Iterator[Batch]:
-        """The batches of steps `start` to `stop - 1`, in order."""
+        """Yield the batches of steps `start` to `stop - 1`, in order."""
         with ThreadPoolExecutor(self._threads) as pool:
             ahead: deque[Future[Batch]] = deque()
             try:
@@ -75,10 +88,10 @@ class Loader:
                     future.cancel()
 
     def batch(self, step: int) -> Batch:
-        """The batch of one step; every image comes once an epoch, in an order of that epoch's own, but for balanced crops."""
+        """Return the batch of one step. Without balanced crops, an epoch has every image once, in its own random order."""
         recipe = self._recipe
         first = step * recipe.batch
-        sample = cache(lambda index: self._sample(first + index))  # the one pasted may be another process's
+        sample = cache(lambda index: self._sample(first + index))  # the source of a paste may be another process's sample
         pasted = [
             self._paste(first + index, sample(index), partial(sample, (index - 1) % recipe.batch)) for index in self._part
         ]
@@ -98,7 +111,7 @@ class Loader:
         return patch, ids, str(self._pairs[chosen].image)
 
     def _paste(self, place: int, onto: Sample, source: Callable[[], Sample]) -> tuple[UInt8Array, UInt8Array]:
-        """The patch at `place`, with classes of the `source` over it where the recipe and chance have it so."""
+        """Return the crop `onto`, with classes of `source` pasted over it as often as the recipe says."""
         rng = np.random.default_rng((self._recipe.seed, 3, place))
         classmix, rare = rng.random(2) < (self._recipe.classmix, self._recipe.paste)
         if classmix:
@@ -109,7 +122,7 @@ class Loader:
         return onto[:2]
 
     def _count(self) -> None:
-        """Counts the pixels of each class in each image, for the choices that depend on them."""
+        """Count the pixels of each class in each image, for balanced crops and pasting."""
         with ThreadPoolExecutor(self._threads) as pool:
             labels = pool.map(lambda index: self._read(index)[1], range(len(self._pairs)))
             counts = [np.bincount(ids.ravel(), minlength=256)[: len(self._spec.label_set)] for ids in labels]
@@ -128,12 +141,12 @@ class Loader:
         return image, labels
 
 
-def loading_threads() -> int:
-    """Threads that make batches: this process's part of the processors that it may use, but for one that trains."""
-    return max(2, machine.threads() // distributed.neighbours() - 1)
+def loading_threads(world: World = ALONE) -> int:
+    """Return the number of threads that make batches: this process's part of the CPUs, less one that trains; at least 2."""
+    return max(2, machine.threads() // world.local_size - 1)
 
 
 @lru_cache(maxsize=4)
 def order(seed: int, epoch: int, count: int) -> Int64Array:
-    """The images of an epoch in the order of their coming; kept, because every sample of the epoch asks for it."""
+    """Return the order of the images in an epoch. Cached, since every sample of the epoch needs it."""
     return np.random.default_rng((seed, 0, epoch)).permutation(count)

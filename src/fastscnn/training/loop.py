@@ -1,4 +1,4 @@
-"""loop: steps of the optimiser, with validations, saves and stops between them, whatever the task is."""
+"""The training loop: steps of the optimiser, with validations, saves and stops between them, for any task."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ import ctypes
 import math
 import signal
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from statistics import fmean
@@ -16,138 +15,170 @@ from time import perf_counter
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fastscnn.base.errors import FastSCNNError
 from fastscnn.model.architecture import MIN_SIDE
 from fastscnn.network.fast_scnn import Backbone
-from fastscnn.training import distributed
+from fastscnn.training.callbacks import Line
+from fastscnn.training.distributed import ALONE, World
+from fastscnn.training.job import Job, Progress
 from fastscnn.training.loader import Batch
 from fastscnn.training.recipes import Recipe
 from fastscnn.training.run import Run, State
 
-_SAVE_SECONDS = 600.0  # between two saves where validations lie further apart
-# What PyTorch and OpenCV say, in lower case.
+Loss = Callable[[nn.Module, Batch, int], Tensor]  # (network, batch, number of the step) -> a float32 scalar
+
+_SAVE_SECONDS = 600.0  # between two saves of the state if validations are further apart
+# Parts of the messages of PyTorch and OpenCV, in lower case.
 _NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "insufficient memory", "bad_alloc")
 
 
-@dataclass(frozen=True)
-class Progress:
-    """Where a training stands: after `step` of `steps`; the loss is the mean of the last 50 steps since a validation,
-    and `score` the last validation's, in percent."""
-
-    step: int
-    steps: int
-    loss: float
-    lr: float
-    images_per_second: float
-    score: float | None
-
-
 class Task(Protocol):
-    """What is learned: where its batches come from, what a step minimises, and how good its weights are.
+    """What is learned: the batches, the loss and the validation.
 
-    Of several processes each calls all of it but `save`, which is the first one's.
+    Every process calls all of it, but only the first calls `save`.
 
     Attributes:
-        score: the key of `validate`'s figures that chooses the best weights.
+        score: the key of the validation's scores that chooses the best weights.
     """
 
     @property
     def score(self) -> str: ...
 
     def __len__(self) -> int:
-        """Steps an epoch, rounded up."""
+        """Steps per epoch, rounded up."""
 
     def batches(self, start: int, stop: int) -> Iterator[Batch]:
-        """The batches of steps `start` to `stop - 1`, in order; each depends on its step and the seed alone. Of several
-        processes, the part of this one."""
+        """Yield this process's part of the batches of steps `start` to `stop - 1`. A batch depends on its step and the seed."""
 
     @property
-    def loss(self) -> Callable[[Backbone, Batch, int], Tensor]:
-        """What a step minimises: (model, batch, number of the step) -> a float32 scalar, this process's share."""
+    def loss(self) -> Loss:
+        """The loss that a step minimises."""
 
     def validate(self, average: Backbone) -> dict[str, Any] | None:
-        """Figures of the averaged weights in percent, the same in every process; None where nothing validates."""
+        """Return scores of the averaged weights in percent, the same in every process; None without validation."""
 
     def save(self, path: Path, average: Backbone, metrics: dict[str, Any] | None) -> None:
-        """Writes the averaged weights, with what validation said of them, as a file that runs."""
+        """Write the averaged weights and their scores as a weight file."""
 
 
-def loop(
-    state: State,
-    task: Task,
-    recipe: Recipe,
-    run: Run,
-    steps: int,
-    pause_after: int | None = None,
-    on_step: Callable[[Progress], None] | None = None,
-) -> None:
-    """Trains from the state's step on, and keeps in `run` what it learns; of several processes, all call it.
+def loop(state: State, task: Task, job: Job, run: Run, steps: int) -> None:
+    """Train from the state's step on, validate, and save to `run`. With several processes, all call it.
 
     Args:
-        state: before the next step; it changes.
+        state: the state before the next step; it is changed.
         task: what is learned.
-        recipe: how.
+        job: recipe, callbacks and the processes that train together.
         run: the folder.
-        steps: of the whole training, on which the learning rate depends.
-        pause_after: the step to stop at, as an interruption would; None goes through to the end.
-        on_step: called after every step, in the first process.
+        steps: steps of the whole training, on which the learning rate depends.
 
     Raises:
-        FastSCNNError: a loss or a gradient that is no longer finite.
+        FastSCNNError: a loss or a gradient is not finite.
         KeyboardInterrupt: on Ctrl-C or SIGTERM, after the state is saved.
     """
-    distributed.synchronise(state.model)
-    score: float | None = None
+    network = job.world.parallel(state.model)
+    report = _Report(job, state, run.log, steps)
     saved = started = perf_counter()
-    durations: deque[float] = deque(maxlen=20)
-    validate_every = recipe.validate_every * len(task)
-    stop = min(steps, pause_after or steps)
-
-    def validate() -> None:
-        nonlocal score, saved
-        run.save_state()  # a validation may take longer than whoever stops the training waits
-        metrics = task.validate(state.average)
-        score = metrics[task.score] if metrics else None
-        line = {"step": state.step, "loss": fmean(state.losses), "lr": lr, "validation": metrics}
-        state.losses.clear()
-        run.save(partial(task.save, average=state.average, metrics=metrics), line, score)
-        saved = perf_counter()
+    validate_every = job.recipe.validate_every * len(task)
+    stop = min(steps, job.pause_after or steps)
 
     def due() -> bool:
         return state.step % validate_every == 0 or state.step == steps
 
-    with _interruptions() as interrupted:
-        if state.losses and due():  # the run was stopped within this validation
-            lr = _learning_rate(recipe, state.step - 1, steps)
-            validate()
+    with _interruptions(job.world) as interrupted:
+        if state.losses and due():  # the run was stopped during this validation
+            lr = _learning_rate(job.recipe, state.step - 1, steps)
+            report.on_step()
+            _validate(state, task, run, report, lr)
+            report.show(lr)
         for batch in task.batches(state.step, stop):
-            lr = _learning_rate(recipe, state.step, steps)
-            state.losses.append(step(state, batch, task.loss, recipe, lr))
-            durations.append(perf_counter() - started)
-            if on_step and distributed.first():
-                speed = recipe.batch / fmean(durations)
-                on_step(Progress(state.step, steps, fmean(state.losses[-50:]), lr, speed, score))
-            stopping = distributed.anyone(bool(interrupted))  # asked once, so that nothing stops unsaved
-
+            lr = _learning_rate(job.recipe, state.step, steps)
+            state.losses.append(step(state, batch, task.loss, job.recipe, lr, network, job.world))
+            report.on_step(perf_counter() - started)
             if due():
-                validate()
-            elif stopping or state.step == stop or perf_counter() - saved > _SAVE_SECONDS:
+                _validate(state, task, run, report, lr)
+                saved = perf_counter()
+            report.show(lr)
+            stopping = job.world.any(bool(interrupted))  # asked once, so that all processes do the same
+            if not due() and (stopping or state.step == stop or perf_counter() - saved > _SAVE_SECONDS):
                 run.save_state()
                 saved = perf_counter()
             if stopping:
-                distributed.wait()  # torchrun ends them all when one has gone, and the first may still be writing
+                job.world.wait()  # the first may still be writing, and torchrun ends all processes when one has ended
                 raise KeyboardInterrupt
             started = perf_counter()
 
 
-def step(state: State, batch: Batch, loss_of: Callable[[Backbone, Batch, int], Tensor], recipe: Recipe, lr: float) -> float:
-    """One step of the optimiser; returns the loss. Raises FastSCNNError before any weight changes if it is not finite."""
-    # Dropout depends on the step and the process, not on what ran before.
-    torch.manual_seed((recipe.seed << 32) + state.step * distributed.size() + distributed.rank())
-    loss = loss_of(state.model, batch, state.step)
-    value = float(distributed.total(loss.detach()))
+class _Report:
+    """Calls `on_step` and the callbacks, in the first process."""
+
+    def __init__(self, job: Job, state: State, log: Sequence[Line], steps: int) -> None:
+        self._job, self._state, self._log, self._steps = job, state, log, steps
+        self._durations: deque[float] = deque(maxlen=20)  # seconds per step
+        self._callbacks = job.callbacks if job.world.first else ()
+        self._loss = 0.0
+        self._score: float | None = None
+        for callback in self._callbacks:
+            callback.on_begin(log)
+
+    def on_step(self, seconds: float | None = None) -> None:
+        """Note the loss, and the duration of the step if one was taken."""
+        if seconds is not None:
+            self._durations.append(seconds)
+        self._loss = fmean(self._state.losses[-50:])
+
+    def on_validation(self, score: float | None) -> None:
+        """Note the score, and call the callbacks."""
+        self._score = score
+        for callback in self._callbacks:
+            callback.on_validation(self._log)
+
+    def show(self, lr: float) -> None:
+        """Call `on_step`."""
+        if self._job.on_step and self._job.world.first:
+            speed = self._job.recipe.batch / fmean(self._durations) if self._durations else 0.0
+            self._job.on_step(Progress(self._state.step, self._steps, self._loss, lr, speed, self._score))
+
+
+def _validate(state: State, task: Task, run: Run, report: _Report, lr: float) -> None:
+    """Validate the averaged weights and save them."""
+    run.save_state()  # a validation may take longer than torchrun or Slurm wait before they kill
+    metrics = task.validate(state.average)
+    score = metrics[task.score] if metrics else None
+    line = {"step": state.step, "loss": fmean(state.losses), "lr": lr, "validation": metrics}
+    state.losses.clear()
+    run.save(partial(task.save, average=state.average, metrics=metrics), line, score)
+    report.on_validation(score)
+
+
+def step(
+    state: State,
+    batch: Batch,
+    loss_of: Loss,
+    recipe: Recipe,
+    lr: float,
+    network: nn.Module | None = None,
+    world: World = ALONE,
+) -> float:
+    """Take one step of the optimiser, and return the loss of the batch of all processes.
+
+    Args:
+        state: it is changed.
+        batch: this process's part.
+        loss_of: the loss.
+        recipe: seed and decay of the averaged weights.
+        lr: learning rate.
+        network: `World.parallel` of the model; None for a single process.
+        world: the processes that train together.
+
+    Raises:
+        FastSCNNError: the loss or the gradient is not finite. No weight has changed then.
+    """
+    # Dropout depends on the step and the process only, so that a resumed training draws the same masks.
+    torch.manual_seed((recipe.seed << 32) + state.step * world.size + world.rank)
+    loss = loss_of(state.model if network is None else network, batch, state.step)
+    value = float(world.mean(loss.detach()))
     if not math.isfinite(value):
         raise _diverged(f"loss is {value}", state, batch, own=not math.isfinite(float(loss.detach())))
     for group in state.optimiser.param_groups:
@@ -155,33 +186,33 @@ def step(state: State, batch: Batch, loss_of: Callable[[Backbone, Batch, int], T
     state.optimiser.zero_grad()
     loss.backward()  # type: ignore[no-untyped-call]
     gradients = [parameter.grad for parameter in state.model.parameters() if parameter.grad is not None]
-    distributed.add_up(gradients)
-    length = float(torch.nn.utils.get_total_norm(gradients))
-    if not math.isfinite(length):
-        raise _diverged(f"gradient's length is {length}", state, batch)
+    norm = float(torch.nn.utils.get_total_norm(gradients))
+    if not math.isfinite(norm):
+        raise _diverged(f"gradient norm is {norm}", state, batch)
     state.optimiser.step()
     state.step += 1
+    world.average_buffers(state.model)
     _average(state, recipe.ema)
     return value
 
 
 def _learning_rate(recipe: Recipe, step: int, steps: int) -> float:
-    """Polynomial decay from lr to min_lr, after a linear rise."""
+    """Return the learning rate: polynomial decay from lr to min_lr, after a linear warm-up."""
     decayed: float = recipe.min_lr + (recipe.lr - recipe.min_lr) * (1 - step / steps) ** recipe.power
     return decayed * min(1.0, (step + 1) / (recipe.warmup + 1))
 
 
 def _diverged(what: str, state: State, batch: Batch, own: bool = True) -> FastSCNNError:
-    """The error of a training that cannot go on; `own`: whether this process's images may be the reason."""
-    images, look = f", on {', '.join(batch.names)}", "Look at those files, or begin"
+    """Return the error for a loss or gradient that is not finite; `own`: this process's images may be the reason."""
+    images, advice = f", on {', '.join(batch.names)}", "Check those files, or start"
     if not own:
-        images, look = ", in another process", "Begin"
+        images, advice = ", in another process", "Start"
     return FastSCNNError(f"The {what} at step {state.step}{images}; the weights saved before are kept. "
-                         f"{look} anew with a lower --lr and another --out.")
+                         f"{advice} a new run with a lower --lr and another --out.")
 
 
 def _average(state: State, decay: float) -> None:
-    """Moves the average towards the model; faster in the first steps, when the average is of little worth."""
+    """Move the averaged weights towards the model; faster in the first steps, when the average is still poor."""
     decay = min(decay, state.step / (state.step + 10))
     with torch.no_grad():
         for kept, new in zip(state.average.state_dict().values(), state.model.state_dict().values(), strict=True):
@@ -192,20 +223,20 @@ def _average(state: State, decay: float) -> None:
 
 
 @contextmanager
-def _interruptions() -> Iterator[list[int]]:
-    """Collects Ctrl-C and SIGTERM, so that the loop stops between two steps with its state saved."""
+def _interruptions(world: World) -> Iterator[list[int]]:
+    """Collect Ctrl-C and SIGTERM, so that the loop stops between two steps with its state saved."""
     received: list[int] = []
     previous = {}
 
     def receive(number: int, _: object) -> None:
-        if received and distributed.size() == 1:  # asked twice: whoever asks will not wait; torchrun may well ask twice
+        if received and world.size == 1:  # the second Ctrl-C stops at once; torchrun may send a signal twice by itself
             raise KeyboardInterrupt
         received.append(number)
 
     try:
         for number in (signal.SIGINT, signal.SIGTERM):
             previous[number] = signal.signal(number, receive)
-    except ValueError:  # not in the main thread: whoever started the thread handles signals
+    except ValueError:  # signals can be handled in the main thread only
         pass
     try:
         yield received
@@ -215,30 +246,30 @@ def _interruptions() -> Iterator[list[int]]:
 
 
 @contextmanager
-def enough_memory(recipe: Recipe) -> Iterator[None]:
-    """Turns every way of running out of memory into one sentence that says what to try."""
+def enough_memory(recipe: Recipe, world: World) -> Iterator[None]:
+    """Turn every error about missing memory into one that suggests a smaller batch or crop."""
     try:
         yield
-    except Exception as error:  # OpenCV's own derive from no other class, and only augment imports it
+    except Exception as error:  # cv2.error has no base class of its own, and only augment imports cv2
         text = str(error).lower()
         if not isinstance(error, MemoryError | torch.OutOfMemoryError) and not any(words in text for words in _NO_MEMORY):
             raise
         height, width = recipe.crop
         smaller = _less(height), _less(width)
-        half = recipe.batch // 2 // distributed.size() * distributed.size()
+        half = recipe.batch // 2 // world.size * world.size
         ways = [f"--batch {half}"] if half >= 2 else []
         ways += [f"--crop {smaller[0]}x{smaller[1]}"] if smaller != recipe.crop else []
-        advice = f"try {' or '.join(ways)}, in another --out" if ways else "no smaller ones are possible, so free some"
+        advice = f"try {' or '.join(ways)}, with another --out" if ways else "both are at their minimum, so free some memory"
         raise FastSCNNError(f"Out of memory at --batch {recipe.batch} and --crop {height}x{width}; {advice}.") from error
 
 
 def _less(side: int) -> int:
-    """About 0.7 of a side, so that a patch takes half the memory; a multiple of the deepest stage's 32 pixels."""
+    """Return about 0.7 of a side, so that a crop takes half the memory, as a multiple of 32 pixels."""
     return max(MIN_SIDE, int(side * 0.7) // 32 * 32)
 
 
 def keep_freed_memory() -> None:
-    """Tells glibc to keep freed memory: on a CPU, fresh pages for every large tensor cost a good part of a step."""
+    """Make glibc keep freed memory: on a CPU, new pages for every large tensor take a good part of a step."""
     trim_threshold, mmap_max = -1, -4  # M_TRIM_THRESHOLD and M_MMAP_MAX of malloc.h
     try:
         mallopt = ctypes.CDLL(None).mallopt

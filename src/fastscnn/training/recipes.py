@@ -1,165 +1,182 @@
-"""Recipes: every number a training depends on, and the named sets of them. The only home of hyper-parameters."""
+"""Recipes: the hyperparameters of a training, and the named sets of them. This module needs no PyTorch."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
 from math import inf
-from typing import Literal, get_args, get_type_hints
+from pathlib import Path
+from typing import Any, Literal, get_args, get_type_hints
 
-from fastscnn.base.errors import FastSCNNError, unknown
-from fastscnn.model.architecture import MIN_SIDE
+from fastscnn.base import files
+from fastscnn.base.errors import ArgumentError, FastSCNNError, unknown
+from fastscnn.model.architecture import MIN_SIDE, VariantName
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to train. Each field is a flag of `fastscnn train`."""
+    """How to train. Each field is an option of `fastscnn train`."""
 
     name: str
-    """Name of the recipe, kept in the card."""
+    """Name of the recipe; it is written to the model card."""
     source: str
-    """Where its numbers come from."""
+    """Source of its values."""
     task: Literal["segmentation", "classification"] = "segmentation"
-    """A class for each pixel, or one for each image (ImageNet)."""
+    """segmentation: a class per pixel; classification: a class per image (ImageNet)."""
 
-    variant: Literal["paper", "mmseg", "tramac", "paddleseg"] = "paper"
-    """Layout of the network: the paper's, or that of another implementation."""
+    variant: VariantName = "paper"
+    """Architecture: the paper's, or that of another implementation."""
     width_mult: float = 1.0
-    """Factor of all channels; 1 is the paper's network, more makes a teacher."""
+    """Multiplier of all channels; 1 is the paper's network, larger ones make a teacher."""
     reparam_branches: bool = False
-    """Trains a second branch beside each depthwise convolution, fused into it when weights are saved."""
+    """Train a second branch beside each depthwise convolution; it is fused when weights are saved."""
     dropout: float = 0.1
-    """Rate before the last layer."""
+    """Dropout rate before the last layer."""
     norm_momentum: float = 0.1
-    """Share of each batch in the running statistics of batch norm."""
+    """Weight of each batch in the running statistics of batch norm."""
     size: tuple[int, int] | None = None
-    """Input (height, width) in use and in validation; none: that of the first training image. In classification, where both
-    are the same, it is what the shorter side of an image becomes before crop is cut out of its middle."""
+    """Network input size; none: that of the first training image. In classification, height and width are equal: the
+    shorter side of an image before the crop."""
 
     batch: int = 12
-    """Images a step, those of all processes together."""
+    """Images per step, of all processes together."""
     epochs: int = 1000
-    """NetworkOutput over the training images."""
+    """Number of passes over the training images."""
     iterations: int | None = None
-    """Steps in all, instead of epochs."""
+    """Number of steps; replaces epochs."""
     optimiser: Literal["sgd", "adamw"] = "sgd"
     """sgd with L2 regularisation, or adamw with decoupled weight decay."""
     lr: float = 0.045
-    """Learning rate at the start, after the warm-up."""
+    """Learning rate after the warm-up."""
     min_lr: float = 0.0
     """Learning rate at the end."""
     power: float = 0.9
     """Exponent of the polynomial decay of the learning rate."""
     warmup: int = 0
-    """Steps in which the learning rate rises to lr."""
+    """Number of steps in which the learning rate rises to lr."""
     momentum: float = 0.9
-    """Momentum of SGD; of AdamW, the decay of its mean gradient."""
+    """Momentum of SGD; beta1 of AdamW."""
     weight_decay: float = 4e-5
-    """Pull of the weights towards zero."""
+    """Weight decay."""
     weight_decay_on: Literal["dense", "all"] = "dense"
-    """What weight_decay acts on: dense leaves the kernels of depthwise convolutions out."""
+    """Parameters with weight decay; dense excludes the kernels of depthwise convolutions."""
 
     loss: Literal["softmax", "sigmoid"] = "softmax"
-    """Cross-entropy over the classes, or the mean over the classes of each one's binary cross-entropy."""
+    """softmax: cross-entropy; sigmoid: mean over the classes of the binary cross-entropy."""
     auxiliary: float = 0.4
-    """Weight of each auxiliary loss; 0 trains without those heads."""
+    """Weight of each auxiliary loss; 0 trains without auxiliary heads."""
     class_weights: Literal["none", "log"] | tuple[float, ...] = "none"
-    """log: weight 1 / ln(1.1 + share of the class among the pixels); or a weight for each class."""
+    """log: weight 1 / ln(1.1 + fraction of the pixels in the class); or a weight for each class."""
     loss_stride: int = 1
-    """The loss takes every n-th pixel each way, from a random first one: unbiased, n * n times cheaper."""
+    """Compute the loss at every n-th pixel of each axis, from a random first one: unbiased and n * n times cheaper."""
     auxiliary_stride: int = 1
-    """The same for the auxiliary losses."""
+    """Like loss_stride, for the auxiliary losses."""
     ohem_ratio: float = 1.0
-    """Share of the pixels, those with the highest loss, that the main cross-entropy takes (OHEM)."""
+    """Fraction of pixels, those with the highest loss, that the main cross-entropy uses (OHEM)."""
     ohem_threshold: float = 1.0
-    """The main cross-entropy takes the pixels whose class has at most this probability, and 256 a batch at least (OHEM)."""
+    """The main cross-entropy uses pixels whose class has at most this probability, but at least 256 (OHEM)."""
     distillation: float = 0.0
     """Weight of the Kullback-Leibler divergence from the teacher's probabilities; needs --teacher."""
     label_smoothing: float = 0.0
-    """Share of each label that is spread evenly over the classes."""
+    """Fraction of each label that is spread evenly over the classes."""
     lovasz: float = 0.0
-    """Weight of the Lovasz-softmax loss, which follows the mean IoU, beside the cross-entropy."""
+    """Weight of the Lovasz-softmax loss, a surrogate of the mean IoU, beside the cross-entropy."""
     ema: float = 0.0
-    """Decay a step of the averaged weights, which are what is saved; 0: the plain weights are."""
+    """Decay per step of the averaged weights, which are saved; 0 saves the plain weights."""
 
     crop: tuple[int, int] = (1024, 2048)
-    """(height, width) of the patches trained on."""
+    """Size of the training crops."""
     scale: tuple[float, float] = (0.5, 2.0)
-    """Random resizing before the crop, uniform in this range; 1 is the size in use."""
+    """Range of the random scale before the crop, uniform; 1 is the network input size."""
     flip: float = 0.5
-    """Chance of a horizontal flip."""
+    """Probability of a horizontal flip."""
     cat_max_ratio: float = 1.0
-    """A crop of which one class takes this share or more is drawn again; at most eleven are drawn."""
+    """Draw a crop again, up to 11 times, if one class fills this fraction of it or more."""
     balanced_crops: float = 0.0
-    """Chance that a patch is cut around a pixel of a class drawn evenly, from any image that has it."""
+    """Probability that a crop contains a pixel of a class drawn uniformly, from any image with that class."""
     classmix: float = 0.0
-    """Chance that half of the classes of another patch are pasted over one."""
+    """Probability that half of the classes of another crop are pasted over a crop."""
     paste: float = 0.0
-    """Chance that the rare classes of another patch, those of less than a quarter of an even share, are pasted over one."""
+    """Probability that the rare classes of another crop are pasted over a crop; rare: below a quarter of the mean."""
     colour: Literal["tone", "mmseg"] = "tone"
-    """tone: the four that follow; mmseg: its PhotoMetricDistortion, with its own amounts."""
+    """tone: the four values that follow; mmseg: PhotoMetricDistortion with mmsegmentation's values."""
     brightness: float = 0.0
     """Largest shift of all values, in grey levels of 255."""
     contrast: float = 1.0
-    """Largest factor of contrast; its inverse is the smallest."""
+    """Largest factor of contrast; the smallest is its inverse."""
     gamma: float = 1.0
-    """Largest exponent of the tone curve; its inverse is the smallest."""
+    """Largest exponent of the tone curve; the smallest is its inverse."""
     channel_noise: float = 0.0
-    """Largest relative change of each colour channel by itself."""
+    """Largest relative change of each colour channel."""
 
     precision: Literal["bfloat16", "float32"] = "bfloat16"
-    """Arithmetic of the forward pass; weights and losses stay in float32."""
+    """Precision of the forward pass; weights and losses stay in float32."""
     validate_every: int = 10
-    """Epochs from one validation to the next; weights are saved then."""
+    """Epochs between validations; weights are saved after each."""
     seed: int = 0
-    """Seed of initialisation, order and augmentation."""
+    """Seed of initialisation, order, augmentation and dropout."""
 
     def steps(self, images: int) -> int:
-        """Steps in all, of a dataset of so many images."""
+        """Return the number of steps for a dataset of `images` images."""
         return self.iterations or -(-self.epochs * images // self.batch)
 
     def __post_init__(self) -> None:
         if isinstance(self.class_weights, str) and self.class_weights not in ("none", "log"):
-            raise FastSCNNError(f"class_weights: {unknown('choice', self.class_weights, ('none', 'log'))}")
+            raise ArgumentError(f"class_weights: {unknown('choice', self.class_weights, ('none', 'log'))}")
         for field in ("task", "variant", "optimiser", "weight_decay_on", "loss", "colour", "precision"):
             if getattr(self, field) not in (choices := get_args(get_type_hints(Recipe)[field])):
-                raise FastSCNNError(f"{field}: {unknown('choice', getattr(self, field), choices)}")
+                raise ArgumentError(f"{field}: {unknown('choice', getattr(self, field), choices)}")
         if self.batch < 2:
-            raise FastSCNNError("batch: must be at least 2, since pooling to one pixel leaves batch norm a single value at 1.")
+            raise ArgumentError("batch: must be at least 2, because batch norm after pooling to one pixel needs two values.")
         if min(*self.crop, *(self.size or ())) < MIN_SIDE:
-            raise FastSCNNError(f"crop and size: must have at least {MIN_SIDE} pixels a side, not {self.crop}, {self.size}.")
+            raise ArgumentError(f"crop and size: must be at least {MIN_SIDE}x{MIN_SIDE}, not {_hxw(self.crop)} and "
+                                f"{_hxw(self.size) if self.size else 'none'}.")
         if self.loss == "sigmoid" and (min(self.ohem_ratio, self.ohem_threshold) < 1 or self.label_smoothing):
-            ours = "ohem_ratio, ohem_threshold and label_smoothing"
-            raise FastSCNNError(f"loss: {ours} act on softmax alone; leave them out, or sigmoid.")
+            raise ArgumentError("loss: ohem_ratio, ohem_threshold and label_smoothing need the softmax loss; omit them, or use "
+                                "softmax.")
         if max(self.ohem_ratio, self.ohem_threshold) < 1:
-            raise FastSCNNError("ohem_ratio: and ohem_threshold are two ways to choose the same pixels; take one.")
+            raise ArgumentError("ohem_ratio: cannot be combined with ohem_threshold; use one of them.")
         if not isinstance(self.class_weights, str) and not all(0 < weight < inf for weight in self.class_weights):
-            raise FastSCNNError(f"class_weights: must be over 0, not {list(self.class_weights)}.")
+            raise ArgumentError(f"class_weights: must be above 0, not {list(self.class_weights)}.")
         if self.optimiser == "adamw" and self.momentum >= 1:
-            raise FastSCNNError(f"momentum: must lie under 1 with adamw, not {self.momentum}.")
+            raise ArgumentError(f"momentum: must be below 1 with adamw, not {self.momentum}.")
         if not (0 < self.scale[0] <= self.scale[1] < inf):
-            raise FastSCNNError(f"scale: must be two growing factors over 0, not {self.scale}.")
+            raise ArgumentError(f"scale: must be two factors above 0, the smaller first, not {self.scale}.")
         for field, (low, high) in _BOUNDS.items():
             value = getattr(self, field)
             if value is not None and not (low <= value <= high and value < inf):
-                bounds = f"be at least {low}" if high == inf else f"lie between {low} and {high}"
-                raise FastSCNNError(f"{field}: must {bounds}, not {value}.")
+                bounds = f"be at least {low}" if high == inf else f"be between {low} and {high}"
+                raise ArgumentError(f"{field}: must {bounds}, not {value}.")
+
+
+def _hxw(size: tuple[int, int]) -> str:
+    return f"{size[0]}x{size[1]}"
 
 
 _BOUNDS = {
     **dict.fromkeys(("epochs", "iterations", "loss_stride", "auxiliary_stride", "validate_every"), (1, inf)),
     **dict.fromkeys(("lr", "min_lr", "power", "warmup", "momentum", "weight_decay", "brightness"), (0, inf)),
     **dict.fromkeys(("auxiliary", "distillation", "lovasz"), (0, inf)),  # weights of losses
-    **dict.fromkeys(("contrast", "gamma"), (1, inf)),  # largest factors, whose inverses are the smallest
+    **dict.fromkeys(("contrast", "gamma"), (1, inf)),  # largest factors
     **dict.fromkeys(("dropout", "norm_momentum", "label_smoothing", "ema", "channel_noise"), (0, 1)),
-    **dict.fromkeys(("flip", "balanced_crops", "classmix", "paste"), (0, 1)),  # chances
+    **dict.fromkeys(("flip", "balanced_crops", "classmix", "paste"), (0, 1)),  # probabilities
     **dict.fromkeys(("ohem_ratio", "ohem_threshold", "cat_max_ratio"), (0.01, 1)),
     "width_mult": (0.25, 8),
     "seed": (0, (1 << 31) - 1),
 }
 
+_OLD_NAMES = {  # field of version 0.1 -> field
+    "width": "width_mult",
+    "branches": "reparam_branches",
+    "hard_pixels": "ohem_ratio",
+    "hard_probability": "ohem_threshold",
+    "decayed": "weight_decay_on",
+}
+
 _CAMVID_QUICK = Recipe(
     name="camvid-quick",
-    source="the paper's optimiser; ENet's class weights, averaged weights, strong changes of tone; 47 minutes on two cores",
+    source="the paper's optimiser; ENet's class weights, averaged weights, strong changes of tone; 47 minutes on 2 CPU cores",
     epochs=110,
     crop=(360, 480),
     scale=(0.6, 2.0),
@@ -175,14 +192,14 @@ _CAMVID_QUICK = Recipe(
 
 _PAPER = Recipe(
     name="paper",
-    source="Poudel et al. 2019, section 4.1; the amounts of colour noise and brightness are not stated there",
+    source="Poudel et al. 2019, section 4.1; it does not state the strength of colour noise and brightness",
     brightness=32,
     channel_noise=0.1,
 )
 
 _PST900 = Recipe(
     name="pst900",
-    source="the Fast-SCNN of PST900's authors, pstnet/code/FastSCNN: Tramac's network, whole frames, no augmentation",
+    source="code of PST900's authors, pstnet/code/FastSCNN: Tramac's network, whole frames, no augmentation",
     variant="tramac",
     size=(360, 640),
     epochs=300,
@@ -204,7 +221,7 @@ _RECIPES = (
     replace(
         _PAPER,
         name="cityscapes-coarse",
-        source="the paper's training, for coarse labels to be gone on from by --init; its length is not stated there",
+        source="the paper's training on coarse labels, whose length it does not state; train on fine labels next, with --init",
         epochs=60,
         validate_every=2,
     ),
@@ -229,7 +246,7 @@ _RECIPES = (
     replace(
         _CAMVID_QUICK,
         name="camvid",
-        source="chosen on drives of CamVid that were held out, see docs/accuracy.md; to go on from camvid-quick by --init",
+        source="chosen on held-out drives of CamVid, see docs/accuracy.md; use it after camvid-quick, with --init",
         size=(450, 600),
         epochs=192,
         optimiser="adamw",
@@ -243,7 +260,7 @@ _RECIPES = (
     replace(
         _PAPER,
         name="eventscape",
-        source="the paper's training at EventScape's size of 256x512; how the published row was trained is not known",
+        source="the paper's training at EventScape's 256x512; the training of the published result is not known",
         epochs=200,
         crop=(256, 512),
     ),
@@ -251,7 +268,7 @@ _RECIPES = (
     replace(_PST900, name="pst900-rgbt"),
     Recipe(
         name="imagenet",
-        source="the paper's optimiser; what it leaves open by He et al. 2016, section 3.4, its length by Goyal et al. 2017",
+        source="the paper's optimiser; the rest from He et al. 2016, section 3.4, its length from Goyal et al. 2017",
         task="classification",
         dropout=0.0,
         size=(256, 256),
@@ -265,7 +282,7 @@ _RECIPES = (
     ),
     Recipe(
         name="debug",
-        source="the smallest training that runs every line",
+        source="the smallest training, for tests",
         batch=2,
         iterations=4,
         crop=(64, 96),
@@ -282,7 +299,7 @@ _RECIPES = (
 
 
 def named(name: str) -> Recipe:
-    """The recipe of that name. Raises FastSCNNError with the nearest spelling where there is none."""
+    """Return the recipe of that name. Raise ArgumentError with the nearest name if there is none."""
     for recipe in _RECIPES:
         if recipe.name == name:
             return recipe
@@ -290,5 +307,41 @@ def named(name: str) -> Recipe:
 
 
 def names() -> list[str]:
-    """Names of all recipes."""
+    """Return the names of all recipes."""
     return [recipe.name for recipe in _RECIPES]
+
+
+def from_run(path: str | Path, base: Recipe | None = None) -> Recipe:
+    """Return the recipe in the run.json of a training. Names of fields from version 0.1 are translated.
+
+    Args:
+        path: the file; `~` is expanded.
+        base: the values of fields that the file does not have; without it, those of the dataclass.
+
+    Raises:
+        FastSCNNError: no such file, no recipe in it, an unknown field, or a value that a recipe does not accept.
+    """
+    path = files.expand(path)
+    try:
+        given = json.loads(path.read_text(encoding="utf-8"))["recipe"]
+        values: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value
+                                  for name, value in renamed(given).items()}
+    except OSError as error:
+        raise FastSCNNError(f"{path}: cannot be read ({error.strerror}); give the run.json of a run.") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise FastSCNNError(f"{path}: contains no recipe; give the run.json that `fastscnn train` writes.") from error
+    known = [field.name for field in fields(Recipe)]
+    for name in values:
+        if name not in known:
+            raise FastSCNNError(f"{path}: {unknown('field of a recipe', name, known)}")
+    try:
+        return replace(base, **values) if base else Recipe(**values)
+    except TypeError as error:
+        raise FastSCNNError(f"{path}: the recipe has a missing field or a value of the wrong type ({error}).") from error
+    except FastSCNNError as error:
+        raise FastSCNNError(f"{path}: {error}") from error
+
+
+def renamed(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values of a recipe with the names of version 0.1 replaced by the current ones."""
+    return {_OLD_NAMES.get(name, name): value for name, value in values.items()}

@@ -1,8 +1,11 @@
-"""Run: the folder of a training: what it keeps, and how it goes on after a stop.
+"""Run: the folder of a training, and how a stopped training resumes from it.
 
-`best.safetensors` and `last.safetensors` are weights that run, with their card; `resume.safetensors` holds all that is
-needed to go on; `log.jsonl` has a line for each validation, `report.html` the curves of its figures, `run.json` says
-what ran. Of several processes all read the folder and the first alone writes to it.
+- `best.safetensors` and `last.safetensors`: weights ready to use, with their model card;
+- `resume.safetensors`: all that is needed to resume;
+- `log.jsonl`: a line for each validation;
+- `run.json`: recipe, data, versions and machine.
+
+With several processes, all read the folder, and only the first writes.
 """
 
 from __future__ import annotations
@@ -22,25 +25,25 @@ from torch import Tensor, nn
 
 from fastscnn.base import files
 from fastscnn.base.errors import FastSCNNError
-from fastscnn.evaluation.report import page, training
 from fastscnn.model import card
 from fastscnn.network import checkpoint
 from fastscnn.network.fast_scnn import Backbone
-from fastscnn.training import distributed, track
+from fastscnn.training.distributed import ALONE, World
+from fastscnn.training.recipes import renamed
 from fastscnn.version import __version__
 
 
 @dataclass
 class State:
-    """All that changes while a training runs.
+    """All that changes during a training.
 
     Attributes:
         model: the network that is trained.
-        average: exponential moving average of its weights: what is validated and saved.
-        optimiser: with its momenta.
+        average: exponential moving average of its weights, which is validated and saved.
+        optimiser: of the model's parameters.
         step: steps done.
-        best: highest score of a validation so far, in percent; -1 before the first.
-        losses: of the steps since the last validation.
+        best: highest validation score so far, in percent; -1 before the first.
+        losses: losses of the steps since the last validation.
     """
 
     model: Backbone
@@ -55,61 +58,59 @@ class Run:
     """The folder of a training.
 
     Args:
-        folder: where it is.
-        identity: what decides the outcome (recipe, data, splits); a run is only resumed with the same.
-        state: of the training; filled from the folder where `resume` is set.
-        resume: go on with the run in the folder; otherwise a new one begins.
-        tensorboard: keep the curves for TensorBoard, too.
+        folder: its path.
+        identity: what decides the outcome: recipe, data, splits. A run is resumed only with the same identity.
+        state: of the training; filled from the folder if `resume` is set.
+        resume: continue the run in the folder instead of starting one.
+        world: the processes that train together.
+
+    Attributes:
+        best, last: paths of the weights.
+        log: lines of log.jsonl so far.
 
     Raises:
-        FastSCNNError: nothing to resume, a run that began otherwise, a folder that holds a run already, or processes
-            that would begin with different things.
+        FastSCNNError: nothing to resume, a run that was started with different settings, a folder that already contains a
+            run, or processes that start with different settings.
     """
 
     def __init__(
-        self, folder: Path, identity: dict[str, Any], state: State, resume: bool, tensorboard: bool = False
+        self, folder: Path, identity: dict[str, Any], state: State, resume: bool = False, world: World = ALONE
     ) -> None:
         self.best, self.last = folder / "best.safetensors", folder / "last.safetensors"
-        self._resume, self._log = folder / "resume.safetensors", folder / "log.jsonl"
-        self._facts, self._report = folder / "run.json", folder / "report.html"
-        self._identity, self._state = identity, state
-        self._lines: list[dict[str, Any]] = []
-        page.check_ours(self._report)
+        self._resume, self._log, self._facts = folder / "resume.safetensors", folder / "log.jsonl", folder / "run.json"
+        self._identity, self._state, self._world = identity, state, world
+        self.log: list[dict[str, Any]] = []
         if resume:
-            self._take_up(folder)
+            self._load(folder)
         else:
-            self._begin(folder)
-        self._track = track.Track(folder / "tensorboard", self._lines) if tensorboard and distributed.first() else None
-        distributed.agree(json.dumps([identity, state.step], sort_keys=True))
+            self._start(folder)
+        world.agree(json.dumps([identity, state.step], sort_keys=True))
 
     def save(self, write: Callable[[Path], None], line: dict[str, Any], score: float | None) -> None:
-        """Adds a line to the log and writes last, best if it is, and then the state.
+        """Add a line to the log; write the last weights, the best weights if these are better, and then the state.
 
-        In that order, so that after a kill in between resuming redoes and overwrites what the state does not reach.
+        The state comes last: after a kill in between, resuming repeats the steps whose files were already written.
 
         Args:
             write: writes the averaged weights to a path.
-            line: of the log.
-            score: of the validation; None where there is none, so that the last weights are the best.
+            line: line of the log.
+            score: validation score in percent; None without validation, so that the last weights are the best.
         """
-        self._lines.append(line)
+        self.log.append(line)
         better = score is None or score > self._state.best
         if score is not None and better:
             self._state.best = score
-        if not distributed.first():
+        if not self._world.first:
             return
-        files.write(self._log, "".join(json.dumps(entry) + "\n" for entry in self._lines).encode())
+        files.write(self._log, "".join(json.dumps(entry) + "\n" for entry in self.log).encode())
         write(self.last)
         if better:
             write(self.best)
         self.save_state()
-        self._show()  # what is only looked at comes last
-        if self._track:
-            self._track.add(line)
 
     def save_state(self) -> None:
-        """Writes all that is needed to go on from here, with any number of processes."""
-        if not distributed.first():
+        """Write all that is needed to resume, with any number of processes."""
+        if not self._world.first:
             return
         state = self._state
         tensors = {f"model.{name}": tensor for name, tensor in state.model.state_dict().items()}
@@ -118,33 +119,25 @@ class Run:
         numbers = {"step": state.step, "best": state.best, "losses": state.losses, "identity": self._identity}
         checkpoint.save_tensors(self._resume, tensors, {name: json.dumps(number) for name, number in numbers.items()})
 
-    def _show(self) -> None:
-        """Writes the page of the curves so far."""
-        try:
-            facts = json.loads(self._facts.read_text())
-        except (OSError, ValueError):  # nothing but the page needs it
-            facts = {}
-        page.write(self._report, training.render(self._report.resolve().parent.name, self._lines, facts))
-
-    def _begin(self, folder: Path) -> None:
+    def _start(self, folder: Path) -> None:
         if self._resume.exists():
-            raise FastSCNNError(f"{folder}: holds a run already; go on with it by --resume, or use another --out.")
+            raise FastSCNNError(f"{folder}: already contains a run; continue it with --resume, or use another --out.")
         for path in (self.best, self.last):
             if path.exists():
-                message = f"{folder}: holds {path.name} of a run that cannot be resumed; move it away, or use another --out."
-                raise FastSCNNError(message)
-        if distributed.first():
-            facts = {**self._identity, **_circumstances(self._state.model.mean.device)}
+                raise FastSCNNError(f"{folder}: contains {path.name} of a run that cannot be resumed; move the file away, or "
+                                    "use another --out.")
+        if self._world.first:
+            facts = {**self._identity, **_environment(self._world)}
             files.write(self._facts, json.dumps(facts, indent=1).encode())
 
-    def _take_up(self, folder: Path) -> None:
+    def _load(self, folder: Path) -> None:
         if not self._resume.is_file():
-            message = f"{folder}: holds no run to resume ({self._resume.name} is missing); leave out --resume to begin one."
-            raise FastSCNNError(message)
+            raise FastSCNNError(f"{folder}: contains no run to resume ({self._resume.name} is missing); omit --resume to start "
+                                "one.")
         try:
             tensors, metadata = checkpoint.load_tensors(self._resume)
         except FastSCNNError as error:
-            raise FastSCNNError(f"{error} {self._last_whole()}") from error
+            raise FastSCNNError(f"{error} {self._last_intact()}") from error
         numbers = {name: json.loads(text) for name, text in metadata.items()}
         self._refuse_changes(numbers["identity"])
         state = self._state
@@ -158,30 +151,31 @@ class Run:
                 state.optimiser.state[parameters[parameter]][key] = _like(parameters[parameter], tensor)
         state.step, state.best, state.losses = numbers["step"], numbers["best"], numbers["losses"]
         lines = [json.loads(line) for line in self._log.read_text().splitlines()] if self._log.is_file() else []
-        # A state with losses is of before the validation of its step, where there was one.
-        self._lines = [line for line in lines if line["step"] < state.step + (not state.losses)]
+        # A state with losses was saved before the validation of its step.
+        self.log = [line for line in lines if line["step"] < state.step + (not state.losses)]
 
-    def _last_whole(self) -> str:
-        """Which weights of the run are whole, for those who lost the state."""
+    def _last_intact(self) -> str:
+        """Return a sentence that names the weights of the run that can be read."""
         for path in (self.last, self.best):
             try:
                 metadata = checkpoint.load_tensors(path)[1]
             except FastSCNNError:
                 continue
             if card.KEY in metadata:
-                return f"The last whole weights of this run are {path}; go on from them by --init and another --out."
-        return "No weights of this run are whole; begin it anew."
+                return f"The last intact weights of this run are {path}; train from them with --init and another --out."
+        return "No weights of this run are intact; start a new run."
 
     def _refuse_changes(self, identity: dict[str, Any]) -> None:
-        before, now = _flat(identity), _flat(json.loads(json.dumps(self._identity)))
+        before, now = _flat({**identity, "recipe": renamed(identity["recipe"])}), _flat(json.loads(json.dumps(self._identity)))
         changed = [f"{key} was {before.get(key)} and is {now.get(key)}" for key in now if before.get(key) != now.get(key)]
         if changed:
             what = "; ".join(changed)
-            raise FastSCNNError(f"{self._resume}: began otherwise ({what}); resume as it began, or use another --out.")
+            raise FastSCNNError(f"{self._resume}: was started with different settings ({what}); use the same ones, or another "
+                                "--out.")
 
 
 def _moments(state: State) -> dict[str, Tensor]:
-    """All that the optimiser remembers of each parameter."""
+    """Return the optimiser's tensors of each parameter."""
     return {
         f"optimiser.{key}.{name}": value
         for name, parameter in state.model.named_parameters()
@@ -190,18 +184,20 @@ def _moments(state: State) -> dict[str, Tensor]:
 
 
 def _like(parameter: nn.Parameter, tensor: Tensor) -> Tensor:
-    """The tensor where and as PyTorch would have laid it out: beside its parameter, a count of steps on the CPU."""
+    """Return the tensor on the device and in the memory format of its parameter; a step count stays on the CPU."""
     if tensor.dim() == 0:
         return tensor
     return tensor.to(parameter.device, memory_format=torch.channels_last if tensor.dim() == 4 else torch.contiguous_format)
 
 
 def _flat(identity: dict[str, Any]) -> dict[str, Any]:
-    return {**identity["recipe"], **{key: value for key, value in identity.items() if key != "recipe"}}
+    """Return one dictionary, without the source of the recipe: a text that does not change the outcome."""
+    recipe = {key: value for key, value in identity["recipe"].items() if key != "source"}
+    return {**recipe, **{key: value for key, value in identity.items() if key != "recipe"}}
 
 
-def _circumstances(device: torch.device) -> dict[str, Any]:
-    """What the outcome may depend on besides recipe and data."""
+def _environment(world: World) -> dict[str, Any]:
+    """Return what the outcome may depend on besides recipe and data."""
     return {
         "versions": {
             "fastscnn": __version__,
@@ -211,22 +207,22 @@ def _circumstances(device: torch.device) -> dict[str, Any]:
         },
         "git": _git_state(),
         "machine": platform.platform(),
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        "device": torch.cuda.get_device_name(world.device) if world.device.type == "cuda" else "cpu",
         "threads": torch.get_num_threads(),
-        "processes": distributed.size(),
+        "processes": world.size,
         "command": sys.argv,
     }
 
 
 def _git_state() -> dict[str, str | bool] | None:
-    """Commit of the source tree that runs, and whether it was changed since; None outside a checkout of it."""
+    """Return the commit of the running source tree, and whether it has uncommitted changes; None outside a checkout."""
 
     def git(*arguments: str) -> str:
         command = ["git", "-C", str(Path(__file__).parent), *arguments]
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
     try:
-        git("ls-files", "--error-unmatch", Path(__file__).name)  # installed inside another project's checkout it fails
+        git("ls-files", "--error-unmatch", Path(__file__).name)  # fails if installed inside another project's checkout
         return {"commit": git("rev-parse", "HEAD"), "changed": bool(git("status", "--porcelain", "."))}
     except (OSError, subprocess.CalledProcessError):
         return None

@@ -1,238 +1,124 @@
-"""train: a recipe and a dataset make weights. The loop is `loop`'s, what is kept on disk `run`'s."""
+"""train: train on a dataset by a recipe."""
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import torch
-from torch import Tensor
-
-from fastscnn.backends.torch import TorchBackend
 from fastscnn.base import files
-from fastscnn.base.errors import FastSCNNError
-from fastscnn.data.check.dataset import CheckReport, check
-from fastscnn.data.datasets import DatasetSpec
-from fastscnn.evaluation.evaluate import evaluate_pairs
-from fastscnn.inference.segmenter import Segmenter
-from fastscnn.media import images
-from fastscnn.model.card import Card, Data
-from fastscnn.network import checkpoint
-from fastscnn.network.fast_scnn import Backbone, FastSCNN, fused
-from fastscnn.training import distributed, track
-from fastscnn.training.initial import initial, teachers
-from fastscnn.training.loader import Batch, Loader, loading_threads
-from fastscnn.training.loop import Progress, enough_memory, keep_freed_memory, loop
-from fastscnn.training.loss import training_loss
-from fastscnn.training.recipes import Recipe
-from fastscnn.training.run import Run
+from fastscnn.base.errors import ArgumentError
+from fastscnn.data import datasets
+from fastscnn.data.datasets import ClassFolders, DatasetSpec
+from fastscnn.model.card import Card
+from fastscnn.network.classifier_card import ClassifierCard
+from fastscnn.training.callbacks import Callback, HtmlReport, TensorBoard
+from fastscnn.training.distributed import join
+from fastscnn.training.job import Job, Progress
+from fastscnn.training.loop import keep_freed_memory
+from fastscnn.training.pretraining.classify import train_classifier
+from fastscnn.training.recipes import Recipe, named
+from fastscnn.training.segmentation import train_segmentation
 
 
-@distributed.joined()
 def train(
-    recipe: Recipe,
-    spec: DatasetSpec,
-    out: Path,
+    recipe: str | Recipe,
+    data: str | Path | DatasetSpec | ClassFolders,
+    out: str | Path,
     *,
     split: str = "train",
     validation: str | None = "val",
     resume: bool = False,
     pause_after: int | None = None,
-    init: Path | None = None,
-    teacher: Sequence[Path] = (),
+    init: str | Path | None = None,
+    teacher: Sequence[str | Path] = (),
     tensorboard: bool = False,
     on_step: Callable[[Progress], None] | None = None,
     on_message: Callable[[str], None] | None = None,
-) -> Card:
-    """Trains Fast-SCNN and keeps its weights in `out`.
+) -> Card | ClassifierCard:
+    """Train Fast-SCNN, or pretrain its backbone with the recipe "imagenet", and save the weights in a folder.
 
-    On one machine, a training that was interrupted and resumed sees the same steps as one that was not: the order,
-    the augmentation and the dropout of a step depend on the seed and the step alone. On the CPU it gives the same
-    weights, bit for bit; CUDA adds up in no fixed order.
+    The folder then contains best.safetensors and last.safetensors, the weights; resume.safetensors, the state;
+    log.jsonl and report.html, losses and validation scores; run.json, the recipe and the machine.
 
-    Under torchrun every process calls it with the same arguments and takes its part of each batch; the first writes
-    `out`, and alone calls `on_step` and `on_message`. See docs/cluster.md.
+    A resumed training takes the same steps as an uninterrupted one: order, augmentation and dropout depend only on the seed
+    and the step. On a CPU, the weights are equal bit for bit. On CUDA they are not, because sums have no fixed order.
+
+    Under torchrun, every process calls this function with the same arguments and gets its part of each batch. Only process 0
+    writes files and calls `on_step` and `on_message`. See docs/cluster.md.
 
     Args:
-        recipe: how to train.
-        spec: the dataset.
-        out: folder of the run.
-        split: what to train on; several splits joined by `+`.
-        validation: the split that chooses the best weights; None: the last are the best.
-        resume: go on where the run in `out` stopped.
-        pause_after: stop after this many steps as an interruption would, state saved.
-        init: a .safetensors file whose weights to go on from, but for the last layer where the classes differ.
-        teacher: .safetensors files of the networks whose mean probabilities `recipe.distillation` follows.
-        tensorboard: keep the curves for TensorBoard, too, in a folder of that name.
+        recipe: name of a recipe, such as "camvid", or a `Recipe`.
+        data: "NAME:ROOT", the path of a dataset.toml or of its folder, or a loaded dataset; see `load_dataset`. The recipe
+            "imagenet" needs "imagenet:ROOT".
+        out: folder of the run. `~` is expanded in all paths.
+        split: split to train on, or several joined by `+`.
+        validation: split whose score (mIoU, top-1) chooses the best weights; None keeps the last weights as the best.
+        resume: continue the run in `out`.
+        pause_after: stop after this many steps and save the state.
+        init: a .safetensors file to start from. If its classes differ, the last layer is replaced.
+        teacher: .safetensors files whose mean probabilities are the target of `recipe.distillation`.
+        tensorboard: write TensorBoard events to the folder "tensorboard" in `out`; needs the extra "track".
         on_step: called after every step.
-        on_message: called with what is worth knowing before the first step, in sentences.
+        on_message: called with messages about `init` and the data, before the first step.
 
     Returns:
-        The card of the last weights that were saved; one without metrics where it stopped before the first were, and in
+        The card of the last saved weights. It has no metrics if the training stopped before its first validation, and in
         all processes but the first.
 
     Raises:
-        FastSCNNError: faulty data, a class without pixels, weights in `init` or `teacher` that do not fit, a run already
-            in `out`, another recipe or data than the run to resume, a loss that is no longer finite, too little memory,
-            a batch that cannot be split among the processes, or the end of one of them.
-        KeyboardInterrupt: on Ctrl-C, after the state is saved.
+        FastSCNNError: faulty data, a class without pixels, `init` or `teacher` does not fit, `out` already contains a run,
+            other settings than those of the run to resume, a loss that is not finite, too little memory, a batch that
+            cannot be split among the processes, or another process ended.
+        ArgumentError: an unknown recipe, or a recipe for another kind of dataset. It is also a ValueError.
+        KeyboardInterrupt: Ctrl-C or SIGTERM, after the state is saved.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> import fastscnn
+        >>> from fastscnn.data import synthetic
+        >>> from fastscnn.media import images
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     root = Path(folder)
+        ...     for number in range(9):
+        ...         split = "train" if number < 6 else "val"
+        ...         scene = synthetic.draw(96, 128, number)
+        ...         images.write(root / split / f"{number}.png", scene.image)
+        ...         images.write(root / f"{split}_labels" / f"{number}.png", scene.labels)
+        ...     _ = (root / "dataset.toml").write_text(
+        ...         f'name = "scenes"\\n'
+        ...         f'classes = {list(synthetic.CLASSES)}\\n'
+        ...         '[splits.train]\\n'
+        ...         'images = "train/*.png"\\n'
+        ...         'labels = "train_labels/{stem}.png"\\n'
+        ...         '[splits.val]\\n'
+        ...         'images = "val/*.png"\\n'
+        ...         'labels = "val_labels/{stem}.png"\\n'
+        ...     )
+        ...     card = fastscnn.train("debug", root, root / "run")
+        ...     (root / "run" / "best.safetensors").is_file()
+        True
+        >>> sorted(card.metrics["val"])
+        ['iou', 'miou', 'pixel_accuracy']
     """
     if pause_after is not None and pause_after < 1:
-        raise FastSCNNError(f"pause_after: must be at least 1, not {pause_after}.")
-    if tensorboard:
-        track.check()
-    if recipe.task != "segmentation":
-        raise FastSCNNError(f"{spec.name}: has a class for each pixel, and the recipe {recipe.name!r} learns one for each "
-                            "image; train by another recipe, or on imagenet:ROOT.")
-    distributed.part(recipe.batch)  # refused before any work where it cannot be split
-    with distributed.one_first():
-        report = _checked(spec, split, validation)
-    pairs, device = spec.pairs(split), distributed.device()
-    keep_freed_memory()
-    size = recipe.size or images.size(pairs[0].image)
-    card = Card(
-        spec.label_set,
-        size,
-        recipe.variant,
-        spec.channels,
-        recipe.width_mult,
-        data=Data(spec.name, split, len(pairs), _terms(spec, [*([init] if init else []), *teacher]), report.fingerprint),
-        recipe=dataclasses.asdict(recipe),
-    )
-    identity: dict[str, Any] = {"recipe": card.recipe, "data": report.fingerprint, "split": split, "validation": validation}
-    identity["classes"] = spec.label_set.names
-    identity["init"], identity["teacher"] = _digest(init) if init else None, [_digest(path) for path in teacher]
-    state, notes = initial(recipe, card, device, init)
-    learned_from = _teachers(recipe, teacher, card, device)
-    if on_message and not resume and distributed.first():
-        for note in notes:
-            on_message(note)
-    run = Run(out, identity, state, resume, tensorboard)
-
-    with enough_memory(recipe):
-        loader = Loader(spec, pairs, dataclasses.replace(recipe, size=size), loading_threads())
-        loss = LabelLoss(recipe, _class_weights(recipe, report, split, device), learned_from)
-        task = _Labelling(card, spec, validation, loader, loss)
-        loop(state, task, recipe, run, recipe.steps(len(pairs)), pause_after, on_step)
-    return checkpoint.load(run.last)[1] if distributed.first() and run.last.is_file() else card
-
-
-@dataclass(frozen=True)
-class LabelLoss:
-    """What a step on a batch of labelled patches minimises.
-
-    Attributes:
-        recipe: which losses.
-        weights: float32 [classes], the weight of each class, or None.
-        teachers: networks whose mean probabilities `recipe.distillation` follows.
-    """
-
-    recipe: Recipe
-    weights: Tensor | None = None
-    teachers: Sequence[FastSCNN] = ()
-
-    def __call__(self, model: Backbone, batch: Batch, step: int) -> Tensor:
-        phase = np.random.default_rng((self.recipe.seed, 2, step)).integers(0, 64, 2)
-        device = model.mean.device
-        patches = torch.from_numpy(batch.images).to(device, non_blocking=True)
-        labels = torch.from_numpy(batch.labels).to(device, non_blocking=True)
-        with torch.autocast(device.type, torch.bfloat16, enabled=self.recipe.precision == "bfloat16"):
-            logits = model(patches)
-            with torch.no_grad():
-                taught = [teacher(patches).float().softmax(1) for teacher in self.teachers]
-        mean = torch.stack(taught).mean(0) if taught else None
-        return training_loss(logits, labels, self.recipe, self.weights, (int(phase[0]), int(phase[1])), mean)
-
-
-@dataclass(frozen=True)
-class _Labelling:
-    """The task of labelling every pixel."""
-
-    card: Card
-    spec: DatasetSpec
-    validation: str | None
-    loader: Loader
-    loss: LabelLoss
-    score: str = "miou"
-
-    def __len__(self) -> int:
-        return len(self.loader)
-
-    def batches(self, start: int, stop: int) -> Iterator[Batch]:
-        return self.loader.batches(start, stop)
-
-    def validate(self, average: Backbone) -> dict[str, Any] | None:
-        if self.validation is None:
-            return None
-        assert isinstance(average, FastSCNN)
-        segmenter = Segmenter(TorchBackend(fused(average), self.card))
-        own = self.spec.pairs(self.validation)[distributed.rank() :: distributed.size()]
-        report = evaluate_pairs(segmenter, self.spec, own)
-        report.confusion.matrix = distributed.total(torch.from_numpy(report.confusion.matrix)).numpy()
-        scores = report.to_dict()
-        return {key: scores[key] for key in ("miou", "pixel_accuracy", "iou")}
-
-    def save(self, path: Path, average: Backbone, metrics: dict[str, Any] | None) -> None:
-        assert isinstance(average, FastSCNN)
-        described = {self.validation: metrics} if self.validation and metrics else {}
-        checkpoint.save(path, average, dataclasses.replace(self.card, metrics=described))
-
-
-def _class_weights(recipe: Recipe, report: CheckReport, split: str, device: torch.device) -> Tensor | None:
-    if recipe.class_weights == "none":
-        return None
-    if not isinstance(recipe.class_weights, str):
-        if len(recipe.class_weights) != len(report.pixels[split.partition("+")[0]]):
-            classes = len(report.pixels[split.partition("+")[0]])
-            raise FastSCNNError(f"class_weights: {len(recipe.class_weights)} are given, but the data have {classes} classes.")
-        return torch.tensor(recipe.class_weights, dtype=torch.float32, device=device)
-    pixels = np.sum([report.pixels[name] for name in split.split("+")], axis=0)
-    return torch.tensor(1 / np.log(1.1 + pixels / pixels.sum()), dtype=torch.float32, device=device)
-
-
-def _checked(spec: DatasetSpec, split: str, validation: str | None) -> CheckReport:
-    """The report on the splits in use. Raises FastSCNNError with the first of its errors."""
-    both = set(split.split("+")) & set((validation or "").split("+"))
-    if both:
-        raise FastSCNNError(f"validation: {both.pop()!r} is trained on, so it chooses nothing; take another split, or none.")
-    if validation == "val" and "val" not in spec.splits:
-        raise FastSCNNError(f"validation: {spec.name} has no split 'val'; name one of {', '.join(spec.splits)}, or say none.")
-    splits = [*split.split("+"), *(validation.split("+") if validation else ())]
-    report = check(spec, splits, cache=files.cache("check"))
-    errors = [finding for finding in report.findings if finding.severity == "error"]
-    if errors:
-        more = f" There are {len(errors) - 1} more errors." if len(errors) > 1 else ""
-        raise FastSCNNError(f"{errors[0].message}{more} `fastscnn check` lists all that is wrong.")
-    pixels = np.sum([report.pixels[name] for name in split.split("+")], axis=0)
-    if not pixels.any():
-        raise FastSCNNError(f"{spec.root}: every pixel of the split {split!r} is ignored; there is nothing to learn.")
-    if not pixels.all():
-        empty = ", ".join(name for name, count in zip(spec.label_set.names, pixels, strict=True) if not count)
-        raise FastSCNNError(f"{spec.root}: no pixel of the split {split!r} is labelled {empty}, so that cannot be learned; "
-                            "add such images, or take it out of the classes.")
-    return report
-
-
-def _teachers(recipe: Recipe, paths: Sequence[Path], card: Card, device: torch.device) -> list[FastSCNN]:
-    if bool(paths) != bool(recipe.distillation):
-        raise FastSCNNError("distillation: a teacher and a weight over 0 go together; give both --teacher and --distillation.")
-    return teachers(paths, card, device)
-
-
-def _terms(spec: DatasetSpec, sources: Sequence[Path]) -> str:
-    """The terms of the data, and those of the data behind the weights that the training begins with or learns from."""
-    terms = [spec.terms]
-    for path in sources:
-        data = checkpoint.load_any(path)[1].data
-        if data and data.terms not in terms:
-            terms.append(data.terms)
-    return "; and of earlier weights: ".join(terms)
-
-
-def _digest(path: Path) -> str:
-    """sha256 of a weight file, so that a run is resumed with the same; "" where it cannot be read, which is said later."""
-    return files.digest(path) if path.is_file() else ""
+        raise ArgumentError(f"pause_after: must be at least 1, not {pause_after}.")
+    recipe = named(recipe) if isinstance(recipe, str) else recipe
+    dataset = data if isinstance(data, DatasetSpec | ClassFolders) else datasets.load_any(data)
+    out = files.expand(out)
+    callbacks: list[Callback] = [HtmlReport(out), *([TensorBoard(out / "tensorboard")] if tensorboard else [])]
+    with join() as world:
+        world.part(recipe.batch)  # raises before any work if the batch cannot be split
+        keep_freed_memory()
+        weights = files.expand(init) if init else None
+        teachers = [files.expand(path) for path in teacher]
+        job = Job(recipe, out, split, validation, resume, pause_after, weights, teachers, callbacks, on_step, on_message, world)
+        if isinstance(dataset, ClassFolders):
+            if recipe.task != "classification":
+                raise ArgumentError(f"{dataset.name}: has a class per image, but the recipe {recipe.name!r} needs a class per "
+                                    "pixel; use the recipe 'imagenet', or another dataset.")
+            return train_classifier(job, dataset)
+        if recipe.task != "segmentation":
+            raise ArgumentError(f"{dataset.name}: has a class per pixel, but the recipe {recipe.name!r} needs a class per "
+                                "image; use another recipe, or imagenet:ROOT.")
+        return train_segmentation(job, dataset)
