@@ -243,7 +243,7 @@ def test_weights_of_other_channels(made: Made, run: Run, tiny_onnx: Path, tmp_pa
     checkpoint.save(six, FastSCNN(5, 6), Card(pst900.LABELS, SIZE, channels=6))
     code, lines, err = run("a.png", "--thermal", "warm.png", "--weights", six, "--backend", "torch")
     assert (code, lines) == (1, [])
-    assert "takes 6 channels, and segment reads RGB, or RGB and thermal" in err
+    assert "takes 6 channels, but segment reads RGB, or RGB and thermal" in err
 
 
 @pytest.mark.parametrize(
