@@ -12,7 +12,6 @@ for each), the area under the ROC curve, and TPR and FPR at the card's threshold
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -147,7 +146,7 @@ def main() -> None:
         segmenter = Segmenter.load(backend="onnx", precision=precision)
         assert segmenter.card.calibration is not None
         found[precision] = {
-            "card": dataclasses.asdict(segmenter.card.calibration),
+            "card": segmenter.card.calibration and segmenter.card.calibration.to_dict(),
             "ece": {split: calibration(segmenter, spec, split) for split in arguments.splits},
             "ood": ood_detection(segmenter, spec, arguments.splits[0]),
         }

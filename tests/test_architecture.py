@@ -198,8 +198,8 @@ def test_images_are_labelled_without_the_training_extra(tmp_path: Path, tiny_onn
     ("words", "message"),
     [
         ("train debug camvid:. --out run", "train (torch is missing) needs the extra 'train'"),
-        ("export a.safetensors --out a.onnx", "export: needs the training extra (torch is missing)"),
-        ("demo --weights a.safetensors", "a.safetensors: runs in PyTorch, and torch is not installed"),
+        ("export a.safetensors --out a.onnx", "export (torch is missing) needs the extra 'train'"),
+        ("demo --weights a.safetensors", "a.safetensors: torch is missing. Running a .safetensors file needs the extra"),
     ],
 )
 def test_what_needs_the_training_extra_says_so(tmp_path: Path, words: str, message: str) -> None:

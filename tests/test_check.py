@@ -132,7 +132,7 @@ WRONG: dict[str, tuple[Break, list[tuple[str, str, str, str]], str]] = {
     "colours where ids were said": (
         lambda root: images.write(root / LABEL_A, picture(0)),
         [("error", "train", "unreadable-labels", LABEL_A)],
-        'say labels_are = "colours"',
+        'set labels_are = "colours"',
     ),
     "other size": (
         lambda root: images.write(root / LABEL_A, ids(34, 48)),

@@ -281,5 +281,5 @@ def test_read_labels_decodes_colours(tmp_path: Path, alpha: bool) -> None:
 
 def test_colour_masks_are_no_ids(tmp_path: Path) -> None:
     path = save(tmp_path / "a.png", np.zeros((2, 2, 3)))
-    with pytest.raises(FastSCNNError, match='say labels_are = "colours"'):
+    with pytest.raises(FastSCNNError, match='set labels_are = "colours"'):
         DatasetSpec("d", tmp_path, LabelSet(("a",)), {}).read_labels(path)

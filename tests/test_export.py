@@ -215,7 +215,7 @@ def test_the_limit_of_the_accuracy_loss(
     traced: Exported, tiny_dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The exported file labels two of a hundred pixels of a class wrongly."""
-    score = evaluate.evaluate
+    score = evaluate.evaluate_pairs
 
     def worse(segmenter: Segmenter, *arguments: object) -> evaluate.Report:
         report = score(segmenter, *arguments)  # type: ignore[arg-type]
@@ -224,7 +224,7 @@ def test_the_limit_of_the_accuracy_loss(
             report.confusion.matrix[2, 2:4] = 98, 2
         return report
 
-    monkeypatch.setattr(pipeline, "evaluate", worse)
+    monkeypatch.setattr(pipeline, "evaluate_pairs", worse)
     monkeypatch.setattr(pipeline, "verify", lambda *_: ())
     monkeypatch.setattr(pipeline, "_measure", lambda report, content, *_: (report, content))
     words = ["export", str(traced.weights), "--out", str(tmp_path / "model.onnx"), "--data", str(tiny_dataset)]

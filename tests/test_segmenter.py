@@ -254,7 +254,12 @@ def test_wrong_images(tiny: Segmenter, shape: tuple[int, ...], dtype: type, mess
         tiny.segment(np.zeros(shape, dtype))
 
 
-@pytest.mark.parametrize("size", [(31, 64), (64, 31), (0, 0), (-64, 64)])
+def test_a_negative_size(tiny_onnx: Path) -> None:
+    with pytest.raises(FastSCNNError, match="size: height: must be at least 0, not -64"):
+        Segmenter.load(tiny_onnx, size=(-64, 64))
+
+
+@pytest.mark.parametrize("size", [(31, 64), (64, 31), (0, 0)])
 def test_sizes_too_small(tiny_onnx: Path, size: tuple[int, int]) -> None:
     with pytest.raises(FastSCNNError, match=f"at least 32x32, not {size[0]}x{size[1]}"):
         Segmenter.load(tiny_onnx, size=size)

@@ -204,7 +204,7 @@ def test_bad_thermal_files_do_not_stop_the_others(made: Made, run: Run) -> None:
         "drive/large.png: drive/thermal/large.png: is 128x96 (HxW) but its image drive/large.png is 64x96, both upright",
         "drive/turned.png: drive/thermal/turned.png: is 96x64 (HxW) but its image drive/turned.png is 64x96, both upright",
         "drive/twice.png: both drive/thermal/twice.png and drive/thermal/twice.tif could be its thermal file; keep one",
-        "6 of 7 images failed; the others are labelled.",
+        "6 of 7 images failed; the others are segmented.",
     ]
     for message, complaint in zip(messages, err.splitlines(), strict=True):
         assert complaint.startswith(f"fastscnn: {message}")
@@ -217,11 +217,9 @@ def test_bad_thermal_files_do_not_stop_the_others(made: Made, run: Run) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["a.png"], "takes RGB and thermal; give images, and their thermal files by --thermal."),
-        ([], "takes RGB and thermal; give images, and their thermal files by --thermal."),
+        (["a.png"], "takes RGB and thermal; give the thermal images with --thermal."),
         (["a.png", "--thermal", "none"], "none: no such file or folder of thermal images"),
         (["a.png", "b.png", "--thermal", "t/a.png"], "t/a.png: one thermal file for 2 images"),
-        (["--thermal", "t"], "t: all given images are thermal ones"),
         (["t", "--thermal", "t"], "t: all given images are thermal ones"),
     ],
 )
@@ -240,18 +238,18 @@ def test_weights_of_other_channels(made: Made, run: Run, tiny_onnx: Path, tmp_pa
     save(Path("warm.png"), thermal(0))
     code, lines, err = run("a.png", "--thermal", "warm.png", "--weights", tiny_onnx)
     assert (code, lines, Path("segmented").exists()) == (1, [], False)
-    assert err == f"fastscnn: {tiny_onnx}: takes RGB alone; leave --thermal out, or give weights trained with thermal.\n"
+    assert err == f"fastscnn: {tiny_onnx}: takes RGB only; omit --thermal, or give weights trained with thermal images.\n"
     six = tmp_path / "six.safetensors"
     checkpoint.save(six, FastSCNN(5, 6), Card(pst900.LABELS, SIZE, channels=6))
     code, lines, err = run("a.png", "--thermal", "warm.png", "--weights", six, "--backend", "torch")
     assert (code, lines) == (1, [])
-    assert "takes 6 channels, and segment reads RGB, or RGB and thermal" in err
+    assert "takes 6 channels, but segment reads RGB, or RGB and thermal" in err
 
 
 @pytest.mark.parametrize(
     ("channels", "message"),
     [
-        (3, r"uint8 \[height, width, 4\], not uint8 \[64, 96, 3\]\. The weights were trained on 1 more behind RGB: .* `images"),
+        (3, r"uint8 \[height, width, 4\], not uint8 \[64, 96, 3\]\. The weights need 1 more channels .* images\.stack"),
         (5, r"uint8 \[height, width, 4\], not uint8 \[64, 96, 5\]\.$"),
     ],
 )
@@ -262,7 +260,7 @@ def test_images_of_other_channels(made: Made, channels: int, message: str) -> No
 
 
 def test_weights_of_rgb_say_what_to_do_with_more(tiny: Segmenter) -> None:
-    with pytest.raises(FastSCNNError, match=r"not uint8 \[64, 96, 4\]\. The weights know RGB alone: give image\[:, :, :3\]"):
+    with pytest.raises(FastSCNNError, match=r"not uint8 \[64, 96, 4\]\. The weights use RGB only: give image\[:, :, :3\]"):
         tiny.segment(np.zeros((*SIZE, 4), np.uint8))
 
 
@@ -280,9 +278,9 @@ def test_a_budget(made: Made, run: Run, monkeypatch: pytest.MonkeyPatch) -> None
     seen: set[tuple[int, ...]] = set()
     segment = Segmenter.segment
 
-    def note(self: Segmenter, image: UInt8Array, confidence: bool = False, unknown: bool = False) -> Any:
+    def note(self: Segmenter, image: UInt8Array, confidence: bool = False, ood_mask: bool = False) -> Any:
         seen.add(image.shape)
-        return segment(self, image, confidence, unknown)
+        return segment(self, image, confidence, ood_mask)
 
     monkeypatch.setattr(Segmenter, "segment", note)
     split = made.data / "test"

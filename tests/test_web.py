@@ -238,7 +238,7 @@ def test_weights_that_the_page_cannot_run(tmp_path: Path, fakes: Path, write_onn
     with pytest.raises(FastSCNNError, match=r"thermal\.onnx: takes 4 channels, but a browser provides RGB only"):
         web.write(tmp_path / "site", fakes, path)
     (tmp_path / "broken.onnx").write_bytes(b"text")
-    with pytest.raises(FastSCNNError, match=r"broken\.onnx: is no ONNX model"):
+    with pytest.raises(FastSCNNError, match=r"broken\.onnx: is not an ONNX model"):
         web.write(tmp_path / "site", fakes, tmp_path / "broken.onnx")
     assert not (tmp_path / "site").exists()
 
@@ -454,7 +454,7 @@ def test_the_command(
 
     monkeypatch.setattr(ThreadingHTTPServer, "serve_forever", interrupt)
     assert cli.main([*words, "--port", "0"]) == 0
-    assert re.search(r"http://localhost:\d+, Ctrl-C", capsys.readouterr().out)
+    assert re.search(r"http://localhost:\d+ \(stop with Ctrl-C\)", capsys.readouterr().out)
     (tmp_path / "other").mkdir()
     (tmp_path / "other/a.txt").touch()
     assert cli.main(["web", "--out", str(tmp_path / "other"), "--port", "0"]) == 1

@@ -36,7 +36,7 @@ class TorchBackend:
 
     @classmethod
     def load(cls, path: Path, threads: int) -> TorchBackend:
-        """Load a .safetensors file, on the CUDA device if there is one.
+        """Load a .safetensors file, on the CPU; the backend "cuda" runs it on an NVIDIA device.
 
         Args:
             path: the file.
@@ -46,8 +46,7 @@ class TorchBackend:
             FastSCNNError: as `checkpoint.load`.
         """
         torch.set_num_threads(threads)
-        model, card = checkpoint.load(path)
-        return cls(model.to("cuda" if torch.cuda.is_available() else "cpu"), card)
+        return cls(*checkpoint.load(path))
 
     def __call__(self, images: UInt8Array) -> Float32Array:
         """See `Backend`."""

@@ -75,7 +75,8 @@ def table(*columns: str, title: str | None = None) -> Table:
 
 def print_stages(title: str, times: Sequence[Mapping[str, float]], percentages: Sequence[Mapping[str, float]]) -> None:
     """Print the median milliseconds of each stage and the mean percentage of each class."""
-    stages = table("stage", "ms", title=title)
+    show(title)
+    stages = table("stage", "ms")
     for stage in times[0]:
         stages.add_row(stage, f"{median(frame[stage] for frame in times):.1f}")
     classes = table("class", "% of pixels")

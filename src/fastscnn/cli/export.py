@@ -75,13 +75,15 @@ def _tables(report: ExportReport) -> Iterator[Table]:
     for one in report.verifications:
         verified.add_row(str(one.batch), f"{one.height}x{one.width}", f"{one.logit_difference:.1e}", f"{one.equal_labels:.3f}")
     yield verified
-    for attempt in report.attempts:
-        if attempt.float32_layers:
-            layers = table("layer", "error if quantised alone %", title="Layers kept in float32")
-            for layer in attempt.float32_layers:
-                layers.add_row(printable(layer.name), f"{layer.error:.2f}")
-            yield layers
-        yield _iou_table(report, attempt)
+    if report.precision == "int8" and report.attempts:
+        yield _attempts_table(report)
+        if layers := report.attempts[-1].float32_layers:
+            kept = table("layer", "error if quantised alone %", title="Layers kept in float32")
+            for layer in layers:
+                kept.add_row(printable(layer.name), f"{layer.error:.2f}")
+            yield kept
+    if report.attempts:
+        yield _iou_table(report, report.attempts[-1])
     if report.losses:
         backends = table("backend", "equal labels %", "mIoU lost", "worst class", title="Accuracy loss against float32")
         for name, loss in report.losses.items():
@@ -94,15 +96,25 @@ def _tables(report: ExportReport) -> Iterator[Table]:
         yield sizes
 
 
+def _attempts_table(report: ExportReport) -> Table:
+    """Return a table of the int8 candidates, one per row."""
+    limit = "" if report.max_iou_loss is None else f" (limit: {report.max_iou_loss})"
+    made = table("float32 layers", "mIoU %", "largest loss of IoU", "accepted", title=f"int8 attempts{limit}")
+    for attempt in report.attempts:
+        worst = f"{printable(attempt.worst_class)} {attempt.largest_loss:.3f}" if attempt.worst_class else "none"
+        miou = attempt.iou["mIoU"]
+        made.add_row(str(len(attempt.float32_layers)), "" if miou is None else f"{miou:.3f}", worst,
+                     "yes" if attempt.accepted else "no")
+    return made
+
+
 def _iou_table(report: ExportReport, attempt: Attempt) -> Table:
-    """IoU of each class before and after."""
+    """Return a table of the IoU of each class before the last attempt, and after it."""
     title = f"IoU in % on {report.dataset} {report.split}, {report.images} images"
     made = table("class", "before", "after", "change", title=title)
     for name, old in report.iou_before.items():
         new = attempt.iou[name]
         before, after = ("absent" if value is None else f"{value:.3f}" for value in (old, new))
         made.add_row(printable(name), before, after, "" if old is None or new is None else f"{new - old:+.3f}")
-    if not attempt.accepted:
-        made.caption = f"loses {attempt.largest_loss:.3f} points of IoU; the limit is {report.max_iou_loss}"
     return made
 

@@ -229,8 +229,10 @@ def _work(
             start = perf_counter()
             stem = options.labels / f"{clip.job.result.name}.{frame.number:06d}"
             segmentation.save_labels(stem.with_name(f"{stem.name}.labels.png"))
-            segmentation.save_confidence(stem.with_name(f"{stem.name}.confidence.png"))
-            segmentation.save_ood_mask(stem.with_name(f"{stem.name}.ood.png"))
+            if segmentation.confidence is not None:
+                segmentation.save_confidence(stem.with_name(f"{stem.name}.confidence.png"))
+            if segmentation.ood_mask is not None:
+                segmentation.save_ood_mask(stem.with_name(f"{stem.name}.ood.png"))
             seconds["write"] = perf_counter() - start
         return _Done(overlay, percentages, seconds)
 

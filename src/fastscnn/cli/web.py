@@ -33,7 +33,7 @@ def run(
     configure(quiet, verbose)
     with nullcontext() if port is None else server(out, port) as serving:  # first: the port may be in use
         with nullcontext() if is_quiet() else STDERR.status("writing the page"):
-            written = page.write(out, ort, **({"weights": weights} if weights else {}))
+            written = page.write(out, ort, weights)
         size = sum(path.stat().st_size for path in written) / 1e6
         show(f"{len(written)} files, {size:.1f} MB, in {out}")
         if serving is None:

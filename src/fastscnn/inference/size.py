@@ -45,8 +45,7 @@ def pair(name: str, size: tuple[SupportsIndex, SupportsIndex]) -> tuple[int, int
         height, width = size
     except (TypeError, ValueError):
         raise _unreadable(size) from None
-    limit = 10**9  # of either sign: `network_size` states the least side
-    return whole(f"{name}: height", height, -limit, limit), whole(f"{name}: width", width, -limit, limit)
+    return whole(f"{name}: height", height, 0), whole(f"{name}: width", width, 0)
 
 
 def check_scales(scales: tuple[object, ...], size: NetworkSize) -> None:
