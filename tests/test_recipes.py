@@ -183,7 +183,7 @@ def test_a_recipe_is_read_from_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyP
         ("{", "contains no recipe; give the run.json that `fastscnn train` writes"),
         ("[]", "contains no recipe"),
         ('{"recipe": 3}', "contains no recipe"),
-        ('{"recipe": {"name": "a", "source": "b", "epoch": 3}}', "There is no field of a recipe 'epoch'. Did you mean 'epochs'"),
+        ('{"recipe": {"name": "a", "source": "b", "epoch": 3}}', "no field of a recipe 'epoch'. Did you mean 'epochs'"),
         ('{"recipe": {"name": "a"}}', "a missing field or a value of the wrong type .*'source'"),
         ('{"recipe": {"name": "a", "source": "b", "batch": "many"}}', "a missing field or a value of the wrong type"),
         ('{"recipe": {"name": "a", "source": "b", "batch": 1}}', "batch: must be at least 2"),
