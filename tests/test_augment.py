@@ -1,4 +1,4 @@
-"""Augmentation: pictures whose grey value is their coordinate tell where every pixel of a patch comes from."""
+"""Augmentation: in test images whose grey value is a coordinate, each pixel of a crop shows where it comes from."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ BoolArray = npt.NDArray[np.bool_]
 
 
 def still(**changes: Any) -> Recipe:
-    """A recipe that changes nothing but what is named."""
+    """Return a recipe without augmentation, with the given changes."""
     fields: dict[str, Any] = {"crop": (HEIGHT, WIDTH), "scale": (1.0, 1.0), "flip": 0.0, "brightness": 0.0, "contrast": 1.0,
                               "gamma": 1.0, "channel_noise": 0.0}
     return replace(named("debug"), **(fields | changes))
 
 
 def ramp(axis: int) -> UInt8Array:
-    """uint8 [HEIGHT, WIDTH] whose value is the row (axis 0) or the column (axis 1)."""
+    """Return uint8 [HEIGHT, WIDTH] whose value is the row (axis 0) or the column (axis 1)."""
     return np.asarray(np.indices((HEIGHT, WIDTH))[axis], np.uint8)
 
 
@@ -38,7 +38,7 @@ def picture(seed: int = 0) -> tuple[UInt8Array, UInt8Array]:
 
 
 def coordinates(recipe: Recipe, seed: int) -> tuple[Float32Array, UInt8Array, BoolArray]:
-    """Rows and columns of the image that a patch shows: by the image, by the labels, and where neither meets the border.
+    """Return rows and columns in the image of each pixel of a crop, by image and by labels, and which are inside.
 
     Returns:
         float32 and uint8 [2, h, w], and bool [h, w].
@@ -66,7 +66,7 @@ def test_image_and_labels_stay_aligned(flip: float, scale: float) -> None:
 
 
 def test_image_and_labels_agree_on_the_mean() -> None:
-    """Neither is shifted, by as little as a tenth of a pixel."""
+    """The mean shift is below a tenth of a pixel."""
     recipe = still(scale=(0.6, 2.0), flip=0.5, crop=(48, 64))
     shifts = []
     for seed in range(60):
@@ -129,7 +129,7 @@ def test_every_place_of_a_larger_image_is_reached() -> None:
         ({"brightness": 30.0}, 128, 98, 158),
         ({"channel_noise": 0.2}, 128, 102, 154),
         ({"gamma": 2.0}, 128, 64, 181),  # 255 * (128 / 255) ** 2 and ** 0.5
-        ({"contrast": 2.0}, 128, 128, 128),  # turns about the middle
+        ({"contrast": 2.0}, 128, 128, 128),  # the middle does not change
         ({"contrast": 2.0}, 85, 43, 106),  # 127.5 - 42.5 * 2 and / 2
     ],
 )
@@ -138,7 +138,7 @@ def test_tone_stays_in_its_bounds(changes: dict[str, float], value: int, low: in
     tables = np.concatenate([_tone(recipe, np.random.default_rng(seed)) for seed in range(300)])
     assert tables.shape == (300, 256, 3)
     assert tables.dtype == np.uint8
-    assert (np.diff(tables.astype(int), axis=1) >= 0).all()  # brighter stays brighter
+    assert (np.diff(tables.astype(int), axis=1) >= 0).all()  # the order of grey levels is kept
     got = tables[:, value]
     assert low <= got.min() <= low + 0.1 * (high - low)
     assert high - 0.1 * (high - low) <= got.max() <= high
@@ -172,7 +172,7 @@ def test_the_random_numbers_alone_decide() -> None:
 
 
 def test_scale_one_is_the_size_in_use() -> None:
-    """An image of another size than the network's input is trained on as it will be seen: resized to that input."""
+    """At scale 1, an image is resized to the network input size."""
     image, labels = np.repeat(ramp(1)[..., None], 3, axis=2), ramp(1)
     height, width = labels.shape
     _, ids = augment(image, labels, still(size=(2 * height, 4 * width), crop=(2 * height, 4 * width)), np.random.default_rng(0))
@@ -180,7 +180,7 @@ def test_scale_one_is_the_size_in_use() -> None:
 
 
 def nearest(patch: UInt8Array, ids: UInt8Array, row: int, column: int) -> float:
-    """How far the nearest pixel of the patch is from a pixel of the image whose red is its row and whose green its column."""
+    """Return the distance from a pixel of the image to the nearest one in the crop. Red is the row, green the column."""
     away = np.maximum(np.abs(patch[..., 0].astype(int) - row), np.abs(patch[..., 1].astype(int) - column))
     return float(away[ids != 255].min())
 
@@ -189,7 +189,7 @@ def nearest(patch: UInt8Array, ids: UInt8Array, row: int, column: int) -> float:
 @pytest.mark.parametrize("scale", [(0.5, 0.5), (0.8, 0.8), (1.0, 1.0), (1.37, 1.37), (3.0, 3.0), (0.5, 2.0)])
 @pytest.mark.parametrize("crop", [(32, 32), (40, 300), (200, 36)])
 def test_the_focus_is_in_the_patch(flip: float, scale: tuple[float, float], crop: tuple[int, int]) -> None:
-    """A class of a single pixel, also in a corner, where the image is larger than the patch and where it is smaller."""
+    """The class has a single pixel, also in a corner; the image is larger or smaller than the crop."""
     image = np.stack([ramp(0), ramp(1), ramp(1)], axis=2)
     recipe = still(scale=scale, flip=flip, crop=crop)
     places = np.random.default_rng(1).integers(0, (HEIGHT, WIDTH), (20, 2)).tolist()
@@ -198,8 +198,8 @@ def test_the_focus_is_in_the_patch(flip: float, scale: tuple[float, float], crop
         labels = np.zeros((HEIGHT, WIDTH), np.uint8)
         labels[row, column] = 7
         patch, ids = augment(image, labels, recipe, np.random.default_rng(seed), 7)
-        assert nearest(patch, ids, row, column) <= 0.5 / scale[0] + 1  # half a pixel of the patch, and rounding
-        if scale[0] >= 1:  # otherwise one pixel may fall between those of the patch
+        assert nearest(patch, ids, row, column) <= 0.5 / scale[0] + 1  # half a pixel of the crop, and rounding
+        if scale[0] >= 1:  # otherwise it may lie between the pixels of the crop
             assert (ids == 7).any()
 
 
@@ -216,14 +216,14 @@ def test_the_focus_may_be_anywhere_in_the_patch() -> None:
 
 def test_every_pixel_of_the_class_may_be_the_focus() -> None:
     labels = np.zeros((HEIGHT, WIDTH), np.uint8)
-    labels[::32, ::32] = 7  # 3 x 4 places, so far apart that a patch holds one
+    labels[::32, ::32] = 7  # 3 x 4 pixels, so far apart that a crop contains one
     image = np.stack([ramp(0), ramp(1), ramp(1)], axis=2)
     patches = [augment(image, labels, still(crop=(32, 32)), np.random.default_rng(seed), 7) for seed in range(150)]
     seen = {tuple(np.rint(patch[ids == 7][0, :2] / 32).astype(int).tolist()) for patch, ids in patches}
     assert seen == set(itertools.product(range(3), range(4)))
 
 
-def test_a_class_that_is_not_there_is_no_focus() -> None:
+def test_an_absent_class_is_no_focus() -> None:
     image, labels = picture()
     recipe = still(crop=(32, 32), scale=(0.6, 2.0), flip=0.5)
     with_it, without = (augment(image, labels, recipe, np.random.default_rng(2), focus) for focus in (12, None))
@@ -232,7 +232,7 @@ def test_a_class_that_is_not_there_is_no_focus() -> None:
 
 @pytest.fixture
 def warps(monkeypatch: pytest.MonkeyPatch) -> list[None]:
-    """An entry for each patch that was drawn."""
+    """Return a list with an entry for each crop that was drawn."""
     drawn: list[None] = []
     warp = module._warp
 
@@ -244,7 +244,7 @@ def warps(monkeypatch: pytest.MonkeyPatch) -> list[None]:
     return drawn
 
 
-def test_a_class_that_takes_too_much_has_the_patch_drawn_again(warps: list[None]) -> None:
+def test_a_crop_is_drawn_again_if_one_class_is_too_frequent(warps: list[None]) -> None:
     image, labels = picture()
     labels[:, :64], labels[:, 64:] = 3, 5
     recipe = still(crop=(32, 32), cat_max_ratio=0.75)
@@ -259,11 +259,11 @@ def test_a_class_that_takes_too_much_has_the_patch_drawn_again(warps: list[None]
     assert 1 in counts
     assert {2, 3, 4} <= set(counts)
     assert max(counts) == 11
-    assert sum(given_up) < 60  # a sixth of all places will do, so that 16 % of the patches miss them every time
+    assert sum(given_up) < 60  # a sixth of all places is accepted, so 16 % of the crops miss it eleven times
 
 
 @pytest.mark.parametrize(("ratio", "classes", "expected"), [(1.0, 1, 1), (0.99, 1, 11), (0.75, 11, 1), (0.01, 11, 11)])
-def test_how_often_a_patch_is_drawn(warps: list[None], ratio: float, classes: int, expected: int) -> None:
+def test_how_often_a_crop_is_drawn(warps: list[None], ratio: float, classes: int, expected: int) -> None:
     image, labels = picture()
     augment(image, labels % np.uint8(classes), still(crop=(48, 48), cat_max_ratio=ratio), np.random.default_rng(0))
     assert len(warps) == expected
@@ -280,7 +280,7 @@ def test_largest_share(counts: dict[int, int], share: float) -> None:
 
 
 def distorted_slowly(image: UInt8Array, rng: np.random.Generator) -> Float32Array:
-    """mmsegmentation's PhotoMetricDistortion in real numbers, a pixel at a time."""
+    """Return mmsegmentation's PhotoMetricDistortion in floating point, pixel by pixel."""
     wanted = rng.random(4) < 0.5
     factor, first = rng.uniform(0.5, 1.5), rng.random() < 0.5
     values = image.astype(np.float64)
@@ -299,7 +299,7 @@ def distorted_slowly(image: UInt8Array, rng: np.random.Generator) -> Float32Arra
 
 
 def test_mmsegmentations_distortion() -> None:
-    """Its bytes are those of the arithmetic in real numbers, but for what is lost in bytes of hue and saturation."""
+    """The result equals floating-point arithmetic, except for the rounding of hue and saturation to bytes."""
     image = picture()[0][:8, :8]
     away, changed = [], []
     for seed in range(150):
@@ -313,12 +313,12 @@ def test_mmsegmentations_distortion() -> None:
 
 
 def test_mmsegmentations_distortion_leaves_grey_grey() -> None:
-    """Hue and saturation do not change it, brightness and contrast change all channels alike, up to 132 * 1.5 and 68 * 0.5."""
+    """Brightness and contrast change all channels alike, up to 132 * 1.5 and down to 68 * 0.5."""
     grey = np.full((2, 2, 3), 100, np.uint8)
     values = np.array([_distorted(grey, np.random.default_rng(seed)) for seed in range(600)], int)
     assert (values == values[:, :1, :1, :1]).all()
     unchanged = (values[:, 0, 0, 0] == 100).mean()
-    assert 0.2 < unchanged < 0.32  # neither of the two, a quarter of the time
+    assert 0.2 < unchanged < 0.32  # neither brightness nor contrast: a quarter
     assert 34 <= values.min() <= 45
     assert 185 <= values.max() <= 198
 
@@ -330,7 +330,7 @@ def test_mmsegmentations_distortion_often_does_nothing_at_all() -> None:
     assert np.array_equal(image, picture()[0][:4, :4])
 
 
-def test_which_colours_a_recipe_wants() -> None:
+def test_the_colour_changes_of_a_recipe() -> None:
     image, labels = picture()
     tone = {"brightness": 40.0, "contrast": 1.5, "gamma": 2.0, "channel_noise": 0.3}
     for seed in range(5):

@@ -1,4 +1,4 @@
-"""Pretraining on images of classes: its network, its figures, its files, and going on from them."""
+"""Pretraining as an image classifier: network, scores, files, and training from its weights."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ NAMES = ("blue", "green", "red")
 
 @pytest.fixture(scope="module", autouse=True)
 def _one_thread() -> Iterator[None]:
-    """Bits are compared, so that all must add up in one order; and small images gain nothing by more."""
+    """Runs are compared bit for bit, so all sums need the same order; small images gain nothing from more threads."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -53,7 +53,7 @@ def _one_thread() -> Iterator[None]:
 
 
 def noise(seed: int, colour: int) -> UInt8Array:
-    """A noisy picture of one colour, in one of several shapes."""
+    """Return a noisy image of one colour, in one of several sizes."""
     picture = np.random.default_rng(seed).integers(0, 120, (80 - 2 * (seed % 4), 72 + 3 * (seed % 5), 3), np.uint8)
     picture[..., colour] += 100
     return picture
@@ -61,7 +61,7 @@ def noise(seed: int, colour: int) -> UInt8Array:
 
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three classes of four images to train and two to validate. Not to be changed."""
+    """Return a dataset of three classes with four training and two validation images each. Do not change it."""
     root = tmp_path_factory.mktemp("colours")
     for index, name in enumerate(NAMES):
         for number in range(6):
@@ -78,7 +78,7 @@ def load(root: Path) -> ClassFolders:
 
 @pytest.fixture(scope="module")
 def learned(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a run of 30 steps, two an epoch, validated every ten."""
+    """Return the folder of a run of 30 steps, two per epoch, validated every ten."""
     out = tmp_path_factory.mktemp("learned")
     train(replace(SMALL, iterations=30, validate_every=5, lr=0.05), load(tree), out)
     return out
@@ -89,7 +89,7 @@ def lines(out: Path) -> list[dict[str, Any]]:
 
 
 def test_the_recipe() -> None:
-    """The optimiser is the paper's; the rest is not stated there: He et al. 2016, section 3.4."""
+    """The optimiser is the paper's; it does not state the rest, which is from He et al. 2016, section 3.4."""
     recipe, paper = named("imagenet"), named("paper")
     stated = ("variant", "width_mult", "optimiser", "momentum", "power", "weight_decay", "weight_decay_on", "flip", "loss")
     assert {field: getattr(recipe, field) for field in stated} == {field: getattr(paper, field) for field in stated}
@@ -99,7 +99,7 @@ def test_the_recipe() -> None:
 
 
 def test_every_field_of_a_recipe_acts_or_is_refused() -> None:
-    """Also those that are still to come."""
+    """The test covers fields added later, too."""
     acting = {
         "name", "source", "task", "variant", "width_mult", "norm_momentum", "size", "batch", "epochs", "iterations",
         "optimiser",
@@ -114,7 +114,7 @@ def test_every_field_of_a_recipe_acts_or_is_refused() -> None:
 @pytest.mark.parametrize("classes", [3, 1000])
 def test_the_parameters_are_those_counted_by_hand(classes: int) -> None:
     def conv(inputs: int, outputs: int, kernel: int = 1) -> int:
-        return inputs * outputs * kernel * kernel + 2 * outputs  # its batch norm has a scale and a shift
+        return inputs * outputs * kernel * kernel + 2 * outputs  # batch norm has a scale and a shift
 
     def depthwise(channels: int) -> int:
         return 9 * channels + 2 * channels
@@ -126,7 +126,7 @@ def test_the_parameters_are_those_counted_by_hand(classes: int) -> None:
     stages = sum(bottleneck(a, b) for a, b in ((64, 64), (64, 64), (64, 64), (64, 96), (96, 96), (96, 96), (96, 128)))
     pooling = 4 * conv(128, 32) + conv(256, 128)
     expected = downsample + stages + 2 * bottleneck(128, 128) + pooling + 128 * classes + classes
-    assert classes != 1000 or expected == 1_201_752  # which docs/paper.md says
+    assert classes != 1000 or expected == 1_201_752  # stated in docs/paper.md
     with torch.device("meta"):
         model = Classifier(classes)
     assert sum(parameter.numel() for parameter in model.parameters()) == expected
@@ -135,7 +135,7 @@ def test_the_parameters_are_those_counted_by_hand(classes: int) -> None:
 
 def test_it_pools_the_global_features_of_fast_scnn() -> None:
     torch.manual_seed(0)
-    model, other = Classifier(4).train(), FastSCNN(4).train()  # by the statistics of the batch, features are large
+    model, other = Classifier(4).train(), FastSCNN(4).train()  # in training mode, features are large
     shared = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith("linear")}
     other.load_state_dict({**other.state_dict(), **shared})
     image = torch.randint(256, (2, 75, 101, 3), dtype=torch.uint8)
@@ -157,18 +157,18 @@ def test_top_k_is_torchmetrics(classes: int) -> None:
 
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.integers(-2, 2), min_size=1, max_size=8), st.integers(0, 7))
-def test_of_equal_logits_the_first_class_is_the_likelier(values: list[int], number: int) -> None:
+def test_of_equal_logits_the_first_class_ranks_first(values: list[int], number: int) -> None:
     truth = number % len(values)
     order = sorted(range(len(values)), key=lambda index: (-values[index], index))
     assert int(ranks(torch.tensor([values]).float(), torch.tensor([truth]))) == order.index(truth)
 
 
-def test_what_is_no_number_is_never_right() -> None:
+def test_nan_ranks_last() -> None:
     assert int(ranks(torch.full((1, 4), torch.nan), torch.tensor([0]))) == 4
     assert int(ranks(torch.tensor([[1.0, torch.nan, 0.0]]), torch.tensor([0]))) == 1
 
 
-def test_the_middle_of_an_image() -> None:
+def test_the_centre_crop() -> None:
     image = np.zeros((60, 100, 3), np.uint8)
     image[:, :50], image[:30, :, 2] = (200, 0, 0), 90
     middle = centre(image, 30, (24, 26))
@@ -178,7 +178,7 @@ def test_the_middle_of_an_image() -> None:
     assert (middle[:12, :, 2] == 90).all()
     assert (middle[12:, :, 2] == 0).all()
     assert (centre(image.swapaxes(0, 1), 30, (26, 24)) == middle.swapaxes(0, 1)).all()
-    assert centre(np.zeros((10, 1000, 3), np.uint8), 32, (32, 32)).shape == (32, 32, 3)  # far too small, and thin
+    assert centre(np.zeros((10, 1000, 3), np.uint8), 32, (32, 32)).shape == (32, 32, 3)  # much too small, and thin
 
 
 def test_validation_sees_every_image_once_in_order(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -199,7 +199,7 @@ def test_batches_depend_on_the_seed_and_the_step(tree: Path) -> None:
     again = ClassLoader(data, data.pictures("train"), SMALL, threads=1).batch(3)
     assert (again.images == batches[3].images).all()
     assert (again.labels == batches[3].labels).all()
-    for one, two in (batches[:2], batches[2:]):  # an epoch has each image once
+    for one, two in (batches[:2], batches[2:]):  # an epoch has every image once
         assert sorted([*one.labels, *two.labels]) == [0] * 4 + [1] * 4 + [2] * 4
     assert batches[0].images.shape == (6, 64, 64, 3)
     assert batches[0].labels.dtype == np.dtype(np.int64)
@@ -229,7 +229,7 @@ def test_the_parts_of_several_processes_make_the_batch(tree: Path) -> None:
 
 
 @pytest.mark.parametrize("size", [(2000, 10), (10, 2000)])
-def test_of_a_strip_the_middle_is_taken(size: tuple[int, int]) -> None:
+def test_the_centre_crop_of_a_very_long_image(size: tuple[int, int]) -> None:
     image = np.zeros((*size, 3), np.uint8)
     image[size[0] // 2 - 5 : size[0] // 2 + 5, size[1] // 2 - 5 : size[1] // 2 + 5] = 200
     middle = centre(image, 480, (224, 224))
@@ -362,7 +362,7 @@ def test_the_recipe_is_refused_on_pixels(tiny_dataset: Path, tmp_path: Path) -> 
         train(named("imagenet"), datasets.load(str(tiny_dataset)), tmp_path / "out")
 
 
-def test_other_classes_are_not_scored(learned: Path, tree: Path, tmp_path: Path) -> None:
+def test_other_classes_are_not_evaluated(learned: Path, tree: Path, tmp_path: Path) -> None:
     shutil.copytree(tree, tmp_path / "data")
     for split in ("train", "val"):
         (tmp_path / "data" / split / "red").rename(tmp_path / "data" / split / "rouge")
@@ -370,8 +370,8 @@ def test_other_classes_are_not_scored(learned: Path, tree: Path, tmp_path: Path)
         classify.evaluate(learned / "last.safetensors", load(tmp_path / "data"), "val")
 
 
-def test_hits_are_of_the_likeliest_classes(tree: Path) -> None:
-    """A network whose logits do not depend on the image."""
+def test_hits_count_the_most_probable_classes(tree: Path) -> None:
+    """The network's logits do not depend on the image."""
 
     class Fixed(Classifier):
         def forward(self, images: Tensor) -> Tensor:
@@ -384,7 +384,7 @@ def test_hits_are_of_the_likeliest_classes(tree: Path) -> None:
     assert calls == [(5, 5)]
 
 
-def test_a_classifiers_file_labels_nothing(learned: Path, tiny_dataset: Path, tmp_path: Path) -> None:
+def test_a_classifier_cannot_segment(learned: Path, tiny_dataset: Path, tmp_path: Path) -> None:
     path = learned / "best.safetensors"
     message = r"best\.safetensors: is an image classifier and cannot segment; fine-tune it with `fastscnn train RECIPE"
     acts: list[Callable[[], object]] = [
@@ -399,7 +399,7 @@ def test_a_classifiers_file_labels_nothing(learned: Path, tiny_dataset: Path, tm
             act()
 
 
-def test_what_labels_pixels_is_no_classifier(tmp_path: Path) -> None:
+def test_a_segmentation_network_is_no_classifier(tmp_path: Path) -> None:
     path = tmp_path / "labels.safetensors"
     checkpoint.save(path, FastSCNN(2), Card(LabelSet(("road", "car")), (64, 96)))
     with pytest.raises(FastSCNNError, match=r"labels\.safetensors: is not an image classifier; use a file made by `fastscnn"):
@@ -431,7 +431,7 @@ def test_a_card_that_does_not_fit_is_refused(learned: Path, tmp_path: Path, chan
 CARD = Card(LabelSet(("road", "car")), (64, 96))
 
 
-def test_init_takes_the_backbone_of_a_classifier(learned: Path) -> None:
+def test_init_loads_the_backbone_of_a_classifier(learned: Path) -> None:
     path = learned / "best.safetensors"
     weights = checkpoint.load_classifier(path)[0].state_dict()
     recipe = replace(named("debug"), seed=5)
@@ -439,10 +439,10 @@ def test_init_takes_the_backbone_of_a_classifier(learned: Path) -> None:
     assert notes == [f"{path}: is an image classifier; its learning-to-downsample and global-feature weights are loaded, "
                      "and all others start at random."]
     fresh = initial(recipe, CARD, CPU)[0].model.state_dict()
-    taken = {name for name in fresh if name.startswith(("downsample.", "global_features."))}
-    assert taken == {name for name in weights if name.startswith(("downsample.", "global_features."))}
+    loaded = {name for name in fresh if name.startswith(("downsample.", "global_features."))}
+    assert loaded == {name for name in weights if name.startswith(("downsample.", "global_features."))}
     for name, tensor in state.model.state_dict().items():
-        assert torch.equal(tensor, weights[name] if name in taken else fresh[name]), name
+        assert torch.equal(tensor, weights[name] if name in loaded else fresh[name]), name
         assert torch.equal(tensor, state.average.state_dict()[name])
     assert not torch.equal(weights["downsample.0.0.weight"], fresh["downsample.0.0.weight"])
 
@@ -455,7 +455,7 @@ def test_init_from_a_classifier_of_another_layout_is_refused(learned: Path, chan
 
 
 def saved(path: Path, channels: int) -> FastSCNN:
-    """A network whose running statistics are no longer the first ones."""
+    """Save and return a network whose running statistics have changed."""
     torch.manual_seed(channels)
     model = FastSCNN(2, channels).train()
     with torch.no_grad():
@@ -466,7 +466,7 @@ def saved(path: Path, channels: int) -> FastSCNN:
 
 
 @pytest.mark.parametrize("channels", [4, 5])
-def test_further_channels_begin_without_a_weight(tmp_path: Path, channels: int) -> None:
+def test_weights_of_extra_channels_start_at_zero(tmp_path: Path, channels: int) -> None:
     path = tmp_path / "rgb.safetensors"
     rgb = saved(path, 3)
     state, notes = initial(named("debug"), replace(CARD, channels=channels), CPU, path)
@@ -484,7 +484,7 @@ def test_further_channels_begin_without_a_weight(tmp_path: Path, channels: int) 
     assert first.grad[:, 3:].abs().sum((0, 2, 3)).all()  # so that they learn
 
 
-def test_a_classifier_begins_a_network_of_four_channels(learned: Path) -> None:
+def test_init_of_four_channels_from_a_classifier(learned: Path) -> None:
     state, notes = initial(named("debug"), replace(CARD, channels=4), CPU, learned / "best.safetensors")
     weights = checkpoint.load_classifier(learned / "best.safetensors")[0].state_dict()
     first = state.model.state_dict()["downsample.0.0.weight"]
@@ -508,7 +508,7 @@ def said(capsys: pytest.CaptureFixture[str]) -> str:
 
 
 def test_on_the_command_line(tree: Path, tiny_dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Pretrain, score, and go on from it on labels of pixels, whose terms then name ImageNet's."""
+    """Pretrain, evaluate, and train a segmentation from the weights; its terms of use then include ImageNet's."""
     out, data = tmp_path / "out", f"imagenet:{tree}"
     small = ["--batch", "6", "--size", "72x72", "--crop", "64x64", "--scale", "1,1.3"]
     flags = [*small, "--iterations", "2", "--lr", "0.01"]

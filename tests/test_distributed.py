@@ -164,7 +164,7 @@ def check_losses(world: World) -> None:
     heads = TrainingLogits(*(torch.from_numpy(random.normal(size=(4, 3, *size)).astype(np.float32)) for size in sizes))
     labels = torch.from_numpy(random.integers(0, 3, (4, 64, 64), np.uint8))
     labels[0, 10:], labels[2:, :, :5] = 255, 255
-    weights, taught = torch.tensor([1.0, 4.0, 9.0]), heads.downsample.softmax(1)
+    weights, probabilities = torch.tensor([1.0, 4.0, 9.0]), heads.downsample.softmax(1)
     halves = slice(2), slice(2, 4)
     part = halves[world.rank]
     means: list[dict[str, Any]] = [{}, {"loss": "sigmoid"}, {"label_smoothing": 0.1}, {"distillation": 0.7}]
@@ -173,7 +173,7 @@ def check_losses(world: World) -> None:
 
         def loss(rows: slice, world: World, recipe: Recipe = recipe, weight: Tensor | None = weight) -> Tensor:
             own = TrainingLogits(*(head[rows] for head in heads))
-            teacher = taught[rows] if recipe.distillation else None
+            teacher = probabilities[rows] if recipe.distillation else None
             return training_loss(own, labels[rows], recipe, weight, (1, 2), teacher, world)
 
         expected, ours = loss(slice(4), ALONE), loss(part, world)
@@ -379,7 +379,8 @@ def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -
 
 def test_on_cuda_batch_norms_are_synchronised(monkeypatch: pytest.MonkeyPatch) -> None:
     """The optimiser keeps the same parameters. What CUDA computes is not tested here."""
-    monkeypatch.setattr("fastscnn.training.distributed.DistributedDataParallel", lambda *arguments, **options: (arguments, options))
+    wrapper = "fastscnn.training.distributed.DistributedDataParallel"
+    monkeypatch.setattr(wrapper, lambda *arguments, **options: (arguments, options))
     model = FastSCNN(4, auxiliary=True, reparam_branches=True)
     before, keys = list(model.parameters()), list(model.state_dict())
     wrapped: Any = World(1, 2, 1, 2, torch.device("cuda", 1)).parallel(model)

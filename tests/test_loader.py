@@ -1,4 +1,4 @@
-"""The loader: which images a step holds, in which order they come, and how much memory they take."""
+"""The loader: the images of a step, their order, and the memory they take."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from fastscnn.training import loader as module
 from fastscnn.training.loader import Batch, Loader
 from fastscnn.training.recipes import Recipe, named
 
-BYTES = 96 * 128 * 4  # of a decoded pair of the tiny dataset
+BYTES = 96 * 128 * 4  # size of a decoded pair of the tiny dataset
 
 
 def of(toml: Path, **changes: Any) -> Loader:
@@ -38,7 +38,7 @@ def same(one: Batch, other: Batch) -> bool:
 
 @pytest.fixture
 def reads(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
-    """How often each image was decoded."""
+    """Return how often each image was decoded."""
     counter: Counter[str] = Counter()
     read = DatasetSpec.read
 
@@ -56,7 +56,7 @@ def test_each_image_once_an_epoch(tiny_dataset: Path) -> None:
     epochs = [names[start : start + 6] for start in range(0, 24, 6)]
     assert all(len(set(epoch)) == 6 for epoch in epochs)
     assert len({tuple(epoch) for epoch in epochs}) > 1
-    assert len(loader) == 2  # steps an epoch, rounded up
+    assert len(loader) == 2  # steps per epoch, rounded up
     assert set(names) == {str(pair.image) for pair in datasets.load(str(tiny_dataset)).pairs("train")}
 
 
@@ -96,7 +96,7 @@ def test_threads_keep_the_order(tiny_dataset: Path, monkeypatch: pytest.MonkeyPa
         assert same(got, batch(loader, step))
 
 
-def test_leaving_early_is_fine(tiny_dataset: Path) -> None:
+def test_iteration_may_stop_early(tiny_dataset: Path) -> None:
     batches = of(tiny_dataset).batches(0, 1_000_000)
     assert same(next(batches), of(tiny_dataset).batch(0))
     del batches
@@ -161,12 +161,12 @@ def test_images_are_counted_only_where_that_is_needed(tiny_dataset: Path, reads:
         loader = of(tiny_dataset, **mix)
         assert (len(reads), reads.total()) == (6, 6)
         loader.batch(0)
-        assert reads.total() == 6  # they are kept
+        assert reads.total() == 6  # they are cached
 
 
 @pytest.fixture
 def focuses(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int | None, bytes]]:
-    """The class around which each patch is to be cut, and the labels of its image; no patch is cut."""
+    """Return the focus class of each crop and the labels of its image; nothing is augmented."""
     asked: list[tuple[int | None, bytes]] = []
 
     def note(
@@ -186,8 +186,8 @@ def labels_of(toml: Path) -> list[UInt8Array]:
     return [spec.read(pair)[1] for pair in spec.pairs("train")]
 
 
-def test_balanced_crops_come_evenly(tiny_dataset: Path, focuses: list[tuple[int | None, bytes]]) -> None:
-    """Over classes, and for each class over the images that have it."""
+def test_balanced_crops_are_uniform(tiny_dataset: Path, focuses: list[tuple[int | None, bytes]]) -> None:
+    """Classes are drawn uniformly, and for each class the images that contain it."""
     loader = of(tiny_dataset, balanced_crops=1.0)
     for step in range(400):
         loader.batch(step)
@@ -213,11 +213,11 @@ def test_balanced_crops_come_as_often_as_the_recipe_says(
         loader.batch(step)
     assert 130 < sum(focus is not None for focus, _ in focuses) < 230  # of 600
     once = of(tiny_dataset, batch=6, balanced_crops=1e-9)
-    assert len(set(once.batch(0).names)) == 6  # without a focus every image still comes once an epoch
+    assert len(set(once.batch(0).names)) == 6  # without a focus, an epoch still has every image once
 
 
 def test_a_balanced_patch_names_its_image_and_holds_its_class(tiny_dataset: Path) -> None:
-    """Of the eleven classes, a patch that is cut at random holds few; each class is in about a tenth of the balanced ones."""
+    """A random crop contains few of the eleven classes; each class is the focus of about a tenth of the balanced crops."""
     loader, plain = (of(tiny_dataset, balanced_crops=chance, scale=(1.0, 1.0)) for chance in (1.0, 0.0))
     spec = datasets.load(str(tiny_dataset))
     known = {str(pair.image) for pair in spec.pairs("train")}
@@ -234,7 +234,7 @@ def test_a_balanced_patch_names_its_image_and_holds_its_class(tiny_dataset: Path
 
 
 def mixed(onto: Batch, source: int, index: int, classes: tuple[int, ...]) -> tuple[UInt8Array, UInt8Array]:
-    """The patch `index` with these classes of the patch `source` over it."""
+    """Return the crop `index` with these classes of the crop `source` pasted over it."""
     mask = np.isin(onto.labels[source], classes)
     image = np.where(mask[..., None], onto.images[source], onto.images[index])
     return image, np.where(mask, onto.labels[source], onto.labels[index])
@@ -254,7 +254,7 @@ def test_classmix_pastes_half_of_the_classes_of_the_patch_before(tiny_dataset: P
                     fitting.append(classes)
             assert fitting
             chosen.update(fitting[0])
-    assert len(chosen) > 5  # not always the same ones
+    assert len(chosen) > 5  # not always the same classes
 
 
 @pytest.mark.parametrize("mean", ["classmix", "paste"])

@@ -1,4 +1,4 @@
-"""The losses against torch's own, which interpolate to full size first, and against their definitions, written out slowly."""
+"""Losses: compared with those of PyTorch at full size, and with slow implementations of their definitions."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ BOTH = pytest.mark.parametrize("weights", [None, WEIGHTS], ids=["plain", "weight
 
 
 def losing(**changes: Any) -> Recipe:
-    """A recipe of plain cross-entropy, but for what is named."""
+    """Return a recipe with plain cross-entropy and the given changes."""
     return replace(named("paper"), **changes)
 
 
 def example(small: tuple[int, int], full: tuple[int, int], ignored: float = 0.3) -> tuple[Tensor, Tensor]:
-    """Logits [2, 5, h, w] and labels [2, H, W] of which a share is ignored."""
+    """Return logits [2, 5, h, w] and labels [2, H, W], of which a fraction is ignored."""
     random = torch.Generator().manual_seed(small[0] + full[1])
     labels = torch.randint(5, (2, *full), generator=random, dtype=torch.uint8)
     labels[torch.rand(labels.shape, generator=random) < ignored] = 255
@@ -74,7 +74,7 @@ def test_all_phases_together_are_the_full_loss(stride: int) -> None:
 
 
 @BOTH
-def test_nothing_to_learn_from_is_no_loss_and_no_gradient(weights: Tensor | None) -> None:
+def test_ignored_labels_give_no_loss_and_no_gradient(weights: Tensor | None) -> None:
     logits, labels = example((8, 12), (64, 96), ignored=1.1)
     assert (labels == 255).all()
     loss = cross_entropy(logits, labels, weights, 2, (1, 1))
@@ -99,7 +99,7 @@ def test_bfloat16_logits_give_a_float32_loss() -> None:
 
 @pytest.mark.parametrize(("stride", "phase"), [(1, (0, 0)), (2, (13, 38)), (8, (5, 7))])
 def test_points(stride: int, phase: tuple[int, int]) -> None:
-    """The phase counts modulo the stride."""
+    """The phase is taken modulo the stride."""
     logits, labels = example((5, 7), (33, 50))
     values, targets = at_points(logits, labels, stride, phase)
     expected = points(logits, labels, stride, (phase[0] % stride, phase[1] % stride))
@@ -123,7 +123,7 @@ def test_training_loss_weighs_its_heads() -> None:
 
 @BOTH
 def test_sigmoid_is_a_mean_over_pixels_and_classes(weights: Tensor | None) -> None:
-    """As mmsegmentation averages it: an ignored pixel adds nothing, but counts."""
+    """As in mmsegmentation, an ignored pixel counts as 0 in the mean."""
     logits, labels = example((8, 12), (64, 96))
     values, targets = points(logits, labels, 2, (1, 0))
     truth = torch.stack([(targets == class_) for class_ in range(5)], dim=1).float()
@@ -143,7 +143,7 @@ def test_sigmoid_of_heads() -> None:
 
 
 def hardest(values: Tensor, targets: Tensor, share: float, weights: Tensor | None) -> Tensor:
-    """The mean over the hardest share of the pixels that count, by sorting them."""
+    """Return the mean over the hardest fraction of the pixels that are not ignored, by sorting them."""
     factors = torch.ones(5) if weights is None else weights
     pixels = []
     for vector, target in zip(values.movedim(1, 3).reshape(-1, 5), targets.reshape(-1).tolist(), strict=True):
@@ -177,8 +177,8 @@ def test_hard_pixels_are_of_the_main_head_only(weights: Tensor | None) -> None:
     torch.testing.assert_close(loss, expected, atol=1e-5, rtol=1e-5)
 
 
-def doubtful(values: Tensor, targets: Tensor, threshold: float, weights: Tensor | None) -> Tensor:
-    """Cross-entropy of what PST900's authors keep: the rest ignored, as torch averages it. Sorting, as theirs does."""
+def uncertain(values: Tensor, targets: Tensor, threshold: float, weights: Tensor | None) -> Tensor:
+    """Return the cross-entropy as PST900's authors compute it, by sorting; the other pixels are ignored."""
     chances = values.softmax(1).gather(1, targets.where(targets < 255, 0)[:, None])[:, 0]
     counted = sorted(chances[targets < 255].tolist())
     kept = targets.where(chances <= max(threshold, counted[255]), 255) if len(counted) > 256 else targets
@@ -187,12 +187,12 @@ def doubtful(values: Tensor, targets: Tensor, threshold: float, weights: Tensor 
 
 @BOTH
 @pytest.mark.parametrize("threshold", [0.05, 0.3, 0.7])
-@pytest.mark.parametrize("full", [(10, 15), (30, 40)])  # with fewer pixels than are always taken, and with more
-def test_hard_pixels_are_those_in_doubt(weights: Tensor | None, threshold: float, full: tuple[int, int]) -> None:
+@pytest.mark.parametrize("full", [(10, 15), (30, 40)])  # fewer pixels than the minimum of 256, and more
+def test_hard_pixels_are_the_uncertain_ones(weights: Tensor | None, threshold: float, full: tuple[int, int]) -> None:
     logits, labels = example((2, 3), full)
     values, targets = points(logits, labels)
     loss = pixel_loss(values, targets, losing(ohem_threshold=threshold), weights, hard=True)
-    expected = doubtful(values, targets, threshold, weights)
+    expected = uncertain(values, targets, threshold, weights)
     torch.testing.assert_close(loss, expected, atol=1e-5, rtol=1e-5)
     gradients = [torch.autograd.grad(value, logits, retain_graph=True)[0] for value in (loss, expected)]
     torch.testing.assert_close(gradients[0], gradients[1], atol=1e-5, rtol=1e-5)
@@ -229,7 +229,7 @@ def test_label_smoothing_is_torchs(weights: Tensor | None, share: float) -> None
 
 
 def lovasz_by_definition(values: Tensor, targets: Tensor) -> Tensor:
-    """Of each class that is there: errors from the largest on, each times what it adds to 1 - IoU as one wrong pixel more.
+    """Return the mean over present classes of the sum of errors, largest first, times the growth of 1 - IoU.
 
     With M the wrong pixels and T those of the class, 1 - IoU is |M| / |T or M|, whichever way they are wrong.
     """
@@ -261,7 +261,7 @@ def test_lovasz_is_its_definition(classes_there: int) -> None:
     torch.testing.assert_close(gradients[0], gradients[1], atol=1e-6, rtol=1e-5)
 
 
-def test_lovasz_of_certain_predictions_is_what_they_lack_in_iou() -> None:
+def test_lovasz_of_certain_predictions_is_one_minus_iou() -> None:
     random = torch.Generator().manual_seed(3)
     guessed, targets = (torch.randint(4, (2, 6, 9), generator=random) for _ in range(2))
     targets[targets == 2] = 255
@@ -293,10 +293,10 @@ def test_lovasz_comes_beside_the_cross_entropy_at_every_second_point() -> None:
     torch.testing.assert_close(loss, expected, atol=1e-5, rtol=1e-5)
 
 
-def test_what_one_knows_already_teaches_nothing() -> None:
+def test_a_teacher_with_the_same_probabilities_changes_nothing() -> None:
     logits, labels = example((8, 12), (64, 96))
     recipe = losing(distillation=3.0)
-    losses = [training_loss(logits, labels, recipe, None, (0, 0), taught) for taught in (None, logits.detach().softmax(1))]
+    losses = [training_loss(logits, labels, recipe, None, (0, 0), teacher) for teacher in (None, logits.detach().softmax(1))]
     torch.testing.assert_close(losses[1], losses[0], atol=1e-6, rtol=0)
     gradients = [torch.autograd.grad(loss, logits)[0] for loss in losses]
     torch.testing.assert_close(gradients[1], gradients[0], atol=1e-7, rtol=1e-5)
@@ -304,10 +304,10 @@ def test_what_one_knows_already_teaches_nothing() -> None:
 
 def test_distillation_is_the_mean_divergence_of_a_point() -> None:
     logits, labels = example((8, 12), (64, 96))
-    taught = torch.randn(2, 5, 8, 12, generator=torch.Generator().manual_seed(5)).mul(200).softmax(1)
-    assert (taught == 0).any()  # a teacher may rule a class out
+    teacher = torch.randn(2, 5, 8, 12, generator=torch.Generator().manual_seed(5)).mul(200).softmax(1)
+    assert (teacher == 0).any()  # a teacher may be certain that a class is absent
     recipe = losing(distillation=0.7, loss_stride=2, auxiliary=0.4)
-    loss = training_loss(TrainingLogits(logits, logits, logits), labels, recipe, None, (0, 0), taught)
+    loss = training_loss(TrainingLogits(logits, logits, logits), labels, recipe, None, (0, 0), teacher)
     without = training_loss(TrainingLogits(logits, logits, logits), labels, recipe, None, (0, 0))
-    divergence = F.kl_div(logits.log_softmax(1), taught, reduction="none").sum(1).mean()
+    divergence = F.kl_div(logits.log_softmax(1), teacher, reduction="none").sum(1).mean()
     torch.testing.assert_close(loss - without, 0.7 * divergence, atol=1e-5, rtol=1e-4)

@@ -1,4 +1,4 @@
-"""Recipes: the paper's numbers, and bad ones refused by name."""
+"""Recipes: their values, the errors about bad ones, and reading them from run.json."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from fastscnn.training import recipes
 
 
 def test_the_papers_numbers() -> None:
-    """Section 4.1 of the paper; FACTS 2."""
+    """Section 4.1 of the paper."""
     paper = recipes.named("paper")
     stated = {"variant": "paper", "batch": 12, "epochs": 1000, "iterations": None, "lr": 0.045, "power": 0.9, "momentum": 0.9,
               "weight_decay": 4e-5, "auxiliary": 0.4, "class_weights": "none", "scale": (0.5, 2.0), "flip": 0.5}
     assert {field: getattr(paper, field) for field in stated} == stated
-    assert paper.brightness > 0  # amounts are not stated
+    assert paper.brightness > 0  # the paper does not state how much
     assert paper.channel_noise > 0
     ours = {"loss_stride": 1, "auxiliary_stride": 1, "ema": 0.0, "contrast": 1.0, "gamma": 1.0, "width_mult": 1.0,
                 "reparam_branches": False,
@@ -28,11 +28,11 @@ def test_the_papers_numbers() -> None:
             "ohem_ratio": 1.0,
             "ohem_threshold": 1.0, "distillation": 0.0, "label_smoothing": 0.0, "lovasz": 0.0, "cat_max_ratio": 1.0,
             "balanced_crops": 0.0, "classmix": 0.0, "paste": 0.0, "colour": "tone"}
-    assert {field: getattr(paper, field) for field in ours} == ours  # not in the paper, so switched off
+    assert {field: getattr(paper, field) for field in ours} == ours  # not in the paper, so off
 
 
 def test_mmsegmentations_numbers() -> None:
-    """configs/fastscnn/fast_scnn_8xb4-160k_cityscapes-512x1024.py of mmsegmentation 1.2.2, and what it inherits."""
+    """configs/fastscnn/fast_scnn_8xb4-160k_cityscapes-512x1024.py of mmsegmentation 1.2.2, and its base files."""
     mmseg = recipes.named("mmseg")
     stated = {"variant": "mmseg", "batch": 8 * 4, "iterations": 160_000, "optimiser": "sgd", "lr": 0.12, "min_lr": 1e-4,
               "power": 0.9, "momentum": 0.9, "weight_decay": 4e-5, "weight_decay_on": "all", "norm_momentum": 0.01,
@@ -54,7 +54,7 @@ def test_pst900s_numbers(name: str) -> None:
     assert {field: getattr(recipe, field) for field in stated} == stated
 
 
-def test_recipes_that_are_the_papers_but_for_their_data() -> None:
+def test_recipes_that_differ_from_the_paper_only_by_data() -> None:
     paper = recipes.named("paper")
     coarse, eventscape = recipes.named("cityscapes-coarse"), recipes.named("eventscape")
     own = ("name", "source", "epochs", "validate_every", "crop")
@@ -65,7 +65,7 @@ def test_recipes_that_are_the_papers_but_for_their_data() -> None:
     assert eventscape.crop == (256, 512)
 
 
-def test_hard_pixels_are_chosen_in_one_way() -> None:
+def test_ohem_has_one_criterion() -> None:
     with pytest.raises(FastSCNNError, match="ohem_ratio: cannot be combined with ohem_threshold"):
         replace(recipes.named("pst900"), ohem_ratio=0.5)
 
@@ -153,7 +153,7 @@ def test_bad_values_are_refused(field: str, value: Any) -> None:
 
 
 def test_every_number_and_every_choice_has_bounds() -> None:
-    """Also those of fields that are still to come."""
+    """The test covers fields added later, too."""
     debug = recipes.named("debug")
     bad = {"bool": None, "str": None, "tuple": (-1, -1), "int": -1, "float": -1.0}
     for field in fields(debug):
@@ -223,7 +223,7 @@ def test_limits_are_allowed(field: str, value: Any) -> None:
 
 
 @pytest.mark.parametrize("changes", [{"ohem_ratio": 0.5}, {"ohem_threshold": 0.7}, {"label_smoothing": 0.1}])
-def test_what_acts_on_softmax_alone_is_refused_beside_sigmoid(changes: dict[str, Any]) -> None:
+def test_softmax_options_are_refused_with_sigmoid(changes: dict[str, Any]) -> None:
     replace(recipes.named("debug"), **changes)
     with pytest.raises(FastSCNNError, match="loss: ohem_ratio, ohem_threshold and label_smoothing need the softmax loss"):
         replace(recipes.named("debug"), loss="sigmoid", **changes)

@@ -1,4 +1,4 @@
-"""Training: resumed equals uninterrupted, what is refused before the first step, and the arithmetic of a step."""
+"""Training: resuming, errors before the first step, and the arithmetic of a step."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ Run = Callable[..., Card]
 
 @pytest.fixture(scope="module", autouse=True)
 def _one_thread() -> Iterator[None]:
-    """Bits are compared between processes, so that all must add up in one order; and small images gain nothing by more."""
+    """Runs are compared bit for bit, so all sums need the same order; small images gain nothing from more threads."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
@@ -68,7 +68,7 @@ def _one_thread() -> Iterator[None]:
 
 @pytest.fixture
 def run(tiny_dataset: Path, tmp_path: Path) -> Run:
-    """Trains on the tiny dataset, 3 steps an epoch, in the folder `out` unless told otherwise."""
+    """Return a function that trains on the tiny dataset, 3 steps per epoch, by default in the folder `out`."""
     spec = datasets.load(str(tiny_dataset))
 
     def start(recipe: Recipe = DEBUG, out: Path | None = None, **arguments: Any) -> Card:
@@ -81,14 +81,14 @@ def run(tiny_dataset: Path, tmp_path: Path) -> Run:
 
 @pytest.fixture(scope="module")
 def uninterrupted(tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a run of four steps, validated after the third and the fourth."""
+    """Return the folder of a run of four steps, validated after the third and the fourth."""
     out = tmp_path_factory.mktemp("uninterrupted")
     train(DEBUG, datasets.load(str(tiny_dataset)), out)
     return out
 
 
 def initial_state(recipe: Recipe, card: Card = CARD, weights: Path | None = None) -> State:
-    """The state before the first step."""
+    """Return the state before the first step."""
     return initial(recipe, card, CPU, weights)[0]
 
 
@@ -141,7 +141,7 @@ def test_what_ran_is_written_down(uninterrupted: Path) -> None:
 def test_paused_and_resumed_equals_uninterrupted(run: Run, uninterrupted: Path, tmp_path: Path, pause: int) -> None:
     run(pause_after=pause)
     assert (tmp_path / "out" / "last.safetensors").exists() == (pause == 3)
-    torch.rand(7)  # what else draws random numbers does not matter
+    torch.rand(7)  # other users of random numbers do not matter
     card = run(resume=True)
     assert_same_run(tmp_path / "out", uninterrupted)
     assert card == checkpoint.load(uninterrupted / "last.safetensors")[1]
@@ -167,7 +167,7 @@ def test_interrupted_and_resumed_equals_uninterrupted(
 def test_killed_while_saving_and_resumed_equals_uninterrupted(
     run: Run, uninterrupted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All but the state of step 3 is written: the log and the weights are ahead of it, which was saved before they were."""
+    """Everything but the state of step 3 is written, so the log and the weights are ahead of the state."""
     run(pause_after=1)
     save = Folder.save_state
     calls: list[Folder] = []
@@ -240,12 +240,12 @@ def test_without_validation_the_last_weights_are_the_best(run: Run, tmp_path: Pa
     assert [line["validation"] for line in lines(tmp_path / "out")] == [None, None]
 
 
-def test_a_stop_within_a_validation_costs_the_validation_alone(
+def test_a_stop_during_a_validation_repeats_only_the_validation(
     run: Run, uninterrupted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As a kill that does not wait for the validation to end."""
+    """The validation is killed."""
     validate = SegmentationTask.validate
-    for steps, whole in ((3, []), (4, [True])):  # in the middle, and at the end
+    for steps, whole in ((3, []), (4, [True])):  # a validation in the middle, and the last one
 
         def some(task: SegmentationTask, average: Backbone, whole: list[bool] = whole) -> dict[str, Any] | None:
             if whole:
@@ -263,7 +263,7 @@ def test_a_stop_within_a_validation_costs_the_validation_alone(
         assert_same_run(tmp_path / str(steps), uninterrupted)
 
 
-def test_what_is_only_looked_at_comes_last(run: Run, uninterrupted: Path, tmp_path: Path) -> None:
+def test_a_report_without_run_json(run: Run, uninterrupted: Path, tmp_path: Path) -> None:
     run(pause_after=1)
     (tmp_path / "out" / "run.json").write_text("{")
     run(resume=True)
@@ -305,7 +305,7 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_what_was_saved(
 def test_a_gradient_that_is_not_finite_stops_before_any_weight_changes(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The square root of zero is finite, its slope is not."""
+    """The square root of zero is finite, but its derivative is not."""
     run(pause_after=3)
     before = content(tmp_path / "out")
     monkeypatch.setattr(module, "training_loss", lambda logits, *_: (logits.main.sum() * 0).sqrt())
@@ -353,7 +353,7 @@ def test_weights_are_not_overwritten(run: Run, tmp_path: Path, name: str) -> Non
         ({}, {"split": "val", "validation": "train"}, r"split was train and is val; validation was val and is train"),
     ],
 )
-def test_resuming_otherwise_names_what_changed(
+def test_resuming_with_other_settings_names_them(
     run: Run, uninterrupted: Path, recipe: dict[str, Any], arguments: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(FastSCNNError, match=message):
@@ -362,7 +362,7 @@ def test_resuming_otherwise_names_what_changed(
 
 @pytest.fixture
 def own_dataset(tiny_dataset: Path, tmp_path: Path) -> Path:
-    """A copy of the tiny dataset that may be changed."""
+    """Return a copy of the tiny dataset that may be changed."""
     shutil.copytree(tiny_dataset.parent, tmp_path / "data")
     return tmp_path / "data" / "dataset.toml"
 
@@ -402,7 +402,7 @@ def test_a_broken_state_is_refused(run: Run, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("broken", "named"), [((), "last"), (("last",), "best"), (("last", "best"), None)])
-def test_a_broken_state_names_the_last_whole_weights(
+def test_a_broken_state_names_the_last_intact_weights(
     run: Run, uninterrupted: Path, tmp_path: Path, broken: tuple[str, ...], named: str | None
 ) -> None:
     out = tmp_path / "out"
@@ -442,7 +442,7 @@ def test_an_out_that_is_a_file_is_refused(run: Run, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("arguments", [{"split": "train+val"}, {"validation": "train"}])
-def test_a_split_that_is_trained_on_chooses_nothing(run: Run, arguments: dict[str, str]) -> None:
+def test_a_training_split_cannot_validate(run: Run, arguments: dict[str, str]) -> None:
     with pytest.raises(FastSCNNError, match=r"'(val|train)' is also a training split"):
         run(**arguments)
 
@@ -456,7 +456,7 @@ def test_several_splits(run: Run) -> None:
 def test_epochs_count_images(run: Run) -> None:
     seen: list[Progress] = []
     run(replace(DEBUG, iterations=None, epochs=3, batch=4, validate_every=9), validation=None, on_step=seen.append)
-    assert [(progress.step, progress.steps) for progress in seen] == [(step, 5) for step in range(1, 6)]  # 18 images, 4 a step
+    assert [(progress.step, progress.steps) for progress in seen] == [(step, 5) for step in range(1, 6)]  # 18 images
 
 
 def test_progress_has_the_score_of_the_validation_after_its_step(run: Run, tmp_path: Path) -> None:
@@ -502,10 +502,10 @@ def test_the_learning_rate_falls_as_a_polynomial(run: Run, tmp_path: Path, monke
     assert [line["lr"] for line in lines(tmp_path / "out")] == pytest.approx(expected[2:])
 
 
-def test_warm_up_and_least_learning_rate() -> None:
+def test_warm_up_and_minimum_learning_rate() -> None:
     recipe = replace(DEBUG, lr=0.1, min_lr=0.02, power=1.0, warmup=3)
     rates = [_learning_rate(recipe, step, 8) for step in range(8)]
-    # Without the warm-up it falls by 0.01 a step, from 0.1; the first three steps take a quarter, a half, three quarters.
+    # Without warm-up it falls by 0.01 per step, from 0.1. The first three steps use a quarter, a half and three quarters of it.
     assert rates == pytest.approx([0.025, 0.045, 0.06, 0.07, 0.06, 0.05, 0.04, 0.03])
     assert _learning_rate(recipe, 8, 8) == pytest.approx(0.02)
     squared = replace(recipe, power=2.0, warmup=0)
@@ -544,8 +544,8 @@ def test_without_averaging_the_plain_weights_are_kept() -> None:
 
 @pytest.mark.parametrize("optimiser", ["sgd", "adamw"])
 @pytest.mark.parametrize("weight_decay_on", ["dense", "all"])
-def test_what_decays(optimiser: Any, weight_decay_on: Any) -> None:
-    """The paper leaves depthwise convolutions out."""
+def test_weight_decay(optimiser: Any, weight_decay_on: Any) -> None:
+    """The paper excludes depthwise convolutions."""
     changes: dict[str, Any] = {"weight_decay": 0.1, "momentum": 0.0, "optimiser": optimiser, "weight_decay_on": weight_decay_on}
     state = initial_state(replace(DEBUG, **changes))
     before = copy.deepcopy(state.model)
@@ -556,7 +556,7 @@ def test_what_decays(optimiser: Any, weight_decay_on: Any) -> None:
     state.optimiser.step()
     convolutions = [(name, layer) for name, layer in before.named_modules() if isinstance(layer, nn.Conv2d)]
     depthwise = {f"{name}.weight" for name, layer in convolutions if layer.groups > 1}
-    assert len(depthwise) == 14  # 2 of learning to downsample, 9 of the bottlenecks, 1 of the fusion, 2 of the classifier
+    assert len(depthwise) == 14  # learning to downsample 2, bottlenecks 9, fusion 1, classifier 2
     pairs = zip(before.named_parameters(), state.model.parameters(), strict=True)
     for (name, old), new in pairs:
         torch.testing.assert_close(new, old if name in depthwise and weight_decay_on == "dense" else 0.95 * old)
@@ -572,7 +572,7 @@ def test_norm_momentum_reaches_every_batch_norm() -> None:
     state = initial_state(replace(DEBUG, norm_momentum=0.37, reparam_branches=True))
     for model in (state.model, state.average):
         norms = [layer for layer in model.modules() if isinstance(layer, nn.BatchNorm2d)]
-        assert len(norms) == 44 + 2 + 14  # of the network, its auxiliary heads and its reparam_branches
+        assert len(norms) == 44 + 2 + 14  # the network, its auxiliary heads, its re-parameterised branches
         assert {norm.momentum for norm in norms} == {0.37}
 
 
@@ -587,7 +587,7 @@ def test_class_weights() -> None:
     assert _class_weights(replace(DEBUG, class_weights="none"), report, "train", CPU) is None
 
 
-def test_a_step_sees_its_own_pixels_of_the_loss(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_pixels_of_the_loss_change_with_the_step(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     phases: list[tuple[int, int]] = []
     def record(*arguments: Any) -> Tensor:
         phases.append(arguments[4])
@@ -627,7 +627,7 @@ def test_the_precision_is_the_recipes(run: Run, monkeypatch: pytest.MonkeyPatch,
     assert kinds == [getattr(torch, precision)] * 3
 
 
-MEANS: list[dict[str, Any]] = [
+OPTIONS: list[dict[str, Any]] = [
     {"optimiser": "adamw", "lr": 0.003, "warmup": 2},
     {"ohem_threshold": 0.3, "class_weights": (1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0, 11.0)},
     {"reparam_branches": True, "classmix": 0.5, "distillation": 1.0, "optimiser": "adamw", "lr": 0.003},
@@ -635,8 +635,8 @@ MEANS: list[dict[str, Any]] = [
 ]
 
 
-@pytest.mark.parametrize("changes", MEANS)
-def test_with_all_means_resumed_equals_uninterrupted(
+@pytest.mark.parametrize("changes", OPTIONS)
+def test_with_all_options_resumed_equals_uninterrupted(
     run: Run, uninterrupted: Path, tmp_path: Path, changes: dict[str, Any]
 ) -> None:
     recipe, whole, out = replace(DEBUG, **changes), tmp_path / "whole", tmp_path / "out"
@@ -651,7 +651,7 @@ def test_with_all_means_resumed_equals_uninterrupted(
     assert_same_run(out, whole)
 
 
-def test_branches_are_folded_when_weights_are_saved(run: Run, tmp_path: Path) -> None:
+def test_branches_are_fused_when_weights_are_saved(run: Run, tmp_path: Path) -> None:
     recipe = replace(DEBUG, reparam_branches=True, iterations=2)
     card = run(recipe)
     saved, _ = checkpoint.load(tmp_path / "out" / "last.safetensors")
@@ -678,15 +678,15 @@ def test_init_gives_these_weights(uninterrupted: Path, reparam_branches: bool) -
         assert [conv.branch is not None for conv in model.depthwise()] == [reparam_branches] * 14
     with torch.no_grad():
         image = torch.randint(256, (1, 75, 101, 3), dtype=torch.uint8)
-        weights = weights.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # as training lays them out
+        weights = weights.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # as in training
         assert torch.equal(state.average(image), weights(image))
     fresh = initial_state(replace(DEBUG, seed=5, reparam_branches=reparam_branches), card)
     kept = {name: tensor for name, tensor in fresh.model.state_dict().items() if name.startswith("auxiliary")}
     assert all(torch.equal(state.model.state_dict()[name], tensor) for name, tensor in kept.items())
 
 
-def test_a_zero_branch_learns(uninterrupted: Path) -> None:
-    """What begins as nothing has a slope."""
+def test_a_branch_of_weight_zero_learns(uninterrupted: Path) -> None:
+    """A branch whose weight is 0 has a gradient."""
     path = uninterrupted / "last.safetensors"
     state = initial_state(replace(DEBUG, reparam_branches=True), checkpoint.load(path)[1], path)
     state.model(torch.randint(256, (2, 64, 96, 3))).main.square().sum().backward()
@@ -713,19 +713,19 @@ def test_init_with_other_classes_replaces_the_last_layer(uninterrupted: Path, na
     assert not torch.equal(state.model.state_dict()["fusion.deep.0.weight"], fresh["fusion.deep.0.weight"])
 
 
-def test_what_init_replaced_is_told_once(run: Run, own_dataset: Path, uninterrupted: Path, tmp_path: Path) -> None:
-    path, told, more = uninterrupted / "last.safetensors", list[str](), list[str]()
-    run(replace(DEBUG, iterations=1), tmp_path / "same", validation=None, init=path, on_message=told.append)
-    assert told == []
+def test_the_message_about_init_comes_once(run: Run, own_dataset: Path, uninterrupted: Path, tmp_path: Path) -> None:
+    path, messages, later = uninterrupted / "last.safetensors", list[str](), list[str]()
+    run(replace(DEBUG, iterations=1), tmp_path / "same", validation=None, init=path, on_message=messages.append)
+    assert messages == []
     own_dataset.write_text(own_dataset.read_text().replace("'Sky'", "'Heaven'"))
     arguments: dict[str, Any] = {"validation": None, "init": path}
     spec = datasets.load(str(own_dataset))
-    train(DEBUG, spec, tmp_path / "out", on_message=told.append, pause_after=1, **arguments)
-    assert len(told) == 1
-    assert "its last layer is replaced, because its classes (Sky, " in told[0]
-    assert "dataset (Heaven, " in told[0]
-    train(DEBUG, spec, tmp_path / "out", on_message=more.append, resume=True, **arguments)
-    assert more == []
+    train(DEBUG, spec, tmp_path / "out", on_message=messages.append, pause_after=1, **arguments)
+    assert len(messages) == 1
+    assert "its last layer is replaced, because its classes (Sky, " in messages[0]
+    assert "dataset (Heaven, " in messages[0]
+    train(DEBUG, spec, tmp_path / "out", on_message=later.append, resume=True, **arguments)
+    assert later == []
     ran = json.loads((tmp_path / "out" / "run.json").read_text())
     assert (ran["init"], ran["teacher"]) == (hashlib.sha256(path.read_bytes()).hexdigest(), [])
     with pytest.raises(FastSCNNError, match=rf"\(init was {ran['init']} and is None\)"):
@@ -746,7 +746,7 @@ def test_init_from_another_network_is_refused(run: Run, uninterrupted: Path, cha
 
 
 @pytest.mark.parametrize("arguments", [{"init": Path("none.safetensors")}, {"teacher": [Path("none.safetensors")]}])
-def test_weights_to_begin_with_must_be_there(run: Run, tmp_path: Path, arguments: dict[str, Any]) -> None:
+def test_initial_weights_must_exist(run: Run, tmp_path: Path, arguments: dict[str, Any]) -> None:
     with pytest.raises(FastSCNNError, match=r"none\.safetensors: cannot be read"):
         run(replace(DEBUG, distillation=float("teacher" in arguments)), **arguments)
     assert not (tmp_path / "out").exists()
@@ -760,7 +760,7 @@ def test_a_teacher_and_distillation_go_together(run: Run, uninterrupted: Path, t
     assert not (tmp_path / "out").exists()
 
 
-def test_a_teacher_may_be_wider_but_knows_the_same_classes(tmp_path: Path) -> None:
+def test_a_teacher_may_be_wider_but_has_the_same_classes(tmp_path: Path) -> None:
     path = tmp_path / "teacher.safetensors"
     checkpoint.save(path, FastSCNN(2, width_mult=1.5, variant="mmseg"), replace(CARD, width_mult=1.5, variant="mmseg"))
     (teacher,) = teachers([path], CARD, CPU)
@@ -770,7 +770,7 @@ def test_a_teacher_may_be_wider_but_knows_the_same_classes(tmp_path: Path) -> No
             teachers([path], replace(CARD, label_set=LabelSet(names)), CPU)
 
 
-def test_a_step_follows_the_mean_of_its_teachers(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_target_is_the_mean_of_the_teachers(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Tensor] = []
 
     def record(*arguments: Any) -> Tensor:
@@ -784,7 +784,7 @@ def test_a_step_follows_the_mean_of_its_teachers(monkeypatch: pytest.MonkeyPatch
     torch.manual_seed(1)
     teaching = [FastSCNN(2).eval(), FastSCNN(2, width_mult=0.5).eval()]
     for teacher in teaching:
-        nn.init.normal_(teacher.get_parameter("classifier.3.bias"))  # so that they do not agree
+        nn.init.normal_(teacher.get_parameter("classifier.3.bias"))  # so that they differ
     step(initial_state(recipe), batch, SegmentationLoss(recipe, teachers=teaching), recipe, 0.01)
     with torch.no_grad():
         first, second = (teacher(torch.from_numpy(batch.images)).softmax(1) for teacher in teaching)
@@ -840,7 +840,7 @@ def test_running_out_of_memory_in_loading_and_validation(run: Run, tmp_path: Pat
 
 
 @pytest.mark.parametrize("error", [RuntimeError("shapes cannot be multiplied"), cv2.error("(-215:Assertion failed)")])
-def test_other_errors_stay_what_they_are(run: Run, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+def test_other_errors_are_not_changed(run: Run, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
     def fail(*_: object) -> float:
         raise error
 
