@@ -295,6 +295,13 @@ def test_without_validation_the_last_weights_are_the_best(tree: Path, tmp_path: 
     assert [(progress.step, progress.steps, progress.score) for progress in seen] == [(n, 3, None) for n in (1, 2, 3)]
 
 
+def test_progress_has_the_score_of_the_validation_after_its_step(tree: Path, tmp_path: Path) -> None:
+    seen: list[Progress] = []
+    card = train(replace(SMALL, iterations=2), f"imagenet:{tree}", tmp_path / "out", on_step=seen.append)
+    assert isinstance(card, ClassifierCard)
+    assert [progress.score for progress in seen] == [None, card.metrics["val"]["top1"]]
+
+
 def test_a_loss_that_is_not_finite_stops(tree: Path, tmp_path: Path) -> None:
     with pytest.raises(FastSCNNError, match=r"The loss is (nan|inf) at step [12], on \S+\.png, 5 more; "):
         train(replace(SMALL, lr=1e30), load(tree), tmp_path / "out")

@@ -377,6 +377,20 @@ def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -
         pass
 
 
+def test_on_cuda_batch_norms_are_synchronised(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The optimiser keeps the same parameters. What CUDA computes is not tested here."""
+    monkeypatch.setattr("fastscnn.training.distributed.DistributedDataParallel", lambda *arguments, **options: (arguments, options))
+    model = FastSCNN(4, auxiliary=True, reparam_branches=True)
+    before, keys = list(model.parameters()), list(model.state_dict())
+    wrapped: Any = World(1, 2, 1, 2, torch.device("cuda", 1)).parallel(model)
+    assert wrapped == ((model, [torch.device("cuda", 1)]), {"static_graph": True})
+    assert all(new is old for new, old in zip(model.parameters(), before, strict=True))
+    assert list(model.state_dict()) == keys
+    norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    assert len(norms) == 44 + 2 + 14  # of the network, its auxiliary heads and its re-parameterised branches
+    assert all(isinstance(norm, nn.SyncBatchNorm) for norm in norms)
+
+
 def test_the_arithmetic_of_two_processes(tiny_dataset: Path) -> None:
     """Run all the checks above in two processes; a failed assertion is in the error stream."""
     done = torchrun(2, "arithmetic", str(tiny_dataset))

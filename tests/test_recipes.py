@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
+import json
+from dataclasses import asdict, fields, replace
 from math import inf, nan
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -162,7 +164,48 @@ def test_every_number_and_every_choice_has_bounds() -> None:
                 replace(debug, **{field.name: value})
 
 
-def test_adamw_needs_a_momentum_under_one() -> None:
+def test_a_recipe_is_read_from_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    path = tmp_path / "run.json"
+    recipe = replace(recipes.named("pst900"), ohem_threshold=0.8, width_mult=2.0)
+    path.write_text(json.dumps({"recipe": asdict(recipe), "split": "train"}))
+    assert recipes.from_run("~/run.json") == recipes.from_run(path) == recipe
+    old = {"width": 2.0, "branches": True, "hard_pixels": 0.5, "hard_probability": 1.0, "decayed": "all"}  # names of 0.1
+    path.write_text(json.dumps({"recipe": old}))
+    debug = recipes.named("debug")
+    expected = replace(debug, width_mult=2.0, reparam_branches=True, ohem_ratio=0.5, weight_decay_on="all")
+    assert recipes.from_run(path, debug) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "contains no recipe; give the run.json that `fastscnn train` writes"),
+        ("[]", "contains no recipe"),
+        ('{"recipe": 3}', "contains no recipe"),
+        ('{"recipe": {"name": "a", "source": "b", "epoch": 3}}', "no field of a recipe 'epoch'. Did you mean 'epochs'"),
+        ('{"recipe": {"name": "a"}}', "a missing field or a value of the wrong type .*'source'"),
+        ('{"recipe": {"name": "a", "source": "b", "batch": "many"}}', "a missing field or a value of the wrong type"),
+        ('{"recipe": {"name": "a", "source": "b", "batch": 1}}', "batch: must be at least 2"),
+    ],
+)
+def test_a_run_without_a_recipe_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "run.json"
+    path.write_text(text)
+    with pytest.raises(FastSCNNError, match=rf"run\.json: .*{message}"):
+        recipes.from_run(path)
+    with pytest.raises(FastSCNNError, match=r"none\.json: cannot be read \(No such file or directory\)"):
+        recipes.from_run(tmp_path / "none.json")
+
+
+def test_errors_are_value_errors_too() -> None:
+    with pytest.raises(ValueError, match="^batch: must be at least 2"):
+        replace(recipes.named("debug"), batch=1)
+    with pytest.raises(ValueError, match="no recipe 'x'"):
+        recipes.named("x")
+
+
+def test_adamw_needs_a_momentum_below_one() -> None:
     with pytest.raises(FastSCNNError, match=r"^momentum: must be below 1 with adamw, not 1.0"):
         replace(recipes.named("debug"), optimiser="adamw", momentum=1.0)
     assert replace(recipes.named("debug"), momentum=1.0).momentum == 1

@@ -214,6 +214,17 @@ def test_control_c_in_a_terminal(run: Run, tiny_dataset: Path, tmp_path: Path) -
     assert_same_run(out, tmp_path / "out")
 
 
+def test_names_and_paths(tiny_dataset: Path, uninterrupted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    shutil.copy(uninterrupted / "last.safetensors", tmp_path)
+    shutil.copytree(tiny_dataset.parent, tmp_path / "data")
+    card = train("debug", "~/data", "~/out", init="~/last.safetensors", pause_after=1)
+    assert card.recipe["name"] == "debug"
+    assert (tmp_path / "out" / "resume.safetensors").is_file()
+    with pytest.raises(ValueError, match="There is no recipe 'debgu'. Did you mean 'debug'"):
+        train("debgu", tiny_dataset, tmp_path / "other")
+
+
 def test_the_loss_falls(run: Run, tmp_path: Path) -> None:
     run(replace(DEBUG, iterations=30, validate_every=5, batch=6), validation=None)
     losses = [line["loss"] for line in lines(tmp_path / "out")]
@@ -362,6 +373,21 @@ def test_resuming_with_other_classes_is_refused(uninterrupted: Path, own_dataset
         train(DEBUG, datasets.load(str(own_dataset)), uninterrupted, resume=True)
 
 
+def test_a_run_of_version_0_1_is_resumed(run: Run, uninterrupted: Path, tmp_path: Path) -> None:
+    """Its recipe has other names, and its source is another text."""
+    run(pause_after=2)
+    path = tmp_path / "out" / "resume.safetensors"
+    tensors, metadata = checkpoint.load_tensors(path)
+    identity = json.loads(metadata["identity"])
+    old = {"width_mult": "width", "reparam_branches": "branches", "ohem_ratio": "hard_pixels",
+           "ohem_threshold": "hard_probability", "weight_decay_on": "decayed"}  # fmt: skip
+    recipe = {old.get(name, name): value for name, value in identity["recipe"].items()} | {"source": "the smallest training"}
+    assert set(old.values()) < set(recipe)
+    checkpoint.save_tensors(path, tensors, {**metadata, "identity": json.dumps({**identity, "recipe": recipe})})
+    run(resume=True)
+    assert_same_run(tmp_path / "out", uninterrupted)
+
+
 def test_there_must_be_a_run_to_resume(run: Run) -> None:
     with pytest.raises(FastSCNNError, match=r"out: contains no run to resume \(resume\.safetensors is missing\)"):
         run(resume=True)
@@ -431,6 +457,32 @@ def test_epochs_count_images(run: Run) -> None:
     seen: list[Progress] = []
     run(replace(DEBUG, iterations=None, epochs=3, batch=4, validate_every=9), validation=None, on_step=seen.append)
     assert [(progress.step, progress.steps) for progress in seen] == [(step, 5) for step in range(1, 6)]  # 18 images, 4 a step
+
+
+def test_progress_has_the_score_of_the_validation_after_its_step(run: Run, tmp_path: Path) -> None:
+    seen: list[Progress] = []
+    run(on_step=seen.append)
+    scores = {line["step"]: line["validation"]["miou"] for line in lines(tmp_path / "out")}
+    assert [progress.score for progress in seen] == [None, None, scores[3], scores[4]]
+    assert seen[-1].loss == lines(tmp_path / "out")[-1]["loss"]
+
+
+def test_a_validation_without_a_step_has_progress_too(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that was stopped during its last validation resumes with that validation."""
+
+    def killed(*_: object) -> None:
+        raise RuntimeError("killed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SegmentationTask, "validate", killed)
+        with pytest.raises(RuntimeError, match="killed"):
+            run(replace(DEBUG, iterations=2))
+    seen: list[Progress] = []
+    run(replace(DEBUG, iterations=2), resume=True, on_step=seen.append)
+    (line,) = lines(tmp_path / "out")
+    assert [(progress.step, progress.score, progress.loss) for progress in seen] == [
+        (2, line["validation"]["miou"], line["loss"])
+    ]
 
 
 def test_the_learning_rate_falls_as_a_polynomial(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
