@@ -379,7 +379,7 @@ def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -
 
 def test_on_cuda_batch_norms_are_synchronised(monkeypatch: pytest.MonkeyPatch) -> None:
     """The optimiser keeps the same parameters. What CUDA computes is not tested here."""
-    monkeypatch.setattr("fastscnn.training.distributed.DistributedDataParallel", lambda *arguments, **options: (arguments, options))
+    monkeypatch.setattr("fastscnn.training.distributed.DistributedDataParallel", lambda *given, **named: (given, named))
     model = FastSCNN(4, auxiliary=True, reparam_branches=True)
     before, keys = list(model.parameters()), list(model.state_dict())
     wrapped: Any = World(1, 2, 1, 2, torch.device("cuda", 1)).parallel(model)
