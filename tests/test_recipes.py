@@ -199,7 +199,7 @@ def test_a_run_without_a_recipe_is_refused(tmp_path: Path, text: str, message: s
 
 
 def test_errors_are_value_errors_too() -> None:
-    with pytest.raises(ValueError, match="^batch: must be at least 2"):
+    with pytest.raises(ValueError, match=r"^batch: must be at least 2"):
         replace(recipes.named("debug"), batch=1)
     with pytest.raises(ValueError, match="no recipe 'x'"):
         recipes.named("x")

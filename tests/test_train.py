@@ -221,7 +221,7 @@ def test_names_and_paths(tiny_dataset: Path, uninterrupted: Path, tmp_path: Path
     card = train("debug", "~/data", "~/out", init="~/last.safetensors", pause_after=1)
     assert card.recipe["name"] == "debug"
     assert (tmp_path / "out" / "resume.safetensors").is_file()
-    with pytest.raises(ValueError, match="There is no recipe 'debgu'. Did you mean 'debug'"):
+    with pytest.raises(ValueError, match=r"There is no recipe 'debgu'\. Did you mean 'debug'"):
         train("debgu", tiny_dataset, tmp_path / "other")
 
 

@@ -25,6 +25,8 @@ _TIMEOUT = timedelta(hours=12)
 # Set by torchrun, beside WORLD_SIZE.
 _VARIABLES = ("RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
+_CPU = torch.device("cpu")
+
 
 @dataclass(frozen=True)
 class World:
@@ -42,7 +44,7 @@ class World:
     size: int = 1
     local_rank: int = 0
     local_size: int = 1
-    device: torch.device = torch.device("cpu")
+    device: torch.device = _CPU
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> World:
