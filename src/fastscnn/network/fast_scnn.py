@@ -159,8 +159,8 @@ class PyramidPooling(nn.Module):
         height, width = x.shape[2:]
         parts = [x]
         for bins, level in zip(PPM_BINS, self.levels, strict=True):
-            rows, columns = pooling_matrix(height, bins, x), pooling_matrix(width, bins, x)
-            pooled = rows @ x @ columns.transpose(0, 1)  # [N, C, bins, bins]
+            # The exported graph has its nodes in this order.
+            pooled = pooling_matrix(height, bins, x) @ x @ pooling_matrix(width, bins, x).transpose(0, 1)  # [N, C, bins, bins]
             parts.append(resize(level(pooled), x, self.align_corners))
         y: Tensor = self.project(torch.cat(parts, dim=1))
         return y
