@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import stat
+import subprocess
 import sys
 from pathlib import Path
 
@@ -30,6 +32,13 @@ def interpreter(folder: Path, script: str) -> Path:
     python.write_text(f'#!/bin/sh\nexec {sys.executable} {folder / "fake.py"} "$@"\n')
     python.chmod(python.stat().st_mode | stat.S_IXUSR)
     return folder
+
+
+def test_the_worker_imports_mmsegmentation_and_not_our_module(tmp_path: Path) -> None:
+    (tmp_path / "mmseg.py").write_text("raise SystemExit('the installed mmseg')")
+    command = [sys.executable, mmseg.__file__.replace("mmseg.py", "mmseg_worker.py"), "64", "96", "3", "1", "default"]
+    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": str(tmp_path)}, capture_output=True, text=True, check=False)
+    assert done.stderr.strip() == "the installed mmseg"
 
 
 def test_turns_and_ratios(tiny: Segmenter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

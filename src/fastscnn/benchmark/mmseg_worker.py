@@ -62,6 +62,7 @@ def labeller(height: int, width: int, classes: int, tuned: bool) -> Callable[[],
 
 def main() -> None:
     """Answer requests until the input ends."""
+    sys.path.remove(str(Path(__file__).parent))  # Python puts it first, and it has a module mmseg of ours
     warnings.filterwarnings("ignore")
     logging.disable(logging.WARNING)
     height, width, classes, threads = (int(word) for word in sys.argv[1:5])
