@@ -680,6 +680,17 @@ def test_quiet(run: Run, tiny_onnx: Path, picture: Path) -> None:
     assert run(*words, "-q")[2] == ""
 
 
+def test_corrupt_exif_tags_are_no_news(tiny_onnx: Path, picture: Path) -> None:
+    """Pillow warns of them. The image is whole, so the warning must not reach the terminal."""
+    exif = b"Exif\0\0II*\0\x08\0\0\0\x05\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0"  # five tags announced, one there
+    with Image.open(picture) as image:
+        image.convert("RGB").save("exif.jpg", exif=exif)
+    words = ["segment", "exif.jpg", "--weights", str(tiny_onnx), "-q"]
+    command = [sys.executable, "-c", "import sys; from fastscnn.cli import main; sys.exit(main())", *words]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_verbose_shows_the_traceback(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["check", "gone", "-v"]) == 1
     err = capsys.readouterr().err

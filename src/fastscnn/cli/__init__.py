@@ -9,6 +9,7 @@ import os
 import shutil
 import sys
 import textwrap
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from difflib import get_close_matches
 from importlib import import_module
@@ -62,6 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     configure()
+    warnings.filterwarnings("ignore", module=r"PIL\.")  # such as of corrupt EXIF tags; the image is read all the same
     try:
         return _run(words)
     except FastSCNNError as error:
