@@ -6,7 +6,7 @@ from operator import index
 from pathlib import Path
 
 from fastscnn.backends.protocol import BACKENDS, PRECISIONS, Backend
-from fastscnn.base import machine
+from fastscnn.base import files, machine
 from fastscnn.base.errors import ArgumentError, FastSCNNError, missing_extra, unknown
 
 _LIMIT = 1024  # of threads and of streams
@@ -42,7 +42,7 @@ def load(
         raise unknown("precision", precision, (*PRECISIONS, "auto"))
     count = machine.threads() if threads is None else _count("threads", threads)
     streams = _count("streams", streams)
-    path = Path(path).expanduser()
+    path = files.expand(path)
     if data is None and not path.is_file():
         raise FastSCNNError(f"{path}: no such weight file.")
     backends = _BY_SUFFIX.get(path.suffix.lower())

@@ -76,7 +76,7 @@ def export(
         >>> segmenter.card.size
         (360, 480)
     """
-    source, target = (Path(path).expanduser() for path in (weights, out))
+    source, target = (files.expand(path) for path in (weights, out))
     if target.suffix.lower() != ".onnx":
         raise ArgumentError(f"{target}: exports are ONNX files; use a name that ends in .onnx.")
     for argument, given in {"int8": int8, "max_iou_loss": max_iou_loss is not None}.items():
