@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import os.path
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
+from os import PathLike, fspath
 from pathlib import Path
 
+from fastscnn.base import files
 from fastscnn.base.errors import FastSCNNError, unknown
 from fastscnn.data import class_folders, options, toml
 from fastscnn.data.builtin import camvid, camvid_colours, cityscapes, dada, eventscape, pst900
@@ -42,7 +43,7 @@ _BUILT_IN = {
 }
 
 
-def load(data: str | Path | DatasetSpec) -> DatasetSpec:
+def load(data: str | PathLike[str] | DatasetSpec) -> DatasetSpec:
     """Load the description of a dataset. Image and label files are not read yet.
 
     Args:
@@ -83,29 +84,24 @@ def load(data: str | Path | DatasetSpec) -> DatasetSpec:
     return found
 
 
-def load_any(data: str | Path) -> DatasetSpec | ClassFolders:
+def load_any(data: str | PathLike[str]) -> DatasetSpec | ClassFolders:
     """Load the description of a dataset like `load`, or of class folders: "imagenet:ROOT"."""
-    path = _expanded(data)
+    path = files.expand(data)
     if path.suffix == ".toml":
         return toml.spec(path)
     if path.is_dir() and (path / "dataset.toml").is_file():
         return toml.spec(path / "dataset.toml")
-    name, separator, place = str(data).partition(":")
+    name, separator, place = fspath(data).partition(":")
     if not separator:
-        raise FastSCNNError(f"{str(data)!r} is not a dataset: give NAME:ROOT, such as camvid:ROOT, "
+        raise FastSCNNError(f"{fspath(data)!r} is not a dataset: give NAME:ROOT, such as camvid:ROOT, "
                             "or the path of a dataset.toml.")
     if name not in _BUILT_IN:
         raise unknown("dataset", name, _BUILT_IN)
-    root, asked, given = place.rpartition("?") if "?" in place and not _expanded(place).is_dir() else (place, "", "")
+    root, asked, given = place.rpartition("?") if "?" in place and not files.expand(place).is_dir() else (place, "", "")
     values = options.parse(name, given, _BUILT_IN[name].options) if asked else {}
-    folder = _expanded(root)
+    folder = files.expand(root)
     if not folder.is_dir():
         raise FastSCNNError(f"{root}: no such folder (the root of the dataset {name!r}).")
     made = _BUILT_IN[name].make(folder, values)
     suffix = "&".join(f"{key}={values[key]}" for key in sorted(values))
     return replace(made, name=f"{name}?{suffix}") if suffix else made
-
-
-def _expanded(path: str | Path) -> Path:
-    """Return the path with `~` expanded; a `~` of an unknown user stays as it is."""
-    return Path(os.path.expanduser(path))  # noqa: PTH111 -- Path.expanduser raises for an unknown user

@@ -83,7 +83,7 @@ def export(
         if given and data is None:
             raise ArgumentError(f"{argument}: needs labelled images; give a dataset with data (--data) too.")
     stage = on_stage or _silent
-    spec = data if data is None or isinstance(data, DatasetSpec) else datasets.load(os.path.expanduser(data))  # noqa: PTH111
+    spec = None if data is None else datasets.load(data)
     scored = _Scored(spec, split, spec.pairs(split), stage) if spec else None
     model, card = checkpoint.load(source)
     with stage("trace"):
