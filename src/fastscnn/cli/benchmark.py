@@ -80,7 +80,7 @@ def run(
         with progress_bar(f"benchmark {write_size(frame)}", quiet=json) as advance:
             reports.append(benchmark(segmenter, frame, protocol, runs, warmup, advance, output))
         if json:
-            print(json_.dumps(json_.loads(reports[-1].to_json())), flush=True)
+            print(json_.dumps(dataclasses.asdict(reports[-1])), flush=True)
         else:
             _print_benchmark(reports[-1], PROTOCOLS[protocol].what.replace("labels", _made(reports[-1])))
     if draw:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as json_
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
@@ -52,7 +51,7 @@ def run(
     if report:
         write(report / PAGE, render(spec, found, command()))
     if json:
-        print(json_.dumps(json_.loads(found.to_json())))
+        print(found.to_json())
         return 0 if found.ok else 1
     print_findings(found.findings, all)
     classes = table("% of pixels", *found.counts, title=f"{spec.name}: {sum(found.counts.values())} images")

@@ -23,7 +23,7 @@ def check(data: ClassFolders, splits: Sequence[str] | None, json: bool, every: b
     with progress_bar("check", quiet=json) as advance:
         report = check_classes(data, splits, progress=advance)
     if json:
-        print(json_.dumps(json_.loads(report.to_json())))
+        print(report.to_json())
         return 0 if report.ok else 1
     print_findings(report.findings, every)
     counts = table("split", "images", "classes", "images of the smallest", title=f"{data.name}: {len(data.classes)} classes")
