@@ -88,7 +88,6 @@ def _score(segmenter: Segmenter, dataset: DatasetSpec, split: str, report: Path 
     from fastscnn.evaluation.report.page import PAGE, write
     from fastscnn.evaluation.report.scores import Examination, by_class, render
 
-    pairs = dataset.pairs(split)
     seen = Examination(dataset) if report else None
     with progress_bar("evaluate", quiet=json) as advance:
         found = evaluate(segmenter, dataset, split, on_progress=advance, on_image=seen.add if seen else None,
@@ -104,8 +103,9 @@ def _score(segmenter: Segmenter, dataset: DatasetSpec, split: str, report: Path 
     _print_confusions(found)
     passes = f"scales {', '.join(f'{scale:g}' for scale in found.scales)}{' with flip' if found.flip else ''}"
     show(f"{found.images} images of {dataset.name} {split}, {found.backend} {found.precision}, input {found.size}, {passes}")
-    if pairs[0].instances and "class_iiou" not in scores:
-        show(f"iIoU: not computed, because instance files are missing, such as {pairs[0].instances}")
+    if "class_iiou" not in scores and any(dataset.split(name).instances for name in split.split("+")):
+        missing = next(pair.instances for pair in dataset.pairs(split) if pair.instances)
+        show(f"iIoU: not computed, because instance files are missing, such as {missing}")
     if "pst900_running_miou" in scores:
         show("The running mIoU of the PST900 authors is the sum of the mIoU after each image, in the order of file names, "
              "divided by the number of images minus one")
