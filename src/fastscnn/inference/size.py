@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from numbers import Real
-from typing import Literal, SupportsIndex
+from typing import Literal
 
 from fastscnn.base.arguments import whole
 from fastscnn.base.errors import ArgumentError
@@ -33,19 +33,14 @@ def network_size(size: Size) -> NetworkSize | None:
             raise _unreadable(size)
         height, width = int(match[1]), int(match[2])
     else:
-        height, width = pair("size", size)
+        try:
+            height, width = size
+        except (TypeError, ValueError):
+            raise _unreadable(size) from None
+        height, width = whole("size: height", height, 0), whole("size: width", width, 0)
     if min(height, width) < MIN_SIDE:
         raise ArgumentError(f"size: the network needs at least {MIN_SIDE}x{MIN_SIDE}, not {height}x{width}.")
     return height, width
-
-
-def pair(name: str, size: tuple[SupportsIndex, SupportsIndex]) -> tuple[int, int]:
-    """Return (height, width) as ints. Raise ArgumentError if it is no pair of whole numbers."""
-    try:
-        height, width = size
-    except (TypeError, ValueError):
-        raise _unreadable(size) from None
-    return whole(f"{name}: height", height, 0), whole(f"{name}: width", width, 0)
 
 
 def check_scales(scales: tuple[object, ...], size: NetworkSize) -> None:
