@@ -11,12 +11,11 @@ import sys
 import textwrap
 import warnings
 from collections.abc import Callable, Iterable, Sequence
-from difflib import get_close_matches
 from importlib import import_module
 from itertools import pairwise
 from typing import Any
 
-from fastscnn.base.errors import FastSCNNError
+from fastscnn.base.errors import FastSCNNError, unknown
 from fastscnn.cli.console import STDERR, WrongCallError, complain, configure
 from fastscnn.version import __version__
 
@@ -161,13 +160,6 @@ def _completion(words: list[str]) -> int:
 
 def wrong_call(usage: str, kind: str, word: str, known: Iterable[str]) -> int:
     """Print the usage and the nearest known word; return exit code 2."""
-    known = list(known)
-    if not word:
-        complain(f"Missing {kind.upper()}: one of {', '.join(known)}.")
-        STDERR.print(f"usage: {usage}", soft_wrap=True)
-        return 2
-    near = get_close_matches(word.lower(), known, n=1, cutoff=0.5)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
-    complain(f"There is no {kind} {word!r}.{hint} Known: {', '.join(known)}.")
+    complain(str(unknown(kind, word, known)) if word else f"Missing {kind.upper()}: one of {', '.join(known)}.")
     STDERR.print(f"usage: {usage}", soft_wrap=True)
     return 2
