@@ -63,24 +63,20 @@ def write(
     """
     from fastscnn.media import images
 
-    labels, overlay = job.beside(".labels.png"), out if is_image_file(out) else job.beside(".overlay.jpg")
+    overlay = out if is_image_file(out) else job.beside(".overlay.jpg")
     start = perf_counter()
     drawn = segmentation.overlay(image)
     after_overlay = perf_counter()
-    segmentation.save_labels(labels)
+    maps = {name: str(path) for name, path in segmentation.save_maps(job.result).items()}
     images.write(overlay, drawn)
-    more: dict[str, Any] = {}
-    if segmentation.confidence is not None:
-        segmentation.save_confidence(path := job.beside(".confidence.png"))
-        more["confidence"] = str(path)
-    if segmentation.ood_mask is not None:
-        segmentation.save_ood_mask(path := job.beside(".ood.png"))
-        more |= {"ood_mask": str(path), "ood_percentage": round(100 * float(segmentation.ood_mask.mean()), 3)}
+    mask = segmentation.ood_mask
+    share = {} if mask is None else {"ood_percentage": round(100 * float(mask.mean()), 3)}
     seconds = {**seconds, **segmentation.seconds, "overlay": after_overlay - start, "write": perf_counter() - after_overlay}
     return {
-        "labels": str(labels),
+        "labels": maps["labels"],
         "overlay": str(overlay),
-        **more,
+        **maps,
+        **share,
         "size": list(segmentation.labels.shape),
         "class_percentages": {name: round(percent, 3) for name, percent in segmentation.class_percentages().items()},
         "milliseconds": {stage: round(1e3 * value, 3) for stage, value in seconds.items()},

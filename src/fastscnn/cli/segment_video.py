@@ -227,12 +227,7 @@ def _work(
         seconds = {**segmentation.seconds, "overlay": perf_counter() - start}
         if options.labels is not None:
             start = perf_counter()
-            stem = options.labels / f"{clip.job.result.name}.{frame.number:06d}"
-            segmentation.save_labels(stem.with_name(f"{stem.name}.labels.png"))
-            if segmentation.confidence is not None:
-                segmentation.save_confidence(stem.with_name(f"{stem.name}.confidence.png"))
-            if segmentation.ood_mask is not None:
-                segmentation.save_ood_mask(stem.with_name(f"{stem.name}.ood.png"))
+            segmentation.save_maps(options.labels / f"{clip.job.result.name}.{frame.number:06d}")
             seconds["write"] = perf_counter() - start
         return _Done(overlay, percentages, seconds)
 

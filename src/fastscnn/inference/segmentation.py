@@ -148,17 +148,30 @@ class Segmentation:
         Raises:
             FastSCNNError: a file cannot be written.
         """
-        base = files.expand(folder) / (self.stem if stem is None else stem)
-        written = {"labels": base.with_name(f"{base.name}.labels.png")}
+        result = files.expand(folder) / (self.stem if stem is None else stem)
+        maps = self.save_maps(result)
+        if self.image is None:
+            return maps
+        overlay = result.with_name(f"{result.name}.overlay.jpg")
+        images.write(overlay, self.overlay())
+        return {"labels": maps["labels"], "overlay": overlay, **maps}
+
+    def save_maps(self, result: Path) -> dict[str, Path]:
+        """Write the labels, the confidence and the OOD mask, as `save` does, but no overlay; return the files written.
+
+        Args:
+            result: path of the files without their suffixes, such as results/street.
+
+        Raises:
+            FastSCNNError: a file cannot be written.
+        """
+        written = {"labels": result.with_name(f"{result.name}.labels.png")}
         self.save_labels(written["labels"])
-        if self.image is not None:
-            images.write(path := base.with_name(f"{base.name}.overlay.jpg"), self.overlay())
-            written["overlay"] = path
         if self.confidence is not None:
-            self.save_confidence(path := base.with_name(f"{base.name}.confidence.png"))
+            self.save_confidence(path := result.with_name(f"{result.name}.confidence.png"))
             written["confidence"] = path
         if self.ood_mask is not None:
-            self.save_ood_mask(path := base.with_name(f"{base.name}.ood.png"))
+            self.save_ood_mask(path := result.with_name(f"{result.name}.ood.png"))
             written["ood_mask"] = path
         return written
 
