@@ -46,8 +46,9 @@ options:
 
 `fastscnn COMMAND --help` lists the options of a command. Try `fastscnn demo`.
 Exit codes: 0 success, 1 wrong input, 2 wrong call, 130 interrupted.
-Completion: eval "$(fastscnn --completion bash)" in ~/.bashrc; likewise for zsh;
-fastscnn --completion fish > ~/.config/fish/completions/fastscnn.fish\
+Completion: eval "$(fastscnn --completion bash)" in ~/.bashrc;
+zsh: fastscnn --completion zsh > DIR/_fastscnn, for a folder DIR in $fpath;
+fish: fastscnn --completion fish > ~/.config/fish/completions/fastscnn.fish\
 """
 
 
