@@ -62,10 +62,10 @@ def _print(report: ExportReport, json: bool) -> None:
     if report.precision == "int8" and report.layers:
         quantised = report.layers - len(report.attempts[-1].float32_layers)
         show(f"int8: {quantised} of {report.layers} layers, calibrated on {report.calibration_images} images of "
-                     f"{report.dataset} {report.calibration_split}")
+             f"{report.dataset} {report.calibration_split}")
     if found := report.calibration:
         show(f"temperature {found.temperature:.2f}: expected calibration error {found.ece_before:.2f} -> "
-                     f"{found.ece:.2f} %; OOD threshold of the maximum logit {found.ood_threshold:.2f}")
+             f"{found.ece:.2f} %; OOD threshold of the maximum logit {found.ood_threshold:.2f}")
     if report.file_size is not None:
         show(f"Wrote {report.out} ({report.file_size / 1e6:.1f} MB)")
 
@@ -117,4 +117,3 @@ def _iou_table(report: ExportReport, attempt: Attempt) -> Table:
         before, after = ("absent" if value is None else f"{value:.3f}" for value in (old, new))
         made.add_row(printable(name), before, after, "" if old is None or new is None else f"{new - old:+.3f}")
     return made
-
