@@ -509,7 +509,7 @@ def test_evaluate_takes_val_or_the_only_split(run: Run, tiny_onnx: Path, data: P
     toml.write_text(TOML + TOML[TOML.index("[splits") :].replace("test", "train"))
     code, out, err = run(*words)
     assert (code, out) == (1, "")
-    assert "stripes has no split 'val'; choose a split: test, train." in err
+    assert "data: stripes has no split 'val'; choose a split: test, train." in err
     toml.write_text(TOML + TOML[TOML.index("[splits") :].replace("test", "val"))
     assert "of stripes val," in unfolded(run(*words)[1])
     assert "4 images of stripes test+val," in unfolded(run(*words, "--split", "test+val")[1])

@@ -1,4 +1,4 @@
-"""Recipes: their values, the errors about bad ones, and reading them from run.json."""
+"""Recipes: the published values, errors for bad values, and recipes read from a run.json."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from fastscnn.base.errors import FastSCNNError
+from fastscnn.base.errors import ArgumentError, FastSCNNError
 from fastscnn.training import recipes
 
 
@@ -23,10 +23,10 @@ def test_the_papers_numbers() -> None:
     assert paper.brightness > 0  # the paper does not state how much
     assert paper.channel_noise > 0
     ours = {"loss_stride": 1, "auxiliary_stride": 1, "ema": 0.0, "contrast": 1.0, "gamma": 1.0, "width_mult": 1.0,
-                "reparam_branches": False,
-            "norm_momentum": 0.1, "optimiser": "sgd", "min_lr": 0.0, "warmup": 0, "weight_decay_on": "dense", "loss": "softmax",
-            "ohem_ratio": 1.0,
-            "ohem_threshold": 1.0, "distillation": 0.0, "label_smoothing": 0.0, "lovasz": 0.0, "cat_max_ratio": 1.0,
+            "reparam_branches": False,
+            "norm_momentum": 0.1, "optimiser": "sgd", "min_lr": 0.0, "warmup": 0, "weight_decay_on": "dense",
+            "loss": "softmax", "ohem_ratio": 1.0, "ohem_threshold": 1.0, "distillation": 0.0, "label_smoothing": 0.0,
+            "lovasz": 0.0, "cat_max_ratio": 1.0,
             "balanced_crops": 0.0, "classmix": 0.0, "paste": 0.0, "colour": "tone"}
     assert {field: getattr(paper, field) for field in ours} == ours  # not in the paper, so off
 
@@ -54,7 +54,7 @@ def test_pst900s_numbers(name: str) -> None:
     assert {field: getattr(recipe, field) for field in stated} == stated
 
 
-def test_recipes_that_differ_from_the_paper_only_by_data() -> None:
+def test_recipes_that_differ_from_the_papers_in_their_data_only() -> None:
     paper = recipes.named("paper")
     coarse, eventscape = recipes.named("cityscapes-coarse"), recipes.named("eventscape")
     own = ("name", "source", "epochs", "validate_every", "crop")
@@ -65,7 +65,7 @@ def test_recipes_that_differ_from_the_paper_only_by_data() -> None:
     assert eventscape.crop == (256, 512)
 
 
-def test_ohem_has_one_criterion() -> None:
+def test_ohem_by_ratio_and_by_threshold_exclude_each_other() -> None:
     with pytest.raises(FastSCNNError, match="ohem_ratio: cannot be combined with ohem_threshold"):
         replace(recipes.named("pst900"), ohem_ratio=0.5)
 
@@ -145,64 +145,43 @@ def test_the_nearest_spelling(word: str, meant: str) -> None:
         ("validate_every", 0),
         ("seed", -1),
         ("seed", 1 << 31),
+        ("crop", (10_000, 10_000)),  # more pixels than an image may have
+        ("lr", "fast"),
+        ("lr", None),
+        ("lr", True),
+        ("lr", 1 << 2000),
+        ("epochs", 10.0),
+        ("epochs", 1 << 63),
+        ("batch", None),
+        ("reparam_branches", 1),
+        ("name", 7),
+        ("variant", ["paper"]),
+        ("variant", {}),
+        ("size", (64,)),
+        ("size", "64x64"),
+        ("crop", None),
+        ("crop", [64, 64]),
+        ("crop", (64.0, 64.0)),
+        ("scale", (1.0, "2")),
+        ("class_weights", 1.0),
+        ("class_weights", (1.0, None)),
     ],
 )
 def test_bad_values_are_refused(field: str, value: Any) -> None:
-    with pytest.raises(FastSCNNError, match=rf"^[a-z_ ]*\b{field}\b[a-z ]*: "):
+    with pytest.raises(ArgumentError, match=rf"^[a-z_ ]*\b{field}\b[a-z ]*: "):
         replace(recipes.named("debug"), **{field: value})
 
 
 def test_every_number_and_every_choice_has_bounds() -> None:
-    """The test covers fields added later, too."""
+    """Also of fields that are added later."""
     debug = recipes.named("debug")
     bad = {"bool": None, "str": None, "tuple": (-1, -1), "int": -1, "float": -1.0}
     for field in fields(debug):
         kind = "tuple" if "tuple" in str(field.type) else str(field.type).split(" ")[0]
         value: Any = "no such choice" if kind.startswith(("Literal", "VariantName")) else bad[kind]
         if value is not None:
-            with pytest.raises(FastSCNNError, match=rf"^[a-z_ ]*\b{field.name}\b[a-z ]*: "):
+            with pytest.raises(ArgumentError, match=rf"^[a-z_ ]*\b{field.name}\b[a-z ]*: "):
                 replace(debug, **{field.name: value})
-
-
-def test_a_recipe_is_read_from_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HOME", str(tmp_path))
-    path = tmp_path / "run.json"
-    recipe = replace(recipes.named("pst900"), ohem_threshold=0.8, width_mult=2.0)
-    path.write_text(json.dumps({"recipe": asdict(recipe), "split": "train"}))
-    assert recipes.from_run("~/run.json") == recipes.from_run(path) == recipe
-    old = {"width": 2.0, "branches": True, "hard_pixels": 0.5, "hard_probability": 1.0, "decayed": "all"}  # names of 0.1
-    path.write_text(json.dumps({"recipe": old}))
-    debug = recipes.named("debug")
-    expected = replace(debug, width_mult=2.0, reparam_branches=True, ohem_ratio=0.5, weight_decay_on="all")
-    assert recipes.from_run(path, debug) == expected
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("{", "contains no recipe; give the run.json that `fastscnn train` writes"),
-        ("[]", "contains no recipe"),
-        ('{"recipe": 3}', "contains no recipe"),
-        ('{"recipe": {"name": "a", "source": "b", "epoch": 3}}', "no field of a recipe 'epoch'. Did you mean 'epochs'"),
-        ('{"recipe": {"name": "a"}}', "a missing field or a value of the wrong type .*'source'"),
-        ('{"recipe": {"name": "a", "source": "b", "batch": "many"}}', "a missing field or a value of the wrong type"),
-        ('{"recipe": {"name": "a", "source": "b", "batch": 1}}', "batch: must be at least 2"),
-    ],
-)
-def test_a_run_without_a_recipe_is_refused(tmp_path: Path, text: str, message: str) -> None:
-    path = tmp_path / "run.json"
-    path.write_text(text)
-    with pytest.raises(FastSCNNError, match=rf"run\.json: .*{message}"):
-        recipes.from_run(path)
-    with pytest.raises(FastSCNNError, match=r"none\.json: cannot be read \(No such file or directory\)"):
-        recipes.from_run(tmp_path / "none.json")
-
-
-def test_errors_are_value_errors_too() -> None:
-    with pytest.raises(ValueError, match=r"^batch: must be at least 2"):
-        replace(recipes.named("debug"), batch=1)
-    with pytest.raises(ValueError, match="no recipe 'x'"):
-        recipes.named("x")
 
 
 def test_adamw_needs_a_momentum_below_one() -> None:
@@ -223,7 +202,88 @@ def test_limits_are_allowed(field: str, value: Any) -> None:
 
 
 @pytest.mark.parametrize("changes", [{"ohem_ratio": 0.5}, {"ohem_threshold": 0.7}, {"label_smoothing": 0.1}])
-def test_softmax_options_are_refused_with_sigmoid(changes: dict[str, Any]) -> None:
+def test_what_needs_softmax_is_refused_with_sigmoid(changes: dict[str, Any]) -> None:
     replace(recipes.named("debug"), **changes)
-    with pytest.raises(FastSCNNError, match="loss: ohem_ratio, ohem_threshold and label_smoothing need the softmax loss"):
+    with pytest.raises(FastSCNNError, match="loss: sigmoid cannot be combined with ohem_ratio, ohem_threshold or label_"):
         replace(recipes.named("debug"), loss="sigmoid", **changes)
+
+
+OLD = {"width_mult": "width", "reparam_branches": "branches", "ohem_ratio": "hard_pixels", "ohem_threshold": "hard_probability",
+       "weight_decay_on": "decayed"}  # names in 0.1
+
+
+def run_file(folder: Path, recipe: Any) -> Path:
+    path = folder / "run.json"
+    path.write_text(json.dumps({"recipe": recipe, "split": "train"}))
+    return path
+
+
+@pytest.mark.parametrize("name", recipes.names())
+def test_a_run_of_this_version_gives_its_recipe(tmp_path: Path, name: str) -> None:
+    recipe = recipes.named(name)
+    path = run_file(tmp_path, asdict(recipe))
+    assert recipes.from_run(path) == recipe
+    assert recipes.from_run(tmp_path) == recipe
+
+
+def test_a_run_of_0_1_gives_its_recipe_under_the_new_names(tmp_path: Path) -> None:
+    recipe = replace(recipes.named("pst900"), width_mult=0.5, reparam_branches=True)
+    old = {OLD.get(name, name): value for name, value in asdict(recipe).items()}
+    assert set(OLD.values()) < set(old)
+    assert recipes.from_run(run_file(tmp_path, old)) == recipe
+    del old["task"]  # added by a later version; its default applies
+    assert recipes.from_run(run_file(tmp_path, old)) == recipe
+
+
+def test_fields_that_a_run_file_lacks_come_from_the_base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    run_file(tmp_path, {"width": 2.0, "hard_pixels": 0.5})
+    debug = recipes.named("debug")
+    assert recipes.from_run("~/run.json", debug) == replace(debug, width_mult=2.0, ohem_ratio=0.5)
+
+
+def test_errors_are_value_errors_too() -> None:
+    with pytest.raises(ValueError, match=r"^batch: must be at least 2"):
+        replace(recipes.named("debug"), batch=1)
+    with pytest.raises(ValueError, match="no recipe 'x'"):
+        recipes.named("x")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"epoch": 3}, r"There is no recipe field 'epoch'\. Did you mean 'epochs'\?"),
+        ({"epoch": 3, "rate": 1, "\x1b": 2}, r"no recipe field 'epoch'.* Also unknown: 'rate', '\\x1b'\."),
+        ({"hard_pixels": 0.5}, "has both 'ohem_ratio' and its old name 'hard_pixels'"),
+        ({"lr": "fast"}, "lr: must be a number, not 'fast'"),
+        ({"lr": nan}, "lr: must be at least 0, not nan"),
+        ({"epochs": 1.5}, "epochs: must be a whole number, not 1.5"),
+        ({"batch": 1}, "batch: must be at least 2, not 1"),
+        ({"crop": [64]}, r"crop: must be a height and a width, not \(64,\)"),
+        ({"size": {"height": 64}}, "size: must be a height and a width or none, not {'height': 64}"),
+        ({"loss": ["softmax"]}, "loss: must be softmax, sigmoid, not"),
+        ({"class_weights": [[1]]}, "class_weights: must be none, log or numbers, not"),
+    ],
+)
+def test_a_faulty_run_file_is_refused_by_field(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    path = run_file(tmp_path, asdict(recipes.named("debug")) | changes)
+    with pytest.raises(FastSCNNError, match=rf"run\.json: .*{message}"):
+        recipes.from_run(path)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", "7", '"recipe"', "{}", '{"recipe": []}', '{"recipe": null}',
+                                  '{"recipe": {}}', "[" * 100_000, '{"recipe": {"lr": ' + "9" * 5000 + "}}", "\ufeff{}"])
+def test_a_file_without_a_recipe_is_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "run.json"
+    path.write_text(text)
+    with pytest.raises(FastSCNNError, match=r"run\.json: .*`fastscnn train` wrote"):
+        recipes.from_run(path)
+
+
+def test_unreadable_run_files_are_named(tmp_path: Path) -> None:
+    for path in (tmp_path / "gone.json", tmp_path):
+        with pytest.raises(FastSCNNError, match=rf"{'run' if path == tmp_path else 'gone'}\.json: cannot be read"):
+            recipes.from_run(path)
+    (tmp_path / "run.json").write_bytes(b"\xff\xfe")
+    with pytest.raises(FastSCNNError, match=r"run\.json: is not JSON"):
+        recipes.from_run(tmp_path)

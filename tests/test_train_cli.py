@@ -123,14 +123,15 @@ def test_a_run_as_configuration(tiny_dataset: Path, tmp_path: Path, capsys: pyte
     ours, theirs = (json.loads((folder / "run.json").read_text())["recipe"] for folder in (second, first))
     assert ours == theirs | {"lr": 0.03}
     capsys.readouterr()
-    assert cli.main(["train", f"--config={config}", "--help"]) == 0
-    assert "(default: 32x64)" in said(capsys)
+    for given in (config, first):  # a folder means its run.json
+        assert cli.main(["train", f"--config={given}", "--help"]) == 0
+        assert "(default: 32x64)" in said(capsys)
     for text, message in (
-        (json.dumps({"recipe": theirs | {"epoch": 3}}), "There is no field of a recipe 'epoch'. Did you mean 'epochs'?"),
-        (json.dumps({"recipe": theirs | {"lr": "fast"}}), "the recipe has a missing field or a value of the wrong type"),
+        (json.dumps({"recipe": theirs | {"epoch": 3}}), "There is no recipe field 'epoch'. Did you mean 'epochs'?"),
+        (json.dumps({"recipe": theirs | {"lr": "fast"}}), "run.json: lr: must be a number, not 'fast'"),
         (json.dumps({"recipe": theirs | {"batch": 1}}), "run.json: batch: must be at least 2"),
-        ("[]", "run.json: contains no recipe"),
-        ("{", "run.json: contains no recipe"),
+        ("[]", "run.json: has no recipe"),
+        ("{", "run.json: is not JSON"),
     ):
         config.write_text(text)
         assert cli.main(["train", "--config", str(config), *words, "--out", str(tmp_path / "third")]) == 1

@@ -46,7 +46,7 @@ def run(
             weights, out, data=data, split=split or "val", int8=int8, calibration=calibration, max_iou_loss=max_iou_loss,
             on_stage=lambda what: progress_bar(what, quiet=json),
         )
-    except reports.AccuracyLossError as error:  # show which classes lose
+    except reports.AccuracyLossError as error:  # the tables show which classes lose
         _print(error.report, json)
         raise
     _print(report, json)
@@ -54,6 +54,7 @@ def run(
 
 
 def _print(report: ExportReport, json: bool) -> None:
+    """Print the report, as tables or as one line of JSON."""
     if json:
         print(json_.dumps(report.to_dict()))
         return
@@ -71,6 +72,7 @@ def _print(report: ExportReport, json: bool) -> None:
 
 
 def _tables(report: ExportReport) -> Iterator[Table]:
+    """Yield a table for each kind of measurement in the report."""
     verified = table("batch", "size", "logit difference", "equal labels %", title="Verified against PyTorch")
     for one in report.verifications:
         verified.add_row(str(one.batch), f"{one.height}x{one.width}", f"{one.logit_difference:.1e}", f"{one.equal_labels:.3f}")
@@ -87,12 +89,13 @@ def _tables(report: ExportReport) -> Iterator[Table]:
     if report.losses:
         backends = table("backend", "equal labels %", "mIoU lost", "worst class", title="Accuracy loss against float32")
         for name, loss in report.losses.items():
-            backends.add_row(name, f"{loss['labels']:.2f}", f"{loss['miou']:.3f}", f"{loss['class']} {loss['worst']:.3f}")
+            worst = printable(f"{loss['class']} {loss['worst']:.3f}")
+            backends.add_row(name, f"{loss['labels']:.2f}", f"{loss['miou']:.3f}", worst)
         yield backends
     if report.metrics:
         sizes = table("scores", "mIoU %", title="mIoU by input size")
         for name, score in report.metrics.items():
-            sizes.add_row(name, f"{score['miou']:.2f}")
+            sizes.add_row(printable(name), f"{score['miou']:.2f}")
         yield sizes
 
 
@@ -101,7 +104,7 @@ def _attempts_table(report: ExportReport) -> Table:
     limit = "" if report.max_iou_loss is None else f" (limit: {report.max_iou_loss})"
     made = table("float32 layers", "mIoU %", "largest loss of IoU", "accepted", title=f"int8 attempts{limit}")
     for attempt in report.attempts:
-        worst = f"{printable(attempt.worst_class)} {attempt.largest_loss:.3f}" if attempt.worst_class else "none"
+        worst = printable(f"{attempt.worst_class} {attempt.largest_loss:.3f}") if attempt.worst_class else "none"
         miou = attempt.iou["mIoU"]
         made.add_row(str(len(attempt.float32_layers)), "" if miou is None else f"{miou:.3f}", worst,
                      "yes" if attempt.accepted else "no")

@@ -1,4 +1,4 @@
-"""The fields of a recipe as options of `train`, and as read from the run.json of an earlier run."""
+"""The fields of a recipe as options of `train`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tyro.conf import OmitArgPrefixes
 from fastscnn.cli.options import described, height_width, numbers, switch, value, write_numbers, write_size
 from fastscnn.training.recipes import Recipe
 
-_NO_OPTIONS = ("name", "source", "task")  # they say which recipe it is
+_NO_OPTIONS = ("name", "source", "task")  # fields that identify the recipe
 
 
 def _range(text: str) -> tuple[float, ...]:
@@ -47,7 +47,7 @@ def _kind(field: str, hint: Any) -> Any:
     optional = NoneType in get_args(hint)
     if tuple[int, int] in (hint, *get_args(hint)):
         size = partial(_or_none, height_width) if optional else height_width
-        return value("HxW", size, "that of the first image", write_size)
+        return value("HxW", size, "the first training image's", write_size)
     read: Callable[[str], Any] = int if int in (hint, *get_args(hint)) else float
     metavar, write = ("N", str) if read is int else ("X", lambda number: f"{number:g}")
     return value(metavar, partial(_or_none, read) if optional else read, write=write)

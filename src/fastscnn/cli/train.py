@@ -1,4 +1,4 @@
-"""train: a recipe on a dataset, with its progress."""
+"""train: training on a dataset, by a recipe."""
 
 from __future__ import annotations
 
@@ -23,18 +23,19 @@ if TYPE_CHECKING:
     from fastscnn.training.job import Progress as TrainingProgress
 
 USAGE = "[options] DATASET --out DIR"
-_LOG_SECONDS = 30.0  # between two lines of progress where there is no terminal
+_CALL = f"fastscnn train RECIPE {USAGE}"
+_LOG_SECONDS = 30.0  # between two lines of progress without a terminal
 _HELP = """\
 usage: fastscnn train RECIPE [options] DATASET --out DIR
        fastscnn train --config run.json [options] DATASET --out DIR
 
-Train on a dataset, by a recipe.
+Train a network on a dataset.
 
 recipes:
 {recipes}
 
-`fastscnn train RECIPE --help` lists the options and the recipe's values.
---config takes the recipe from the run.json of an earlier run.\
+`fastscnn train RECIPE --help` lists the options and the values of the recipe.
+`--config run.json` uses the recipe of an earlier run.\
 """
 
 
@@ -46,26 +47,26 @@ def main(words: Sequence[str]) -> int:
         if words:
             print(text)
             return 0
-        return wrong_call("fastscnn train RECIPE [options] DATASET --out DIR", "recipe", "", names())
+        return wrong_call(_CALL, "recipe", "", names())
     rest = list(words)
     name = rest.pop(0) if not rest[0].startswith("-") else None
     if name is not None and name not in names():
-        return wrong_call("fastscnn train RECIPE [options] DATASET --out DIR", "recipe", name, names())
+        return wrong_call(_CALL, "recipe", name, names())
     config, rest = _config(rest)
     if name is None and config is None:
-        return wrong_call("fastscnn train RECIPE [options] DATASET --out DIR", "recipe", "", names())
+        return wrong_call(_CALL, "recipe", "", names())
     recipe = from_run(config, named(name) if name else None) if config else named(name or "")
     prog = f"fastscnn train {name}" if name else f"fastscnn train --config {config}"
-    return parse(trainer(recipe), prog, USAGE, rest, f"Train by the recipe {recipe.name}.\n\n{recipe.source}.")
+    return parse(trainer(recipe), prog, USAGE, rest, f"Train by the recipe {recipe.name}.\n\nOrigin: {recipe.source}.")
 
 
 def _summary(name: str) -> str:
-    """Return where a recipe comes from, in lines beside its name."""
-    return textwrap.fill(named(name).source, 58).replace("\n", "\n" + " " * 21)
+    """Return the origin of a recipe, wrapped to stand beside its name."""
+    return textwrap.fill(named(name).source, 58, break_on_hyphens=False).replace("\n", "\n" + " " * 21)
 
 
 def _config(words: Sequence[str]) -> tuple[Path | None, list[str]]:
-    """Return the file of `--config` and the other words: its values are the defaults of the other options."""
+    """Return the file of `--config`, and the other words."""
     rest: list[str] = []
     config = None
     waiting = iter(words)
@@ -82,24 +83,24 @@ def _config(words: Sequence[str]) -> tuple[Path | None, list[str]]:
 
 
 def trainer(base: Recipe) -> Any:
-    """Return a function whose options are those of a training, with the recipe's values as defaults."""
+    """Return the function behind `train`, with the values of a recipe as defaults of its options."""
 
     def run(
         dataset: Dataset,
         *,
-        out: Annotated[Path, required("Folder of the run: weights, log, and all that is needed to resume.", "DIR")],
+        out: Annotated[Path, required("Folder of the run: weights, log and the state to resume from.", "DIR")],
         split: Annotated[str, value("SPLIT", str), SPLIT] = "train",
         validation: Annotated[str, value("SPLIT", str, write=lambda name: name), described(
-            "Split that selects the best weights; none: keep the last.")] = "val",
+            "Split that selects the best weights; none: no validation, keep the last.")] = "val",
         resume: Annotated[bool, switch("Continue the run in --out.")] = False,
-        pause_after: Annotated[int | None, value("N", int), described("Save the state and stop after this many steps.")] = None,
+        pause_after: Annotated[int | None, value("N", int), described("Save the state and stop after N steps.")] = None,
         config: Annotated[Path | None, value("FILE", Path), described(
-            "Take the values of the recipe from the run.json of an earlier run.")] = None,
+            "Use the values in the run.json of an earlier run: the file or its folder.")] = None,
         init: Annotated[Path | None, value("FILE", Path, "from scratch"), described(
-            "Fine-tune these .safetensors weights, or `bundled`, whose licence then applies to yours. If the classes differ, "
-            "the last layer is replaced.")] = None,
+            "Fine-tune these .safetensors weights; `bundled`: the bundled weights, whose licence then applies to yours. If "
+            "the classes differ, the last layer is replaced.")] = None,
         teacher: Annotated[tuple[Path, ...], described(
-            "Networks (.safetensors) whose mean probabilities --distillation follows.", metavar="FILE ...")] = (),
+            "Teachers for --distillation, .safetensors; their probabilities are averaged.", metavar="FILE ...")] = (),
         tensorboard: Annotated[bool, switch("Also log for TensorBoard (needs the extra 'track').")] = False,
         quiet: Quiet = False,
         verbose: Verbose = False,
@@ -123,14 +124,14 @@ def trainer(base: Recipe) -> Any:
 
 
 def _train(recipe: Recipe, dataset: str, out: Path, options: dict[str, Any]) -> int:
-    """Train, show the progress, and print the scores and the next command; return the exit code."""
+    """Train with a progress bar, and print the scores and the next command; return the exit code."""
     from fastscnn.data import datasets
     from fastscnn.model.weights import bundled
 
     training = learning("train", "training.train")
     from fastscnn.training.distributed import World
 
-    first = World.from_environment().first  # of the processes that torchrun started
+    first = World.from_environment().first  # only one of torchrun's processes prints
     spec = datasets.load_any(dataset)
     classifies = isinstance(spec, datasets.ClassFolders)
     figure, key = ("top-1", "top1") if classifies else ("mIoU", "miou")
@@ -151,7 +152,7 @@ def _train(recipe: Recipe, dataset: str, out: Path, options: dict[str, Any]) -> 
 
 @contextmanager
 def _progress(name: str, figure: str, first: bool) -> Iterator[Any]:
-    """Yield what is called after each step: it moves a bar, or prints lines where there is no terminal."""
+    """Yield a callback for each step. It moves a progress bar; without a terminal it prints lines."""
     facts = TextColumn("{task.fields[facts]}", markup=False)
     columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), facts, TimeRemainingColumn())
     bar = Progress(*columns, console=STDERR, disable=is_quiet() or not first)
@@ -170,5 +171,5 @@ def _progress(name: str, figure: str, first: bool) -> Iterator[Any]:
         yield on_step if first and not is_quiet() else None
         return
     with bar:
-        task = bar.add_task(printable(name), total=None, facts="reading the data")
+        task = bar.add_task(printable(name), total=None, facts="read the data")
         yield on_step

@@ -31,7 +31,7 @@ def run(
     from fastscnn.web.server import server
 
     configure(quiet, verbose)
-    with nullcontext() if port is None else server(out, port) as serving:  # first: the port may be in use
+    with nullcontext() if port is None else server(out, port) as serving:  # before writing, because the port may be in use
         with nullcontext() if is_quiet() else STDERR.status("writing the page"):
             written = page.write(out, ort, weights)
         size = sum(path.stat().st_size for path in written) / 1e6

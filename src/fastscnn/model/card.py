@@ -35,7 +35,7 @@ _MAX_CHANNELS = 1024
 _FRACTIONS = (1.0, 0.75, 0.5, 0.25)  # of the height and width of `Card.size`
 _AT = " at "  # in a key of `Card.metrics`: scores at another input size than the card's
 _EXTENSION = "fastscnn"  # key inside `recipe` of what 0.1 does not have
-_RENAMED = {  # fields of recipes: name in 0.1 -> name since 0.2
+RENAMED_RECIPE_FIELDS = {  # name in 0.1 -> name since 0.2
     "width": "width_mult",
     "branches": "reparam_branches",
     "hard_pixels": "ohem_ratio",
@@ -262,7 +262,7 @@ class Card:
             width_mult=fields.number(width, 1.0, above=0, most=MAX_WIDTH_MULT),
             precision=fields.text("precision", "float32", PRECISIONS),
             data=Data.read(fields.nested("data")),
-            recipe=_renamed(recipe, _RENAMED) if schema == 1 else recipe,
+            recipe=_renamed(recipe, RENAMED_RECIPE_FIELDS) if schema == 1 else recipe,
             metrics=_metrics(fields),
             losses=_losses(fields),
             calibration=Calibration.read(fields.nested("calibration", None)),

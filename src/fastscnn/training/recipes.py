@@ -5,178 +5,144 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from math import inf
 from pathlib import Path
-from typing import Any, Literal, get_args, get_type_hints
+from typing import Any, Literal, get_type_hints
 
 from fastscnn.base import files
 from fastscnn.base.errors import ArgumentError, FastSCNNError, unknown
-from fastscnn.model.architecture import MIN_SIDE, VariantName
+from fastscnn.model.architecture import VariantName
+from fastscnn.model.card import RENAMED_RECIPE_FIELDS
+from fastscnn.training import recipe_fields
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to train. Each field is an option of `fastscnn train`."""
+    """How to train. Each field but the first three is an option of `fastscnn train`, and its docstring is the help.
+
+    Raises:
+        ArgumentError: a value of the wrong type or out of bounds, or two values that exclude each other.
+    """
 
     name: str
-    """Name of the recipe; it is written to the model card."""
+    """Name of the recipe, kept in the model card."""
     source: str
-    """Source of its values."""
+    """Origin of the values."""
     task: Literal["segmentation", "classification"] = "segmentation"
-    """segmentation: a class per pixel; classification: a class per image (ImageNet)."""
+    """segmentation: a class for each pixel; classification: a class for each image (ImageNet)."""
 
     variant: VariantName = "paper"
-    """Architecture: the paper's, or that of another implementation."""
+    """Network variant: the paper's, or that of another implementation."""
     width_mult: float = 1.0
-    """Multiplier of all channels; 1 is the paper's network, larger ones make a teacher."""
+    """Factor of the number of channels; 1 is the paper's network."""
     reparam_branches: bool = False
     """Train a second branch beside each depthwise convolution; it is fused when weights are saved."""
     dropout: float = 0.1
     """Dropout rate before the last layer."""
     norm_momentum: float = 0.1
-    """Weight of each batch in the running statistics of batch norm."""
+    """Momentum of the running statistics of batch norm."""
     size: tuple[int, int] | None = None
-    """Network input size; none: that of the first training image. In classification, height and width are equal: the
-    shorter side of an image before the crop."""
+    """Network input size, HxW, in validation and inference; none: the size of the first training image. For a classifier: the
+    shorter side of the resized image, given twice."""
 
     batch: int = 12
-    """Images per step, of all processes together."""
+    """Images per step, over all processes."""
     epochs: int = 1000
-    """Number of passes over the training images."""
+    """Passes over the training images."""
     iterations: int | None = None
-    """Number of steps; replaces epochs."""
+    """Number of steps, instead of epochs."""
     optimiser: Literal["sgd", "adamw"] = "sgd"
-    """sgd with L2 regularisation, or adamw with decoupled weight decay."""
+    """sgd: SGD with L2 regularisation; adamw: AdamW with decoupled weight decay."""
     lr: float = 0.045
-    """Learning rate after the warm-up."""
+    """Initial learning rate, after the warm-up."""
     min_lr: float = 0.0
-    """Learning rate at the end."""
+    """Final learning rate."""
     power: float = 0.9
-    """Exponent of the polynomial decay of the learning rate."""
+    """Exponent of the polynomial learning rate decay."""
     warmup: int = 0
-    """Number of steps in which the learning rate rises to lr."""
+    """Steps of linear warm-up of the learning rate."""
     momentum: float = 0.9
     """Momentum of SGD; beta1 of AdamW."""
     weight_decay: float = 4e-5
-    """Weight decay."""
+    """Strength of the weight decay."""
     weight_decay_on: Literal["dense", "all"] = "dense"
-    """Parameters with weight decay; dense excludes the kernels of depthwise convolutions."""
+    """Parameters with weight decay. all: every one; dense: all but the kernels of depthwise convolutions."""
 
     loss: Literal["softmax", "sigmoid"] = "softmax"
-    """softmax: cross-entropy; sigmoid: mean over the classes of the binary cross-entropy."""
+    """softmax: cross-entropy over the classes; sigmoid: binary cross-entropy of each class, averaged."""
     auxiliary: float = 0.4
-    """Weight of each auxiliary loss; 0 trains without auxiliary heads."""
+    """Weight of each of the two auxiliary losses; 0: train without auxiliary heads."""
     class_weights: Literal["none", "log"] | tuple[float, ...] = "none"
-    """log: weight 1 / ln(1.1 + fraction of the pixels in the class); or a weight for each class."""
+    """Class weights of the loss. log: 1 / ln(1.1 + fraction of the pixels); or one number for each class."""
     loss_stride: int = 1
-    """Compute the loss at every n-th pixel of each axis, from a random first one: unbiased and n * n times cheaper."""
+    """Compute the loss at every N-th row and column, from a random first one."""
     auxiliary_stride: int = 1
-    """Like loss_stride, for the auxiliary losses."""
+    """Compute the auxiliary losses at every N-th row and column."""
     ohem_ratio: float = 1.0
-    """Fraction of pixels, those with the highest loss, that the main cross-entropy uses (OHEM)."""
+    """OHEM: fraction of the pixels, those with the highest loss, that count in the main loss; 1: all."""
     ohem_threshold: float = 1.0
-    """The main cross-entropy uses pixels whose class has at most this probability, but at least 256 (OHEM)."""
+    """OHEM: only pixels whose true class has at most this probability count in the main loss, at least 256 per batch; 1:
+    all."""
     distillation: float = 0.0
-    """Weight of the Kullback-Leibler divergence from the teacher's probabilities; needs --teacher."""
+    """Weight of the Kullback-Leibler divergence from the teachers' probabilities; needs --teacher."""
     label_smoothing: float = 0.0
     """Fraction of each label that is spread evenly over the classes."""
     lovasz: float = 0.0
-    """Weight of the Lovasz-softmax loss, a surrogate of the mean IoU, beside the cross-entropy."""
+    """Weight of the Lovasz-softmax loss, added to the cross-entropy."""
     ema: float = 0.0
-    """Decay per step of the averaged weights, which are saved; 0 saves the plain weights."""
+    """Decay per step of the exponential moving average of the weights. The average is validated and saved; 0: no average."""
 
     crop: tuple[int, int] = (1024, 2048)
-    """Size of the training crops."""
+    """Size of the training crops, HxW."""
     scale: tuple[float, float] = (0.5, 2.0)
     """Range of the random scale before the crop, uniform; 1 is the network input size."""
     flip: float = 0.5
     """Probability of a horizontal flip."""
     cat_max_ratio: float = 1.0
-    """Draw a crop again, up to 11 times, if one class fills this fraction of it or more."""
+    """Choose another crop if one class covers this fraction of it or more, up to ten times; 1: never."""
     balanced_crops: float = 0.0
-    """Probability that a crop contains a pixel of a class drawn uniformly, from any image with that class."""
+    """Probability of a crop around a pixel of a random class, all classes equally likely."""
     classmix: float = 0.0
-    """Probability that half of the classes of another crop are pasted over a crop."""
+    """Probability of ClassMix: paste half of the classes of another crop."""
     paste: float = 0.0
-    """Probability that the rare classes of another crop are pasted over a crop; rare: below a quarter of the mean."""
+    """Probability of pasting the rare classes of another crop. A class is rare if it has less than a quarter of the mean
+    number of pixels of a class."""
     colour: Literal["tone", "mmseg"] = "tone"
-    """tone: the four values that follow; mmseg: PhotoMetricDistortion with mmsegmentation's values."""
+    """Colour augmentation. tone: brightness, contrast, gamma and channel noise as given here; mmseg: PhotoMetricDistortion of
+    mmsegmentation, with its default values."""
     brightness: float = 0.0
-    """Largest shift of all values, in grey levels of 255."""
+    """Largest brightness shift, in grey levels of 255."""
     contrast: float = 1.0
-    """Largest factor of contrast; the smallest is its inverse."""
+    """Largest contrast factor; the smallest is its inverse."""
     gamma: float = 1.0
-    """Largest exponent of the tone curve; the smallest is its inverse."""
+    """Largest gamma; the smallest is its inverse."""
     channel_noise: float = 0.0
-    """Largest relative change of each colour channel."""
+    """Largest relative change of a colour channel, drawn for each channel."""
 
     precision: Literal["bfloat16", "float32"] = "bfloat16"
-    """Precision of the forward pass; weights and losses stay in float32."""
+    """Precision of the forward pass; weights and losses are float32."""
     validate_every: int = 10
-    """Epochs between validations; weights are saved after each."""
+    """Epochs between two validations; weights are saved after each."""
     seed: int = 0
-    """Seed of initialisation, order, augmentation and dropout."""
+    """Seed of initialisation, order of the images, augmentation and dropout."""
 
     def steps(self, images: int) -> int:
-        """Return the number of steps for a dataset of `images` images."""
+        """Return the number of steps on a dataset of this many images."""
         return self.iterations or -(-self.epochs * images // self.batch)
 
     def __post_init__(self) -> None:
-        if isinstance(self.class_weights, str) and self.class_weights not in ("none", "log"):
-            raise ArgumentError(f"class_weights: {unknown('choice', self.class_weights, ('none', 'log'))}")
-        for field in ("task", "variant", "optimiser", "weight_decay_on", "loss", "colour", "precision"):
-            if getattr(self, field) not in (choices := get_args(get_type_hints(Recipe)[field])):
-                raise ArgumentError(f"{field}: {unknown('choice', getattr(self, field), choices)}")
-        if self.batch < 2:
-            raise ArgumentError("batch: must be at least 2, because batch norm after pooling to one pixel needs two values.")
-        if min(*self.crop, *(self.size or ())) < MIN_SIDE:
-            raise ArgumentError(f"crop and size: must be at least {MIN_SIDE}x{MIN_SIDE}, not {_hxw(self.crop)} and "
-                                f"{_hxw(self.size) if self.size else 'none'}.")
+        recipe_fields.check(get_type_hints(Recipe), vars(self))
         if self.loss == "sigmoid" and (min(self.ohem_ratio, self.ohem_threshold) < 1 or self.label_smoothing):
-            raise ArgumentError("loss: ohem_ratio, ohem_threshold and label_smoothing need the softmax loss; omit them, or use "
+            raise ArgumentError("loss: sigmoid cannot be combined with ohem_ratio, ohem_threshold or label_smoothing; use "
                                 "softmax.")
         if max(self.ohem_ratio, self.ohem_threshold) < 1:
-            raise ArgumentError("ohem_ratio: cannot be combined with ohem_threshold; use one of them.")
-        if not isinstance(self.class_weights, str) and not all(0 < weight < inf for weight in self.class_weights):
-            raise ArgumentError(f"class_weights: must be above 0, not {list(self.class_weights)}.")
+            raise ArgumentError("ohem_ratio: cannot be combined with ohem_threshold; set one of them to 1.")
         if self.optimiser == "adamw" and self.momentum >= 1:
             raise ArgumentError(f"momentum: must be below 1 with adamw, not {self.momentum}.")
-        if not (0 < self.scale[0] <= self.scale[1] < inf):
-            raise ArgumentError(f"scale: must be two factors above 0, the smaller first, not {self.scale}.")
-        for field, (low, high) in _BOUNDS.items():
-            value = getattr(self, field)
-            if value is not None and not (low <= value <= high and value < inf):
-                bounds = f"be at least {low}" if high == inf else f"be between {low} and {high}"
-                raise ArgumentError(f"{field}: must {bounds}, not {value}.")
 
-
-def _hxw(size: tuple[int, int]) -> str:
-    return f"{size[0]}x{size[1]}"
-
-
-_BOUNDS = {
-    **dict.fromkeys(("epochs", "iterations", "loss_stride", "auxiliary_stride", "validate_every"), (1, inf)),
-    **dict.fromkeys(("lr", "min_lr", "power", "warmup", "momentum", "weight_decay", "brightness"), (0, inf)),
-    **dict.fromkeys(("auxiliary", "distillation", "lovasz"), (0, inf)),  # weights of losses
-    **dict.fromkeys(("contrast", "gamma"), (1, inf)),  # largest factors
-    **dict.fromkeys(("dropout", "norm_momentum", "label_smoothing", "ema", "channel_noise"), (0, 1)),
-    **dict.fromkeys(("flip", "balanced_crops", "classmix", "paste"), (0, 1)),  # probabilities
-    **dict.fromkeys(("ohem_ratio", "ohem_threshold", "cat_max_ratio"), (0.01, 1)),
-    "width_mult": (0.25, 8),
-    "seed": (0, (1 << 31) - 1),
-}
-
-_OLD_NAMES = {  # field of version 0.1 -> field
-    "width": "width_mult",
-    "branches": "reparam_branches",
-    "hard_pixels": "ohem_ratio",
-    "hard_probability": "ohem_threshold",
-    "decayed": "weight_decay_on",
-}
 
 _CAMVID_QUICK = Recipe(
     name="camvid-quick",
-    source="the paper's optimiser; ENet's class weights, averaged weights, strong changes of tone; 47 minutes on 2 CPU cores",
+    source="the paper's optimiser, ENet's class weights, averaged weights, strong colour augmentation; 47 minutes on two cores",
     epochs=110,
     crop=(360, 480),
     scale=(0.6, 2.0),
@@ -192,14 +158,14 @@ _CAMVID_QUICK = Recipe(
 
 _PAPER = Recipe(
     name="paper",
-    source="Poudel et al. 2019, section 4.1; it does not state the strength of colour noise and brightness",
+    source="Poudel et al. 2019, section 4.1, which does not state the amounts of colour noise and brightness",
     brightness=32,
     channel_noise=0.1,
 )
 
 _PST900 = Recipe(
     name="pst900",
-    source="code of PST900's authors, pstnet/code/FastSCNN: Tramac's network, whole frames, no augmentation",
+    source="pstnet/code/FastSCNN of the PST900 authors: Tramac's network, whole frames, no augmentation",
     variant="tramac",
     size=(360, 640),
     epochs=300,
@@ -221,13 +187,13 @@ _RECIPES = (
     replace(
         _PAPER,
         name="cityscapes-coarse",
-        source="the paper's training on coarse labels, whose length it does not state; train on fine labels next, with --init",
+        source="the paper's training on coarse labels, to be fine-tuned with --init; the paper does not state its length",
         epochs=60,
         validate_every=2,
     ),
     Recipe(
         name="mmseg",
-        source="mmsegmentation 1.2.2, configs/fastscnn/fast_scnn_8xb4-160k_cityscapes-512x1024.py; 8 GPUs of 4 images each",
+        source="fast_scnn_8xb4-160k_cityscapes-512x1024.py of mmsegmentation 1.2.2: 8 GPUs with 4 images each",
         variant="mmseg",
         norm_momentum=0.01,
         batch=32,
@@ -246,7 +212,7 @@ _RECIPES = (
     replace(
         _CAMVID_QUICK,
         name="camvid",
-        source="chosen on held-out drives of CamVid, see docs/accuracy.md; use it after camvid-quick, with --init",
+        source="selected on held-out drives of CamVid (docs/accuracy.md); fine-tunes weights of camvid-quick, given by --init",
         size=(450, 600),
         epochs=192,
         optimiser="adamw",
@@ -260,15 +226,15 @@ _RECIPES = (
     replace(
         _PAPER,
         name="eventscape",
-        source="the paper's training at EventScape's 256x512; the training of the published result is not known",
+        source="the paper's training at the size of EventScape, 256x512; the training of the published result is not known",
         epochs=200,
         crop=(256, 512),
     ),
     _PST900,
-    replace(_PST900, name="pst900-rgbt"),
+    replace(_PST900, name="pst900-rgbt", source="pst900, for images of RGB and thermal"),
     Recipe(
         name="imagenet",
-        source="the paper's optimiser; the rest from He et al. 2016, section 3.4, its length from Goyal et al. 2017",
+        source="the paper's optimiser; otherwise He et al. 2016, section 3.4, and the length of Goyal et al. 2017",
         task="classification",
         dropout=0.0,
         size=(256, 256),
@@ -282,7 +248,7 @@ _RECIPES = (
     ),
     Recipe(
         name="debug",
-        source="the smallest training, for tests",
+        source="the smallest training that uses every feature",
         batch=2,
         iterations=4,
         crop=(64, 96),
@@ -299,7 +265,7 @@ _RECIPES = (
 
 
 def named(name: str) -> Recipe:
-    """Return the recipe of that name. Raise ArgumentError with the nearest name if there is none."""
+    """Return the recipe of this name. Raise ArgumentError with the nearest known name if there is none."""
     for recipe in _RECIPES:
         if recipe.name == name:
             return recipe
@@ -312,36 +278,50 @@ def names() -> list[str]:
 
 
 def from_run(path: str | Path, base: Recipe | None = None) -> Recipe:
-    """Return the recipe in the run.json of a training. Names of fields from version 0.1 are translated.
+    """Return the recipe of an earlier run.
 
     Args:
-        path: the file; `~` is expanded.
-        base: the values of fields that the file does not have; without it, those of the dataclass.
+        path: the run.json that `fastscnn train` wrote, in version 0.1 or 0.2, or the folder of the run; `~` is expanded.
+        base: the values of fields that the file does not have; without it, the defaults of the fields.
 
     Raises:
-        FastSCNNError: no such file, no recipe in it, an unknown field, or a value that a recipe does not accept.
+        FastSCNNError: the file cannot be read, is not JSON or has no recipe; or a field is unknown, missing, of the wrong
+            type or out of bounds. The message names the file.
     """
     path = files.expand(path)
+    path = path / "run.json" if path.is_dir() else path
     try:
-        given = json.loads(path.read_text(encoding="utf-8"))["recipe"]
-        values: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value
-                                  for name, value in renamed(given).items()}
-    except OSError as error:
-        raise FastSCNNError(f"{path}: cannot be read ({error.strerror}); give the run.json of a run.") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise FastSCNNError(f"{path}: contains no recipe; give the run.json that `fastscnn train` writes.") from error
-    known = [field.name for field in fields(Recipe)]
-    for name in values:
-        if name not in known:
-            raise FastSCNNError(f"{path}: {unknown('field of a recipe', name, known)}")
-    try:
-        return replace(base, **values) if base else Recipe(**values)
-    except TypeError as error:
-        raise FastSCNNError(f"{path}: the recipe has a missing field or a value of the wrong type ({error}).") from error
+        values = _stored(path)
+        known = [field.name for field in fields(Recipe)]
+        if strange := [name for name in values if name not in known]:
+            also = f" Also unknown: {', '.join(map(repr, strange[1:]))}." if strange[1:] else ""
+            raise FastSCNNError(f"{unknown('recipe field', strange[0], known)}{also}")
+        if base:
+            return replace(base, **values)
+        if missing := [name for name in ("name", "source") if name not in values]:
+            raise FastSCNNError(f"the recipe has no field {missing[0]!r}; use the run.json that `fastscnn train` wrote.")
+        return Recipe(**values)
     except FastSCNNError as error:
         raise FastSCNNError(f"{path}: {error}") from error
 
 
+def _stored(path: Path) -> dict[str, Any]:
+    """Return the recipe in a run.json under the current names, with lists as tuples."""
+    try:
+        run = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise FastSCNNError(f"cannot be read ({error.strerror}); give the run.json of a run.") from error
+    except (ValueError, RecursionError) as error:
+        raise FastSCNNError("is not JSON; give the run.json that `fastscnn train` wrote.") from error
+    stored = run.get("recipe") if isinstance(run, dict) else None
+    if not isinstance(stored, dict):
+        raise FastSCNNError("has no recipe; give the run.json that `fastscnn train` wrote.")
+    for old, new in RENAMED_RECIPE_FIELDS.items():
+        if old in stored and new in stored:
+            raise FastSCNNError(f"the recipe has both {new!r} and its old name {old!r}; remove one.")
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in renamed(stored).items()}
+
+
 def renamed(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return the values of a recipe with the names of version 0.1 replaced by the current ones."""
-    return {_OLD_NAMES.get(name, name): value for name, value in values.items()}
+    return {RENAMED_RECIPE_FIELDS.get(name, name): value for name, value in values.items()}
