@@ -21,7 +21,7 @@ from fastscnn.version import __version__
 
 VERBS = {  # each is the module of that name; it is imported only if it runs
     "segment": "Segment images, videos or a camera.",
-    "demo": "Segment a generated test scene, to see whether all works.",
+    "demo": "Segment a generated test scene, to test the installation.",
     "train": "Train on a dataset, by a recipe.",
     "evaluate": "Score weights on labelled images.",
     "export": "Write trained weights as an ONNX file, for fast inference.",

@@ -44,7 +44,8 @@ def run(
     precision: Precision = "auto",
     threads: Threads = None,
     protocol: Annotated[Literal["files", "paper", "mmseg"], described(
-        "What is timed. files: JPEG file to PNG file; paper, mmseg: frames in memory, as those count them.")] = "files",
+        "What is timed. files: JPEG file to PNG file; paper, mmseg: frames in memory, timed as the paper or "
+        "mmsegmentation does.")] = "files",
     output: Annotated[Literal["cls", "prob"], described(
         "cls: the label of each pixel; prob: the probability of each class, for frames in memory.")] = "cls",
     runs: Annotated[int | None, value("N", int, "the protocol's"), described("Timed frames.")] = None,

@@ -52,7 +52,7 @@ def run(
     precision: Precision = "auto",
     threads: Threads = None,
     submit: Annotated[Path | None, value("DIR", Path), described(
-        "Do not score; write the labels into this folder, as the Cityscapes server takes them.")] = None,
+        "Do not score; write label files for the Cityscapes server into this folder.")] = None,
     report: Report = None,
     json: Json = False,
     quiet: Quiet = False,

@@ -248,7 +248,7 @@ _RECIPES = (
     ),
     Recipe(
         name="debug",
-        source="the smallest training that uses every feature",
+        source="the smallest training, for tests",
         batch=2,
         iterations=4,
         crop=(64, 96),
