@@ -213,7 +213,7 @@ def test_findings_are_grouped_by_kind(clean: DatasetSpec) -> None:
     (clean.root / "val/c.png").write_text("x")
     images.write(clean.root / "labels/train/x.png", ids())
     report = check(clean)
-    groups = report.grouped()
+    groups = grouped(report.findings)
     assert [(group.severity, group.kind, len(group.findings)) for group in groups] == [
         ("error", "unknown-ids", 3), ("error", "unreadable-image", 1), ("warning", "extra-labels", 1),
     ]

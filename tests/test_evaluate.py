@@ -8,6 +8,7 @@ import json
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from torchmetrics.classification import MulticlassAccuracy, MulticlassJaccardInd
 
 import fastscnn
 from fastscnn import Segmenter
-from fastscnn.base.errors import FastSCNNError
+from fastscnn.base.errors import ArgumentError, FastSCNNError
 from fastscnn.base.types import UInt8Array
 from fastscnn.data import datasets
 from fastscnn.data.datasets import DatasetSpec, Pair
@@ -155,6 +156,21 @@ def test_a_broken_file_ends_it(tmp_path: Path, tiny: Segmenter) -> None:
     images.write(tmp_path / "labels" / "1.png", np.zeros((9, 9), np.uint8))
     with pytest.raises(FastSCNNError, match=r"labels/1\.png: is 9x9 but its image is 64x96"):
         evaluate_pairs(tiny, spec, spec.pairs("test"))
+
+
+def test_an_image_that_is_too_small_is_named(tmp_path: Path, tiny: Segmenter) -> None:
+    spec = dataset(tmp_path)
+    images.write(tmp_path / "images" / "1.png", np.zeros((20, 64, 3), np.uint8))
+    images.write(tmp_path / "labels" / "1.png", np.zeros((20, 64), np.uint8))
+    with pytest.raises(FastSCNNError, match=r"images/1\.png: The image is 20x64 \(HxW\) and needs at least 32") as caught:
+        evaluate_pairs(tiny, spec, spec.pairs("test"))
+    assert not isinstance(caught.value, ArgumentError)
+
+
+@pytest.mark.parametrize(("weights", "data"), [(3, "camvid:x"), (None, None), (None, 3)])
+def test_what_is_no_path_is_refused(weights: Any, data: Any) -> None:
+    with pytest.raises(ArgumentError, match="A path is needed, not"):
+        fastscnn.evaluate(weights, data)
 
 
 def test_public_evaluate(tmp_path: Path, tiny: Segmenter, tiny_onnx: Path) -> None:

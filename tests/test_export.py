@@ -237,9 +237,9 @@ def test_the_limit_of_the_accuracy_loss(
 
 @pytest.mark.parametrize("flags", [["--max-iou-loss", "1"], ["--int8"]])
 def test_without_a_dataset(traced: Exported, tmp_path: Path, capsys: pytest.CaptureFixture[str], flags: list[str]) -> None:
-    assert cli.main(["export", str(traced.weights), "--out", str(tmp_path / "model.onnx"), *flags]) == 1
+    assert cli.main(["export", str(traced.weights), "--out", str(tmp_path / "model.onnx"), *flags]) == 2
     name = flags[0].removeprefix("--").replace("-", "_")
-    assert f"{name}: needs labelled images; give a dataset with data (--data) too" in " ".join(capsys.readouterr().err.split())
+    assert f"{name}: needs labelled images; give a dataset as `data` too" in " ".join(capsys.readouterr().err.split())
     assert list(tmp_path.iterdir()) == []
 
 

@@ -50,7 +50,7 @@ def test_as_torchmetrics(classes: int, used: int, right: float, seed: int) -> No
     truth[rng.random(truth.shape) < 0.1] = 255
     whole, parts = confusion(classes, predicted, truth), Confusion(classes)
     for one_predicted, one_truth in zip(predicted, truth, strict=True):
-        parts.merge(confusion(classes, one_predicted, one_truth))
+        parts.add(one_predicted, one_truth)
     np.testing.assert_array_equal(parts.matrix, whole.matrix)
 
     arguments = torch.from_numpy(predicted.astype(np.int64)), torch.from_numpy(truth.astype(np.int64))
@@ -97,11 +97,6 @@ def test_errors_count_nothing(predicted: Any, truth: Any, message: str) -> None:
     with pytest.raises(FastSCNNError, match=message):
         scores.add(np.asarray(predicted, np.uint8), np.asarray(truth, np.uint8))
     assert not scores.matrix.any()
-
-
-def test_merge_refuses_other_classes() -> None:
-    with pytest.raises(FastSCNNError, match="cannot be added"):
-        Confusion(3).merge(Confusion(2))
 
 
 def test_grouped_by_hand() -> None:

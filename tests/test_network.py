@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from fastscnn.base.errors import ArgumentError
 from fastscnn.model import architecture
-from fastscnn.model.architecture import DEEP_STRIDE, MIN_SIDE, OUTPUT_STRIDE, PPM, PPM_BINS, PPM_CELLS, VARIANTS
+from fastscnn.model.architecture import DEEP_STRIDE, MIN_SIDE, OUTPUT_STRIDE, PPM, PPM_BINS, VARIANTS
 from fastscnn.network.fast_scnn import DepthwiseConv, FastSCNN, TrainingLogits, fused, pooling_matrix
 
 
@@ -332,7 +332,7 @@ def test_the_network_is_the_one_described(variant: str, channels: int, classes: 
 
 
 def test_the_constants_are_those_of_the_paper() -> None:
-    assert (PPM_CELLS, OUTPUT_STRIDE, DEEP_STRIDE, MIN_SIDE) == (50, 8, 32, 32)
+    assert (OUTPUT_STRIDE, DEEP_STRIDE, MIN_SIDE) == (8, 32, 32)
     assert PPM == "global_features.9"
     assert architecture.layers()[-1].name == "classifier.3"
 

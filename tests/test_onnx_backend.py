@@ -154,7 +154,7 @@ def test_safetensors_is_not_for_onnx(tmp_path: Path) -> None:
 @pytest.mark.parametrize("argument", ["threads", "streams"])
 @pytest.mark.parametrize("value", [0, -1, 100_000, 1.5, "2", True])
 def test_wrong_threads_and_streams(tiny_onnx: Path, argument: str, value: Any) -> None:
-    with pytest.raises(ArgumentError, match=f"^{argument}: must be an integer from 1 to 1024, not {value!r}"):
+    with pytest.raises(ArgumentError, match=f"^{argument}: must be (a whole number, )?from 1 to 1024, not {value!r}"):
         backends.load(tiny_onnx, **{argument: value})
 
 

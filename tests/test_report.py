@@ -22,6 +22,7 @@ from fastscnn import Segmenter, cli
 from fastscnn.base.errors import FastSCNNError
 from fastscnn.data import datasets
 from fastscnn.data.check.dataset import check
+from fastscnn.data.check.findings import grouped
 from fastscnn.data.datasets import DatasetSpec
 from fastscnn.evaluation.evaluate import Report, evaluate_pairs
 from fastscnn.evaluation.metrics import BINS, Confusion, Reliability
@@ -300,7 +301,7 @@ def test_evaluate_writes_it(
     (out / "index.html").write_text("theirs")
     assert cli.main(words) == 1
     assert "is not a report of fastscnn" in capsys.readouterr().err
-    assert cli.main([*words[:-1], str(tmp_path / "new"), "--submit", str(tmp_path / "submit")]) == 1
+    assert cli.main([*words[:-1], str(tmp_path / "new"), "--submit", str(tmp_path / "submit")]) == 2
     assert "report: --submit scores nothing" in " ".join(capsys.readouterr().err.split())
 
 
@@ -331,7 +332,7 @@ def test_a_dataset_of_many_sizes_and_findings(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(data, "_MOST_FILES", 4)
     text = read(data.render(spec, report, "fastscnn check ...")).text
     assert "4 others" in text
-    largest = max(len(group.findings) for group in report.grouped())
+    largest = max(len(group.findings) for group in grouped(report.findings))
     assert largest > 10
     assert f"And {largest - 4} more" in " ".join(text)
     assert "1 more" in text, "of the four, three are shown at once"

@@ -125,8 +125,9 @@ def test_the_overlay_of_an_image_with_extra_channels_or_none() -> None:
     for wrong in (image[:, :, :2], image.astype(np.float32)):
         with pytest.raises(ArgumentError, match=r"The image must be uint8 \[H, W, 3\]"):
             result.overlay(wrong)
-    with pytest.raises(ArgumentError, match="opacity: must be from 0 to 1, not 55"):
-        result.overlay(grey, 55)
+    for opacity in (55, -0.1, float("nan"), "a", None, True):
+        with pytest.raises(ArgumentError, match=f"opacity: must be a number from 0 to 1, not {opacity!r}"):
+            result.overlay(grey, opacity)  # type: ignore[arg-type]
 
 
 def test_save_writes_all_that_there_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -147,6 +148,13 @@ def test_save_writes_all_that_there_is(tmp_path: Path, monkeypatch: pytest.Monke
     np.testing.assert_array_equal(images.read_ids(written["labels"]), LABELS)
     assert set(np.unique(images.read_ids(written["confidence"]))) == {128}
     np.testing.assert_array_equal(images.read_ids(written["ood_mask"]), (LABELS == 1) * np.uint8(255))
+
+
+@pytest.mark.parametrize("stem", ["", ".", "..", "a/b", "/a", "a\\b", "a\0", 3])
+def test_a_stem_is_a_file_name(tmp_path: Path, stem: Any) -> None:
+    with pytest.raises(ArgumentError, match="stem: must be a file name without a folder"):
+        Segmentation(LABELS, LABEL_SET).save(tmp_path / "new", stem)
+    assert not list(tmp_path.iterdir())
 
 
 def test_what_was_not_requested_cannot_be_saved(tmp_path: Path) -> None:

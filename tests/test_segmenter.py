@@ -255,20 +255,20 @@ def test_wrong_images(tiny: Segmenter, shape: tuple[int, ...], dtype: type, mess
 
 
 def test_a_negative_size(tiny_onnx: Path) -> None:
-    with pytest.raises(FastSCNNError, match="size: height: must be at least 0, not -64"):
+    with pytest.raises(FastSCNNError, match="size: height: must be at least 32, not -64"):
         Segmenter.load(tiny_onnx, size=(-64, 64))
 
 
 @pytest.mark.parametrize("size", [(31, 64), (64, 31), (0, 0)])
 def test_sizes_too_small(tiny_onnx: Path, size: tuple[int, int]) -> None:
-    with pytest.raises(FastSCNNError, match=f"at least 32x32, not {size[0]}x{size[1]}"):
+    with pytest.raises(FastSCNNError, match=f"must be at least 32, not {min(size)}"):
         Segmenter.load(tiny_onnx, size=size)
 
 
 def test_a_card_whose_size_is_too_small(tmp_path: Path, write_onnx: WriteOnnx) -> None:
     small = Card(LabelSet(("a", "b", "c")), (16, 64)).to_json()
     path = write_onnx(tmp_path / "small.onnx", metadata={card.KEY: small})
-    with pytest.raises(FastSCNNError, match="at least 32x32, not 16x64"):
+    with pytest.raises(FastSCNNError, match=r"small\.onnx: the card's input size is 16x64, and the network needs"):
         Segmenter.load(path)
     assert Segmenter.load(path, size="native").size == "native"
 
@@ -349,11 +349,14 @@ def test_wrong_sizes(tiny_onnx: Path, size: Any, message: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"streams": 0}, "streams: must be at least 1, not 0"),
+        ({"streams": 0}, "streams: must be from 1 to 1024, not 0"),
         ({"streams": 1.0}, "streams: must be a whole number"),
         ({"threads": 0}, "threads: must be from 1 to 1024, not 0"),
         ({"threads": 2000}, "threads: must be from 1 to 1024, not 2000"),
         ({"threads": True}, "threads: must be a whole number"),
+        ({"backend": None}, "There is no backend None"),
+        ({"weights": 3}, "A path is needed, not 3"),
+        ({"size": (64.5, 96)}, "size: height: must be a whole number, at least 32, not 64.5"),
         ({"backend": "onx"}, "There is no backend 'onx'. Did you mean 'onnx'"),
         ({"precision": "int4"}, "There is no precision 'int4'"),
         ({"scales": None}, "scales: each must be above 0 and at most 16, not None"),
@@ -361,7 +364,7 @@ def test_wrong_sizes(tiny_onnx: Path, size: Any, message: str) -> None:
 )
 def test_wrong_arguments(tiny_onnx: Path, arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ArgumentError, match=message):
-        Segmenter.load(tiny_onnx, **arguments)
+        Segmenter.load(**{"weights": tiny_onnx, **arguments})
 
 
 SOURCES: dict[str, Callable[[Path, UInt8Array], Any]] = {
@@ -468,8 +471,8 @@ def test_copies_load_the_same_weights(
     monkeypatch.chdir(tmp_path)
     for other in (pickle.loads(pickled), copy.deepcopy(Segmenter.load(tiny_onnx, "onnx", threads=1))):
         assert other.segment(stripes.image).labels.shape == stripes.labels.shape
-    other = pickle.loads(pickled)
-    assert repr(other) == repr(segmenter)
+    for other in (pickle.loads(pickled), copy.deepcopy(segmenter)):
+        assert repr(other) == repr(segmenter)
     np.testing.assert_array_equal(other(stripes.image).labels, segmenter(stripes.image).labels)
 
 
@@ -482,6 +485,23 @@ def test_a_segmenter_without_a_file_refuses_to_be_copied() -> None:
     for attempt in (pickle.dumps, copy.copy, copy.deepcopy):
         with pytest.raises(FastSCNNError, match="made without a weight file and cannot be copied"):
             attempt(Segmenter(Seeing()))
+
+
+def test_a_url_is_no_weight_file() -> None:
+    with pytest.raises(FastSCNNError, match=r"no such weight file\. Addresses are not fetched: download the file first"):
+        Segmenter.load("https://example.com/camvid.onnx")
+
+
+def test_sizes_may_be_numpy_arrays(tiny_onnx: Path) -> None:
+    assert Segmenter.load(tiny_onnx, size=np.array([48, 64])).size == (48, 64)  # type: ignore[arg-type]
+
+
+def test_a_closed_file_object_is_named(tiny: Segmenter, tmp_path: Path, stripes: Scene) -> None:
+    images.write(tmp_path / "a.png", stripes.image)
+    with (tmp_path / "a.png").open("rb") as file:
+        pass
+    with pytest.raises(FastSCNNError, match=r"a\.png: cannot be read \(read of closed file\)"):
+        tiny(file)
 
 
 def test_close(tiny_onnx: Path, stripes: Scene) -> None:

@@ -819,7 +819,7 @@ def test_frames_in_the_making_at_ctrl_c_are_not_dropped(run: Run, monkeypatch: p
         (["a.png", "--labels", "ids"], "--realtime, --preview, --labels and --smoothing: for a video or camera only"),
         (["a.mp4", "--confidence"], "confidence: for a video or camera, give --labels DIR too"),
         (["a.mp4", "--ood-mask"], "tiny.onnx: the card has no OOD threshold"),
-        (["a.png", "--out", "a.mp4", "--fps", "0.001"], "fps: must be between 0.01 and 1000, not 0.001."),
+        (["a.png", "--out", "a.mp4", "--fps", "0.001"], "must be from 0.01 to 1000, not 0.001"),
         (["a.png", "--out", "b.mp4", "--realtime"], "realtime: for videos only"),
         (["a.mp4", "--latency-budget", "33ms", "--size", "64x96"], "latency-budget: it chooses the size"),
     ],
@@ -828,9 +828,9 @@ def test_what_does_not_go_together(words: list[str], message: str, run: Run) -> 
     make(Path("a.mp4"), 2)
     images.write(Path("a.png"), picture(0))
     code, out, err = run(*words)
-    assert (code, out) == (1, "")
-    assert err.startswith("fastscnn: ")
-    assert message in err
+    wrong_input = any(word in message for word in (".avi", "OOD"))
+    assert (code, out) == (1 if wrong_input else 2, "")
+    assert message in " ".join(err.replace("│", " ").split())
     assert files_here() == ["a.mp4", "a.png"]
 
 

@@ -9,6 +9,7 @@ from fastscnn.model.card import Card
 
 BACKENDS = ("onnx", "openvino", "torch", "cuda")
 PRECISIONS = ("float32", "bfloat16", "float16", "int8")
+MAX_THREADS = 1024  # also the limit of streams
 MAX_STREAMS = 4  # concurrent frames that commands use at most; each holds the network's buffers
 
 

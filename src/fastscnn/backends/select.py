@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from operator import index
 from pathlib import Path
 
-from fastscnn.backends.protocol import BACKENDS, PRECISIONS, Backend
+from fastscnn.backends.protocol import BACKENDS, MAX_THREADS, PRECISIONS, Backend
 from fastscnn.base import files, machine
-from fastscnn.base.errors import ArgumentError, FastSCNNError, missing_extra, unknown
+from fastscnn.base.arguments import whole
+from fastscnn.base.errors import FastSCNNError, missing_extra, unknown
 
-_LIMIT = 1024  # of threads and of streams
 _BY_SUFFIX = {".onnx": ("openvino", "onnx"), ".safetensors": ("torch", "cuda")}
 
 
@@ -40,11 +39,11 @@ def load(
         raise unknown("backend", backend, (*BACKENDS, "auto"))
     if precision not in (*PRECISIONS, "auto"):
         raise unknown("precision", precision, (*PRECISIONS, "auto"))
-    count = machine.threads() if threads is None else _count("threads", threads)
-    streams = _count("streams", streams)
+    count = machine.threads() if threads is None else whole("threads", threads, 1, MAX_THREADS)
+    streams = whole("streams", streams, 1, MAX_THREADS)
     path = files.expand(path)
     if data is None and not path.is_file():
-        raise FastSCNNError(f"{path}: no such weight file.")
+        raise FastSCNNError(f"{path}: no such weight file.{files.download_hint(path)}")
     backends = _BY_SUFFIX.get(path.suffix.lower())
     if backends is None:
         raise FastSCNNError(f"{path}: weights are .onnx or .safetensors files; others, such as pickles, are not read.")
@@ -55,17 +54,6 @@ def load(
     if "onnx" in backends:
         return _load_onnx(path, backend, count, precision, streams, data)
     return _load_safetensors(path, backend, count, precision)
-
-
-def _count(name: str, value: object) -> int:
-    """Check a number of threads or streams."""
-    try:
-        count = index(value)  # type: ignore[arg-type]
-    except TypeError:
-        count = 0
-    if isinstance(value, bool) or not 1 <= count <= _LIMIT:
-        raise ArgumentError(f"{name}: must be an integer from 1 to {_LIMIT}, not {value!r}.")
-    return count
 
 
 def _load_onnx(path: Path, backend: str, threads: int, precision: str, streams: int, data: bytes | None) -> Backend:

@@ -1,11 +1,19 @@
-"""Checks of arguments that reach C code, where a wrong type would crash the interpreter."""
+"""Limits of arguments, and checks of those that reach C code, where a wrong type would crash the interpreter."""
 
 from __future__ import annotations
 
 import operator
-from typing import SupportsIndex
+from numbers import Real
+from typing import SupportsIndex, TypeGuard
 
 from fastscnn.base.errors import ArgumentError
+
+MAX_PIXELS = 40_000_000  # of an image that is read, and of the network's input
+
+
+def is_number(value: object) -> TypeGuard[float]:
+    """Return whether `value` is a real number: an int, a float or a NumPy scalar, but no bool."""
+    return isinstance(value, Real) and not isinstance(value, bool)
 
 
 def whole(name: str, value: SupportsIndex, least: int = 1, most: int | None = None) -> int:

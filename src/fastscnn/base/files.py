@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import re
 import secrets
 from functools import cache as once
 from pathlib import Path
@@ -12,7 +13,9 @@ from tempfile import TemporaryDirectory
 
 import platformdirs
 
-from fastscnn.base.errors import FastSCNNError
+from fastscnn.base.errors import ArgumentError, FastSCNNError
+
+_URL = re.compile(r"[a-z][a-z0-9+.-]+:/", re.IGNORECASE)  # one slash: Path drops the other
 
 
 def cache(name: str) -> Path:
@@ -36,8 +39,19 @@ def _temporary_cache() -> TemporaryDirectory[str]:
 
 
 def expand(path: str | os.PathLike[str]) -> Path:
-    """Return the path with a leading `~` or `~user` replaced by that home folder; unchanged if there is no such home."""
+    """Return the path with a leading `~` or `~user` replaced by that home folder; unchanged if there is no such home.
+
+    Raises:
+        ArgumentError: another type.
+    """
+    if not isinstance(path, str | os.PathLike):
+        raise ArgumentError(f"A path is needed, not {path!r}.")
     return Path(os.path.expanduser(path))  # noqa: PTH111 - Path.expanduser raises where the home folder is unknown
+
+
+def download_hint(path: str | os.PathLike[str]) -> str:
+    """Return the sentence for a path that does not exist because it is a URL, else ""."""
+    return " Addresses are not fetched: download the file first." if _URL.match(os.fspath(path)) else ""
 
 
 def digest(path: Path) -> str:

@@ -15,7 +15,8 @@ import numpy as np
 
 from fastscnn.backends import MAX_STREAMS
 from fastscnn.base import machine
-from fastscnn.base.errors import FastSCNNError, unknown
+from fastscnn.base.arguments import MAX_PIXELS
+from fastscnn.base.errors import ArgumentError, FastSCNNError, unknown
 from fastscnn.base.types import BackendName, PrecisionName, UInt8Array
 from fastscnn.benchmark.cold_start import cold_start
 from fastscnn.benchmark.flops import cost
@@ -34,10 +35,10 @@ class Protocol:
     """How frames are timed.
 
     Attributes:
-        what: Description in words.
+        what: description in words.
         files: True: from a JPEG file to a PNG file; False: from a frame in memory to its labels in memory.
-        warmup: Frames before the measured ones.
-        runs: Frames measured.
+        warmup: frames before the measured ones.
+        runs: frames measured.
     """
 
     what: str
@@ -67,12 +68,12 @@ def benchmark(
     """Time whole frames of a generated street scene, with the same calls as `segment` and `evaluate`.
 
     Args:
-        segmenter: Loaded from a file. Its network runs at `size`.
+        segmenter: loaded from a file. Its network runs at `size`.
         size: (height, width) of the frame.
         protocol: A name in `PROTOCOLS`.
-        runs: Frames to measure, at least 1; None: the protocol's number.
-        warmup: Frames before them; None: the protocol's number.
-        progress: Called with (done, total) after each frame.
+        runs: frames to measure, at least 1; None: the protocol's number.
+        warmup: frames before them; None: the protocol's number.
+        progress: called with (done, total) after each frame.
         output: A name in `OUTPUTS`; "prob" only for frames in memory.
 
     Raises:
@@ -121,19 +122,24 @@ def benchmark(
 def _check(
     segmenter: Segmenter, size: tuple[int, int], protocol: str, runs: int | None, warmup: int | None, output: str
 ) -> tuple[Protocol, int, int, Path]:
-    """Return the protocol, the numbers of frames and the weight file. Raises FastSCNNError for wrong arguments."""
+    """Return the protocol, the numbers of frames and the weight file.
+
+    Raises:
+        ArgumentError: a wrong argument.
+        FastSCNNError: the weights are in no file.
+    """
     for kind, name, known in (("protocol", protocol, PROTOCOLS), ("output", output, OUTPUTS)):
         if name not in known:
             raise unknown(kind, name, known)
     chosen = PROTOCOLS[protocol]
     if chosen.files and output == "prob":
-        raise FastSCNNError("output: prob needs frames in memory, but the protocol files writes labels; "
+        raise ArgumentError("output: prob needs frames in memory, but the protocol files writes labels; "
                             "choose the protocol paper or mmseg.")
     runs, warmup = chosen.runs if runs is None else runs, chosen.warmup if warmup is None else warmup
     if runs < 1 or warmup < 0:
-        raise FastSCNNError(f"runs: must be at least 1 and warmup at least 0, not {runs} and {warmup}.")
-    if size[0] * size[1] > images.MAX_PIXELS:
-        raise FastSCNNError(f"size: {size[0]}x{size[1]} is over the limit of {images.MAX_PIXELS // 1_000_000} megapixels.")
+        raise ArgumentError(f"runs: must be at least 1 and warmup at least 0, not {runs} and {warmup}.")
+    if size[0] * size[1] > MAX_PIXELS:
+        raise ArgumentError(f"size: {size[0]}x{size[1]} is over the limit of {MAX_PIXELS // 1_000_000} megapixels.")
     if segmenter.path is None:
         raise FastSCNNError("Only weights from a file can be benchmarked: the cold start loads the file.")
     return chosen, runs, warmup, segmenter.path

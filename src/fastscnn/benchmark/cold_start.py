@@ -35,9 +35,9 @@ def cold_start(segmenter: Segmenter, frame: Job, call: str) -> tuple[float, floa
     """Return the seconds to the first output of a new process, and its peak memory in MiB.
 
     Args:
-        segmenter: The configuration that the new process loads.
-        frame: The image files that it reads.
-        call: The method of `Segmenter` that it calls.
+        segmenter: the configuration that the new process loads.
+        frame: the image files that it reads.
+        call: the method of `Segmenter` that it calls.
 
     Raises:
         FastSCNNError: the process failed; the message holds its last line of output.

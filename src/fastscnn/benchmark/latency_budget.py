@@ -44,9 +44,9 @@ class LatencyBudget:
     """The latency of every input size on this machine.
 
     Attributes:
-        choices: The input sizes, largest first.
-        day: Date of the measurement, YYYY-MM-DD (UTC).
-        file: Cache file of the measurement; None: not cached.
+        choices: the input sizes, largest first.
+        day: date of the measurement, YYYY-MM-DD (UTC).
+        file: cache file of the measurement; None: not cached.
     """
 
     choices: tuple[LatencyChoice, ...]
@@ -81,10 +81,10 @@ def measure_latency(
     """Measure the latency at the card's input size, and at 3/4, 1/2 and 1/4 of it, or return the cached result.
 
     Args:
-        segmenter: Segmenter to measure, loaded from a file.
+        segmenter: segmenter to measure, loaded from a file.
         frame: (height, width) of the images to segment.
-        cache: Folder for results, keyed by machine, weights, backend, threads and frame; None: always measure.
-        progress: Called with (done, total) after each run.
+        cache: folder for results, keyed by machine, weights, backend, threads and frame; None: always measure.
+        progress: called with (done, total) after each run.
 
     Raises:
         FastSCNNError: the weights were not loaded from a file.

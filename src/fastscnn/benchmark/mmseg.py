@@ -40,8 +40,8 @@ class MmsegComparison:
 
     Attributes:
         fastscnn_ms: "BACKEND PRECISION" -> milliseconds of fastscnn.
-        mmseg_ms: Configuration -> milliseconds of mmsegmentation: "default", the others are tuned.
-        mmseg_version: Version of mmsegmentation.
+        mmseg_ms: configuration -> milliseconds of mmsegmentation: "default", the others are tuned.
+        mmseg_version: version of mmsegmentation.
     """
 
     fastscnn_ms: dict[str, float]
@@ -63,11 +63,11 @@ def compare_with_mmseg(
     """Time fastscnn and mmsegmentation in turn, a few frames each, for several rounds.
 
     Args:
-        segmenters: Segmenters with equal threads and classes; their networks run at `size`.
+        segmenters: segmenters with equal threads and classes; their networks run at `size`.
         size: (height, width) of the frame.
-        environment: Virtual environment with mmsegmentation, or its Python interpreter.
-        rounds: Turns of each contestant.
-        progress: Called with (done, total) after each turn.
+        environment: virtual environment with mmsegmentation, or its Python interpreter.
+        rounds: turns of each contestant.
+        progress: called with (done, total) after each turn.
 
     Raises:
         FastSCNNError: the backend is cuda, or the environment has no interpreter or no mmsegmentation.

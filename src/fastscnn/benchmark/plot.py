@@ -25,8 +25,8 @@ def growth(path: Path, reports: Sequence[BenchmarkReport]) -> None:
     """Plot the median time of every stage over the number of pixels, on logarithmic axes.
 
     Args:
-        path: File to write, with the suffix .svg, .png or .pdf.
-        reports: Reports of one backend at several sizes.
+        path: file to write, with the suffix .svg, .png or .pdf.
+        reports: reports of one backend at several sizes.
 
     Raises:
         FastSCNNError: the suffix is unknown, or the file cannot be written.

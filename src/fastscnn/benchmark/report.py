@@ -21,11 +21,11 @@ class Roofline:
     """The network against the limit of the machine (roofline model).
 
     Attributes:
-        operations: Operations of the network for one frame; one MAC is two operations.
-        bytes: Bytes that its convolutions read and write, each value once, in the backend's precision.
-        matmul_peak: Operations per second of a large matrix product, with the same backend, precision and threads.
-        bandwidth: Bytes per second read and written while copying a large array, on the device of the network.
-        limit_ms: Time for the operations or for the bytes at those rates, whichever is longer, in milliseconds.
+        operations: operations of the network for one frame; one MAC is two operations.
+        bytes: bytes that its convolutions read and write, each value once, in the backend's precision.
+        matmul_peak: operations per second of a large matrix product, with the same backend, precision and threads.
+        bandwidth: bytes per second read and written while copying a large array, on the device of the network.
+        limit_ms: time for the operations or for the bytes at those rates, whichever is longer, in milliseconds.
         share: `limit_ms` in percent of the network's median time.
     """
 
@@ -44,26 +44,26 @@ class BenchmarkReport:
     Attributes:
         protocol: A name in `PROTOCOLS`.
         output: "cls", the label of every pixel, or "prob", the probability of every class at every pixel.
-        stages: Stage name -> milliseconds: resize, network, labels or probabilities, and frame (their sum, per frame);
+        stages: stage name -> milliseconds: resize, network, labels or probabilities, and frame (their sum, per frame);
             also decode and write if files are timed.
         size: (height, width) of the image and of the network's input.
-        channels: Channels of the image. Those after RGB hold the scene in grey; for files, a PNG beside the JPEG.
-        runs: Frames measured.
-        warmup: Frames before them, not measured.
-        streams: Frames processed at the same time for `stream_fps`; 1 if files are not timed.
-        stream_fps: Frames per second with `streams` frames in parallel; None if files are not timed.
-        roofline: The network against the limit of the machine.
-        backend: Name of the backend.
-        precision: Precision of the backend.
+        channels: channels of the image. Those after RGB hold the scene in grey; for files, a PNG beside the JPEG.
+        runs: frames measured.
+        warmup: frames before them, not measured.
+        streams: frames processed at the same time for `stream_fps`; 1 if files are not timed.
+        stream_fps: frames per second with `streams` frames in parallel; None if files are not timed.
+        roofline: the network against the limit of the machine.
+        backend: name of the backend.
+        precision: precision of the backend.
         threads: CPU threads of the backend.
-        peak_memory_mib: Peak memory of a new process that processes one such frame, in MiB.
-        cold_start_s: Seconds of that process from its first import to its output.
-        weights_bytes: Size of the weight file.
+        peak_memory_mib: peak memory of a new process that processes one such frame, in MiB.
+        cold_start_s: seconds of that process from its first import to its output.
+        weights_bytes: size of the weight file.
         labels_by: "compiled kernel", or "NumPy" if the installation lacks the kernel.
-        machine: Name of the processor.
-        processors: Number of logical processors.
-        python: Version of Python.
-        version: Version of fastscnn.
+        machine: name of the processor.
+        processors: number of logical processors.
+        python: version of Python.
+        version: version of fastscnn.
     """
 
     protocol: str

@@ -15,8 +15,8 @@ from importlib import import_module
 from itertools import pairwise
 from typing import Any
 
-from fastscnn.base.errors import FastSCNNError, unknown
-from fastscnn.cli.console import STDERR, WrongCallError, complain, configure
+from fastscnn.base.errors import ArgumentError, FastSCNNError, unknown
+from fastscnn.cli.console import STDERR, complain, configure
 from fastscnn.version import __version__
 
 VERBS = {  # each is the module of that name; it is imported only if it runs
@@ -121,7 +121,7 @@ def parse(run: Callable[..., int], prog: str, usage: str, words: Sequence[str], 
         return int(stopped.code or 0)
     try:
         return call()
-    except WrongCallError as error:
+    except ArgumentError as error:
         complain(str(error))
         STDERR.print(f"usage: {prog} {usage}", soft_wrap=True)
         return 2

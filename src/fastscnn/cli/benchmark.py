@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from fastscnn.base.errors import FastSCNNError, missing_extra
+from fastscnn.base.errors import ArgumentError, FastSCNNError, missing_extra
 from fastscnn.cli.console import STDOUT, configure, progress_bar, show, table
 from fastscnn.cli.flags import load
 from fastscnn.cli.options import (
@@ -20,6 +20,7 @@ from fastscnn.cli.options import (
     Verbose,
     Weights,
     described,
+    path,
     several_sizes,
     value,
     write_size,
@@ -50,9 +51,9 @@ def run(
         "cls: the label of each pixel; prob: the probability of each class, for frames in memory.")] = "cls",
     runs: Annotated[int | None, value("N", int, "the protocol's"), described("Timed frames.")] = None,
     warmup: Annotated[int | None, value("N", int, "the protocol's"), described("Frames before the timed ones.")] = None,
-    mmseg: Annotated[Path | None, value("ENV", Path), described(
+    mmseg: Annotated[Path | None, path("ENV"), described(
         "Also time mmsegmentation at the last size: the virtual environment that holds it.")] = None,
-    plot: Annotated[Path | None, value("FILE", Path), described(
+    plot: Annotated[Path | None, path("FILE"), described(
         "Also draw milliseconds over pixels, as .svg, .png or .pdf (needs the extra 'plot').")] = None,
     json: Json = False,
     quiet: Quiet = False,
@@ -68,7 +69,7 @@ def run(
     configure(quiet, verbose)
     _check_frames(sizes)
     if mmseg and output != "cls":
-        raise FastSCNNError("mmseg: compares labels only; omit --output or --mmseg.")
+        raise ArgumentError("mmseg: compares labels only; omit --output or --mmseg.")
     if mmseg:
         interpreter(mmseg)  # an environment that does not fit is an error before the measurement
     draw = _plotter(plot) if plot else None
@@ -104,7 +105,7 @@ def _check_frames(frames: Sequence[tuple[int, int]]) -> None:
 
     for frame in frames:
         if min(frame) < synthetic.MIN_SIDE:
-            raise FastSCNNError(f"sizes: a frame needs at least {synthetic.MIN_SIDE} pixels a side, not {write_size(frame)}.")
+            raise ArgumentError(f"sizes: a frame needs at least {synthetic.MIN_SIDE} pixels a side, not {write_size(frame)}.")
 
 
 def _print_growth(reports: Sequence[BenchmarkReport]) -> None:

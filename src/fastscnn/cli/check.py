@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 from fastscnn.base import files
-from fastscnn.base.errors import FastSCNNError
+from fastscnn.base.errors import ArgumentError
 from fastscnn.cli import classifier
 from fastscnn.cli.console import STDOUT, command, configure, printable, progress_bar, show, table
 from fastscnn.cli.options import SPLIT, Dataset, Json, Quiet, Report, Verbose, switch, value
@@ -42,7 +42,7 @@ def run(
     splits = split.split("+") if split else None
     if isinstance(spec, datasets.ClassFolders):
         if report:
-            raise FastSCNNError("report: not available for imagenet, which has no labels of pixels; omit --report.")
+            raise ArgumentError("report: not available for imagenet, which has no labels of pixels; omit --report.")
         return classifier.check(spec, splits, json, all)
     if report:
         check_ours(report / PAGE)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fastscnn.base.errors import FastSCNNError
+from fastscnn.base.errors import ArgumentError
 from fastscnn.cli.console import STDOUT, progress_bar, show, table
 from fastscnn.cli.flags import learning
 
@@ -45,9 +45,9 @@ def evaluate(data: ClassFolders, weights: Path | None, split: str, json: bool, o
         others: whether options were given that apply to labels of pixels; they are refused.
     """
     if weights is None:
-        raise FastSCNNError("weights: give a classifier made by `fastscnn train imagenet`; none is bundled.")
+        raise ArgumentError("weights: give a classifier made by `fastscnn train imagenet`; none is bundled.")
     if others:
-        raise FastSCNNError(f"{data.name}: a classifier takes --weights, --split and --json only; omit the others.")
+        raise ArgumentError(f"{data.name}: a classifier takes --weights, --split and --json only; omit the others.")
     classify = learning("evaluate", "training.pretraining.classify")
     with progress_bar("evaluate", quiet=json) as advance:
         scores = classify.evaluate(weights, data, split, advance)

@@ -10,7 +10,7 @@ from pathlib import Path
 from time import perf_counter, sleep
 from typing import TYPE_CHECKING
 
-from fastscnn.base.errors import FastSCNNError, missing_extra
+from fastscnn.base.errors import ArgumentError, FastSCNNError, missing_extra
 from fastscnn.media import inputs
 
 if TYPE_CHECKING:
@@ -51,31 +51,29 @@ def clips(paths: Sequence[Path], camera: str | None, out: Path, fps: float, real
     folder = out.parent if into_file else out
     if camera is not None:
         if paths:
-            raise FastSCNNError("camera: cannot be combined with paths; use two calls.")
+            raise ArgumentError("camera: cannot be combined with paths; use two calls.")
         jobs, live = [inputs.Job(Path(camera), folder / "camera")], True
         openers: list[Callable[[], Source]] = [partial(video.camera, camera)]
     elif not any(inputs.is_video(path) for path in paths):
         images, live = inputs.find(paths, out), False
         if realtime:
-            raise FastSCNNError("realtime: for videos only; images have no speed of their own.")
-        if not 0.01 <= fps <= 1000:
-            raise FastSCNNError(f"fps: must be between 0.01 and 1000, not {fps:g}.")
+            raise ArgumentError("realtime: for videos only; images have no speed of their own.")
         jobs = [inputs.Job(images[0].image.parent, folder / out.stem)]
         openers = [partial(video.stills, [job.image for job in images], Fraction(fps).limit_denominator(1001))]
     else:
         if not all(inputs.is_video(path) for path in paths):
-            raise FastSCNNError("paths: images and videos cannot be mixed; use two calls.")
+            raise ArgumentError("paths: images and videos cannot be mixed; use two calls.")
         jobs, live = inputs.find(paths, folder), realtime
         openers = [partial(_paced if realtime else video.read, job.image) for job in jobs]
     if into_file and len(jobs) > 1:
-        raise FastSCNNError(f"{out}: is one file for {len(jobs)} videos; give --out a folder.")
+        raise ArgumentError(f"{out}: is one file for {len(jobs)} videos; give --out a folder.")
     targets = [out if into_file else job.beside(".overlay.mp4") for job in jobs]
     given = {job.image.resolve() for job in jobs}
     for job, target in zip(jobs, targets, strict=True):
         if target.resolve() in given:
             lost = "the video itself" if target.resolve() == job.image.resolve() else \
                    f"an input video, which the overlay of {job.image} would overwrite"
-            raise FastSCNNError(f"{target}: is {lost}; give --out another name.")
+            raise ArgumentError(f"{target}: is {lost}; give --out another name.")
     return [Clip(opener, job, target, live) for opener, job, target in zip(openers, jobs, targets, strict=True)]
 
 

@@ -24,10 +24,6 @@ _quiet: ContextVar[bool] = ContextVar("quiet", default=False)
 _verbose: ContextVar[bool] = ContextVar("verbose", default=False)
 
 
-class WrongCallError(Exception):
-    """A call whose arguments do not go together; printed with the usage, exit code 2."""
-
-
 def configure(quiet: bool = False, verbose: bool = False) -> None:
     """Set what this call of the command line prints on stderr."""
     _quiet.set(quiet)

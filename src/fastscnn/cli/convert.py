@@ -9,15 +9,16 @@ from tyro.conf import Positional
 
 from fastscnn.cli.console import configure, show
 from fastscnn.cli.flags import learning, parse_classes
-from fastscnn.cli.options import Quiet, Verbose, described, height_width, required, value, write_size
+from fastscnn.cli.options import Quiet, Verbose, described, path, required, value, write_size
+from fastscnn.inference.size import height_width
 
 USAGE = "[options] FILE --out FILE --classes CLASSES"
 
 
 def run(
-    file: Annotated[Positional[Path], required("Checkpoint, .pth or .pdparams.", "FILE")],
+    file: Annotated[Positional[Path], path("FILE"), required("Checkpoint, .pth or .pdparams.")],
     *,
-    out: Annotated[Path, required("The .safetensors file to write.", "FILE")],
+    out: Annotated[Path, path("FILE"), required("The .safetensors file to write.")],
     classes: Annotated[str, required("Classes of the logits: cityscapes, camvid, or a dataset (NAME:ROOT, or the path of a "
                                      "dataset.toml).", "CLASSES")],
     layout: Annotated[Literal["auto", "mmseg", "tramac", "paddleseg"], described(

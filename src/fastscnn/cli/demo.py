@@ -19,7 +19,7 @@ from fastscnn.cli.options import (
     Verbose,
     Weights,
     described,
-    value,
+    path,
 )  # fmt: skip
 
 USAGE = "[options]"
@@ -28,7 +28,7 @@ _SCENE = 3  # a seed whose people, cyclist, signs and trees are close enough to 
 
 def run(
     *,
-    out: Annotated[Path, value("DIR", Path), described("Folder of the results.")] = Path("segmented"),
+    out: Annotated[Path, path("DIR"), described("Folder of the results.")] = Path("segmented"),
     weights: Weights = None,
     size: Size = None,
     backend: Backend = "auto",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from rich.table import Table
 
-from fastscnn.base.errors import FastSCNNError
+from fastscnn.base.errors import ArgumentError, FastSCNNError
 from fastscnn.cli import classifier
 from fastscnn.cli.console import STDOUT, command, configure, printable, progress_bar, show, table
 from fastscnn.cli.flags import load
@@ -28,6 +28,7 @@ from fastscnn.cli.options import (
     Verbose,
     Weights,
     described,
+    path,
     value,
 )  # fmt: skip
 
@@ -51,7 +52,7 @@ def run(
     backend: Backend = "auto",
     precision: Precision = "auto",
     threads: Threads = None,
-    submit: Annotated[Path | None, value("DIR", Path), described(
+    submit: Annotated[Path | None, path("DIR"), described(
         "Do not score; write label files for the Cityscapes server into this folder.")] = None,
     report: Report = None,
     json: Json = False,
@@ -72,7 +73,7 @@ def run(
         others = given != ("auto", "auto", None, (1.0,), False, None, None, None)
         return classifier.evaluate(spec, weights, split or "val", json, others)
     if submit and report:
-        raise FastSCNNError("report: --submit scores nothing, so there is nothing to report; omit one of them.")
+        raise ArgumentError("report: --submit scores nothing, so there is nothing to report; omit one of them.")
     split = split or ("test" if submit else spec.evaluation_split())
     segmenter = load(weights, backend, size, threads, scales, flip, precision)
     if submit:

@@ -12,7 +12,7 @@ from tyro.conf import Positional
 
 from fastscnn.cli.console import STDOUT, configure, printable, progress_bar, show, table
 from fastscnn.cli.flags import learning
-from fastscnn.cli.options import SPLIT, Json, OptionalDataset, Quiet, Verbose, described, required, switch, value
+from fastscnn.cli.options import SPLIT, Json, OptionalDataset, Quiet, Verbose, described, path, required, switch, value
 
 if TYPE_CHECKING:
     from fastscnn.exporting.report import Attempt, ExportReport
@@ -21,9 +21,9 @@ USAGE = "[options] WEIGHTS --out FILE"
 
 
 def run(
-    weights: Annotated[Positional[Path], required("Trained weights, .safetensors.", "WEIGHTS")],
+    weights: Annotated[Positional[Path], path("WEIGHTS"), required("Trained weights, .safetensors.")],
     *,
-    out: Annotated[Path, required("The .onnx file to write.", "FILE")],
+    out: Annotated[Path, path("FILE"), required("The .onnx file to write.")],
     data: OptionalDataset = None,
     split: Annotated[str | None, value("SPLIT", str, "val"), SPLIT] = None,
     int8: Annotated[bool, switch("Quantise to int8; layers that lose more than --max-iou-loss stay in float32.")] = False,

@@ -34,26 +34,22 @@ def load(
     return Segmenter.load(weights, backend, size, threads, scales, flip, precision, streams)
 
 
-def within(latency: str, segmenter: Segmenter, frames: Iterable[tuple[int, int]], quiet: bool) -> Segmenter:
+def within(milliseconds: float, segmenter: Segmenter, frames: Iterable[tuple[int, int]], quiet: bool) -> Segmenter:
     """Return the segmenter with the largest input that meets a latency budget, and print which on stderr.
 
     Args:
-        latency: milliseconds a frame, such as 33 or 33ms.
+        milliseconds: for each frame.
         segmenter: whose input size to choose.
         frames: (height, width) of the images; the largest counts.
         quiet: show no progress.
 
     Raises:
-        FastSCNNError: no number, or no input is fast enough.
+        FastSCNNError: no input is fast enough.
     """
     from fastscnn.benchmark import latency_budget
     from fastscnn.data import synthetic
     from fastscnn.inference.segmenter import Segmenter
 
-    try:
-        milliseconds = float(latency.lower().removesuffix("ms"))
-    except ValueError:
-        raise FastSCNNError(f"latency-budget: expected milliseconds a frame, for example 33ms, not {latency!r}.") from None
     frame = max(frames, key=lambda size: size[0] * size[1], default=synthetic.SIZE)
     with progress_bar("measure this machine", quiet) as advance:
         measured = latency_budget.measure_latency(segmenter, frame, files.cache("latency-budget"), advance)

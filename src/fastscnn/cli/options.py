@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable
+from math import inf
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from tyro.conf import Positional, arg
 from tyro.constructors import PrimitiveConstructorSpec
 
+from fastscnn.backends.protocol import MAX_THREADS
+from fastscnn.base import files
+from fastscnn.base.arguments import whole
 from fastscnn.base.types import BackendName, PrecisionName
+from fastscnn.inference.size import NetworkSize, height_width
 
 
 def value(metavar: str, read: Callable[[str], Any], none: str = "none", write: Callable[[Any], str] = str) -> Any:
@@ -39,25 +44,37 @@ def switch(text: str, *aliases: str) -> Any:
     return arg(help=text, help_behavior_hint="", aliases=aliases)
 
 
-def required(text: str, metavar: str) -> Any:
+def required(text: str, metavar: str | None = None) -> Any:
     """Return the help of an argument that must be given."""
     return arg(help=text, metavar=metavar, help_behavior_hint="(required)")
 
 
-def height_width(text: str) -> tuple[int, int]:
-    """Read HxW as (height, width). Raise ValueError for anything else."""
-    height, _, width = text.lower().partition("x")
-    if not (height.isdecimal() and width.isdecimal()):
-        raise ValueError(f"expected HxW, for example 360x480, not {text!r}")
-    return int(height), int(width)
+def path(metavar: str, none: str = "none") -> Any:
+    """Return how one word is read as a path; `~` is expanded, also in --out=~/results, which the shell leaves as it is."""
+    return value(metavar, files.expand, none)
 
 
-def network_size(text: str) -> tuple[int, int] | Literal["native"]:
-    """Read HxW or native. Raise ValueError for anything else."""
+def number_within(low: float, high: float) -> Callable[[str], float]:
+    """Return what reads a number from `low` to `high`; it raises ValueError for anything else."""
+
+    def read(text: str) -> float:
+        number = float(text)
+        if not low <= number <= high:
+            raise ValueError(f"must be from {low:g} to {high:g}, not {text}")
+        return number
+
+    return read
+
+
+def milliseconds(text: str) -> float:
+    """Read a time such as 33ms or 33. Raise ValueError for anything else."""
     try:
-        return "native" if text == "native" else height_width(text)
+        number = float(text.lower().removesuffix("ms"))
     except ValueError:
-        raise ValueError(f"expected HxW, for example 360x480, or native, not {text!r}") from None
+        number = 0
+    if not 0 < number < inf:
+        raise ValueError(f"expected milliseconds a frame, for example 33ms, not {text!r}")
+    return number
 
 
 def numbers(text: str) -> tuple[float, ...]:
@@ -75,6 +92,17 @@ def several_sizes(text: str) -> tuple[tuple[int, int], ...]:
     except ValueError:
         raise ValueError(f"expected HxW, or several separated by commas, for example 512x1024,1024x2048, "
                          f"not {text!r}") from None
+
+
+def _network_size(text: str) -> NetworkSize:
+    try:
+        return "native" if text == "native" else height_width(text)
+    except ValueError:
+        raise ValueError(f"expected HxW, for example 360x480, or native, not {text!r}") from None
+
+
+def _threads(text: str) -> int:
+    return whole("threads", int(text), 1, MAX_THREADS)
 
 
 def write_size(size: tuple[int, int] | str) -> str:
@@ -95,7 +123,7 @@ OptionalDataset = Annotated[
     described("NAME:ROOT, such as camvid:ROOT or cityscapes:ROOT, or the path of a dataset.toml."),
 ]
 Weights = Annotated[
-    Path | None, value("FILE", Path, "the bundled weights"), described("Weight file, .onnx or .safetensors."),
+    Path | None, path("FILE", "the bundled weights"), described("Weight file, .onnx or .safetensors."),
 ]
 Backend = Annotated[
     BackendName, described("Inference backend. auto: the fastest one installed that the model card rates within "
@@ -105,7 +133,7 @@ Precision = Annotated[
     PrecisionName, described("Arithmetic. auto: the fastest that the model card rates within 0.5 mIoU of float32."),
 ]
 Size = Annotated[
-    tuple[int, int] | Literal["native"] | None, value("HxW", network_size, "the model's", write_size),
+    NetworkSize | None, value("HxW", _network_size, "the model's", write_size),
     described("Network input size, HxW or native (the image's own)."),
 ]
 Scales = Annotated[
@@ -113,9 +141,9 @@ Scales = Annotated[
     described("Factors of the input size to run each image at, such as 0.5,1; probabilities are averaged."),
 ]
 Flip = Annotated[bool, switch("Also run each image mirrored, and average.")]
-Threads = Annotated[int | None, value("N", int, "all"), described("CPU threads.")]
+Threads = Annotated[int | None, value("N", _threads, "all"), described("CPU threads.")]
 Json = Annotated[bool, switch("Print results as JSON lines on stdout, and nothing else there.")]
-Report = Annotated[Path | None, value("DIR", Path), described("Also write an HTML report into this folder.")]
+Report = Annotated[Path | None, path("DIR"), described("Also write an HTML report into this folder.")]
 Quiet = Annotated[bool, switch("Hide progress and notes.", "-q")]
 Verbose = Annotated[bool, switch("Show the traceback of an error.", "-v")]
 SPLIT = described("Split of the dataset; join several by +.")

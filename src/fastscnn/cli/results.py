@@ -8,7 +8,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from fastscnn.base.errors import FastSCNNError
+from fastscnn.base.errors import ArgumentError
 from fastscnn.cli.console import print_stages, show
 
 if TYPE_CHECKING:
@@ -40,11 +40,11 @@ def jobs(paths: Sequence[Path], out: Path, thermal: Path | None) -> list[Job]:
     if not is_image_file(out):
         return found
     if len(found) > 1:
-        raise FastSCNNError(f"{out}: is one file for {len(found)} images; give --out a folder.")
+        raise ArgumentError(f"{out}: is one file for {len(found)} images; give --out a folder.")
     if out.suffix.lower() not in _WRITTEN:
-        raise FastSCNNError(f"{out}: overlays are written as {', '.join(_WRITTEN)}; give --out such a name, or a folder.")
+        raise ArgumentError(f"{out}: overlays are written as {', '.join(_WRITTEN)}; give --out such a name, or a folder.")
     if out.resolve() == found[0].image.resolve():
-        raise FastSCNNError(f"{out}: is the image itself; give --out another name.")
+        raise ArgumentError(f"{out}: is the image itself; give --out another name.")
     return [replace(found[0], result=out.with_suffix(""))]
 
 

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 from tyro.conf import Positional, arg
 
 from fastscnn.backends import MAX_STREAMS
-from fastscnn.base import machine
-from fastscnn.base.errors import FastSCNNError
+from fastscnn.base import files, machine
+from fastscnn.base.errors import ArgumentError, FastSCNNError
 from fastscnn.cli import clips as sources
 from fastscnn.cli import results, segment_video
-from fastscnn.cli.console import WrongCallError, complain, configure, note, progress_bar, show
+from fastscnn.cli.console import complain, configure, note, progress_bar, show
 from fastscnn.cli.flags import load, within
 from fastscnn.cli.options import (
     Backend,
@@ -29,6 +29,9 @@ from fastscnn.cli.options import (
     Verbose,
     Weights,
     described,
+    milliseconds,
+    number_within,
+    path,
     switch,
     value,
 )  # fmt: skip
@@ -51,15 +54,15 @@ def run(
         arg(metavar="PATH ...", help_behavior_hint="", help="Images, folders (searched recursively), or videos."),
     ] = (),
     *,
-    out: Annotated[Path, value("DIR|FILE", Path), described(
+    out: Annotated[Path, path("DIR|FILE"), described(
         "Folder of the results; or a file: .mp4, .mov or .mkv for one video, a camera or images as a video; .png or "
         ".jpg for the overlay of one image.")] = Path("segmented"),
     weights: Weights = None,
-    thermal: Annotated[Path | None, value("PATH", Path), described(
+    thermal: Annotated[Path | None, path("PATH"), described(
         "Thermal images, for weights that take RGB and thermal: a file for one image; or a folder with a file for each "
         "image, of the same name and in the same subfolder. These files are not inputs.")] = None,
     size: Size = None,
-    latency_budget: Annotated[str | None, value("MS", str), described(
+    latency_budget: Annotated[float | None, value("MS", milliseconds), described(
         "Use the largest input size that takes at most this many milliseconds a frame here, such as 33ms.")] = None,
     backend: Backend = "auto",
     precision: Precision = "auto",
@@ -71,9 +74,9 @@ def run(
     camera: Annotated[str | None, value("CAMERA", str), described(
         "Index or device path of a camera, such as 0 or /dev/video0. Ctrl-C stops it.")] = None,
     smoothing: Annotated[bool, switch("Smooth labels over time in static regions of a video or camera.")] = False,
-    labels: Annotated[Path | None, value("DIR", Path), described(
+    labels: Annotated[Path | None, path("DIR"), described(
         "Also write the labels of each video frame into this folder: STEM.NUMBER.labels.png.")] = None,
-    fps: Annotated[float, value("N", float, write=lambda rate: f"{rate:g}"), described(
+    fps: Annotated[float, value("N", number_within(0.01, 1000), write=lambda rate: f"{rate:g}"), described(
         "Frames per second of a video made of images.")] = 10,
     realtime: Annotated[bool, switch("Play a video at its own speed, and drop frames that come too early.")] = False,
     preview: Annotated[bool, switch("Show the overlays of a video or camera in a window. Closing it stops.")] = False,
@@ -90,17 +93,18 @@ def run(
 
     configure(quiet, verbose)
     if not paths and camera is None:
-        raise WrongCallError("Missing PATH: give images, folders or videos, or --camera. Try `fastscnn demo`.")
+        raise ArgumentError("Missing PATH: give images, folders or videos, or --camera. Try `fastscnn demo`.")
     if latency_budget is not None and size:
-        raise FastSCNNError("latency-budget: it chooses the size; omit --size.")
+        raise ArgumentError("latency-budget: it chooses the size; omit --size.")
+    paths = tuple(map(files.expand, paths))
     clips = sources.clips(paths, camera, out, fps, realtime)
     if clips and thermal:
-        raise FastSCNNError("thermal: for images only, not for a video or camera.")
+        raise ArgumentError("thermal: for images only, not for a video or camera.")
     if not clips and (realtime or preview or labels or smoothing):
-        raise FastSCNNError("--realtime, --preview, --labels and --smoothing: for a video or camera only; "
+        raise ArgumentError("--realtime, --preview, --labels and --smoothing: for a video or camera only; "
                             "labels of images are always written to --out.")
     if clips and confidence and not labels:
-        raise FastSCNNError("confidence: for a video or camera, give --labels DIR too; it is written there for each frame.")
+        raise ArgumentError("confidence: for a video or camera, give --labels DIR too; it is written there for each frame.")
     jobs = [] if clips else results.jobs(paths, out, thermal)
     if jobs and (left := inputs.videos_below(paths)):
         note(f"Videos in folders are skipped; give them by name, such as {left[0]}.")

@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from fastscnn.cli import parse, wrong_call
 from fastscnn.cli.console import STDERR, configure, is_quiet, note, printable, show
 from fastscnn.cli.flags import learning
-from fastscnn.cli.options import SPLIT, Dataset, Quiet, Verbose, described, required, switch, value
+from fastscnn.cli.options import SPLIT, Dataset, Quiet, Verbose, described, path, required, switch, value
 from fastscnn.cli.recipe_options import RecipeFlags, flags_of
 from fastscnn.training.recipes import Recipe, from_run, named, names
 
@@ -88,15 +88,15 @@ def trainer(base: Recipe) -> Any:
     def run(
         dataset: Dataset,
         *,
-        out: Annotated[Path, required("Folder of the run: weights, log and the state to resume from.", "DIR")],
+        out: Annotated[Path, path("DIR"), required("Folder of the run: weights, log and the state to resume from.")],
         split: Annotated[str, value("SPLIT", str), SPLIT] = "train",
         validation: Annotated[str, value("SPLIT", str, write=lambda name: name), described(
             "Split that selects the best weights; none: no validation, keep the last.")] = "val",
         resume: Annotated[bool, switch("Continue the run in --out.")] = False,
         pause_after: Annotated[int | None, value("N", int), described("Save the state and stop after N steps.")] = None,
-        config: Annotated[Path | None, value("FILE", Path), described(
+        config: Annotated[Path | None, path("FILE"), described(
             "Use the values in the run.json of an earlier run: the file or its folder.")] = None,
-        init: Annotated[Path | None, value("FILE", Path, "from scratch"), described(
+        init: Annotated[Path | None, path("FILE", "from scratch"), described(
             "Fine-tune these .safetensors weights; `bundled`: the bundled weights, whose licence then applies to yours. If "
             "the classes differ, the last layer is replaced.")] = None,
         teacher: Annotated[tuple[Path, ...], described(

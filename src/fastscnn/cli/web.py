@@ -7,16 +7,16 @@ from pathlib import Path
 from typing import Annotated
 
 from fastscnn.cli.console import STDERR, configure, is_quiet, show
-from fastscnn.cli.options import Quiet, Verbose, Weights, described, required, value
+from fastscnn.cli.options import Quiet, Verbose, Weights, described, path, required, value
 
 USAGE = "[options] --out DIR"
 
 
 def run(
     *,
-    out: Annotated[Path, required("Folder of the page: new, empty, or written by this command before.", "DIR")],
+    out: Annotated[Path, path("DIR"), required("Folder of the page: new, empty, or written by this command before.")],
     weights: Weights = None,
-    ort: Annotated[Path | None, value("DIR", Path, "fetched by npm once"), described(
+    ort: Annotated[Path | None, path("DIR", "fetched by npm once"), described(
         "Folder dist of the npm package onnxruntime-web.")] = None,
     port: Annotated[int | None, value("PORT", int), described(
         "Also serve the page to this machine at http://localhost:PORT, until Ctrl-C.")] = None,

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fastscnn.base import files
-from fastscnn.base.errors import FastSCNNError
+from fastscnn.base.errors import ArgumentError, FastSCNNError
 from fastscnn.base.types import UInt8Array
 from fastscnn.data.datasets import DatasetSpec, Pair, load
 from fastscnn.evaluation.metrics import Confusion
@@ -174,7 +174,10 @@ def evaluate_pairs(
     confusion = Confusion(len(names))
     for done, pair in enumerate(pairs, start=1):
         image, truth = spec.read(pair)
-        result = segmenter.segment(image, confidence=confidence)
+        try:
+            result = segmenter.segment(image, confidence=confidence)
+        except ArgumentError as error:
+            raise FastSCNNError(f"{pair.image}: {error}") from error
         confusion.add(result.labels, truth)
         if on_image:
             on_image(image, result, truth, pair)

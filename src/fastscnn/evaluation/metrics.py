@@ -50,12 +50,6 @@ class Confusion:
             raise FastSCNNError(f"A label lies beyond the {self.classes} classes; map raw ids to train ids first.")
         self.matrix += inside
 
-    def merge(self, other: Confusion) -> None:
-        """Add the counts of another matrix. Raises FastSCNNError if it has another number of classes."""
-        if other.classes != self.classes:
-            raise FastSCNNError(f"A confusion of {other.classes} classes cannot be added to one of {self.classes}.")
-        self.matrix += other.matrix
-
     def grouped(self, categories: Sequence[int]) -> Confusion:
         """Return the confusion matrix of categories, in which classes of the same category count as equal.
 

@@ -81,7 +81,7 @@ def export(
         raise ArgumentError(f"{target}: exports are ONNX files; use a name that ends in .onnx.")
     for argument, given in {"int8": int8, "max_iou_loss": max_iou_loss is not None}.items():
         if given and data is None:
-            raise ArgumentError(f"{argument}: needs labelled images; give a dataset with data (--data) too.")
+            raise ArgumentError(f"{argument}: needs labelled images; give a dataset as `data` too.")
     stage = on_stage or _silent
     spec = None if data is None else datasets.load(data)
     scored = _Scored(spec, split, spec.pairs(split), stage) if spec else None

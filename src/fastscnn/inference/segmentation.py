@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from fastscnn.base import files
+from fastscnn.base.arguments import is_number
 from fastscnn.base.errors import ArgumentError, FastSCNNError
 from fastscnn.base.types import BoolArray, Float32Array, UInt8Array
 from fastscnn.media import images
@@ -113,8 +114,8 @@ class Segmentation:
 
         Pixels of the OOD mask, if there is one, keep the image's own colours. Arguments and errors as in `overlay`.
         """
-        if not 0 <= opacity <= 1:
-            raise ArgumentError(f"opacity: must be from 0 to 1, not {opacity}.")
+        if not is_number(opacity) or not 0 <= opacity <= 1:
+            raise ArgumentError(f"opacity: must be a number from 0 to 1, not {opacity!r}.")
         rgb = self._rgb(self.image if image is None else image)
         blended = np.array(Image.blend(Image.fromarray(rgb), self._painted(), opacity), np.uint8)
         if self.ood_mask is not None:
@@ -146,9 +147,13 @@ class Segmentation:
             (STEM.confidence.png) and "ood_mask" (STEM.ood.png), if requested from the segmenter.
 
         Raises:
+            ArgumentError: a stem that is empty or names another folder.
             FastSCNNError: a file cannot be written.
         """
-        result = files.expand(folder) / (self.stem if stem is None else stem)
+        name = self.stem if stem is None else stem
+        if not isinstance(name, str) or name in ("", ".", "..") or set(name) & set("/\\\0"):
+            raise ArgumentError(f"stem: must be a file name without a folder, not {name!r}.")
+        result = files.expand(folder) / name
         maps = self.save_maps(result)
         if self.image is None:
             return maps

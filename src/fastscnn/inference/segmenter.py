@@ -16,7 +16,6 @@ import numpy as np
 from fastscnn import backends
 from fastscnn.backends import Backend, LabelBackend
 from fastscnn.base import files
-from fastscnn.base.arguments import whole
 from fastscnn.base.errors import FastSCNNError
 from fastscnn.base.types import BackendName, BoolArray, Float32Array, PrecisionName, UInt8Array
 from fastscnn.inference import sources
@@ -26,6 +25,7 @@ from fastscnn.inference.smoothing import TemporalSmoothing
 from fastscnn.inference.sources import ImageSource
 from fastscnn.media import images
 from fastscnn.media.stream import ordered
+from fastscnn.model.architecture import MIN_SIDE
 from fastscnn.model.card import Card
 from fastscnn.model.weights import bundled
 from fastscnn.upsampling import upsample
@@ -34,7 +34,6 @@ __all__ = ["ImageSource", "NetworkOutput", "Segmenter", "Size"]
 
 _Item = TypeVar("_Item")
 _Source = TypeVar("_Source", bound=ImageSource)
-_MAX_THREADS = 1024
 
 
 @dataclass(frozen=True)
@@ -69,6 +68,7 @@ class Segmenter:
 
     Raises:
         ArgumentError: a wrong size or scale.
+        FastSCNNError: the card's own size is below 32x32, and no other is given.
 
     Example:
         >>> import fastscnn
@@ -91,8 +91,12 @@ class Segmenter:
     ) -> None:
         self._backend: Backend | None = backend
         self.path, self.flip = path, flip
+        self._file = path and path.absolute()  # for copies that are made after a change of the working folder
         self.scales = tuple(scales) if isinstance(scales, Iterable) else (scales,)
-        self.size: NetworkSize = network_size(size) or network_size(backend.card.size) or "native"
+        self.size: NetworkSize = network_size(size) or backend.card.size
+        if min(backend.card.size) < MIN_SIDE and self.size == backend.card.size:
+            raise FastSCNNError(f"{path or 'The weights'}: the card's input size is {'x'.join(map(str, self.size))}, and the "
+                                f"network needs at least {MIN_SIDE}x{MIN_SIDE}; give a size.")
         check_scales(self.scales, self.size)
 
     @classmethod
@@ -129,8 +133,6 @@ class Segmenter:
             >>> fastscnn.Segmenter.load(backend="onnx", precision="float32", threads=1)
             Segmenter(weights='camvid.onnx', backend='onnx', precision='float32', size='360x480', threads=1)
         """
-        threads = None if threads is None else whole("threads", threads, 1, _MAX_THREADS)
-        streams = whole("streams", streams)
         size = network_size(size)
         path = files.expand(weights) if weights is not None else bundled(backend, precision)
         return cls(backends.load(path, backend, threads, precision, streams), size, path, scales, flip)
@@ -175,12 +177,12 @@ class Segmenter:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Let pickle, copy and spawned processes load the same weight file with the same settings."""
-        if self.path is None:
+        if self._file is None:
             raise FastSCNNError("This segmenter was made without a weight file and cannot be copied or sent to another "
                                 "process; make one with Segmenter.load(FILE).")
         backend = self.backend
         return type(self).load, (
-            self.path.absolute(), backend.name, self.size, backend.threads, self.scales, self.flip, backend.precision,
+            self._file, backend.name, self.size, backend.threads, self.scales, self.flip, backend.precision,
             backend.streams,
         )  # fmt: skip
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import re
-from numbers import Real
 from typing import Literal
 
-from fastscnn.base.arguments import whole
+from fastscnn.base.arguments import is_number, whole
 from fastscnn.base.errors import ArgumentError
 from fastscnn.model.architecture import MIN_SIDE
 
@@ -25,22 +24,32 @@ def network_size(size: Size) -> NetworkSize | None:
     Raises:
         ArgumentError: any other value, or a side under 32.
     """
-    if size is None or size == "native":
-        return None if size is None else "native"
+    if size is None:
+        return None
     if isinstance(size, str):
-        match = _HEIGHT_WIDTH.fullmatch(size)
-        if match is None:
-            raise _unreadable(size)
-        height, width = int(match[1]), int(match[2])
+        if size == "native":
+            return "native"
+        try:
+            height, width = height_width(size)
+        except ArgumentError:
+            raise _unreadable(size) from None
     else:
         try:
             height, width = size
         except (TypeError, ValueError):
             raise _unreadable(size) from None
-        height, width = whole("size: height", height, 0), whole("size: width", width, 0)
+        height, width = whole("size: height", height, MIN_SIDE), whole("size: width", width, MIN_SIDE)
     if min(height, width) < MIN_SIDE:
         raise ArgumentError(f"size: the network needs at least {MIN_SIDE}x{MIN_SIDE}, not {height}x{width}.")
     return height, width
+
+
+def height_width(text: str) -> tuple[int, int]:
+    """Read "HxW", such as "360x480", as (height, width). Raise ArgumentError for anything else."""
+    match = _HEIGHT_WIDTH.fullmatch(text)
+    if match is None:
+        raise ArgumentError(f"expected HxW, for example 360x480, not {text!r}")
+    return int(match[1]), int(match[2])
 
 
 def check_scales(scales: tuple[object, ...], size: NetworkSize) -> None:
@@ -48,7 +57,7 @@ def check_scales(scales: tuple[object, ...], size: NetworkSize) -> None:
     if not scales:
         raise ArgumentError("scales: at least one is needed; 1 is the input size itself.")
     for scale in scales:
-        if not isinstance(scale, Real) or not 0 < float(scale) <= _MAX_SCALE:  # NaN fails this comparison too
+        if not is_number(scale) or not 0 < float(scale) <= _MAX_SCALE:  # NaN fails this comparison too
             raise ArgumentError(f"scales: each must be above 0 and at most {_MAX_SCALE}, not {scale!r}.")
         if size != "native":
             scaled(size, float(scale))

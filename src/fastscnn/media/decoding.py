@@ -13,9 +13,9 @@ from PIL import Image
 from PIL.JpegImagePlugin import JpegImageFile
 
 from fastscnn.base import files
+from fastscnn.base.arguments import MAX_PIXELS
 from fastscnn.base.errors import ArgumentError, FastSCNNError
 
-MAX_PIXELS = 40_000_000
 SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 _FORMATS = ("BMP", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # JPEG includes MPO, which phones write: its first frame
 
@@ -73,7 +73,10 @@ def _bytes(source: object) -> bytes:
     read = getattr(source, "read", None)
     if read is None:
         raise ArgumentError(f"An image is a path, bytes, a binary file object or a PIL image, not {type(source).__name__}.")
-    data = read()
+    try:
+        data = read()
+    except (OSError, ValueError) as error:  # the second: a closed file
+        raise FastSCNNError(f"{name(source)}: cannot be read ({getattr(error, 'strerror', None) or error}).") from error
     if not isinstance(data, bytes):
         raise ArgumentError(f'{name(source)}: gives text, not bytes; open it in binary mode, open(path, "rb").')
     return data
@@ -83,7 +86,7 @@ def _file(path: str) -> bytes:
     try:
         return files.expand(path).read_bytes()
     except FileNotFoundError:
-        hint = " Addresses are not fetched: download the file first." if "://" in path else ""
+        hint = files.download_hint(path)
         raise FastSCNNError(f"{path}: no such file.{hint}") from None
     except IsADirectoryError:
         raise FastSCNNError(f"{path}: is a folder, not an image.") from None

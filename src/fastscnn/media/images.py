@@ -25,12 +25,13 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw
 
 from fastscnn.base import files
+from fastscnn.base.arguments import MAX_PIXELS
 from fastscnn.base.errors import FastSCNNError
 from fastscnn.base.types import UInt8Array
-from fastscnn.media.decoding import MAX_PIXELS, SUFFIXES, Source, file_name, name, opened
+from fastscnn.media.decoding import SUFFIXES, Source, file_name, name, opened
 
 __all__ = [
-    "MAX_PIXELS", "SUFFIXES", "Source", "draw", "file_name", "jpeg", "name", "png", "read", "read_colours", "read_grey",
+    "SUFFIXES", "Source", "draw", "file_name", "jpeg", "name", "png", "read", "read_colours", "read_grey",
     "read_ids", "read_oriented", "read_wide_ids", "resize", "size", "stack", "widened", "write",
 ]  # fmt: skip
 

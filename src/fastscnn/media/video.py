@@ -27,6 +27,7 @@ from av.video.reformatter import Colorspace
 from av.video.stream import VideoStream
 
 from fastscnn.base import files
+from fastscnn.base.arguments import MAX_PIXELS
 from fastscnn.base.errors import FastSCNNError
 from fastscnn.base.types import UInt8Array
 from fastscnn.media import images
@@ -182,9 +183,9 @@ def _source(name: str, container: InputContainer, sound: bool, threads: ThreadTy
     audio = container.streams.best("audio") if sound else None
     if not isinstance(video, VideoStream):
         raise FastSCNNError(f"{name}: contains no video.")
-    if video.width * video.height > images.MAX_PIXELS:
+    if video.width * video.height > MAX_PIXELS:
         raise FastSCNNError(f"{name}: has frames of {video.height}x{video.width} (HxW), over the limit of "
-                            f"{images.MAX_PIXELS // 1_000_000} megapixels; reduce its size first.")
+                            f"{MAX_PIXELS // 1_000_000} megapixels; reduce its size first.")
     video.thread_type = threads
     packets: deque[Packet[Any]] = deque()
     rate = video.average_rate or video.guessed_rate or Fraction(25)

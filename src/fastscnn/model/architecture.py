@@ -47,7 +47,6 @@ CLASSIFIER = Stage(128, repeats=2)  # separable convolutions; a 1x1 convolution 
 KERNEL = 3  # of the first convolution and of every depthwise convolution; the others are 1x1
 AUXILIARY_CHANNELS = 32  # of the auxiliary heads, at any width_mult; from mmsegmentation's FCNHead
 
-PPM_CELLS = sum(bins * bins for bins in PPM_BINS)  # 50 averages per channel, over all levels
 OUTPUT_STRIDE = prod(stage.stride for stage in DOWNSAMPLE)  # 8: the logits are at 1/8
 DEEP_STRIDE = OUTPUT_STRIDE * prod(stage.stride for stage in BOTTLENECKS)  # 32
 MIN_SIDE = DEEP_STRIDE  # smallest height and width of the network's input, in pixels

@@ -17,8 +17,9 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
+from fastscnn.base.arguments import MAX_PIXELS
 from fastscnn.base.errors import FastSCNNError
 from fastscnn.model.architecture import MIN_SIDE
 from fastscnn.model.card_fields import Fields, broken, parse
@@ -29,9 +30,8 @@ KEY = "fastscnn.card"  # metadata key of the card in every file format
 SCHEMA = 2  # of the JSON; 1 is fastscnn 0.1
 PRECISIONS = ("float32", "int8")
 MAX_MIOU_LOSS = 0.5  # points of mIoU that a faster backend may lose and still be chosen by default
-MAX_PIXELS = 40_000_000  # of the network's input, as of images that are read
 MAX_WIDTH_MULT = 8
-_MAX_CHANNELS = 1024
+MAX_CHANNELS = 1024
 _FRACTIONS = (1.0, 0.75, 0.5, 0.25)  # of the height and width of `Card.size`
 _AT = " at "  # in a key of `Card.metrics`: scores at another input size than the card's
 _EXTENSION = "fastscnn"  # key inside `recipe` of what 0.1 does not have
@@ -169,7 +169,6 @@ class Card:
     version: str = __version__
     extra: Mapping[str, Any] = field(default_factory=dict)
 
-    _EXTENDED: ClassVar = ("content_sha256",)  # fields that 0.1 does not have
 
     def to_dict(self) -> dict[str, Any]:
         """Return every field under its name in Python, for reports."""
@@ -183,8 +182,6 @@ class Card:
 
     def to_json(self) -> str:
         """Return the card as one JSON object that fastscnn 0.1 reads, too; see the module's docstring."""
-        new, old = self.extra.get(_EXTENSION, {}), {name: self.extra[name] for name in self.extra if name != _EXTENSION}
-        extension = {"schema": SCHEMA, **{name: getattr(self, name) for name in self._EXTENDED}, **new}
         return json.dumps({
             "classes": self.label_set.names,
             "colours": self.label_set.colours,
@@ -194,13 +191,13 @@ class Card:
             "width": self.width_mult,
             "precision": self.precision,
             "data": self.data and self.data.to_dict(),
-            "recipe": {**self.recipe, _EXTENSION: extension},
+            "recipe": stored_recipe(self.recipe, self.extra, content_sha256=self.content_sha256),
             "metrics": self.metrics,
             "losses": self.losses,
             "calibration": self.calibration and _renamed(self.calibration.to_dict(), {"ood_threshold": "unknown_below"}),
             "parameters_sha256": self.parameters_sha256,
             "version": self.version,
-            **old,
+            **without_extension(self.extra),
         })
 
     @property
@@ -252,24 +249,24 @@ class Card:
             FastSCNNError: not JSON, a newer schema, or a field that is missing or malformed; it names file and field.
         """
         fields = parse(text, source)
-        recipe, extension, schema = _recipe(fields)
+        recipe, extension = read_recipe(fields)
         width = "width_mult" if "width_mult" in fields else "width"
         return cls(
             label_set=_label_set(fields),
             size=fields.size("size", MAX_PIXELS),
             variant=fields.text("variant", "paper"),
-            channels=fields.whole("channels", 3, 1, _MAX_CHANNELS),
+            channels=fields.whole("channels", 3, 1, MAX_CHANNELS),
             width_mult=fields.number(width, 1.0, above=0, most=MAX_WIDTH_MULT),
             precision=fields.text("precision", "float32", PRECISIONS),
             data=Data.read(fields.nested("data")),
-            recipe=_renamed(recipe, RENAMED_RECIPE_FIELDS) if schema == 1 else recipe,
+            recipe=recipe,
             metrics=_metrics(fields),
             losses=_losses(fields),
             calibration=Calibration.read(fields.nested("calibration", None)),
             parameters_sha256=fields.text("parameters_sha256", ""),
             content_sha256=extension.text("content_sha256", ""),
             version=fields.text("version", ""),
-            extra=_extra(fields, extension),
+            extra=extra(fields, extension),
         )
 
 
@@ -281,19 +278,33 @@ def _renamed(table: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, An
     return {names.get(name, name): value for name, value in table.items()}
 
 
-def _recipe(fields: Fields) -> tuple[dict[str, Any], Fields, int]:
-    """Return the recipe, what stands beside it for newer versions, and the schema number."""
+def stored_recipe(recipe: Mapping[str, Any], extra: Mapping[str, Any], **new: Any) -> dict[str, Any]:
+    """Return a recipe for JSON: with the schema number, the fields that 0.1 does not have, and those of newer versions."""
+    return {**recipe, _EXTENSION: {"schema": SCHEMA, **new, **extra.get(_EXTENSION, {})}}
+
+
+def without_extension(extra: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of a newer version that do not belong into the recipe."""
+    return {name: value for name, value in extra.items() if name != _EXTENSION}
+
+
+def read_recipe(fields: Fields) -> tuple[dict[str, Any], Fields]:
+    """Return the recipe, under the current names, and the fields beside it that 0.1 does not have.
+
+    Raises:
+        FastSCNNError: a newer schema, or a malformed field.
+    """
     recipe = fields.mapping("recipe")
     extension = Fields(recipe.pop(_EXTENSION, {}), fields.source, f"recipe.{_EXTENSION}")
     schema = (fields if "schema" in fields else extension).whole("schema", 1, 1)
     if schema > SCHEMA:
         raise FastSCNNError(f"{fields.source}: was written by a newer fastscnn (card schema {schema}, and this version reads "
                             f"up to {SCHEMA}); install a newer fastscnn.")
-    return recipe, extension, schema
+    return _renamed(recipe, RENAMED_RECIPE_FIELDS) if schema == 1 else recipe, extension
 
 
-def _extra(fields: Fields, extension: Fields) -> dict[str, Any]:
-    """Return what is left once every known field was read."""
+def extra(fields: Fields, extension: Fields) -> dict[str, Any]:
+    """Return the fields of a newer version: what is left once every known field was read."""
     new = extension.rest()
     return {**fields.rest(), **({_EXTENSION: new} if new else {})}
 

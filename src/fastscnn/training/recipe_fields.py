@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from math import inf
 from typing import Any, Literal, get_args, get_origin
 
+from fastscnn.base.arguments import MAX_PIXELS
 from fastscnn.base.errors import ArgumentError, unknown
 from fastscnn.model.architecture import MIN_SIDE
-from fastscnn.model.card import MAX_PIXELS, MAX_WIDTH_MULT
+from fastscnn.model.card import MAX_WIDTH_MULT
 
 _MAX_INT = 1 << 63
 _BOUNDS: Mapping[str, tuple[float, float]] = {

@@ -25,9 +25,9 @@ def write(out: Path, ort: Path | None = None, weights: Path | None = None) -> li
     """Write the page: its sources, a network with its card, ONNX Runtime for browsers, and an example picture.
 
     Args:
-        out: Folder to write: missing, empty, or written by this function before (its files are replaced).
-        ort: Folder that holds `onnxruntime_web.FILES`; None: npm downloads them once.
-        weights: An .onnx file made by `fastscnn export`, float32 or int8, with RGB input; None: the bundled weights.
+        out: folder to write: missing, empty, or written by this function before (its files are replaced).
+        ort: folder that holds `onnxruntime_web.FILES`; None: npm downloads them once.
+        weights: an .onnx file made by `fastscnn export`, float32 or int8, with RGB input; None: the bundled weights.
 
     Returns:
         The files written, all below `out`.
@@ -60,8 +60,8 @@ def card_json(card: Card, size: int) -> str:
     """Return what the page reads of a card, as JSON.
 
     Args:
-        card: The card of the network.
-        size: Bytes that the page downloads before it can segment, for its progress bar.
+        card: the card of the network.
+        size: bytes that the page downloads before it can segment, for its progress bar.
 
     Returns:
         An object with `names`, `colours` (RGB), `size` ([height, width] of the input), `precision`, `temperature`

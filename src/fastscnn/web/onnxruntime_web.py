@@ -27,7 +27,7 @@ def find(folder: Path | None = None) -> dict[str, bytes]:
     """Return the contents of `FILES` by name, about 14 MB.
 
     Args:
-        folder: Folder that holds the files; None: the cache folder, which npm fills if they are missing.
+        folder: folder that holds the files; None: the cache folder, which npm fills if they are missing.
 
     Raises:
         FastSCNNError: a file is missing or is not that of `VERSION`; npm is missing or fails.

@@ -31,7 +31,7 @@ def server(folder: Path, port: int) -> ThreadingHTTPServer:
     """Return a server of `folder` on 127.0.0.1; call its `serve_forever`.
 
     Args:
-        folder: Folder to serve.
+        folder: folder to serve.
         port: TCP port; 0: any free port.
 
     Raises:

@@ -69,10 +69,6 @@ class Report:
         """Whether there is no error. There may be warnings."""
         return all(finding.severity != "error" for finding in self.findings)
 
-    def grouped(self) -> list[FindingGroup]:
-        """Return the findings by kind and fix: errors first, then the largest group first."""
-        return grouped(self.findings)
-
     def to_json(self) -> str:
         """Return the report as one JSON object, including `ok`."""
         return json.dumps({"ok": self.ok, **asdict(self)}, default=str)

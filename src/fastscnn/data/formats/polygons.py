@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from fastscnn.base.arguments import MAX_PIXELS
 from fastscnn.base.errors import FastSCNNError, unknown
 from fastscnn.base.types import UInt8Array
 from fastscnn.media import images
@@ -33,8 +34,8 @@ def read(path: Path, ids: Mapping[str, int]) -> UInt8Array:
     """
     table = _parsed(path)
     height, width = (_side(path, table, key) for key in ("imgHeight", "imgWidth"))
-    if height * width > images.MAX_PIXELS:
-        limit = images.MAX_PIXELS // 1_000_000
+    if height * width > MAX_PIXELS:
+        limit = MAX_PIXELS // 1_000_000
         raise FastSCNNError(f"{path}: is {height}x{width}, over the limit of {limit} megapixels; reduce it.")
     return images.draw((height, width), list(_shapes(path, table, ids)))
 

@@ -57,26 +57,24 @@ class _Categories:
     """IoU of categories."""
 
     def __init__(self, metrics: InstanceMetrics) -> None:
-        self._names, self._places = grouping(metrics.categories)
+        self._categories = metrics.categories
         self._confusion = Confusion(len(metrics.categories))
 
     def add(self, predicted: UInt8Array, truth: UInt8Array, pair: Pair) -> None:
         self._confusion.add(predicted, truth)
 
     def to_dict(self) -> dict[str, Any]:
-        categories = self._confusion.grouped(self._places)
-        return {"category_iou": dict(zip(self._names, categories.iou(), strict=True)), "category_miou": categories.miou()}
+        return _category_iou(self._categories, self._confusion)
 
 
-class _Instances(_Categories):
+class _Instances:
     """IoU of categories, and iIoU of classes and categories."""
 
     def __init__(self, spec: DatasetSpec, metrics: InstanceMetrics) -> None:
-        super().__init__(metrics)
+        self._categories = metrics.categories
         self._scores = Scores(spec.label_set, metrics.categories, metrics.average_sizes)
 
     def add(self, predicted: UInt8Array, truth: UInt8Array, pair: Pair) -> None:
-        super().add(predicted, truth, pair)
         if pair.instances is None:
             raise FastSCNNError(f"{pair.image}: has no instance file, which iIoU needs.")
         instances = images.read_wide_ids(pair.instances)
@@ -87,12 +85,18 @@ class _Instances(_Categories):
 
     def to_dict(self) -> dict[str, Any]:
         classes, categories = self._scores.class_iiou(), self._scores.category_iiou()
-        return super().to_dict() | {
+        return _category_iou(self._categories, self._scores.confusion) | {
             "class_miiou": mean(classes),
             "category_miiou": mean(categories),
             "class_iiou": classes,
             "category_iiou": categories,
         }
+
+
+def _category_iou(categories: Sequence[str], confusion: Confusion) -> dict[str, Any]:
+    names, places = grouping(categories)
+    grouped = confusion.grouped(places)
+    return {"category_iou": dict(zip(names, grouped.iou(), strict=True)), "category_miou": grouped.miou()}
 
 
 class _RunningMean:

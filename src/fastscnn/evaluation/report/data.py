@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from fastscnn.base.errors import FastSCNNError
 from fastscnn.data.check.dataset import CheckReport
 from fastscnn.data.check.files import relative
-from fastscnn.data.check.findings import FindingGroup
+from fastscnn.data.check.findings import FindingGroup, grouped
 from fastscnn.data.datasets import DatasetSpec
 from fastscnn.evaluation.report.charts import bar
 from fastscnn.evaluation.report.gallery import overlay, small
@@ -40,7 +40,7 @@ def render(spec: DatasetSpec, report: CheckReport, command: str) -> str:
     sheet = [part for split in report.counts for part in _sheet(spec, split)]
     known = {"root": str(spec.root), "labels are": spec.labels_are, "terms": spec.terms, "data fingerprint": report.fingerprint}
     return page(spec.name, f"Images: {splits}.", tiles, [
-        Section("Findings", _findings(report.grouped())),
+        Section("Findings", _findings(grouped(report.findings))),
         Section("Class percentages", [_shares(spec, report)]),
         Section("Image sizes", [_sizes(report)] if any(report.counts.values()) else []),
         Section("Examples", [legend(spec.label_set), *sheet] if sheet else []),
