@@ -1,0 +1,69 @@
+"""What a label format is: how the label file of an image becomes train ids."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+import numpy.typing as npt
+
+from fastscnn.base.types import UInt8Array
+from fastscnn.model.label_set import IGNORE_INDEX, LabelSet
+
+
+@dataclass(frozen=True, eq=False)
+class Decoded:
+    """The labels of one image.
+
+    Attributes:
+        labels: train ids, uint8 [H, W]; 255 where a pixel is ignored, and where it is of no class.
+        stored: the decoded content of the file, of any type and [H, W, ...]: it identifies the labels before their mapping.
+        unknown: what is stored but is of no class (an id, a colour or a name), with its number of pixels.
+    """
+
+    labels: UInt8Array
+    stored: npt.NDArray[Any]
+    unknown: Mapping[str, int] = field(default_factory=dict)
+
+
+class LabelFormat(Protocol):
+    """A format of label files. It is plain data, so that a dataset can be compared, pickled and sent to processes.
+
+    Attributes:
+        unknown: what unknown content is called in findings: "ids", "colours" or "names".
+        lenient: whether pixels of unknown content are ignored (and found by `check`); otherwise they are an error.
+    """
+
+    unknown: ClassVar[str]
+    lenient: ClassVar[bool]
+
+    def read(self, labels: Path, image: Path, label_set: LabelSet) -> Decoded:
+        """Read the labels of one image.
+
+        Args:
+            labels: the label file. One file may hold the labels of many images.
+            image: the image file, by whose name the labels are found in such a file.
+            label_set: the classes, and the mapping from stored ids.
+
+        Raises:
+            FastSCNNError: a file that is missing, truncated or malformed, or has no labels for the image.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Shapes:
+    """What all formats of shapes (polygons, masks) share. Later shapes lie over earlier ones.
+
+    Attributes:
+        ids: stored name -> train id; 255 is ignored. A name that is not listed is an error.
+        background: train id of pixels without a shape; 255 ignores them.
+        order: stored names, the lowest first: shapes are drawn in this order of their names, and within a name in the order
+            of the file. () keeps the order of the file. A name that is not listed lies below all others.
+    """
+
+    ids: Mapping[str, int]
+    background: int = IGNORE_INDEX
+    order: tuple[str, ...] = ()
