@@ -22,6 +22,7 @@ from fastscnn.data.check import files as check_files
 from fastscnn.data.check.dataset import CheckReport, check
 from fastscnn.data.check.findings import Finding, grouped
 from fastscnn.data.datasets import DatasetSpec, Split
+from fastscnn.data.formats.colours import ColourLabels
 from fastscnn.media import images
 from fastscnn.model.label_set import LabelSet
 
@@ -217,7 +218,7 @@ def test_findings_are_grouped_by_kind(clean: DatasetSpec) -> None:
     assert [(group.severity, group.kind, len(group.findings)) for group in groups] == [
         ("error", "unknown-ids", 3), ("error", "unreadable-image", 1), ("warning", "extra-labels", 1),
     ]
-    assert groups[0].fix == "Correct the ids, or add the classes to the dataset."
+    assert groups[0].fix == "Correct the ids, add the classes to the dataset, or map them in [map] of dataset.toml."
     assert groups[0].paths == [clean.root / f"labels/{name}.png" for name in ("train/a", "train/b", "val/c")]
     saved = json.loads(report.to_json())["findings"][0]
     assert saved == {
@@ -248,7 +249,7 @@ def test_unknown_colours(clean: DatasetSpec) -> None:
         if name == "b":
             pixels[0, :5], pixels[1, 0] = (9, 8, 7), (1, 1, 1)
         images.write(clean.root / f"labels/{split}/{name}.png", pixels)
-    report = check(replace(clean, labels_are="colours"))
+    report = check(replace(clean, labels=ColourLabels()))
     assert found(report, clean.root) == [("warning", "train", "unknown-colours", "labels/train/b.png")]
     assert "6 pixels have a colour of no class and are ignored: [9, 8, 7] (5 pixels), [1, 1, 1] (1 pixel)." in (
         report.findings[0].message

@@ -233,7 +233,7 @@ READ_IDS: dict[str, tuple[Callable[[], bytes], Any]] = {
     "4-bit": (lambda: png(2, 2, 4, 0, b"\x01\x23"), IDS),
     "4-bit palette": (lambda: encoded(Image.fromarray(IDS).convert("P"), "PNG", bits=4), IDS),
     "colours": (lambda: encoded(Image.fromarray(RGB), "PNG"), "is a colour image \\(RGB\\), but class ids"),
-    "grey-alpha": (lambda: encoded(Image.fromarray(np.dstack([GREY, ALPHA])), "PNG"), "colour image \\(LA\\)"),
+    "grey-alpha": (lambda: encoded(Image.fromarray(np.dstack([GREY, ALPHA])), "PNG"), "has transparent parts"),
     "over 255": (lambda: opencv(GREY.astype(np.uint16) + 45), "holds the id 300"),
     "negative": (lambda: encoded(Image.fromarray(np.array([[3, -7]], np.int32)), "TIFF"), "holds the id -7"),
 }
@@ -263,7 +263,7 @@ READ_WIDE_IDS: dict[str, tuple[Callable[[], bytes], Any]] = {
     "1-bit": (lambda: png(2, 2, 1, 0, b"\x40\x80"), "has the mode 1, but"),
     "palette": (palette, "has the mode P, but"),
     "colours": (lambda: encoded(Image.fromarray(RGB), "PNG"), "has the mode RGB, but"),
-    "16-bit colours": (lambda: opencv(RGB.astype(np.uint16)), "has the mode RGB, but"),
+    "16-bit colours": (lambda: opencv(RGB[:, :, ::-1].astype(np.uint16)), "has the mode RGB, but"),
     "floats": (lambda: encoded(Image.fromarray(GREY.astype(np.float32)), "TIFF"), "has the mode F, but"),
     "negative": (lambda: encoded(Image.fromarray(np.array([[3, -7]], np.int32)), "TIFF"), "holds ids from -7 to 3"),
     "too large": (lambda: encoded(Image.fromarray(np.array([[3, 65_536]], np.int32)), "TIFF"), "holds ids from 3 to 65536"),
@@ -291,8 +291,13 @@ READ_COLOURS: dict[str, tuple[Callable[[], bytes], Any]] = {
     "palette": (palette, RGB),
     "palette-clear": (lambda: palette(b"\0\1\2\3\4\5"), RGB),
     "grey": (lambda: encoded(Image.fromarray(GREY), "PNG"), GREYS),
-    "grey16": (lambda: opencv(GREY.astype(np.uint16)), "8-bit RGB or RGBA"),
-    "rgb16": (lambda: opencv(RGB.astype(np.uint16)), "8-bit RGB or RGBA"),
+    "grey16": (lambda: opencv(GREY.astype(np.uint16)), GREYS),
+    "grey16 times 257": (lambda: opencv(GREY.astype(np.uint16) * 257), GREYS),
+    "rgb16": (lambda: opencv(RGB[:, :, ::-1].astype(np.uint16)), RGB),
+    "rgb16 times 256": (lambda: opencv(RGB[:, :, ::-1].astype(np.uint16) * 256), RGB),
+    "rgb16 times 257": (lambda: opencv(RGB[:, :, ::-1].astype(np.uint16) * 257), RGB),
+    "rgba16 times 257": (lambda: opencv(np.dstack([RGB[:, :, ::-1], ALPHA]).astype(np.uint16) * 257), RGB),
+    "rgb16 of 10 bits": (lambda: opencv(RGB[:, :, ::-1].astype(np.uint16) * 3), "has colours of more than 8 bits per channel"),
     "cmyk": (lambda: encoded(Image.fromarray(RGB).convert("CMYK"), "JPEG"), "has the mode CMYK"),
 }
 

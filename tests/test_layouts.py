@@ -17,7 +17,10 @@ from fastscnn.base.types import UInt8Array
 from fastscnn.data import datasets
 from fastscnn.data.builtin import camvid, camvid_colours, cityscapes
 from fastscnn.data.check.dataset import CheckReport, check
+from fastscnn.data.datasets import DatasetSpec
+from fastscnn.data.formats.colours import ColourLabels
 from fastscnn.media import images
+from fastscnn.model.label_set import Colour
 
 HEIGHT, WIDTH = 40, 64
 
@@ -34,6 +37,12 @@ def picture(seed: int, height: int = HEIGHT, width: int = WIDTH) -> UInt8Array:
 
 def ids(seed: int, values: int, height: int = HEIGHT, width: int = WIDTH) -> UInt8Array:
     return np.random.default_rng(seed).integers(0, values, (height, width), np.uint8)
+
+
+def colours_of(spec: DatasetSpec) -> list[Colour]:
+    """The colours of its label files."""
+    assert isinstance(spec.labels, ColourLabels)
+    return [colour for colour, _ in spec.labels.colours]
 
 
 def kinds(report: CheckReport) -> list[tuple[str, str, str]]:
@@ -318,7 +327,7 @@ def test_pst900_raw_thermal(pst: Path) -> None:
 
 @pytest.fixture
 def stills(tmp_path: Path) -> Path:
-    palette = np.array(camvid_colours.spec(tmp_path).colours, np.uint8)
+    palette = np.array(colours_of(camvid_colours.spec(tmp_path)), np.uint8)
     for seed, name in enumerate(("0001TP_006690", "Seq05VD_f05100")):
         save(tmp_path / f"701_StillsRaw_full/{name}.png", picture(seed))
         save(tmp_path / f"LabeledApproved_full/{name}_L.png", palette[ids(seed, 32)])
@@ -328,9 +337,10 @@ def stills(tmp_path: Path) -> Path:
 
 def test_camvid_colours(stills: Path) -> None:
     spec = datasets.load(f"camvid-colours:{stills}")
-    assert (list(spec.splits), len(spec.colours), len(set(spec.colours)), len(spec.label_set)) == (["all"], 32, 32, 31)
+    colours = colours_of(spec)
+    assert (list(spec.splits), len(colours), len(set(colours)), len(spec.label_set)) == (["all"], 32, 32, 31)
     raw, labels = ids(1, 32), spec.read(spec.pairs("all")[1])[1]
-    for index, colour in enumerate(spec.colours):
+    for index, colour in enumerate(colours):
         expected = 255 if colour == (0, 0, 0) else spec.label_set.colours.index(colour)
         assert (labels[raw == index] == expected).all()
     assert kinds(check(spec)) == []

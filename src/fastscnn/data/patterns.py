@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 _PLACE = re.compile(r"\{(stem|[1-9])\}")
 _WILD = re.compile(r"\*\*/|\*")
+
+
+def has_placeholder(pattern: str) -> bool:
+    """Return whether a pattern names another file for each image."""
+    return bool(_PLACE.search(pattern))
 
 
 def captured(pattern: str, path: str) -> tuple[str, ...] | None:
@@ -39,6 +44,21 @@ def glob_of(images: str, pattern: str) -> str:
         for index, piece in enumerate(pieces)
     )
     return re.sub(r"\*{2,}(?!/)", "*", found)  # `**` must be a whole part of the path
+
+
+def matching(patterns: Sequence[str], path: str) -> str:
+    """Return the first of several globs that matches a path; else the first, or "" if there is none."""
+    if len(patterns) == 1:
+        return patterns[0]
+    return next((pattern for pattern in patterns if captured(pattern, path) is not None), patterns[0] if patterns else "")
+
+
+def any_case(pattern: str) -> str:
+    """Return a glob that matches suffixes in any case: `*.jpg` becomes `*.[jJ][pP][gG]`."""
+    head, dot, suffix = pattern.rpartition(".")
+    if not dot or not suffix.isalnum():
+        return pattern
+    return f"{head}.{''.join(f'[{letter.lower()}{letter.upper()}]' if letter.isalpha() else letter for letter in suffix)}"
 
 
 def _expressions(pattern: str) -> Iterator[str]:

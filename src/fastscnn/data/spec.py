@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import os.path
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 from fastscnn.base.errors import FastSCNNError, unknown
-from fastscnn.base.types import Int64Array, UInt8Array
-from fastscnn.data.colours import decode
+from fastscnn.base.types import UInt8Array
 from fastscnn.data.dataset_metrics import DatasetMetrics
-from fastscnn.data.formats import polygons
-from fastscnn.data.patterns import beside, glob_of
+from fastscnn.data.formats.base import Decoded, LabelFormat
+from fastscnn.data.formats.ids import IdLabels
+from fastscnn.data.patterns import any_case, beside, glob_of, matching
 from fastscnn.media import images
-from fastscnn.model.label_set import Colour, LabelSet
+from fastscnn.model.label_set import LabelSet
+
+_T = TypeVar("_T", bound=np.generic)
+_IDS = IdLabels()
 
 
 @dataclass(frozen=True)
@@ -39,9 +45,10 @@ class Split:
     """Where the files of one split are, relative to the dataset's root.
 
     Attributes:
-        images: glob pattern of the images; `**` is allowed.
+        images: glob pattern of the images, or several; `**` is allowed. Suffixes match without regard to case.
         labels: label file of an image. `{stem}` is the image's file name without its suffix; `{1}` is what the first
-            wildcard of `images` matches (`*`, or `**/` with its slash), `{2}` the second, and so on.
+            wildcard of `images` matches (`*`, or `**/` with its slash), `{2}` the second, and so on. Without a placeholder it
+            is one file with the labels of all images.
         polygons: pattern like `labels`, of a polygon file that is used if the label file is missing.
         extra_channels: patterns like `labels`, of the files with further channels.
         instances: pattern like `labels`, of a file of instance ids; only instance metrics need it.
@@ -49,9 +56,11 @@ class Split:
         images_in: official archive of the images and further channels, for messages; "" if there is none.
         labels_in: official archive of the labels.
         labels_unavailable: why the labels of this split are not public; "" if they are.
+        files: the images, each with its label file ("" follows `labels`), where a list or a fraction chooses them; None takes
+            all images of the pattern.
     """
 
-    images: str
+    images: str | tuple[str, ...]
     labels: str
     polygons: str = ""
     extra_channels: tuple[str, ...] = ()
@@ -60,10 +69,21 @@ class Split:
     images_in: str = ""
     labels_in: str = ""
     labels_unavailable: str = ""
+    files: tuple[tuple[str, str], ...] | None = None
 
-    def glob(self, pattern: str) -> str:
-        """Return the glob that finds every file that `pattern` (labels, polygons, extra_channels) names."""
-        return glob_of(self.images, pattern)
+    @property
+    def patterns(self) -> tuple[str, ...]:
+        """The glob patterns of the images."""
+        return (self.images,) if isinstance(self.images, str) else self.images
+
+    @cached_property
+    def listed(self) -> dict[str, str]:
+        """The images in `files` with their label files."""
+        return dict(self.files or ())
+
+    def globs(self, pattern: str) -> list[str]:
+        """Return the globs that find every file that `pattern` (labels, polygons, extra_channels) names."""
+        return list(dict.fromkeys(glob_of(images, pattern) for images in self.patterns))
 
 
 @dataclass(frozen=True)
@@ -75,10 +95,8 @@ class DatasetSpec:
         root: its folder.
         label_set: the classes, and the mapping from raw ids.
         splits: split name -> where its files are.
-        labels_are: "ids" for single-channel label files, "colours" if each class has a colour.
+        labels: format of the label files.
         terms: terms of use of the data, for the card.
-        colours: for labels stored as colours, the colour of each raw id; () means one colour per class, its own.
-        polygon_ids: object name -> raw id, for labels drawn from polygons; an object with an id below 0 is not drawn.
         crop: (x0, y0, x1, y1) in pixels, the part of images and labels that is used; None uses all.
         every: use the first of every so many images of each folder, in the order of their names.
         metrics: what the dataset's authors report beside the mIoU; None for the mIoU alone.
@@ -88,10 +106,8 @@ class DatasetSpec:
     root: Path
     label_set: LabelSet
     splits: Mapping[str, Split]
-    labels_are: str = "ids"
+    labels: LabelFormat = _IDS
     terms: str = "not stated"
-    colours: tuple[Colour, ...] = ()
-    polygon_ids: Mapping[str, int] = field(default_factory=dict)
     crop: tuple[int, int, int, int] | None = None
     every: int = 1
     metrics: DatasetMetrics | None = None
@@ -100,16 +116,6 @@ class DatasetSpec:
     def channels(self) -> int:
         """Number of channels of the images: 3, and one for each further file."""
         return 3 + max((len(split.extra_channels) for split in self.splits.values()), default=0)
-
-    @property
-    def colours_of_ids(self) -> tuple[Colour, ...]:
-        """For labels stored as colours, the colour of each raw id."""
-        return self.colours or self.label_set.colours
-
-    def train_ids(self) -> Int64Array:
-        """Return the table int64 [256] from values of `read_raw` to train ids; -1 is neither a class nor ignored."""
-        decoded = self.labels_are == "colours" and not self.colours
-        return np.arange(256) if decoded else self.label_set.train_ids()
 
     def split(self, name: str) -> Split:
         """Return a split by its name.
@@ -143,8 +149,14 @@ class DatasetSpec:
 
     def image_files(self, split: str, *, all_frames: bool = False) -> list[Path]:
         """Return the image files of a split, sorted. With `all_frames`, include those that `every` leaves out."""
-        pattern = self.split(split).images
-        found = sorted(path for path in self.root.glob(pattern) if path.suffix.lower() in images.SUFFIXES)
+        place = self.split(split)
+        if place.files is None:
+            globs = {any_case(pattern): pattern for pattern in place.patterns}
+            below = {path for glob, pattern in globs.items() for path in self.root.glob(glob)
+                     if not _hidden(path, self.root, pattern)}
+            found = sorted(path for path in below if path.suffix.lower() in images.SUFFIXES)
+        else:
+            found = sorted(self.root / image for image in place.listed)
         if self.every == 1 or all_frames:
             return found
         folders: dict[Path, list[Path]] = {}
@@ -159,6 +171,8 @@ class DatasetSpec:
 
     def label_files(self, split: str, image: Path) -> list[Path]:
         """Return every file that may hold the labels of an image: the label file, then the polygon file if there is one."""
+        if listed := self.split(split).listed.get(relative(self.root, image)):
+            return [self.root / listed]
         patterns = self.split(split).labels, self.split(split).polygons
         return [self._beside(split, image, pattern) for pattern in patterns if pattern]
 
@@ -206,13 +220,13 @@ class DatasetSpec:
                 smaller than `crop`.
         """
         image = images.stack(images.read(pair.image), pair.image, pair.extra_channels)
-        labels = self.read_labels(pair.labels)
+        labels = self.read_labels(pair.labels, pair.image)
         if image.shape[:2] != labels.shape:
             raise FastSCNNError(f"{pair.labels}: is {size_of(labels)} but its image is {size_of(image)}; "
                                 "make them the same size.")
         return self.cropped(image, pair.image), self.cropped(labels, pair.labels)
 
-    def cropped(self, pixels: UInt8Array, path: Path) -> UInt8Array:
+    def cropped(self, pixels: npt.NDArray[_T], path: Path) -> npt.NDArray[_T]:
         """Return the part of an image or of labels [H, W, ...] inside `crop`.
 
         Raises:
@@ -226,38 +240,50 @@ class DatasetSpec:
                                 f"and columns {left} to {right}; omit the option crop.")
         return np.ascontiguousarray(pixels[top:bottom, left:right])
 
-    def read_raw(self, path: Path) -> tuple[UInt8Array, int]:
-        """Read a label file without crop and before its ids are mapped.
-
-        Returns:
-            uint8 [H, W]: raw ids, or train ids if labels are colours and `colours` is (). An unknown colour becomes 255.
-            The number of pixels with an unknown colour.
+    def decode(self, labels: Path, image: Path) -> Decoded:
+        """Read the labels of an image, without crop.
 
         Raises:
-            FastSCNNError: unreadable.
+            FastSCNNError: unreadable, or no labels for the image.
         """
-        if self.polygon_ids and path.suffix == ".json":
-            return polygons.read(path, self.polygon_ids), 0
-        if self.labels_are == "ids":
-            return images.read_ids(path), 0
-        return decode(images.read_colours(path), self.colours_of_ids)
+        return self.labels.read(labels, image, self.label_set)
 
-    def read_labels(self, path: Path) -> UInt8Array:
-        """Read a label file as train ids, without crop: uint8 [H, W], 255 where a pixel is ignored.
+    def read_labels(self, labels: Path, image: Path | None = None) -> UInt8Array:
+        """Read the labels of an image as train ids, without crop: uint8 [H, W], 255 where a pixel is ignored.
+
+        Args:
+            labels: the label file.
+            image: the image file; some formats need it.
 
         Raises:
             FastSCNNError: unreadable, or an id that is no class.
         """
-        raw, _ = self.read_raw(path)
-        train = self.train_ids()[raw]
-        if train.min() < 0:
-            value = int(raw[train < 0][0])
-            raise FastSCNNError(f"{path}: contains the id {value}, which is no class of {self.name}; "
+        decoded = self.decode(labels, image or labels)
+        if decoded.unknown and not self.labels.lenient:
+            what, value = self.labels.unknown.removesuffix("s"), next(iter(decoded.unknown))
+            raise FastSCNNError(f"{labels}: contains the {what} {value}, which is no class of {self.name}; "
                                 "`fastscnn check` lists all such files.")
-        return train.astype(np.uint8)
+        return decoded.labels
 
     def _beside(self, split: str, image: Path, pattern: str) -> Path:
-        return self.root / beside(self.split(split).images, image.relative_to(self.root).as_posix(), pattern)
+        """Return the file that a pattern names for an image; with a suffix of another case if only that exists."""
+        name = relative(self.root, image)
+        path = self.root / beside(matching(self.split(split).patterns, name), name, pattern)
+        if exists(path):
+            return path
+        others = (path.with_suffix(change(path.suffix)) for change in (str.upper, str.lower))
+        return next((other for other in others if path.suffix and exists(other)), path)
+
+
+def relative(root: Path, path: Path) -> str:
+    """Return a path relative to the dataset's root with forward slashes, the same on every machine."""
+    return (path.relative_to(root) if path.is_relative_to(root) else path).as_posix()
+
+
+def _hidden(path: Path, root: Path, pattern: str) -> bool:
+    """Return whether a file is hidden, or in a hidden folder, such as `._x.png` of macOS; not if the pattern names it."""
+    return "/." not in f"/{pattern}".replace("/..", "") and any(part.startswith(".") for part in path.relative_to(root).parts
+                                                               if part != "..")
 
 
 def from_archive(archive: str, what: str = "it belongs") -> str:
@@ -270,6 +296,6 @@ def exists(path: Path) -> bool:
     return os.path.isfile(path)  # noqa: PTH113
 
 
-def size_of(pixels: UInt8Array) -> str:
+def size_of(pixels: npt.NDArray[Any]) -> str:
     """Return the size of an image or of labels, as HxW."""
     return f"{pixels.shape[0]}x{pixels.shape[1]}"

@@ -4,168 +4,183 @@
 name = "facade"
 classes = ["building", "car"]          # the id of a class is its position
 colours = [[128, 0, 0], [128, 0, 128]] # one per class; optional, but required if labels_are = "colours"
-ignore = 255                           # id of pixels excluded from training and evaluation; this is the default
-labels_are = "ids"                     # the default; or "colours": pixels of other colours are ignored, and counted by `check`
+ignore = 255                           # id, or list of ids, of pixels excluded from training and evaluation; the default
+                                       # ignore = 0: the ids of the classes begin with 1
+labels_are = "ids"                     # the default; see `labels_are` below
 terms = "..."                          # optional: terms of use of the data
 
+[map]                                  # optional: stored id, colour ("128,0,0" or "#800000") or name -> class or "ignore"
+7 = "building"
+8 = "building"
+26 = "car"
+"*" = "ignore"                         # everything else; without it, anything that is not listed is an error
+
 [splits.train]
-images = "images/train/*.jpg"          # glob pattern relative to the folder of the toml; `**` and `..` are allowed
-labels = "labels/train/{stem}.png"     # {stem}: the image's file name without its suffix
+images = "images/train/*.jpg"          # glob pattern relative to the folder of the toml, or a list of them; suffixes match in
+                                       # any case; `**` and `..` are allowed
+labels = "labels/train/{stem}.png"     # {stem}: the image's file name without its suffix; {1}: what the first * matches
 thermal = "thermal/train/{stem}.png"   # optional, in all splits or in none: a fourth channel, greyscale of 8 or 16 bits
+list = "train.txt"                     # optional: the images of this split; with images: names to choose from them; without:
+                                       # paths, and their label files in a second column
+
+[splits.all]                           # instead: divide the images by fractions, in an order that the seed chooses
+images = "images/*.jpg"
+labels = "labels/{stem}.png"
+fractions = { train = 0.8, val = 0.2 }
+seed = 0
 ```
+
+`labels_are`:
+
+| value | label files |
+| --- | --- |
+| "ids" | images of one channel, indexed images, .npy, .mat; channel = "red": of RGB files; variable = "x": of .mat files |
+| "colours" | images in which each class has a colour; other colours are ignored, and found by `check` |
+| "binary" | masks of 0 and 1, or 0 and 255: values from threshold (128) upward are the second class |
 """
 
 from __future__ import annotations
 
-import tomllib
-from collections.abc import Iterable
-from pathlib import Path, PurePath
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
-from fastscnn.base.errors import FastSCNNError, unknown
-from fastscnn.data.spec import DatasetSpec, Split
-from fastscnn.model.label_set import IGNORE_INDEX, Colour, LabelSet
+from fastscnn.base.errors import FastSCNNError
+from fastscnn.data.lists import ListFile, divided
+from fastscnn.data.patterns import has_placeholder
+from fastscnn.data.spec import DatasetSpec, Split, relative
+from fastscnn.data.toml_labels import FORMATS, label_format
+from fastscnn.data.toml_table import Table, is_byte
+from fastscnn.model.label_set import Colour, LabelSet
 
-_KEYS = ("name", "classes", "colours", "ignore", "labels_are", "terms", "splits")
-_LABELS_ARE = ("ids", "colours")
+_KEYS = ("name", "classes", "colours", "ignore", "labels_are", "map", "terms", "splits")
+_SPLIT_KEYS = ("images", "labels", "thermal", "list", "fractions", "seed")
+_MAX_SEED = (1 << 31) - 1
 
 
 def spec(path: Path) -> DatasetSpec:
     """Return the dataset of a dataset.toml. Its root is the folder of the file.
 
     Raises:
-        FastSCNNError: no such file, not TOML, or a key that is missing, unknown or invalid.
+        FastSCNNError: no such file, not TOML, or a key that is missing, unknown or invalid; or a list of images that is.
     """
-    table = _parsed(path)
-    _only(path, "", table, _KEYS)
-    labels_are = _text(path, table, "labels_are", "ids")
-    if labels_are not in _LABELS_ARE:
-        raise FastSCNNError(f"{path}: {unknown('kind of labels_are', labels_are, _LABELS_ARE)}")
-    label_set = _label_set(path, table)
-    if labels_are == "colours":
-        _decodable(path, label_set, given="colours" in table)
+    table = Table.load(path)
+    kind = table.choice("labels_are", FORMATS, "ids")
+    table.only((*_KEYS, *FORMATS[kind].keys))
+    label_set = _label_set(table)
     return DatasetSpec(
-        name=_text(path, table, "name"),
+        name=table.text("name"),
         root=path.parent,
         label_set=label_set,
-        splits=_splits(path, table),
-        labels_are=labels_are,
-        terms=_text(path, table, "terms", DatasetSpec.terms),
+        splits=_splits(table, FORMATS[kind].of_many),
+        labels=label_format(table, kind, label_set),
+        terms=table.text("terms", DatasetSpec.terms),
     )
 
 
-def _parsed(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text("utf-8-sig"))  # -sig: editors on Windows write a byte-order mark
-    except FileNotFoundError:
-        raise FastSCNNError(f"{path}: no such file.") from None
-    except OSError as error:
-        raise FastSCNNError(f"{path}: cannot be read ({error.strerror}).") from error
-    except (ValueError, RecursionError) as error:  # invalid TOML or UTF-8, or lists nested too deeply
-        raise FastSCNNError(f"{path}: is not TOML ({error}); correct it.") from error
-
-
-def _label_set(path: Path, table: dict[str, Any]) -> LabelSet:
-    names = _required(path, "", table, "classes")
+def _label_set(table: Table) -> LabelSet:
+    names = table.value("classes")
     if not isinstance(names, list) or not all(isinstance(name, str) and name for name in names):
-        raise FastSCNNError(f'{path}: classes must be a list of names, such as ["road", "car"].')
-    ignore = table.get("ignore", IGNORE_INDEX)
-    if not _is_byte(ignore):
-        raise FastSCNNError(f"{path}: ignore is {ignore!r}; it must be one id from 0 to 255.")
-    if ignore < min(len(names), IGNORE_INDEX):
-        raise FastSCNNError(f"{path}: ignore is {ignore}, the id of the class {names[ignore]!r}; "
-                            "use an id of no class, such as 255.")
-    raw_ids = () if ignore == IGNORE_INDEX else (*((index, index) for index in range(len(names))), (ignore, IGNORE_INDEX))
+        raise table.error("classes", 'must be a list of names, such as ["road", "car"].')
     try:
-        return LabelSet(tuple(names), _colours(path, table), raw_ids)
+        return LabelSet(tuple(names), _colours(table))
     except FastSCNNError as error:
-        raise FastSCNNError(f"{path}: {error}") from None
+        raise FastSCNNError(f"{table.path}: {error}") from None
 
 
-def _colours(path: Path, table: dict[str, Any]) -> tuple[Colour, ...]:
-    colours = table.get("colours", [])
+def _colours(table: Table) -> tuple[Colour, ...]:
+    colours = table.value("colours", [])
     if not isinstance(colours, list) or not all(isinstance(colour, list) for colour in colours):
-        raise FastSCNNError(f"{path}: colours must be a list of [red, green, blue], one for each class.")
+        raise table.error("colours", "must be a list of [red, green, blue], one for each class.")
     for colour in colours:
-        if len(colour) != 3 or not all(_is_byte(value) for value in colour):
-            raise FastSCNNError(f"{path}: colours contains {colour}; a colour is three whole numbers from 0 to 255.")
+        if len(colour) != 3 or not all(is_byte(value) for value in colour):
+            raise table.error("colours", f"contains {colour}; a colour is three whole numbers from 0 to 255.")
     return tuple((red, green, blue) for red, green, blue in colours)
 
 
-def _decodable(path: Path, label_set: LabelSet, given: bool) -> None:
-    """Refuse labels stored as colours if two classes have the same colour."""
-    if not given:
-        raise FastSCNNError(f'{path}: colours is missing; labels_are = "colours" requires the colour of each class.')
-    first: dict[Colour, str] = {}
-    for name, colour in zip(label_set.names, label_set.colours, strict=True):
-        if colour in first:
-            raise FastSCNNError(f"{path}: colours gives {first[colour]!r} and {name!r} the same {list(colour)}; "
-                                'with labels_are = "colours" give each class its own colour.')
-        first[colour] = name
-
-
-def _splits(path: Path, table: dict[str, Any]) -> dict[str, Split]:
-    splits = _required(path, "", table, "splits")
-    if not isinstance(splits, dict) or not splits:
-        raise FastSCNNError(f"{path}: splits is empty; add [splits.train] with the keys images and labels.")
-    made = {name: _split(path, name, split) for name, split in splits.items()}
-    without = [name for name, split in made.items() if not split.extra_channels]
-    if 0 < len(without) < len(made):
-        raise FastSCNNError(f"{path}: splits.{without[0]}.thermal is missing, but other splits have it; "
+def _splits(table: Table, of_many: bool) -> dict[str, Split]:
+    value = table.value("splits")
+    if not isinstance(value, dict) or not value:
+        raise table.error("splits", "is empty; add [splits.train] with the keys images and labels.")
+    splits: dict[str, Split] = {}
+    for name in value:
+        for made, split in _split(table, name, value[name], of_many).items():
+            if made in splits:
+                raise table.error("splits", f"has {made!r} twice, once as a fraction; remove one.")
+            splits[made] = split
+    without = [name for name, split in splits.items() if not split.extra_channels]
+    if 0 < len(without) < len(splits):
+        raise FastSCNNError(f"{table.path}: splits.{without[0]}.thermal is missing, but other splits have it; "
                             "give it in all splits or in none.")
-    return made
+    return splits
 
 
-def _split(path: Path, name: str, split: object) -> Split:
-    place = f"splits.{name}"
+def _split(table: Table, name: str, value: Any, of_many: bool) -> dict[str, Split]:
+    """Return a split, or those that its fractions make."""
+    _check_name(table, name)
+    if not isinstance(value, dict):
+        raise table.error(f"splits.{name}", "must be a table with the keys images and labels.")
+    given = Table(table.path, value, f"splits.{name}")
+    given.only(_SPLIT_KEYS)
+    if "images" not in given and "list" not in given:
+        raise given.error("images", "is missing; add it.")
+    images = given.patterns("images") if "images" in given else ()
+    beside = {key: given.pattern(key) for key in ("labels", "thermal") if key in given}
+    for key, pattern in beside.items():
+        if not has_placeholder(pattern) and not (of_many and key == "labels"):
+            raise given.error(key, f"is {pattern!r}, one file for all images; write {{stem}} for the image's file name without "
+                                   "its suffix.")
+    split = Split(images, beside.get("labels", ""), extra_channels=tuple(beside[key] for key in beside if key == "thermal"))
+    if "list" in given:
+        split = _listed(given, split)
+    if not split.labels and not all(labels for _, labels in split.files or [("", "")]):
+        raise given.error("labels", "is missing; add it.")
+    return _divided(given, split) if "fractions" in given else {name: split}
+
+
+def _check_name(table: Table, name: str) -> None:
     if not name or "+" in name:
-        raise FastSCNNError(f"{path}: a split cannot be called {name!r}, since `+` joins splits; choose another name.")
-    if not isinstance(split, dict):
-        raise FastSCNNError(f"{path}: {place} must be a table with the keys images and labels.")
-    _only(path, place, split, ("images", "labels", "thermal"))
-    beside = [key for key in ("labels", "thermal") if key == "labels" or key in split]
-    patterns = {key: _pattern(path, place, split, key) for key in ("images", *beside)}
-    for key in beside:
-        if "{stem}" not in patterns[key]:
-            raise FastSCNNError(f"{path}: {place}.{key} is {patterns[key]!r}, one file for all images; "
-                                "write {stem} for the image's file name without its suffix.")
-    return Split(patterns["images"], patterns["labels"], extra_channels=tuple(patterns[key] for key in beside[1:]))
+        raise FastSCNNError(f"{table.path}: a split cannot be called {name!r}, since `+` joins splits; choose another name.")
 
 
-def _pattern(path: Path, place: str, split: dict[str, Any], key: str) -> str:
-    pattern = _required(path, place, split, key)
-    if not isinstance(pattern, str) or not PurePath(pattern).parts:
-        raise FastSCNNError(f'{path}: {place}.{key} is {pattern!r}; it must be a pattern in quotes, '
-                            f'such as "{key}/train/*.png".')
-    if PurePath(pattern).is_absolute() or pattern.startswith("/"):
-        raise FastSCNNError(f"{path}: {place}.{key} is {pattern!r}, an absolute path; "
-                            f"write it relative to {path.parent.absolute()} (`..` is allowed).")
-    if "\0" in pattern:
-        raise FastSCNNError(f"{path}: {place}.{key} is {pattern!r}; remove the zero byte.")
-    if any("**" in part and part != "**" for part in PurePath(pattern).parts):
-        raise FastSCNNError(f"{path}: {place}.{key} is {pattern!r}; `**` must be a whole part of the path, "
-                            "as in images/**/*.png.")
-    return pattern
+def _listed(given: Table, split: Split) -> Split:
+    """Return a split of the images in its list."""
+    root = given.path.parent
+    path = root / given.pattern("list")
+    images = _all_images(root, split) if split.images else []
+    if split.images and not images:
+        raise given.error("images", f"is {split.images!r}, which no image matches; correct it.")
+    files = ListFile(path, root, images).read()
+    return Split(split.images, split.labels, extra_channels=split.extra_channels, files=files)
 
 
-def _text(path: Path, table: dict[str, Any], key: str, default: str | None = None) -> str:
-    value = _required(path, "", table, key) if default is None else table.get(key, default)
-    if not isinstance(value, str) or not value:
-        raise FastSCNNError(f"{path}: {key} is {value!r}; it must be a text in quotes.")
-    return value
+def _divided(given: Table, split: Split) -> dict[str, Split]:
+    """Return the splits that fractions make of one."""
+    fractions = _fractions(given)
+    seed = given.whole("seed", 0, 0, _MAX_SEED)
+    images = [image for image, _ in split.files] if split.files is not None else _all_images(given.path.parent, split)
+    labels = split.listed
+    return {
+        name: Split(split.images, split.labels, extra_channels=split.extra_channels,
+                    files=tuple((image, labels.get(image, "")) for image in part))
+        for name, part in divided(images, fractions, seed).items()
+    }
 
 
-def _required(path: Path, place: str, table: dict[str, Any], key: str) -> Any:
-    if key not in table:
-        raise FastSCNNError(f"{path}: {f'{place}.{key}' if place else key} is missing; add it.")
-    return table[key]
+def _fractions(given: Table) -> Mapping[str, float]:
+    table = given.table("fractions", "a fraction for each split, such as { train = 0.8, val = 0.2 }")
+    fractions = {}
+    for name in table:
+        _check_name(given, name)
+        value = table.value(name)
+        if type(value) not in (int, float) or not 0 < value <= 1:
+            raise table.error(name, f"is {value!r}; it must be a number above 0 and at most 1.")
+        fractions[name] = float(value)
+    if not fractions or sum(fractions.values()) > 1 + 1e-9:
+        raise given.error("fractions", f"add up to {sum(fractions.values()):g}; they must add up to at most 1.")
+    return fractions
 
 
-def _only(path: Path, place: str, table: dict[str, Any], keys: Iterable[str]) -> None:
-    for key in table:
-        if key not in keys:
-            raise FastSCNNError(f"{path}: {unknown(f'key of {place}' if place else 'key', key, keys)}")
-
-
-def _is_byte(value: object) -> bool:
-    return type(value) is int and 0 <= value <= 255  # not isinstance: True is an int
+def _all_images(root: Path, split: Split) -> list[str]:
+    found = DatasetSpec("", root, LabelSet(("any",)), {"any": split}).image_files("any")
+    return [relative(root, path) for path in found]

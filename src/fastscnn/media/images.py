@@ -19,6 +19,7 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -31,10 +32,11 @@ from fastscnn.base.types import UInt8Array
 from fastscnn.media.decoding import SUFFIXES, Source, file_name, name, opened
 
 __all__ = [
-    "SUFFIXES", "Source", "draw", "file_name", "jpeg", "name", "png", "read", "read_colours", "read_grey",
-    "read_ids", "read_oriented", "read_wide_ids", "resize", "size", "stack", "widened", "write",
+    "SUFFIXES", "Source", "draw", "file_name", "jpeg", "name", "png", "read", "read_channel", "read_colours",
+    "read_grey", "read_ids", "read_oriented", "read_values", "read_wide_ids", "resize", "size", "stack", "widened", "write",
 ]  # fmt: skip
 
+_T = TypeVar("_T", bound=np.generic)
 _JPEG_SIDE = 65_500  # pixels, libjpeg's limit
 _ORIENTATION = 0x0112
 _ONE_BYTE = ("L", "P", "1")
@@ -74,27 +76,57 @@ def read_oriented(source: Source) -> tuple[UInt8Array, int]:
             raise FastSCNNError(f"{name(source)}: has 32 bits per pixel; save it with 8 or 16 bits per channel.")
         orientation = _orientation(image)
         pixels = _rgb(image)
-        return (pixels if _turns_itself(image) else _turned(pixels, orientation)), orientation
+        return _turned(pixels, _own_orientation(image)), orientation
 
 
 def read_ids(path: str | Path) -> UInt8Array:
-    """Return a label file as its stored values, uint8 [H, W]: grey values or palette indices, never colours.
+    """Return a label file as its stored values, uint8 [H, W]; see `read_values`.
 
     Raises:
-        FastSCNNError: as `read`; also if the file holds colours, or values over 255.
+        FastSCNNError: as `read_values`; also if the file holds values over 255.
+    """
+    values, _ = read_values(path)
+    outside = values[(values < 0) | (values > 255)] if values.dtype != np.uint8 else values[:0]
+    if outside.size:
+        raise FastSCNNError(f"{path}: holds the id {int(outside[0])}; class ids go from 0 to 255.")
+    return values.astype(np.uint8, copy=False)
+
+
+def read_values(path: str | Path) -> tuple[npt.NDArray[np.integer[Any]], UInt8Array | None]:
+    """Return a label file as its stored values, upright by its EXIF orientation: grey values or palette indices.
+
+    Files have 1 to 32 bits, or floats that are whole numbers. Alpha is accepted if it is the same everywhere, and colours if
+    their channels are equal.
+
+    Returns:
+        Integers [H, W]: uint8 for files of up to 8 bits. The palette of an indexed file, uint8 [N, 3] RGB; else None.
+
+    Raises:
+        FastSCNNError: as `read`; also if the file holds colours, fractions, or transparent parts.
     """
     with opened(path) as image:
-        if image.mode in _ONE_BYTE:
-            stretch = {"L;2": 85, "L;4": 17}.get(_raw_mode(image), 1)  # Pillow scales 2 and 4 bits of grey to 0 to 255
-            return np.array(image, np.uint8) // np.uint8(stretch)
-        if image.mode in (*_SIXTEEN_BIT, "I"):
-            values = np.array(image)
-            outside = values[(values < 0) | (values > 255)]
-            if outside.size:
-                raise FastSCNNError(f"{path}: holds the id {int(outside[0])}; class ids go from 0 to 255.")
-            return values.astype(np.uint8)
-        raise FastSCNNError(f"{path}: is a colour image ({image.mode}), but class ids are expected; "
-                            'if its colours are classes, set labels_are = "colours" in the dataset file.')
+        raw_mode = _raw_mode(image)  # lost when the file is decoded
+        palette = np.array(image.getpalette("RGB"), np.uint8).reshape(-1, 3) if image.mode == "P" else None
+        values = _values(path, image, raw_mode)
+        return _turned(values, _own_orientation(image)), palette
+
+
+def read_channel(path: str | Path, channel: str) -> UInt8Array:
+    """Return one channel of a colour image, uint8 [H, W], upright by its EXIF orientation.
+
+    Args:
+        path: the file.
+        channel: "red", "green" or "blue".
+
+    Raises:
+        FastSCNNError: as `read`; also if the file has no colours of 8 bits.
+    """
+    with opened(path) as image:
+        if image.mode not in ("RGB", "RGBA") or "16" in _raw_mode(image):
+            mode = _raw_mode(image) or image.mode
+            raise FastSCNNError(f"{path}: has the mode {mode}; ids in the channel {channel} need 8-bit RGB or RGBA.")
+        values = np.array(image.getchannel(("red", "green", "blue").index(channel)), np.uint8)
+        return _turned(values, _own_orientation(image))
 
 
 def read_wide_ids(path: str | Path) -> npt.NDArray[np.uint16]:
@@ -114,16 +146,23 @@ def read_wide_ids(path: str | Path) -> npt.NDArray[np.uint16]:
 
 
 def read_colours(path: str | Path) -> UInt8Array:
-    """Return a label file as its colours, uint8 [H, W, 3]. Alpha is dropped, palettes are looked up.
+    """Return a label file as its colours, uint8 [H, W, 3], upright by its EXIF orientation.
+
+    Alpha is dropped, and palettes are looked up. Files of 16 bits per channel are read if they hold values of 8 bits: each
+    times 257 or 256, or as it is.
 
     Raises:
-        FastSCNNError: as `read`; also if the file has more than 8 bits per channel.
+        FastSCNNError: as `read`; also if the file is neither RGB, nor RGBA, indexed or grey, or holds more than 8 bits.
     """
     with opened(path) as image:
-        mode = _raw_mode(image) if "16" in _raw_mode(image) else image.mode
-        if mode not in ("RGB", "RGBA", "P", "L", "LA"):
-            raise FastSCNNError(f"{path}: has the mode {mode}; labels stored as colours are 8-bit RGB or RGBA.")
-        return np.array(image.convert("RGBA").convert("RGB"), np.uint8)
+        raw_mode, grey = _raw_mode(image), image.mode in _SIXTEEN_BIT
+        if image.mode not in ("RGB", "RGBA", "P", "L", "LA", "1", *_SIXTEEN_BIT) or ("16" in raw_mode and image.mode == "LA"):
+            raise FastSCNNError(f"{path}: has the mode {raw_mode or image.mode}; labels stored as colours are RGB or RGBA.")
+        colours = np.repeat(np.array(image)[:, :, None], 3, axis=2) if grey else _rgb(image)
+        orientation = _own_orientation(image)
+    if not grey and "16" in raw_mode:
+        colours = colours.astype(np.uint16) << 8 | _low_bytes(path)
+    return _turned(_eight_bits(path, colours) if colours.dtype != np.uint8 else colours, orientation)
 
 
 def read_grey(path: str | Path) -> UInt8Array:
@@ -141,8 +180,7 @@ def read_grey(path: str | Path) -> UInt8Array:
             raise FastSCNNError(f"{path}: has 32 bits per pixel; save it with 8 or 16 bits per channel.")
         if "16" in _raw_mode(image) and not wide:  # several channels: Pillow keeps only their high byte
             raise FastSCNNError(f"{path}: has 16 bits in each of several channels; save it with one.")
-        orientation = 1 if _turns_itself(image) else _orientation(image)
-        return _turned(_scaled_to_bytes(image) if wide else _uncoloured(path, image), orientation)
+        return _turned(_scaled_to_bytes(image) if wide else _uncoloured(path, image), _own_orientation(image))
 
 
 def stack(image: UInt8Array, path: str | Path, extra_channels: Sequence[str | Path]) -> UInt8Array:
@@ -251,6 +289,55 @@ def _rgb(image: Image.Image) -> UInt8Array:
     return np.array(image.convert("RGB"), np.uint8)
 
 
+def _values(path: str | Path, image: Image.Image, raw_mode: str) -> npt.NDArray[np.integer[Any]]:
+    """Return the stored values, [H, W]."""
+    mode = image.mode
+    if mode in _ONE_BYTE:
+        stretch = {"L;2": 85, "L;4": 17}.get(raw_mode, 1)  # Pillow scales 2 and 4 bits of grey to 0 to 255
+        return np.array(image, np.uint8) // np.uint8(stretch) if stretch > 1 else np.array(image, np.uint8)
+    if mode in (*_SIXTEEN_BIT, "I"):
+        return np.array(image)
+    if mode == "F":
+        return _whole(path, np.array(image))
+    if mode not in ("LA", "PA", "La", "RGB", "RGBA") or "16" in raw_mode:
+        raise FastSCNNError(f"{path}: has the mode {raw_mode or mode}, but class ids are expected; save it as greyscale.")
+    channels = np.array(image)
+    if mode != "RGB":
+        if (channels[:, :, -1] != channels[0, 0, -1]).any():
+            raise FastSCNNError(f"{path}: has transparent parts, and they may or may not be labels; save it without alpha.")
+        channels = channels[:, :, :-1]
+    if (channels != channels[:, :, :1]).any():
+        raise FastSCNNError(f"{path}: is a colour image ({mode}), but class ids are expected; if its colours are classes, "
+                            'set labels_are = "colours" in dataset.toml; if one channel holds the ids, set channel = "red".')
+    return np.ascontiguousarray(channels[:, :, 0])
+
+
+def _low_bytes(path: str | Path) -> UInt8Array:
+    """Return the low bytes of a PNG of 16 bits per channel, [H, W, 3]. Pillow gives the first byte of each value, which is the
+    low one if the file is read as little-endian."""
+    with opened(path) as image:
+        image.tile = [tile._replace(args=str(tile.args).replace("16B", "16L")) for tile in image.tile]  # type: ignore[attr-defined]
+        return _rgb(image)
+
+
+def _eight_bits(path: str | Path, values: npt.NDArray[np.integer[Any]]) -> UInt8Array:
+    """Return values of 8 bits that are stored in 16."""
+    low, high = (values & 255).astype(np.uint8), (values >> 8).astype(np.uint8)
+    if (low == high).all() or not low.any():
+        return high
+    if high.any():
+        raise FastSCNNError(f"{path}: has colours of more than 8 bits per channel; save it with 8.")
+    return low
+
+
+def _whole(path: str | Path, values: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.integer[Any]]:
+    """Return floats as integers."""
+    wrong = ~np.isfinite(values) | (values != np.rint(values)) | (np.abs(values) >= 1 << 31)
+    if wrong.any():
+        raise FastSCNNError(f"{path}: holds the value {values[wrong][0]:g}, which is no class id; ids are whole numbers.")
+    return values.astype(np.int32)
+
+
 def _scaled_to_bytes(image: Image.Image) -> UInt8Array:
     """Return more than 8 bits as 8, [H, W]; see `read_grey`."""
     values = np.array(image).astype(np.int64)
@@ -282,7 +369,12 @@ def _turns_itself(image: Image.Image) -> bool:
     return image.format == "TIFF"
 
 
-def _turned(pixels: UInt8Array, orientation: int) -> UInt8Array:
+def _own_orientation(image: Image.Image) -> int:
+    """Return the EXIF orientation that Pillow has not applied."""
+    return 1 if _turns_itself(image) else _orientation(image)
+
+
+def _turned(pixels: npt.NDArray[_T], orientation: int) -> npt.NDArray[_T]:
     """Return stored pixels [H, W, ...] upright. Pillow's own function fails if another EXIF tag of the image is broken."""
     if orientation >= 5:
         pixels = pixels.swapaxes(0, 1)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from fastscnn.data.builtin import camvid
+from fastscnn.data.formats.colours import ColourLabels
 from fastscnn.data.spec import DatasetSpec, Split
 from fastscnn.model.label_set import IGNORE_INDEX, LabelSet
 
@@ -72,9 +73,8 @@ def spec(root: Path, classes: str | None = None) -> DatasetSpec:
     return DatasetSpec(
         name="camvid-colours",
         root=root,
-        label_set=LabelSet(names, colours, (*raw_ids, (IGNORE_INDEX, IGNORE_INDEX))),
+        label_set=LabelSet(names, colours),
         splits={"all": split},
-        labels_are="colours",
+        labels=ColourLabels(tuple((colour, train) for (_, colour, _), (_, train) in zip(_NAMES, raw_ids, strict=True))),
         terms=camvid.TERMS,
-        colours=tuple(colour for _, colour, _ in _NAMES),
     )

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from fastscnn.data.dataset_metrics import InstanceMetrics
+from fastscnn.data.formats.cityscapes import CityscapesLabels
 from fastscnn.data.spec import DatasetSpec, Split
 from fastscnn.model.label_set import IGNORE_INDEX, LabelSet
 
@@ -117,4 +118,4 @@ def _split(kind: str, split: str, count: int, labels_in: str) -> Split:
 
 
 def _spec(name: str, root: Path, splits: Mapping[str, Split]) -> DatasetSpec:
-    return DatasetSpec(name, root, LABELS, splits, terms=TERMS, polygon_ids=IDS, metrics=METRICS)
+    return DatasetSpec(name, root, LABELS, splits, CityscapesLabels(IDS), TERMS, metrics=METRICS)

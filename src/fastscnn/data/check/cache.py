@@ -10,8 +10,8 @@ from typing import Any
 
 from fastscnn.base import files
 from fastscnn.base.errors import FastSCNNError
-from fastscnn.data.check.files import Facts, Remark, relative
-from fastscnn.data.spec import DatasetSpec, Pair
+from fastscnn.data.check.files import Facts, Remark
+from fastscnn.data.spec import DatasetSpec, Pair, relative
 from fastscnn.version import __version__
 
 
@@ -29,8 +29,8 @@ class Cache:
         """
         self._root = spec.root
         self._classes = len(spec.label_set)
-        meaning = [__version__, str(spec.root), str(spec.root.resolve()), spec.name, asdict(spec.label_set), spec.labels_are,
-                   spec.colours, dict(spec.polygon_ids), spec.crop]
+        meaning = [__version__, str(spec.root), str(spec.root.resolve()), spec.name, asdict(spec.label_set), repr(spec.labels),
+                   spec.crop]
         self._path = folder / f"{hashlib.sha256(json.dumps(meaning).encode()).hexdigest()}.json"
         self._entries = self._loaded()
         self._changed = False

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fastscnn.data.check.cache import Cache, stamp
-from fastscnn.data.check.files import Facts, Remark, read, relative
+from fastscnn.data.check.files import Facts, Remark, read
 from fastscnn.data.check.findings import Finding, Report
 from fastscnn.data.patterns import captured
-from fastscnn.data.spec import DatasetSpec, Pair, Split
+from fastscnn.data.spec import DatasetSpec, Pair, Split, relative
 from fastscnn.media import images
 
 _Read = list[tuple[Pair, Facts]]
@@ -172,13 +172,14 @@ def _extra_files(spec: DatasetSpec, chosen: list[str]) -> dict[str, list[tuple[s
         for kind, pattern in [*kinds, *(("extra-channel", channel) for channel in place.extra_channels)]:
             if not pattern:
                 continue
-            found = sorted(set(spec.root.glob(place.glob(pattern))) - seen)
-            seen.update(found)
-            for path in found:
-                key = captured(place.glob(pattern), relative(spec.root, path)) if place.polygons else None
-                if key is None or key not in named:
-                    extra[split].append((kind, path))
-                named.add(key)
+            for glob in place.globs(pattern):
+                found = sorted(set(spec.root.glob(glob)) - seen)
+                seen.update(found)
+                for path in found:
+                    key = captured(glob, relative(spec.root, path)) if place.polygons else None
+                    if key is None or key not in named:
+                        extra[split].append((kind, path))
+                    named.add(key)
     return extra
 
 

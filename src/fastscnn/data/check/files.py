@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from fastscnn.base.errors import FastSCNNError
 from fastscnn.base.types import Int64Array, UInt8Array
 from fastscnn.data.check.findings import Severity
-from fastscnn.data.colours import pack
+from fastscnn.data.formats.base import Decoded
 from fastscnn.data.spec import DatasetSpec, Pair, exists, size_of
 from fastscnn.media import images
 from fastscnn.model.architecture import MIN_SIDE
@@ -57,7 +59,8 @@ def read(spec: DatasetSpec, pair: Pair) -> Facts:
     """Decode all files of a pair and collect its problems. Raise nothing for a broken file."""
     remarks: list[Remark] = []
     picture = _picture(pair, remarks)
-    labels, unknown = _labels(spec, pair, remarks)
+    decoded = _labels(spec, pair, remarks)
+    labels, stored = (None, None) if decoded is None else (decoded.labels, decoded.stored)
     if picture is not None and labels is not None and picture.shape[:2] != labels.shape:
         message = f"{pair.labels}: is {size_of(labels)}, but its image {pair.image} is {size_of(picture)}."
         remarks.append(Remark("error", True, "size-mismatch", message, "Make each image and its labels the same size."))
@@ -66,18 +69,14 @@ def read(spec: DatasetSpec, pair: Pair) -> Facts:
     try:
         picture = None if picture is None else spec.cropped(picture, pair.image)
         labels = None if labels is None else spec.cropped(labels, pair.labels)
+        stored = None if stored is None else spec.cropped(stored, pair.labels)
     except FastSCNNError as error:
         remarks.append(Remark("error", False, "too-small", f"{pair.image}: {error}", "Omit the option crop."))
     else:
-        if labels is not None:
-            pixels, ignored, found = _about_labels(spec, pair.labels, labels, unknown)
+        if labels is not None and decoded is not None:
+            pixels, ignored, found = _about_labels(spec, pair.labels, labels, decoded.unknown)
             remarks += found
-    return Facts(tuple(remarks), _hash(picture), _hash(labels), tuple(map(int, pixels)), ignored, (height, width))
-
-
-def relative(root: Path, path: Path) -> str:
-    """Return a path relative to the dataset's root, the same on every machine."""
-    return (path.relative_to(root) if path.is_relative_to(root) else path).as_posix()
+    return Facts(tuple(remarks), _hash(picture), _hash(stored), tuple(map(int, pixels)), ignored, (height, width))
 
 
 def _picture(pair: Pair, remarks: list[Remark]) -> UInt8Array | None:
@@ -102,18 +101,18 @@ def _picture(pair: Pair, remarks: list[Remark]) -> UInt8Array | None:
     return picture
 
 
-def _labels(spec: DatasetSpec, pair: Pair, remarks: list[Remark]) -> tuple[UInt8Array | None, int]:
-    """Return the raw labels, None if they cannot be read, and the number of pixels with an unknown colour."""
+def _labels(spec: DatasetSpec, pair: Pair, remarks: list[Remark]) -> Decoded | None:
+    """Return the labels; None if they cannot be read."""
     if not exists(pair.labels):
         message = f"{pair.image}: its label file {pair.labels} is missing."
         remarks.append(Remark("error", False, "missing-labels", message, "Add the label file, or remove the image."))
-        return None, 0
+        return None
     try:
-        return spec.read_raw(pair.labels)
+        return spec.decode(pair.labels, pair.image)
     except FastSCNNError as error:
         fix = "Replace the label file, or correct `labels_are` in dataset.toml."
         remarks.append(Remark("error", True, "unreadable-labels", str(error), fix))
-        return None, 0
+        return None
 
 
 def _about_image(path: Path, image: UInt8Array, orientation: int) -> Iterator[Remark]:
@@ -125,22 +124,24 @@ def _about_image(path: Path, image: UInt8Array, orientation: int) -> Iterator[Re
         yield Remark("warning", False, "exif-rotated", message, "Make sure that its labels are upright, too.")
 
 
-def _about_labels(spec: DatasetSpec, path: Path, raw: UInt8Array, unknown: int) -> tuple[Int64Array, int, list[Remark]]:
+def _about_labels(
+    spec: DatasetSpec, path: Path, labels: UInt8Array, unknown: Mapping[str, int]
+) -> tuple[Int64Array, int, list[Remark]]:
     """Return the pixels of each class, int64 [C], the number of ignored pixels, and the problems."""
     remarks = []
-    counts = _counts(raw)
-    table = spec.train_ids()
-    pixels = np.array([counts[table == index].sum() for index in range(len(spec.label_set))], np.int64)
-    ignored = int(counts[table == IGNORE_INDEX].sum())
-    foreign = {str(value): int(counts[value]) for value in np.flatnonzero((table < 0) & (counts > 0))}
-    if foreign:
-        message = f"{path}: contains ids that are no class of {spec.name}: {_listed(foreign)}."
-        remarks.append(Remark("error", True, "unknown-ids", message, "Correct the ids, or add the classes to the dataset."))
-    if unknown:
-        listed = _listed(_unknown_colours(spec, path))
-        message = f"{path}: {unknown} pixels have a colour of no class and are ignored: {listed}."
-        remarks.append(Remark("warning", True, "unknown-colours", message, "Correct the colours, or add the classes."))
-    if ignored == raw.size:
+    counts = _counts(labels)
+    pixels, ignored = counts[: len(spec.label_set)], int(counts[IGNORE_INDEX])
+    what = spec.labels.unknown
+    if unknown and spec.labels.lenient:
+        pixels_of = f"{sum(unknown.values())} pixels have a {what.removesuffix('s')} of no class"
+        message = f"{path}: {pixels_of} and are ignored: {_listed(unknown)}."
+        remarks.append(Remark("warning", True, f"unknown-{what}", message, f"Correct the {what}, or add the classes."))
+    elif unknown:
+        ignored = max(0, ignored - sum(unknown.values()))
+        message = f"{path}: contains {what} that are no class of {spec.name}: {_listed(unknown)}."
+        fix = f"Correct the {what}, add the classes to the dataset, or map them in [map] of dataset.toml."
+        remarks.append(Remark("error", True, f"unknown-{what}", message, fix))
+    if ignored == labels.size:
         message = f"{path}: every pixel is ignored."
         remarks.append(Remark("warning", True, "empty-labels", message, "Remove the image and its labels, or label it."))
     return pixels, ignored, remarks
@@ -155,25 +156,14 @@ def _counts(raw: UInt8Array) -> Int64Array:
     return counts
 
 
-def _unknown_colours(spec: DatasetSpec, path: Path) -> dict[str, int]:
-    """Return the colours of no class, with their number of pixels."""
-    known = set(pack(np.array(spec.colours_of_ids, np.uint8)).tolist())
-    values, counts = np.unique(pack(images.read_colours(path)), return_counts=True)
-    return {
-        str([value >> 16, value >> 8 & 255, value & 255]): count
-        for value, count in zip(values.tolist(), counts.tolist(), strict=True)
-        if value not in known
-    }
-
-
-def _listed(counts: dict[str, int]) -> str:
+def _listed(counts: Mapping[str, int]) -> str:
     """Return the most frequent values with their pixels, and the number of the others."""
     order = sorted(counts, key=lambda value: -counts[value])
     shown = ", ".join(f"{value} ({counts[value]} pixel{'s' * (counts[value] != 1)})" for value in order[:_SHOWN])
     return shown + (f" and {len(order) - _SHOWN} more" if len(order) > _SHOWN else "")
 
 
-def _hash(pixels: UInt8Array | None) -> str:
+def _hash(pixels: npt.NDArray[Any] | None) -> str:
     if pixels is None:
         return ""
     return hashlib.sha256(str(pixels.shape).encode() + np.ascontiguousarray(pixels).data).hexdigest()

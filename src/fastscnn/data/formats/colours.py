@@ -1,12 +1,46 @@
-"""Labels stored as colours: packing and decoding."""
+"""Label files in which each class has a colour."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
 from fastscnn.base.types import UInt8Array
-from fastscnn.model.label_set import IGNORE_INDEX, Colour
+from fastscnn.data.formats.base import Decoded
+from fastscnn.media import images
+from fastscnn.model.label_set import IGNORE_INDEX, Colour, LabelSet
+
+
+@dataclass(frozen=True)
+class ColourLabels:
+    """Label files in which each class has one or several colours. Pixels of other colours are ignored, and found by `check`.
+
+    Attributes:
+        colours: each colour with its train id, 255 for an ignored colour; () takes the colours of the label set.
+        rest: train id of all other colours; None finds them.
+    """
+
+    unknown: ClassVar[str] = "colours"
+    lenient: ClassVar[bool] = True
+
+    colours: tuple[tuple[Colour, int], ...] = ()
+    rest: int | None = None
+
+    def read(self, labels: Path, image: Path, label_set: LabelSet) -> Decoded:
+        """Read a label file; see `LabelFormat.read`."""
+        colours = self.colours or [(colour, train) for train, colour in enumerate(label_set.colours)]
+        packed = pack(images.read_colours(labels))
+        index, unknown = decode(packed, [colour for colour, _ in colours])
+        rest = IGNORE_INDEX if self.rest is None else self.rest
+        train_ids = np.array([*(train for _, train in colours), rest], np.uint8)[index]
+        found = {} if self.rest is not None or not unknown.any() else _counted(packed[unknown])
+        if len(colours) <= IGNORE_INDEX:
+            index = np.where(unknown, IGNORE_INDEX, index).astype(np.uint8)
+        return Decoded(train_ids, index, found)
 
 
 def pack(colours: UInt8Array) -> npt.NDArray[np.uint32]:
@@ -15,20 +49,27 @@ def pack(colours: UInt8Array) -> npt.NDArray[np.uint32]:
     return packed
 
 
-def decode(colours: UInt8Array, palette: tuple[Colour, ...]) -> tuple[UInt8Array, int]:
-    """Return the index in `palette` of each colour, and the number of pixels with a colour that is not in it.
+def decode(packed: npt.NDArray[np.uint32], colours: list[Colour]) -> tuple[npt.NDArray[np.uint16], npt.NDArray[np.bool_]]:
+    """Return the index in `colours` of each packed colour, and where a colour is not in it.
 
     Args:
-        colours: uint8 [H, W, 3].
-        palette: at most 255 colours.
+        packed: [H, W].
+        colours: the known colours.
 
     Returns:
-        uint8 [H, W], 255 for a colour that is not in the palette; the number of those pixels.
+        uint16 [H, W], the number of colours where a colour is unknown; bool [H, W].
     """
-    packed, known = pack(colours), pack(np.array(palette, np.uint8))
+    known = pack(np.array(colours, np.uint8))
     order = np.argsort(known, kind="stable")
     place = np.minimum(np.searchsorted(known[order], packed), len(known) - 1)
-    train = order[place].astype(np.uint8)
+    index = order[place].astype(np.uint16)
     unknown = known[order][place] != packed
-    train[unknown] = IGNORE_INDEX
-    return train, int(unknown.sum())
+    index[unknown] = len(colours)
+    return index, unknown
+
+
+def _counted(packed: npt.NDArray[np.uint32]) -> dict[str, int]:
+    """Return each colour with its number of pixels."""
+    values, counts = np.unique(packed, return_counts=True)
+    return {str([value >> 16, value >> 8 & 255, value & 255]): count
+            for value, count in zip(values.tolist(), counts.tolist(), strict=True)}

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 from fastscnn.base.errors import FastSCNNError
 from fastscnn.data.check.dataset import CheckReport
-from fastscnn.data.check.files import relative
 from fastscnn.data.check.findings import FindingGroup, grouped
 from fastscnn.data.datasets import DatasetSpec
+from fastscnn.data.spec import relative
 from fastscnn.evaluation.report.charts import bar
 from fastscnn.evaluation.report.gallery import overlay, small
 from fastscnn.evaluation.report.page import Markup, Section, element, facts, legend, named, page, percent, picture, table
@@ -38,7 +38,8 @@ def render(spec: DatasetSpec, report: CheckReport, command: str) -> str:
     ]
     splits = ", ".join(f"{split} {count:,}" for split, count in report.counts.items())
     sheet = [part for split in report.counts for part in _sheet(spec, split)]
-    known = {"root": str(spec.root), "labels are": spec.labels_are, "terms": spec.terms, "data fingerprint": report.fingerprint}
+    known = {"root": str(spec.root), "labels": type(spec.labels).__name__.removesuffix("Labels"), "terms": spec.terms,
+             "data fingerprint": report.fingerprint}
     return page(spec.name, f"Images: {splits}.", tiles, [
         Section("Findings", _findings(grouped(report.findings))),
         Section("Class percentages", [_shares(spec, report)]),

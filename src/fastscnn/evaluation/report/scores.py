@@ -10,8 +10,8 @@ import numpy as np
 
 from fastscnn.base import machine
 from fastscnn.base.types import UInt8Array
-from fastscnn.data.check.files import relative
 from fastscnn.data.datasets import DatasetSpec, Pair
+from fastscnn.data.spec import relative
 from fastscnn.evaluation.evaluate import Report
 from fastscnn.evaluation.metrics import BINS, Reliability
 from fastscnn.evaluation.report.charts import bar, heat_map, reliability

@@ -1,0 +1,92 @@
+"""Ids in files of arrays: NumPy's .npy and Matlab's .mat."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fastscnn.base.arguments import MAX_PIXELS
+from fastscnn.base.errors import FastSCNNError, missing_extra, unknown
+
+_HDF5 = b"\x89HDF\r\n\x1a\n"
+
+
+def npy(path: Path) -> npt.NDArray[np.integer[Any]]:
+    """Return the whole numbers in a .npy file, [H, W]. Pickled objects are not read.
+
+    Raises:
+        FastSCNNError: missing, truncated, not two-dimensional, over 40 megapixels, or numbers that are not whole.
+    """
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)  # mapped: the header is checked before the data is read
+    except FileNotFoundError:
+        raise FastSCNNError(f"{path}: no such file.") from None
+    except (OSError, ValueError, EOFError) as error:
+        raise FastSCNNError(f"{path}: is no .npy file of numbers, or is truncated ({error}); save it again.") from error
+    _check_shape(path, array.shape)
+    return whole(path, np.array(array))
+
+
+def mat(path: Path, variable: str = "") -> npt.NDArray[np.integer[Any]]:
+    """Return the whole numbers in a variable of a .mat file (Matlab 4 to 7.2), [H, W].
+
+    Args:
+        path: the file.
+        variable: name of the variable; "" takes the only matrix of the file.
+
+    Raises:
+        FastSCNNError: missing, truncated, of Matlab 7.3, no such variable, several matrices, or numbers that are not whole.
+    """
+    try:
+        from scipy.io import loadmat
+    except ImportError as error:
+        raise missing_extra(f"{path}: reading .mat files", "formats") from error
+    try:
+        with path.open("rb") as file:
+            if file.read(8) == _HDF5 or b"MATLAB 7.3" in file.read(120):
+                raise FastSCNNError(f"{path}: is a file of Matlab 7.3; save it with the option -v7.")
+        content = loadmat(path, mat_dtype=False)
+    except FastSCNNError:
+        raise
+    except FileNotFoundError:
+        raise FastSCNNError(f"{path}: no such file.") from None
+    except Exception as error:  # SciPy raises errors of a dozen kinds on broken files
+        raise FastSCNNError(f"{path}: is no .mat file, or is truncated ({error}); save it again.") from error
+    matrices = {name: value for name, value in content.items() if isinstance(value, np.ndarray) and value.ndim == 2
+                and value.dtype.kind in "buif" and min(value.shape) > 1}
+    if variable and variable not in matrices:
+        raise FastSCNNError(f"{path}: {unknown('matrix', variable, matrices or ['none'])}")
+    if not variable and len(matrices) != 1:
+        named = ", ".join(sorted(matrices)) or "none"
+        raise FastSCNNError(f"{path}: has {len(matrices)} matrices ({named}); name one with variable in dataset.toml.")
+    array = matrices[variable or next(iter(matrices))]
+    _check_shape(path, array.shape)
+    return whole(path, array)
+
+
+def whole(path: Path, array: npt.NDArray[Any]) -> npt.NDArray[np.integer[Any]]:
+    """Return an array as integers. Raise FastSCNNError for values that are not whole numbers."""
+    if array.dtype.kind == "b":
+        return array.astype(np.uint8)
+    if array.dtype.kind in "ui" and array.dtype.itemsize <= 4:
+        return array
+    if array.dtype.kind not in "uif":
+        raise FastSCNNError(f"{path}: holds {array.dtype}, and class ids are whole numbers.")
+    if array.size and (not np.isfinite(array).all() or (array != np.rint(array)).any() or np.abs(array).max() >= 1 << 31):
+        raise FastSCNNError(f"{path}: holds values that are no class ids, such as {_no_id(array)}; ids are whole numbers.")
+    return array.astype(np.int32)
+
+
+def _no_id(array: npt.NDArray[Any]) -> float:
+    wrong = ~np.isfinite(array) | (array != np.rint(array))
+    return float(array[wrong][0] if wrong.any() else np.abs(array).max())
+
+
+def _check_shape(path: Path, shape: tuple[int, ...]) -> None:
+    if len(shape) != 2 or 0 in shape:
+        raise FastSCNNError(f"{path}: has the shape {list(shape)}; labels are [height, width].")
+    if shape[0] * shape[1] > MAX_PIXELS:
+        raise FastSCNNError(f"{path}: is {shape[0]}x{shape[1]}, over the limit of {MAX_PIXELS // 1_000_000} megapixels.")

@@ -1,0 +1,133 @@
+"""Label files whose values are ids: greyscale and indexed images, one channel of a colour image, .npy and .mat."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from fastscnn.base.errors import FastSCNNError
+from fastscnn.base.types import UInt8Array
+from fastscnn.data.formats import arrays
+from fastscnn.data.formats.base import Decoded
+from fastscnn.media import images
+from fastscnn.model.label_set import IGNORE_INDEX, Colour, LabelSet
+
+Channel = Literal["", "red", "green", "blue"]
+_Values = npt.NDArray[np.integer[Any]]
+_TABLE = 1 << 16  # ids below this are mapped by a table
+
+
+@dataclass(frozen=True)
+class IdLabels:
+    """Label files whose values are ids.
+
+    Attributes:
+        ids: stored id -> train id, 255 for ignored ids; empty takes the mapping of the label set.
+        rest: train id of every other id; None makes them an error.
+        channel: the channel that holds the ids in colour images, as in CARLA's; "" for files of one channel.
+        variable: name of the variable in .mat files; "" takes the only matrix.
+        palette: the colour of each train id. An indexed file is decoded by its own palette if all colours that it uses are
+            in here: some programs give the same class another index in each file. () always takes the index.
+    """
+
+    unknown: ClassVar[str] = "ids"
+    lenient: ClassVar[bool] = False
+
+    ids: Mapping[int, int] = field(default_factory=dict)
+    rest: int | None = None
+    channel: Channel = ""
+    variable: str = ""
+    palette: tuple[Colour, ...] = ()
+
+    def read(self, labels: Path, image: Path, label_set: LabelSet) -> Decoded:
+        """Read a label file; see `LabelFormat.read`."""
+        values, palette = self._values(labels)
+        ids = self.ids or _ids(label_set)
+        if palette is not None and self.palette:
+            ids = self._by_colour(values, palette, ids)
+        return self._mapped(values, ids)
+
+    def mapped(self, values: _Values, label_set: LabelSet) -> Decoded:
+        """Return the labels of stored ids [H, W]."""
+        return self._mapped(values, self.ids or _ids(label_set))
+
+    def _values(self, path: Path) -> tuple[_Values, UInt8Array | None]:
+        """Return the stored values [H, W], and the palette of an indexed image."""
+        match path.suffix.lower():
+            case ".npy":
+                return arrays.npy(path), None
+            case ".mat":
+                return arrays.mat(path, self.variable), None
+        if self.channel:
+            return images.read_channel(path, self.channel), None
+        return images.read_values(path)
+
+    def _by_colour(self, values: _Values, palette: UInt8Array, ids: Mapping[int, int]) -> Mapping[int, int]:
+        """Return the mapping of a file whose palette has the colours of the classes at its own indices."""
+        trained = {colour: train for train, colour in enumerate(self.palette)}
+        used = [index for index in np.unique(values).tolist() if ids.get(index) != IGNORE_INDEX]
+        colours = [tuple(palette[index].tolist()) for index in used if index < len(palette)]
+        if len(colours) < len(used) or any(colour not in trained for colour in colours):
+            return ids
+        return {**ids, **{index: trained[colour] for index, colour in zip(used, colours, strict=True)}}
+
+    def _mapped(self, values: _Values, ids: Mapping[int, int]) -> Decoded:
+        low, high = int(values.min()), int(values.max())
+        if low < 0 or high >= _TABLE:
+            return self._mapped_one_by_one(values, ids)
+        table = np.full(max(256, high + 1), IGNORE_INDEX if self.rest is None else self.rest, np.uint8)
+        known = np.full(len(table), self.rest is not None)
+        for stored, train in ids.items():
+            if 0 <= stored < len(table):
+                table[stored], known[stored] = train, True
+        stored_values = values.astype(np.uint8 if high < 256 else np.uint16, copy=False)
+        if known[: high + 1].all():
+            return Decoded(table[stored_values], stored_values)
+        counts = np.bincount(stored_values[~known[stored_values]], minlength=1)
+        unknown = {str(value): int(counts[value]) for value in np.flatnonzero(counts)}
+        return Decoded(table[stored_values], stored_values, unknown)
+
+    def _mapped_one_by_one(self, values: _Values, ids: Mapping[int, int]) -> Decoded:
+        """Map ids that are below 0 or too large for a table."""
+        found, place, counts = np.unique(values, return_inverse=True, return_counts=True)
+        rest = IGNORE_INDEX if self.rest is None else self.rest
+        train = np.array([ids.get(value, rest) for value in found.tolist()], np.uint8)
+        foreign = {} if self.rest is not None else {
+            str(value): count for value, count in zip(found.tolist(), counts.tolist(), strict=True) if value not in ids
+        }
+        return Decoded(train[place].reshape(values.shape), values, foreign)
+
+
+def _ids(label_set: LabelSet) -> dict[int, int]:
+    table = label_set.train_ids()
+    return {int(stored): int(table[stored]) for stored in np.flatnonzero(table >= 0)}
+
+
+@dataclass(frozen=True)
+class BinaryLabels:
+    """Masks of two classes: 0 is the first class, and values of at least `threshold` are the second.
+
+    A file that holds 0 and 1 only is a mask, too. Values between, as of an antialiased edge, belong to the nearer class.
+
+    Attributes:
+        threshold: smallest value of the second class, in files of 8 bits.
+    """
+
+    unknown: ClassVar[str] = "ids"
+    lenient: ClassVar[bool] = False
+
+    threshold: int = 128
+
+    def read(self, labels: Path, image: Path, label_set: LabelSet) -> Decoded:
+        """Read a mask; see `LabelFormat.read`."""
+        values = arrays.npy(labels) if labels.suffix.lower() == ".npy" else images.read_values(labels)[0]
+        low, high = int(values.min()), int(values.max())
+        if low < 0 or high > IGNORE_INDEX:
+            raise FastSCNNError(f"{labels}: holds values from {low} to {high}; a binary mask has values from 0 to 255.")
+        mask = (values >= (1 if high <= 1 else self.threshold)).astype(np.uint8)
+        return Decoded(mask, mask)

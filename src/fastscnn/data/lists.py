@@ -1,0 +1,145 @@
+"""Lists of images in text files, and splits by fraction."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import os.path
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+from fastscnn.base import files
+from fastscnn.base.errors import FastSCNNError
+from fastscnn.media import images
+
+_COLUMNS = 2  # an image and its label file
+
+
+@dataclass(frozen=True)
+class ListFile:
+    """A text file with an image in each line, or an image and its label file, as of PaddleSeg.
+
+    Names may lack their suffix, as in Pascal VOC's ImageSets. They are relative to the dataset's root, to the list, or to a
+    folder on another machine, whose part of the path is then dropped. Empty lines and lines that begin with # are skipped.
+
+    Attributes:
+        path: the list.
+        root: the dataset's root.
+        images: the images that the list chooses from, relative to the root; () takes the names as paths.
+    """
+
+    path: Path
+    root: Path
+    images: Sequence[str] = ()
+    _by_stem: Mapping[str, list[str]] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        by_stem: dict[str, list[str]] = defaultdict(list)
+        for image in self.images:
+            by_stem[PurePosixPath(image).stem].append(image)
+        object.__setattr__(self, "_by_stem", by_stem)
+
+    def read(self) -> tuple[tuple[str, str], ...]:
+        """Return each image and its label file, "" if the list has none, relative to the root.
+
+        Raises:
+            FastSCNNError: no such list, not text, an image or label file that does not exist, or an image named twice.
+        """
+        found: dict[str, str] = {}
+        for number, line in enumerate(files.text(self.path).splitlines(), start=1):
+            if (text := line.strip()) and not text.startswith("#"):
+                image, labels = self._entry(number, text)
+                if image in found:
+                    raise self._error(number, f"names {image} again; remove one of the lines")
+                found[image] = labels
+        if not found:
+            raise FastSCNNError(f"{self.path}: names no image; write one path in each line.")
+        if len({bool(labels) for labels in found.values()}) > 1:
+            raise FastSCNNError(f"{self.path}: has lines with a label file and lines without; write both columns in each line.")
+        return tuple(found.items())
+
+    def _entry(self, number: int, line: str) -> tuple[str, str]:
+        split = ([column.strip() for column in line.split(separator) if column.strip()] for separator in ("\t", ",", None))
+        pairs = [(columns[0], columns[1]) for columns in split if len(columns) == _COLUMNS]
+        for first, second in pairs:
+            if (labels := self._existing(second)) and (image := self._image(number, first)):
+                return image, labels
+        if image := self._image(number, line):  # the whole line, since a path may contain spaces
+            return image, ""
+        for first, second in pairs:
+            if self._image(number, first):
+                problem = f"names the label file {second}, which does not exist in {self.root}; correct the path"
+                raise self._error(number, problem)
+        raise self._error(number, f"names {line!r}, which is no image of {self.root}{self._nearest(line)}; correct the line")
+
+    def _image(self, number: int, name: str) -> str:
+        """Return the image of a name; "" if there is none."""
+        if not self.images:
+            found = self._existing(name)
+            return found if Path(found).suffix.lower() in images.SUFFIXES else ""
+        path = PurePosixPath(name.replace("\\", "/"))
+        near = [*self._by_stem.get(path.stem, []), *(self._by_stem.get(path.name, []) if path.suffix else [])]
+        ranked = [(_common(path, PurePosixPath(image)), image) for image in dict.fromkeys(near)]
+        best = max((common for common, _ in ranked), default=0)
+        matches = [image for common, image in ranked if common == best]
+        if len(matches) > 1:
+            raise self._error(number, f"names {name}, which is {matches[0]} or {matches[1]}; write more of the path")
+        return matches[0] if matches else ""
+
+    def _existing(self, name: str) -> str:
+        """Return a file's path relative to the root; "" if there is none. Leading folders of another machine are dropped."""
+        path = Path(name.replace("\\", "/"))
+        parts = path.parts[1:] if path.is_absolute() else path.parts
+        for base in (self.root, self.path.parent):
+            if os.path.isfile(base / path):  # noqa: PTH113 - a name that is too long is no file, and no error
+                return _relative(base / path, self.root)
+        for start in range(len(parts) - 1) if path.is_absolute() else range(1, len(parts) - 1):
+            for base in (self.root, self.path.parent):
+                if os.path.isfile(file := base.joinpath(*parts[start:])):  # noqa: PTH113
+                    return _relative(file, self.root)
+        return ""
+
+    def _nearest(self, name: str) -> str:
+        near = difflib.get_close_matches(PurePosixPath(name).stem, self._by_stem, n=1)
+        return f" (did you mean {self._by_stem[near[0]][0]}?)" if near else ""
+
+    def _error(self, number: int, problem: str) -> FastSCNNError:
+        return FastSCNNError(f"{self.path}: line {number} {problem}.")
+
+
+def divided(images: Sequence[str], fractions: Mapping[str, float], seed: int) -> dict[str, tuple[str, ...]]:
+    """Return the images of each split.
+
+    The order depends on the seed and the names of the images only, and images that are added later leave nearly all others in
+    their split.
+
+    Args:
+        images: paths of the images, relative to the root.
+        fractions: split -> fraction of the images, above 0; together at most 1.
+        seed: another seed divides them in another way.
+    """
+    order = sorted(images, key=lambda image: hashlib.sha256(f"{seed}/{image}".encode()).digest())
+    divided, start = {}, 0.0
+    for split, fraction in fractions.items():
+        end = start + fraction
+        divided[split] = tuple(sorted(order[round(start * len(order)) : round(min(end, 1) * len(order))]))
+        start = end
+    return divided
+
+
+def _common(one: PurePosixPath, other: PurePosixPath) -> int:
+    """Return how many last parts of two paths are equal, without their suffixes; at least 1."""
+    count = 1
+    for left, right in zip(reversed(one.parts[:-1]), reversed(other.parts[:-1]), strict=False):
+        if left != right:
+            break
+        count += 1
+    return count
+
+
+def _relative(path: Path, root: Path) -> str:
+    path = Path(os.path.normpath(path))
+    home = Path(os.path.normpath(root))
+    return (path.relative_to(home) if path.is_relative_to(home) else path.absolute()).as_posix()
