@@ -167,7 +167,7 @@ def _label(
     segmenter: Segmenter, clip: Clip, options: VideoOptions, window: Window | None, stop: threading.Event, quiet: bool
 ) -> VideoStats:
     """Segment one video: a thread decodes, several segment, and this one encodes."""
-    from fastscnn.inference.segmentation import legend
+    from fastscnn.data.legend import legend
     from fastscnn.media.video_writer import Writer
 
     stats = VideoStats(clip, segmenter)

@@ -1,0 +1,1 @@
+"""What dataset lies in a folder, and what is its dataset.toml?"""

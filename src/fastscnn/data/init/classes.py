@@ -1,0 +1,314 @@
+"""The classes of label files, from what the files hold and from the files that name classes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from fastscnn.base.errors import FastSCNNError
+from fastscnn.data.builtin import cityscapes
+from fastscnn.data.init import known
+from fastscnn.data.init.class_files import ClassFile, Row
+from fastscnn.data.init.guess import Classes
+from fastscnn.data.init.values import Values
+from fastscnn.model.label_set import IGNORE_INDEX, Colour
+
+_COVERED = 0.5  # share of the pixels whose colours a file must name
+_RARE = 1e-3  # share of the pixels below which a colour is not taken for a class
+_BLENDED = 0.9  # least share of 0 and 255 in an antialiased mask
+_CARLA_MOST = 40  # ids of CARLA are below this
+_NAMES = "write the names of the classes in `classes`"
+
+
+def classes_of(values: Values, files: Sequence[ClassFile], names: str) -> Classes:
+    """Return the classes of label files.
+
+    Args:
+        values: what a sample of the label files holds.
+        files: the files that name classes.
+        names: a path of a label file, whose name may say more.
+
+    Raises:
+        FastSCNNError: these are no label files.
+    """
+    if not values.files:
+        raise FastSCNNError(f"{values.unread[0]}")
+    if values.coloured and (carla := _carla(values)):
+        return carla
+    if values.coloured or values.palettes_differ:
+        return _of_colours(values, files)
+    # Colours that a file names hold in each file. Those of grey files are grey, as in Supervisely's masks.
+    coloured = files if values.palettes else [file for file in files if all(len(set(row.colour or ())) == 1 for row in file.rows)]
+    if _by_colours(values, coloured):
+        return _of_colours(values, coloured)
+    if binary := _binary(values, files):
+        return binary
+    return _of_ids(values, files, names)
+
+
+def hexadecimal(packed: int) -> str:
+    """Return a colour 0xRRGGBB as text, #rrggbb."""
+    return f"#{packed:06x}"
+
+
+def _pack(colour: Colour) -> int:
+    return colour[0] << 16 | colour[1] << 8 | colour[2]
+
+
+def _unpack(packed: int) -> Colour:
+    return packed >> 16, packed >> 8 & 255, packed & 255
+
+
+def _listed(texts: Iterable[object]) -> str:
+    shown = [str(text) for text in texts]
+    return ", ".join(shown[:8]) + (f" and {len(shown) - 8} more" if len(shown) > 8 else "")
+
+
+def _read(values: Values) -> str:
+    return f"{values.files} label file{'s' * (values.files != 1)} read"
+
+
+# colours
+
+
+def _by_colours(values: Values, files: Sequence[ClassFile]) -> ClassFile | None:
+    """Return the file that names the colours of most pixels; None if none names half of them."""
+    seen = values.by_colour()
+    total = max(1, seen.total())
+    shares = {file: sum(seen[_pack(row.colour)] for row in file.rows if row.colour) / total for file in files if file.has_colours}
+    best = max(shares, key=lambda file: (round(shares[file], 3), -len(file.path)), default=None)
+    return best if best and shares[best] >= _COVERED else None
+
+
+def _of_colours(values: Values, files: Sequence[ClassFile]) -> Classes:
+    seen = values.by_colour()
+    total = max(1, seen.total())
+    file = _by_colours(values, files)
+    known_rows, source = (file.rows, file.path) if file else _of_palette(values)
+    frequent = [packed for packed, count in seen.most_common() if count / total >= _RARE]
+    lost = 1 - sum(seen[packed] for packed in frequent) / total
+    if not known_rows:
+        _refuse_photographs(values, len(seen), lost)
+    rows = [row for row in known_rows if row.colour and not row.ignored]
+    named = {_pack(row.colour) for row in known_rows if row.colour}
+    ignored = {row.colour: row.name for row in known_rows if row.colour and row.ignored}
+    unnamed = [packed for packed in frequent if packed not in named]
+    voc_border = _pack(known.VOC_BORDER)
+    if voc_border in seen and voc_border not in named and (file or len(seen) > 2):
+        ignored[known.VOC_BORDER] = "border"
+        unnamed = [packed for packed in unnamed if packed != voc_border]
+    if known_rows and 0 in unnamed and len(unnamed) == 1:
+        ignored[0, 0, 0] = "black"
+        unnamed = []
+    rows += [Row(hexadecimal(packed), None, _unpack(packed)) for packed in sorted(unnamed)]
+    guessed = [f"The colours of the label files are classes ({_read(values)})" + (f"; {source} names them." if source else ".")]
+    if values.palettes_differ:
+        guessed.append("The palettes of the label files differ, so each file is decoded by its own colours.")
+    if ignored:
+        guessed.append(f"Pixels of {_listed(f'{name} {hexadecimal(_pack(colour))}' for colour, name in ignored.items())} are ignored.")
+    left_open = []
+    if unnamed:
+        left_open.append(f"no file names the colours {_listed(map(hexadecimal, sorted(unnamed)))}; {_NAMES}.")
+    if lost:
+        left_open.append(f"{100 * lost:.2g} % of the pixels have {len(seen) - len(frequent)} other, rare colours, such as those of "
+                         "blended edges; they are ignored, and `fastscnn check` lists them. Save label files without "
+                         "antialiasing.") if not values.lossy else None
+    if values.lossy:
+        left_open.append(_lossy())
+    if not rows:
+        raise FastSCNNError("no colour of the label files is a class.")
+    return Classes(
+        tuple(row.name for row in rows), "colours", tuple(row.colour for row in rows if row.colour),
+        map={",".join(map(str, colour)): "ignore" for colour in ignored}, guessed=tuple(guessed), left_open=tuple(left_open),
+    )  # fmt: skip
+
+
+def _of_palette(values: Values) -> tuple[tuple[Row, ...], str]:
+    """Return the classes whose colours a known dataset has, and its name."""
+    seen = values.by_colour()
+    for name, palette in known.PALETTES.items():
+        packed = {_pack(colour): text for colour, text in palette.items()}
+        found = [colour for colour in seen if colour in packed]
+        if len(found) >= 4 and sum(seen[colour] for colour in found) >= 0.95 * seen.total():
+            return tuple(Row(text, None, colour) for colour, text in palette.items()), f"the palette of {name}"
+    return (), ""
+
+
+def _refuse_photographs(values: Values, count: int, lost: float) -> None:
+    if count > IGNORE_INDEX and (lost > 0.3 or values.flat < 0.5) or count - 1 > IGNORE_INDEX and not values.lossy and lost > 0.1:
+        what = "colours" if values.coloured else "values"
+        raise FastSCNNError(f"the files hold {'over ' * (count > 4000)}{count} {what}, so they are no label images, maybe overlays "
+                            "or photographs; export the labels as ids or as one colour for each class.")
+
+
+def _lossy() -> str:
+    return ("the label files are JPEGs, whose compression changes values near edges, so labels are read wrong there; export "
+            "them as PNG.")
+
+
+# ids
+
+
+def _carla(values: Values) -> Classes | None:
+    """Return CARLA's classes if all colours are red below 40."""
+    reds = {packed >> 16 for packed in values.counts}
+    if any(packed & 0xFFFF for packed in values.counts) or max(reds) >= _CARLA_MOST or len(reds) < 2:
+        return None
+    before = max(reds) < len(known.CARLA_BEFORE) and values.share(7 << 16, 6 << 16) > values.share(1 << 16, 24 << 16)
+    names = known.CARLA_BEFORE if before else known.CARLA
+    if max(reds) >= len(names):
+        names = (*names, *(f"class {number}" for number in range(len(names), max(reds) + 1)))
+    version = "0.9.13 and earlier" if before else "0.9.14 and later"
+    return Classes(
+        names[1:], keys={"channel": "red", "ignore": 0},
+        guessed=(f"The ids are in the red channel, as in CARLA's files ({_read(values)}); 0 is unlabelled and ignored.",),
+        left_open=(f"the names are those of CARLA {version}, chosen by the most frequent ids; compare them with the contact sheet.",),
+    )  # fmt: skip
+
+
+def _binary(values: Values, files: Sequence[ClassFile]) -> Classes | None:
+    """Return the two classes of masks of 0 and 1, or of 0 and 255, antialiased or mixed ones too."""
+    seen = set(values.counts)
+    inner = [value for value in seen if 0 < value < 255]
+    blended = len(seen) > 8 and max(seen) <= 255 and values.share(*range(4), *range(252, 256)) >= _BLENDED and (
+        any(value > 200 for value in inner) and 255 in seen or values.lossy and max(seen) > 200
+    )
+    mixed = seen == {0, 1, 255} and not any({1, 255} <= one for one in values.sets)
+    if not (seen in ({0, 255}, {0, 1}) or blended or mixed):
+        return None
+    two = next((file for file in files if len(file.rows) == 2 and not file.has_colours), None)
+    if seen == {0, 1} and any(len(file.rows) > 2 for file in files):
+        return None  # more classes exist; the sample holds two of them
+    guessed = [f"The label files are masks of two classes, {_masks(seen, mixed)} ({_read(values)})."]
+    if values.lossy:
+        guessed.append("The masks are JPEGs; values from 128 upward are the second class. PNG keeps edges exact.")
+    elif blended:
+        guessed.append("Values between, as of antialiased edges, belong to the nearer class.")
+    if two:
+        return Classes(tuple(row.name for row in two.rows), "binary", guessed=(*guessed, f"{two.path} names the classes."))
+    return Classes(("background", "foreground"), "binary", guessed=tuple(guessed),
+                   left_open=(f"no file names the two classes; {_NAMES}, that of 0 first.",))
+
+
+def _masks(seen: set[int], mixed: bool) -> str:
+    return "some of 0 and 1, others of 0 and 255" if mixed else "0 and 1" if seen == {0, 1} else "0 and 255"
+
+
+def _of_ids(values: Values, files: Sequence[ClassFile], name: str) -> Classes:
+    ids = sorted(values.counts)
+    if values.flat < 0.5 and len(ids) > 64 or len([one for one in ids if one != IGNORE_INDEX]) > IGNORE_INDEX:
+        raise FastSCNNError(f"the files hold {len(ids)} values, so they are no label images, maybe photographs or depths; export "
+                            "the labels as ids.")
+    if city := _cityscapes(ids, name):
+        return city
+    used = [one for one in ids if one != IGNORE_INDEX and one >= 0]
+    highest = max(used, default=0)
+    guessed = [f"The values of the label files are ids ({_read(values)}: {_listed(ids)})."]
+    file, from_one = _by_count(files, used)
+    if file:
+        made = _named(values, file, used, from_one, guessed)
+    elif _is_voc(name) and highest < len(known.VOC):
+        guessed.append("The names are those of Pascal VOC.")
+        made = Classes(known.VOC, guessed=tuple(guessed))
+    else:
+        made = _numbered(values, used, guessed, files)
+    palette = values.palette
+    colours = _palette_colours(made, palette) if palette else ()
+    left_open = [*made.left_open, *([_lossy()] if values.lossy else [])]
+    said = [*made.guessed, *(["255 is ignored."] if IGNORE_INDEX in ids and 255 not in made.map else [])]
+    return Classes(made.names, made.labels_are, colours, made.keys, made.map, tuple(said), tuple(left_open))
+
+
+def _by_count(files: Sequence[ClassFile], used: Sequence[int]) -> tuple[ClassFile | None, bool]:
+    """Return the file whose classes fit the ids, and whether they begin with 1 although it does not say so."""
+    highest, lowest = max(used, default=0), min(used, default=0)
+    for file in files:
+        if file.has_ids and set(used) <= {row.id for row in file.rows} | {0}:
+            return file, False
+    for file in files:
+        rows = _positions(file)
+        if not file.has_ids and highest < len(rows) and not (lowest >= 1 and highest == len(rows)):
+            return file, False
+    for file in files:
+        if not file.has_ids and highest == len(_positions(file)):
+            return file, True
+    return None, False
+
+
+def _positions(file: ClassFile) -> list[Row]:
+    """Return the rows that have a position; labelme's __ignore__ has none."""
+    return [row for row in file.rows if row.name.lower() not in ("__ignore__", "_ignore_")]
+
+
+def _named(values: Values, file: ClassFile, used: Sequence[int], from_one: bool, guessed: list[str]) -> Classes:
+    rows = _positions(file)
+    first = 1 if from_one else 0
+    stored = {row.id if file.has_ids and row.id is not None else place + first: row for place, row in enumerate(rows)}
+    guessed = [*guessed, f"{file.path} names the classes" + (", whose ids begin with 1." if from_one or 0 not in stored else ".")]
+    ignored = [number for number, row in stored.items() if row.ignored]
+    if 0 not in stored and (0 in used or from_one or min(stored) == 1):
+        ignored.append(0)
+        guessed.append(f"0 is taken as unlabelled and ignored ({100 * values.share(0):.2g} % of the pixels).")
+    elif ignored:
+        guessed.append(f"{_listed(stored[number].name for number in ignored)} is ignored.")
+    kept = {number: row.name for number, row in sorted(stored.items()) if number not in ignored}
+    return _with_ids(kept, ignored, guessed)
+
+
+def _with_ids(kept: Mapping[int, str], ignored: Sequence[int], guessed: Sequence[str]) -> Classes:
+    """Return classes by their stored ids: without [map] if these count from 0, or from 1 with 0 ignored."""
+    if not kept:
+        raise FastSCNNError("all ids of the label files are ignored ones, so there is no class.")
+    names = tuple(kept.values())
+    numbers = list(kept)
+    if numbers == list(range(len(names))) and all(number == IGNORE_INDEX for number in ignored):
+        return Classes(names, guessed=tuple(guessed))
+    if numbers == list(range(1, len(names) + 1)) and set(ignored) <= {0, IGNORE_INDEX} and 0 in ignored:
+        return Classes(names, keys={"ignore": [0, IGNORE_INDEX]}, guessed=tuple(guessed))
+    mapped = {str(number): name for number, name in kept.items()} | {str(number): "ignore" for number in ignored}
+    return Classes(names, map=dict(sorted(mapped.items(), key=lambda entry: int(entry[0]))), guessed=tuple(guessed))
+
+
+def _numbered(values: Values, used: Sequence[int], guessed: list[str], files: Sequence[ClassFile]) -> Classes:
+    """Return classes named by their ids."""
+    if not used:
+        raise FastSCNNError("the label files hold nothing but 255, which means not labelled.")
+    highest, ignored = max(used), []
+    left_open = [f"no file names the classes; {_NAMES}, in the order of their ids."]
+    if files:
+        left_open = [f"{_listed(file.path for file in files)} has another number of classes than the label files have ids; {_NAMES}."]
+    if 0 in used and len(used) > 1:
+        left_open.append(f"0 is taken as a class ({100 * values.share(0):.2g} % of the pixels); if it means unlabelled, remove "
+                         "the first name and set ignore = [0, 255].")
+    dense = highest < 2 * len(used)
+    if dense and 0 not in used:
+        ignored = [0]
+        guessed = [*guessed, "The ids begin with 1; 0 means unlabelled."]
+    numbers = range(1 if ignored else 0, highest + 1) if dense else used
+    made = _with_ids({number: f"class {number}" for number in numbers}, ignored, guessed)
+    return Classes(made.names, keys=made.keys, map=made.map, guessed=made.guessed, left_open=tuple(left_open))
+
+
+def _cityscapes(ids: Sequence[int], name: str) -> Classes | None:
+    if "labelTrainIds" in name and max(one for one in ids if one != IGNORE_INDEX) < len(cityscapes.LABELS):
+        return Classes(cityscapes.LABELS.names, colours=cityscapes.LABELS.colours,
+                       guessed=("The file names say train ids of Cityscapes: its 19 classes; 255 is ignored.",))
+    if "labelIds" in name and set(ids) <= {raw for raw, _ in cityscapes.LABELS.raw_ids}:
+        names = [*cityscapes.LABELS.names, "ignore"]
+        return Classes(
+            cityscapes.LABELS.names, colours=cityscapes.LABELS.colours,
+            map={str(raw): names[min(train, len(names) - 1)] for raw, train in sorted(cityscapes.LABELS.raw_ids)},
+            guessed=("The file names say ids of Cityscapes: its 19 classes; its other ids are ignored.",),
+        )  # fmt: skip
+    return None
+
+
+def _is_voc(name: str) -> bool:
+    return "SegmentationClass" in name and ("VOC20" in name or name.rpartition("/")[2][:5] in {f"{year}_" for year in range(2007, 2013)})
+
+
+def _palette_colours(made: Classes, palette: Mapping[int, Colour]) -> tuple[Colour, ...]:
+    """Return the palette's colour of each class; () if it lacks one, since `colours` are for all classes."""
+    stored = {to: int(key) for key, to in made.map.items()}
+    first = 1 if made.keys.get("ignore") else 0
+    found = [palette.get(stored.get(name, place + first)) for place, name in enumerate(made.names)]
+    return tuple(colour for colour in found if colour) if all(found) and len(set(found)) == len(found) else ()

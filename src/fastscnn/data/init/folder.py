@@ -1,0 +1,185 @@
+"""Write the dataset.toml of a folder from what lies in it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from os import PathLike
+from pathlib import Path
+
+from fastscnn.base import files
+from fastscnn.base.errors import FastSCNNError
+from fastscnn.base.types import UInt8Array
+from fastscnn.data import toml
+from fastscnn.data.init import builtin, contact_sheet, masks
+from fastscnn.data.init.guess import Guess
+from fastscnn.data.init.survey import OURS, Survey, survey
+from fastscnn.data.init.values import spread
+from fastscnn.data.patterns import captured
+from fastscnn.data.spec import DatasetSpec, Pair
+from fastscnn.media import images
+
+_RECOGNISERS = (builtin.guess, masks.guess_of_lists, masks.guess)
+_SAMPLE = 24  # pairs of each split that are read before a guess is offered
+
+
+@dataclass(frozen=True)
+class Initialised:
+    """Result of `init_dataset`.
+
+    Attributes:
+        layout: what was recognised.
+        dataset: what other functions take as the dataset: the path of the dataset.toml, or "NAME:ROOT" of a built-in dataset.
+        toml: content of the dataset.toml; "" for a built-in dataset.
+        contact_sheet: image of some images beside their labels as read; None for a built-in dataset.
+        lists: the lists of images that were written beside the dataset.toml.
+        images: split -> number of images with labels.
+        classes: class names.
+        labels_are: the format of the label files; "" for a built-in dataset.
+        guessed: sentences about what was guessed.
+        left_open: sentences about what is left open; dataset.toml marks them with TODO.
+    """
+
+    layout: str
+    dataset: str
+    toml: str
+    contact_sheet: Path | None
+    lists: tuple[Path, ...]
+    images: Mapping[str, int]
+    classes: tuple[str, ...]
+    labels_are: str
+    guessed: tuple[str, ...]
+    left_open: tuple[str, ...]
+
+    def to_json(self) -> str:
+        """Return the result as one JSON object."""
+        return json.dumps(vars(self), default=str)
+
+
+def init_dataset(folder: str | PathLike[str], *, force: bool = False) -> Initialised:
+    """Write a dataset.toml for the images and labels in a folder, as guessed from the files.
+
+    It contains comments on what was guessed, and TODO where something is left open. Beside it are a contact sheet, which shows
+    some images and their labels as read, and lists of images where patterns cannot name them.
+
+    Args:
+        folder: the folder; its files are read only.
+        force: whether to overwrite a dataset.toml.
+
+    Raises:
+        FastSCNNError: no such folder, a dataset.toml without `force`, no images, no labels that can be read, or two kinds of
+            labels that are equally likely.
+    """
+    root = files.expand(folder)
+    if not root.is_dir():
+        raise FastSCNNError(f"{root}: no such folder.")
+    path = root / f"{OURS}.toml"
+    if path.exists() and not force:
+        raise FastSCNNError(f"{path}: exists already; add --force to overwrite it.")
+    found = survey(root)
+    rejected: list[str] = []
+    for recognise in _RECOGNISERS:
+        try:
+            guess = recognise(found)
+            if guess:
+                return _builtin(guess) if guess.builtin else _written(guess, path)
+        except FastSCNNError as error:
+            rejected.append(str(error))
+    raise _nothing(found, rejected)
+
+
+def _nothing(found: Survey, rejected: list[str]) -> FastSCNNError:
+    """Return the error about a folder in which no dataset is recognised."""
+    if rejected:
+        return FastSCNNError(rejected[0] if str(found.root) in rejected[0] else f"{found.root}: {rejected[0]}")
+    if not found.of(*images.SUFFIXES):
+        what = f"contains no images ({', '.join(sorted(images.SUFFIXES))})" if found.files else "is empty"
+    else:
+        what = "contains no labels that belong to its images"
+    return FastSCNNError(f"{found.root}: {what}; seen: {found.summary()}. Put label files with the names of their images into a "
+                         "folder named labels, or write dataset.toml by hand.")
+
+
+def _builtin(guess: Guess) -> Initialised:
+    spec = _load_builtin(guess.builtin)
+    counts = {split: len(spec.image_files(split)) for split, place in spec.splits.items() if not place.labels_unavailable}
+    said = f"{guess.builtin} reads this folder as it is; it needs no dataset.toml."
+    return Initialised(guess.layout, guess.builtin, "", None, (), counts, spec.label_set.names, "", (said,), ())
+
+
+def _load_builtin(name: str) -> DatasetSpec:
+    from fastscnn.data import datasets
+
+    return datasets.load(name)
+
+
+def _written(guess: Guess, path: Path) -> Initialised:
+    """Write a guess that loads, and whose label files can be read."""
+    root = path.parent
+    name = root.resolve().name or OURS
+    lists = {root / file: text for file, text in guess.lists.items()}
+    before = {file: file.read_bytes() for file in lists if file.exists()}
+    trial = files.part(path).with_suffix(".toml")
+    try:
+        for file, text in lists.items():
+            files.write(file, text.encode())
+        files.write(trial, guess.toml(name).encode())
+        spec = toml.spec(trial)
+        shown, problems = _tried(spec)
+    except FastSCNNError as error:
+        for file in lists:
+            with contextlib.suppress(OSError):
+                file.unlink()
+            if file in before:
+                files.write(file, before[file])
+        raise FastSCNNError(str(error).replace(str(trial), str(path))) from error
+    finally:
+        with contextlib.suppress(OSError):
+            trial.unlink()
+    guess = replace(guess, left_open=(*guess.left_open, *problems))
+    text = guess.toml(name)
+    files.write(path, text.encode())
+    sheet = _sheet_path(root, guess)
+    images.write(sheet, contact_sheet.draw(spec, shown))
+    classes = guess.classes
+    assert classes is not None
+    return Initialised(
+        guess.layout, str(path), text, sheet, tuple(lists), {split: len(spec.image_files(split)) for split in spec.splits},
+        classes.names, classes.labels_are, (*guess.guessed, *classes.guessed), (*classes.left_open, *guess.left_open),
+    )  # fmt: skip
+
+
+def _tried(spec: DatasetSpec) -> tuple[list[tuple[UInt8Array, UInt8Array]], list[str]]:
+    """Read a sample of the pairs; return some of them, and the problems of others.
+
+    Raises:
+        FastSCNNError: a label file is missing, or no pair can be read.
+    """
+    pairs = [pair for split in spec.splits for pair in _sample(spec.pairs(split), _SAMPLE)]
+    show = set(_sample(pairs, contact_sheet.SHOWN))
+    shown, problems = [], []
+    for pair in pairs:
+        try:
+            read = spec.read(pair)
+        except FastSCNNError as error:
+            problems.append(str(error))
+        else:
+            if pair in show:
+                shown.append(read)
+    if not shown:
+        raise FastSCNNError(problems[0])
+    return shown, [f"{len(problems)} of {len(pairs)} pairs that were tried cannot be used; the first: {problems[0]}"] if problems else []
+
+
+def _sample(pairs: list[Pair], most: int) -> list[Pair]:
+    by_name = {str(pair.image): pair for pair in pairs}
+    return [by_name[name] for name in spread(list(by_name), most)]
+
+
+def _sheet_path(root: Path, guess: Guess) -> Path:
+    """Return where the contact sheet is no image of the dataset itself."""
+    globs = [glob for place in guess.splits.values() for glob in place.images]
+    names = [f"{OURS}.jpg", f"{OURS}.png", f"{OURS}-sheet/{OURS}.jpg"]
+    return root / next((name for name in names if not any(captured(glob, name) is not None for glob in globs)), names[-1])

@@ -1,0 +1,134 @@
+"""Guess: what a folder seems to hold, and its dataset.toml."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from fastscnn.data.init.places import Place
+from fastscnn.data.init.survey import OURS
+from fastscnn.model.label_set import Colour
+
+SEED = 0
+FRACTIONS: Mapping[str, float] = {"train": 0.8, "val": 0.2}
+_WIDTH = 110  # columns of a comment
+_BARE = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-")
+
+
+@dataclass(frozen=True)
+class Classes:
+    """The classes of a dataset, and how label files store them.
+
+    Attributes:
+        names: in the order of train ids.
+        labels_are: the value of this key in dataset.toml.
+        colours: one for each class; () leaves them out.
+        keys: further keys of dataset.toml.
+        map: stored id, colour or name -> class or "ignore"; empty if there is no [map].
+        guessed: sentences about what was guessed.
+        left_open: sentences about what is left open; each says what to do.
+    """
+
+    names: tuple[str, ...]
+    labels_are: str = "ids"
+    colours: tuple[Colour, ...] = ()
+    keys: Mapping[str, object] = field(default_factory=dict)
+    map: Mapping[str, str] = field(default_factory=dict)
+    guessed: tuple[str, ...] = ()
+    left_open: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Guess:
+    """A dataset as guessed from its files.
+
+    Attributes:
+        layout: what was recognised, such as "image and label files".
+        classes: the classes.
+        splits: split -> its files.
+        guessed, left_open: further sentences, as in `Classes`, of the splits.
+        builtin: "NAME:ROOT" of a built-in dataset, which needs no dataset.toml; "" for others.
+    """
+
+    layout: str
+    classes: Classes | None = None
+    splits: Mapping[str, Place] = field(default_factory=dict)
+    guessed: tuple[str, ...] = ()
+    left_open: tuple[str, ...] = ()
+    builtin: str = ""
+
+    @property
+    def lists(self) -> dict[str, str]:
+        """File name -> content of the lists that belong to the dataset.toml."""
+        return {list_name(name): "".join(f"{line}\n" for line in place.listed)
+                for name, place in self.splits.items() if place.listed}
+
+    def toml(self, name: str) -> str:
+        """Return the dataset.toml; `name` is the name of the dataset."""
+        if self.classes is None:
+            raise ValueError(f"{self.builtin} needs no dataset.toml")
+        classes = self.classes
+        lines = ["# Written by `fastscnn dataset init`: a guess from the files. Check it, then run `fastscnn check`."]
+        lines += _comments([f"Layout: {self.layout}.", *self.guessed])
+        lines += _todo(self.left_open)
+        lines += ["", f"name = {_value(name)}", *_comments(classes.guessed), *_todo(classes.left_open)]
+        lines += ["# The id of a class is its position in this list.", *_array("classes", classes.names)]
+        if classes.colours:
+            lines += _array("colours", [list(colour) for colour in classes.colours])
+        lines += [f"labels_are = {_value(classes.labels_are)}"]
+        lines += [f"{key} = {_value(value)}" for key, value in classes.keys.items()]
+        if classes.map:
+            lines += ["", '[map] # what label files hold -> class, or "ignore"']
+            lines += [f"{_key(stored)} = {_value(to)}" for stored, to in classes.map.items()]
+        for split, place in self.splits.items():
+            lines += ["", f"[splits.{_key(split)}]", *_place(split, place)]
+        return "\n".join(lines) + "\n"
+
+
+def list_name(split: str) -> str:
+    """Return the file name of the list of a split."""
+    return f"{OURS}-{split}.txt"
+
+
+def _place(split: str, place: Place) -> list[str]:
+    lines = []
+    if place.images:
+        lines.append(f"images = {_value(place.images[0] if len(place.images) == 1 else list(place.images))}")
+    if place.labels:
+        lines.append(f"labels = {_value(place.labels)}")
+    if place.listed or place.list:
+        lines.append(f"list = {_value(list_name(split) if place.listed else place.list)}")
+    if place.fractions:
+        lines.append(f"fractions = {{ {', '.join(f'{name} = {value}' for name, value in FRACTIONS.items())} }}")
+        lines.append(f"seed = {SEED}")
+    return lines
+
+
+def _array(key: str, values: Sequence[object]) -> list[str]:
+    one_line = f"{key} = {_value(list(values))}"
+    if len(one_line) <= _WIDTH:
+        return [one_line]
+    return [f"{key} = [", *(f"  {_value(value)}," for value in values), "]"]
+
+
+def _comments(sentences: Sequence[str]) -> list[str]:
+    return [f"# {line}" for sentence in sentences for line in textwrap.wrap(_printable(sentence), _WIDTH)]
+
+
+def _todo(sentences: Sequence[str]) -> list[str]:
+    return _comments([f"TODO: {sentence}" for sentence in sentences])
+
+
+def _printable(text: str) -> str:
+    return "".join(character if character.isprintable() else "?" for character in text)
+
+
+def _value(value: object) -> str:
+    """Return a value in TOML, whose texts, numbers and lists of them are those of JSON."""
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _key(text: str) -> str:
+    return text if text and set(text) <= _BARE else _value(text)

@@ -1,0 +1,58 @@
+"""Image files and label files that are images or arrays: in two folders, in one, with or without lists."""
+
+from __future__ import annotations
+
+from pathlib import PurePosixPath
+
+from fastscnn.base.errors import FastSCNNError
+from fastscnn.data.init.class_files import class_files
+from fastscnn.data.init.classes import classes_of
+from fastscnn.data.init.guess import Guess
+from fastscnn.data.init.pairing import Pairing, pair
+from fastscnn.data.init.splits import Splits, pairs_in_lists, splits_of
+from fastscnn.data.init.survey import Survey
+from fastscnn.data.init.values import read
+
+
+def guess(survey: Survey) -> Guess | None:
+    """Return the dataset of image and label files in a folder; None if there are no pairs.
+
+    Raises:
+        FastSCNNError: two kinds of label files that are equally likely, or files that are no labels.
+    """
+    found = pair(survey)
+    if found is None:
+        return None
+    splits = splits_of(survey, found.pairs)
+    return _with_classes(survey, [one.labels for one in found.pairs], splits, "images and label files", _said(found))
+
+
+def guess_of_lists(survey: Survey) -> Guess | None:
+    """Return the dataset of lists with an image and its label file in each line, as of PaddleSeg; None if there are none.
+
+    Raises:
+        FastSCNNError: files that are no labels.
+    """
+    splits, labels = pairs_in_lists(survey)
+    return _with_classes(survey, labels, splits, "lists of images and label files", []) if splits else None
+
+
+def _with_classes(survey: Survey, paths: list[str], splits: Splits, layout: str, said: list[str]) -> Guess:
+    labels = sorted(set(paths))
+    values = read(survey.root, labels)
+    try:
+        classes = classes_of(values, class_files(survey), f"{survey.root.name}/{labels[0]}")
+    except FastSCNNError as error:
+        raise FastSCNNError(f"{survey.root / PurePosixPath(labels[0]).parent}: {error}") from None
+    return Guess(layout, classes, splits.places, (*said, *splits.guessed), (*splits.left_open, *values.unread[:1]))
+
+
+def _said(found: Pairing) -> list[str]:
+    said = [f"{len(found.pairs)} images have label files ({', '.join(found.kinds)})."]
+    if found.others:
+        said.append(f"Not used: {', '.join(found.others)}.")
+    if found.unlabelled:
+        count = len(found.unlabelled)
+        said.append(f"{count} image{'s' * (count != 1)} without a label file {'are' if count != 1 else 'is'} left out, such as "
+                    f"{found.unlabelled[0]}.")
+    return said

@@ -1,0 +1,170 @@
+"""The splits of a folder: from lists, from folders, else by fractions."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import PurePosixPath
+
+from fastscnn.base import files
+from fastscnn.base.errors import FastSCNNError
+from fastscnn.data.init import words
+from fastscnn.data.init.guess import FRACTIONS, SEED
+from fastscnn.data.init.pairing import Pair
+from fastscnn.data.init.places import Place, place
+from fastscnn.data.init.survey import ARRAYS, Survey
+from fastscnn.data.lists import ListFile
+from fastscnn.media import images as media
+
+_ALL = "all"
+_ORDER = ("train", "trainval", "val", "test")
+_LISTS = (".txt", ".csv", ".lst", ".list")
+_HEAD = 50  # lines that decide whether a file is a list
+_MOSTLY = 0.8  # least share of lines that name an image
+
+
+@dataclass(frozen=True)
+class Splits:
+    """The splits, and sentences about what was guessed and what is left open."""
+
+    places: Mapping[str, Place]
+    guessed: tuple[str, ...] = ()
+    left_open: tuple[str, ...] = ()
+
+
+def splits_of(survey: Survey, pairs: Sequence[Pair]) -> Splits:
+    """Return the splits of pairs of image and label files."""
+    made = place(survey, pairs)
+    dropped: tuple[str, ...] = ()
+    if not made.listed or made.images:
+        found, dropped = lists_of(survey, {pair.image for pair in pairs})
+        if found:
+            return Splits({name: replace(made, list=path, listed=()) for name, (path, _) in found.items()},
+                          (_said_lists(found), *dropped), _without(pairs, found))
+    groups: dict[str, list[Pair]] = defaultdict(list)
+    for pair in pairs:
+        groups[pair.split].append(pair)
+    return by_folder({name: place(survey, group) for name, group in groups.items()},
+                     {name: len(group) for name, group in groups.items()}, made, dropped)
+
+
+def by_folder(places: Mapping[str, Place], counts: Mapping[str, int], whole: Place, dropped: Sequence[str] = ()) -> Splits:
+    """Return splits by folders, or by fractions if the folders name fewer than two.
+
+    Args:
+        places: split that the folders name, "" for none -> its files.
+        counts: of images.
+        whole: all files.
+        dropped: sentences about lists that are not used.
+    """
+    named = {name: found for name, found in places.items() if name}
+    if len(named) < 2:
+        return Splits({_ALL: replace(whole, fractions=True)}, (_said_fractions(next(iter(named), "")), *dropped))
+    order = [*(name for name in ("train", "val", "test") if name in named), *(name for name in named if name not in
+                                                                              ("train", "val", "test"))]
+    guessed = [f"The splits {', '.join(order)} are those of the folders."]
+    if "val" not in named:
+        guessed.append("There is no split val; `fastscnn train` validates with --validation test or none.")
+    left_open = []
+    if "" in places:
+        left_open.append(f"{counts['']} images are in no folder of a split, and are left out; add them to one, or remove them.")
+    return Splits({name: named[name] for name in order}, (*guessed, *dropped), tuple(left_open))
+
+
+def _said_fractions(only: str) -> str:
+    why = f"The only split with labels is {only}" if only else "Neither folders nor lists divide the images"
+    shares = ", ".join(f"{name} {value:.0%}" for name, value in FRACTIONS.items())
+    return f"{why}, so they are divided by fractions: {shares}, seed {SEED}."
+
+
+def _said_lists(found: Mapping[str, tuple[str, int]]) -> str:
+    return "The splits are those of lists: " + ", ".join(f"{name} of {path}" for name, (path, _) in found.items()) + "."
+
+
+def _without(pairs: Sequence[Pair], found: Mapping[str, tuple[str, int]]) -> tuple[str, ...]:
+    rest = len(pairs) - sum(count for _, count in found.values())
+    return (f"{rest} images with labels are in none of the lists, and are left out.",) if rest > 0 else ()
+
+
+def lists_of(survey: Survey, images: set[str]) -> tuple[dict[str, tuple[str, int]], tuple[str, ...]]:
+    """Return split -> (list, number of images) of the lists that choose from these images, and sentences about others."""
+    by_folder: dict[str, dict[str, str]] = defaultdict(dict)
+    for path in survey.of(*_LISTS):
+        name = words.split_of(PurePosixPath(path).stem)
+        if name and _is_list(survey, path, images):
+            by_folder[str(PurePosixPath(path).parent)].setdefault(name, path)
+    found, dropped = _disjoint(survey, _best(by_folder), sorted(images))
+    return {name: (path, len(listed)) for name, (path, listed) in found.items()}, dropped
+
+
+def pairs_in_lists(survey: Survey) -> tuple[Splits | None, list[str]]:
+    """Return the splits of lists with an image and its label file in each line, and the label files; None if there are none."""
+    by_folder: dict[str, dict[str, str]] = defaultdict(dict)
+    for path in survey.of(*_LISTS):
+        name = words.split_of(PurePosixPath(path).stem)
+        if name and _has_columns(survey, path):
+            by_folder[str(PurePosixPath(path).parent)].setdefault(name, path)
+    found, dropped = _disjoint(survey, _best(by_folder), ())
+    if not found:
+        return None, []
+    labels = [file for _, listed in found.values() for file in listed.values()]
+    counts = {name: (path, len(listed)) for name, (path, listed) in found.items()}
+    if len(found) == 1:
+        (path, listed), = found.values()
+        return Splits({_ALL: Place((), "", list=path, fractions=True)}, (_said_fractions(next(iter(found))), *dropped)), labels
+    return Splits({name: Place((), "", list=path) for name, (path, _) in found.items()}, (_said_lists(counts), *dropped)), labels
+
+
+def _best(by_folder: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
+    """Return the lists of the folder that has most of them; of VOC's, the one for segmentation."""
+    best = max(by_folder, key=lambda folder: ("segmentation" in folder.lower(), len(by_folder[folder]), -len(folder)), default="")
+    chosen = dict(by_folder.get(best, {}))
+    if "train" in chosen or "val" in chosen:
+        chosen.pop("trainval", None)  # it holds the images of both
+    return chosen
+
+
+def _disjoint(
+    survey: Survey, chosen: Mapping[str, str], images: Sequence[str]
+) -> tuple[dict[str, tuple[str, dict[str, str]]], tuple[str, ...]]:
+    """Return split -> (list, its images with label files) of lists that share no images, and sentences about others."""
+    found, dropped, seen = {}, [], set[str]()
+    for name in sorted(chosen, key=_ORDER.index):
+        path = chosen[name]
+        try:
+            listed = dict(ListFile(survey.root / path, survey.root, images).read())
+        except FastSCNNError as error:
+            dropped.append(f"The list {path} is not used: {error}")
+            continue
+        if listed.keys() & seen:
+            dropped.append(f"The list {path} is not used: it shares {len(listed.keys() & seen)} images with another list.")
+            continue
+        seen |= listed.keys()
+        found["train" if name == "trainval" else name] = (path, listed)
+    return found, tuple(dropped)
+
+
+def _has_columns(survey: Survey, path: str) -> bool:
+    """Return whether each line has an image and its label file."""
+    try:
+        listed = ListFile(survey.root / path, survey.root).read()
+    except FastSCNNError:
+        return False
+    return all(PurePosixPath(labels).suffix.lower() in (*media.SUFFIXES, *ARRAYS) for _, labels in listed)
+
+
+def _is_list(survey: Survey, path: str, images: set[str]) -> bool:
+    try:
+        lines = [line.strip() for line in files.text(survey.root / path).splitlines()]
+    except FastSCNNError:
+        return False
+    lines = [line for line in lines if line and not line.startswith("#")]
+    sample = lines[:_HEAD]
+    stems = {PurePosixPath(image).stem for image in images} | {PurePosixPath(image).name for image in images}
+    hits = sum(any(_last(cell) in stems for cell in (line, *line.replace(",", " ").split())) for line in sample)
+    return bool(sample) and hits >= _MOSTLY * len(sample)
+
+
+def _last(text: str) -> str:
+    return text.replace("\\", "/").rpartition("/")[2]

@@ -1,0 +1,75 @@
+"""Survey: the files in a folder."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+
+from fastscnn.media import images
+
+ARRAYS = (".npy", ".mat")
+OURS = "dataset"  # dataset.toml, the contact sheet dataset.jpg and the lists dataset-SPLIT.txt
+
+
+@dataclass(frozen=True)
+class Survey:
+    """The files in a folder. Hidden files and folders, and files that `dataset init` wrote earlier, are left out.
+
+    Attributes:
+        root: the folder.
+        files: paths relative to it, with forward slashes, sorted.
+    """
+
+    root: Path
+    files: tuple[str, ...]
+
+    def of(self, *suffixes: str) -> list[str]:
+        """Return the files with one of these suffixes, in any case."""
+        return [file for file in self.files if PurePosixPath(file).suffix.lower() in suffixes]
+
+    def named(self, *names: str) -> list[str]:
+        """Return the files with one of these names, in any case."""
+        return [file for file in self.files if PurePosixPath(file).name.lower() in names]
+
+    @cached_property
+    def pixels(self) -> list[str]:
+        """The files that may be images or label files: images, .npy and .mat."""
+        return self.of(*images.SUFFIXES, *ARRAYS)
+
+    @cached_property
+    def folders(self) -> frozenset[str]:
+        """Every folder below the root that contains a file, at any depth."""
+        return frozenset(str(folder) for file in self.files for folder in PurePosixPath(file).parents)
+
+    def summary(self) -> str:
+        """Return what was seen, for messages: "12 .jpg in images/train; 12 .png in labels/train"."""
+        if not self.files:
+            return "no files"
+        seen = Counter((str(PurePosixPath(file).parent), PurePosixPath(file).suffix.lower()) for file in self.files)
+        shown = [f"{count} {suffix or 'without suffix'} in {'it' if folder == '.' else folder}"
+                 for (folder, suffix), count in seen.most_common(6)]
+        return "; ".join(shown) + (f"; and {len(seen) - 6} more kinds" if len(seen) > 6 else "")
+
+
+def survey(root: Path) -> Survey:
+    """Return the files in a folder, in one pass. Linked folders are followed once."""
+    files: list[str] = []
+    visited: set[str] = set()
+    for folder, below, names in os.walk(root, followlinks=True):
+        real = os.path.realpath(folder)
+        if real in visited:
+            below.clear()
+            continue
+        visited.add(real)
+        below[:] = sorted(name for name in below if not name.startswith(".") and name != "__MACOSX")
+        place = Path(folder).relative_to(root).as_posix()
+        files += [name if place == "." else f"{place}/{name}" for name in names
+                  if not name.startswith(".") and not (place == "." and _is_ours(name))]
+    return Survey(root, tuple(sorted(files)))
+
+
+def _is_ours(name: str) -> bool:
+    return name in (f"{OURS}.toml", f"{OURS}.jpg", f"{OURS}.png") or (name.startswith(f"{OURS}-") and name.endswith(".txt"))
