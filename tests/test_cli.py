@@ -615,6 +615,9 @@ def test_wrong_benchmarks(run: Run, tiny_onnx: Path, words: list[str], message: 
         (["evaluate"], "DATASET"),
         (["export", "a.safetensors"], "--out"),
         (["check"], "DATASET"),
+        (["dataset"], "Missing COMMAND: one of init."),
+        (["dataset", "int"], "There is no command 'int'. Did you mean 'init'?"),
+        (["dataset", "init"], "FOLDER"),
         (["benchmark", "--runs"], "runs"),
         (["benchmark", "--sizes", "native"], "expected HxW, or several separated by commas"),
         (["benchmark", "--sizes", "128x96,"], "expected HxW, or several separated by commas"),
@@ -639,7 +642,7 @@ def test_overview(run: Run, words: list[str], code: int) -> None:
         assert f"\n  {verb} " in (err if code else out)
 
 
-HELPS = ["", *cli.VERBS, *(f"train {name}" for name in names())]
+HELPS = ["", *cli.VERBS, "dataset init", *(f"train {name}" for name in names())]
 
 
 @pytest.mark.parametrize("words", HELPS)
@@ -665,7 +668,8 @@ def test_a_flag_means_the_same_in_every_command(run: Run, monkeypatch: pytest.Mo
     monkeypatch.setenv("COLUMNS", "300")
     meanings: dict[str, dict[str, str]] = {}
     for verb in cli.VERBS:
-        for flag, text in options(run(*("train debug" if verb == "train" else verb).split(), "--help")[1]).items():
+        words = {"train": "train debug", "dataset": "dataset init"}.get(verb, verb).split()
+        for flag, text in options(run(*words, "--help")[1]).items():
             meanings.setdefault(flag, {})[verb] = text
     assert {"--json", "--weights", "--split", "--report", "--threads", "--backend", "--quiet", "--out"} <= set(meanings)
     del meanings["--out"]

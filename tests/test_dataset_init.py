@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from fastscnn.base.errors import FastSCNNError
 from fastscnn.base.types import UInt8Array
 from fastscnn.data import datasets
 from fastscnn.data.check.dataset import check
+from fastscnn.data.init.class_files import Row, rows_of
 from fastscnn.data.init.folder import Initialised, init_dataset
 from fastscnn.media import images
 from fastscnn.model.label_set import IGNORE_INDEX
@@ -40,7 +41,7 @@ def photo(number: int) -> UInt8Array:
     return np.random.default_rng(number).integers(0, 256, (*SIZE, 3), np.uint8)
 
 
-def save(path: Path, pixels: np.ndarray, **options: object) -> None:  # type: ignore[type-arg]
+def save(path: Path, pixels: np.ndarray, **options: object) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".npy":
         np.save(path, pixels)
@@ -53,7 +54,7 @@ def text(path: Path, content: str) -> None:
     path.write_text(content)
 
 
-def pairs(root: Path, image: str, labels: str, encode: Callable[[UInt8Array], np.ndarray] = np.asarray) -> None:  # type: ignore[type-arg]
+def pairs(root: Path, image: str, labels: str, encode: Callable[[UInt8Array], np.ndarray] = np.asarray) -> None:
     """Write all images and label files; {n} is the number, {s} the split: train or val."""
     for number in range(COUNT):
         split = "train" if number < 4 else "val"
@@ -67,15 +68,9 @@ def coloured(labels: UInt8Array) -> UInt8Array:
 
 def indexed(path: Path, labels: UInt8Array, palette: Sequence[tuple[int, int, int]]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    image = Image.fromarray(labels).convert("P") if False else Image.fromarray(labels, "P") if False else _paletted(labels, palette)
-    image.save(path)
-
-
-def _paletted(labels: UInt8Array, palette: Sequence[tuple[int, int, int]]) -> Image.Image:
-    image = Image.new("P", labels.shape[::-1])
-    image.putdata(labels.ravel().tolist())
+    image = Image.fromarray(labels)
     image.putpalette([value for colour in palette for value in colour])
-    return image
+    image.save(path)
 
 
 @dataclass
@@ -298,7 +293,7 @@ def by_colour() -> list[int]:
     return [order.index(colour) for colour in COLOURS.values()]
 
 
-def write_png16(path: Path, rgba: np.ndarray) -> None:  # type: ignore[type-arg]
+def write_png16(path: Path, rgba: np.ndarray) -> None:
     """Write a PNG with 16 bits per channel, which Pillow cannot."""
     import struct
     import zlib
@@ -371,7 +366,7 @@ def palettes_differ(root: Path) -> Expected:
 def supervisely_masks(root: Path) -> Expected:
     machine = {name: [place * 10] * 3 for place, name in enumerate(NAMES, 1)}
     text(root / "obj_class_to_machine_color.json", json.dumps(machine))
-    classes = [{"title": name, "shape": "bitmap", "color": "#%02x%02x%02x" % rgb, "id": 8000} for name, rgb in COLOURS.items()]
+    classes = [{"title": name, "shape": "bitmap", "color": "#" + bytes(rgb).hex(), "id": 8000} for name, rgb in COLOURS.items()]
     text(root / "meta.json", json.dumps({"classes": classes, "tags": []}))
     grey = np.array([10, 20, 30, 40], np.uint8)
     pairs(root, "ds1/img/{n}.jpg", "ds1/masks_machine/{n}.png", lambda labels: np.repeat(grey[labels][:, :, None], 3, 2))
@@ -396,7 +391,7 @@ def matlab(root: Path) -> Expected:
 
 
 def binary(labels: UInt8Array) -> UInt8Array:
-    return (labels == 1).astype(np.uint8)
+    return np.asarray(labels == 1, np.uint8)
 
 
 TWO = Expected(None, left_open="no file names the two classes", train=(0, 1, 0, 0))
@@ -431,9 +426,9 @@ def masks_mixed(root: Path) -> Expected:
 def masks_antialiased(root: Path) -> Expected:
     def blurred(labels: UInt8Array) -> UInt8Array:
         mask = 255 * binary(labels)
-        mask[binary(labels) != np.roll(binary(labels), 1, 1)] = np.where(
-            binary(labels)[binary(labels) != np.roll(binary(labels), 1, 1)], 250 - 5 * np.arange(20)[:10].repeat(2), 5 + 3 * np.arange(20)
-        )
+        edge = binary(labels) != np.roll(binary(labels), 1, 1)
+        inside = binary(labels)[edge]
+        mask[edge] = np.where(inside, 250 - 4 * np.arange(len(inside)), 5 + 3 * np.arange(len(inside)))
         return mask
 
     pairs(root, "images/{n}.jpg", "masks/{n}.png", blurred)
@@ -455,7 +450,7 @@ def ids_from_one(root: Path) -> Expected:
 @layout
 def ade20k(root: Path) -> Expected:
     def encode(labels: UInt8Array) -> UInt8Array:
-        stored = labels + 1
+        stored: UInt8Array = labels + 1
         stored[0] = 0
         return stored
 
@@ -535,3 +530,222 @@ def test_a_layout(tmp_path: Path, name: str) -> None:
     assert not expected.left_open or any(expected.left_open in sentence for sentence in made.left_open)
     assert made.contact_sheet
     assert images.read(made.contact_sheet).shape[1] == 1296
+
+
+# what is said, and what is refused
+
+
+def masks(root: Path) -> None:
+    pairs(root, "images/{n}.jpg", "labels/{n}.png")
+
+
+def test_images_without_labels_are_left_out_by_a_list(tmp_path: Path) -> None:
+    masks(tmp_path)
+    save(tmp_path / "images/s7.jpg", photo(7))
+    made = init_dataset(tmp_path)
+    assert "1 image without a label file is left out, such as images/s7.jpg." in made.guessed
+    assert made.lists == (tmp_path / "dataset-all.txt",)
+    assert made.lists[0].read_text().split() == [f"images/s{number}.jpg" for number in range(COUNT)]
+    read(tmp_path, made, Expected(None))
+    assert check(datasets.load(tmp_path)).ok
+
+
+@pytest.mark.parametrize("images_in", ["{n}.jpg", "images/{n}.png"])
+def test_twice_is_the_same(tmp_path: Path, images_in: str) -> None:
+    """Files of the first call are no part of the dataset, and an existing dataset.toml is kept."""
+    pairs(tmp_path, images_in, "{n}_mask.png")
+    save(tmp_path / "s7.jpg", photo(7))
+    first = init_dataset(tmp_path)
+    with pytest.raises(FastSCNNError, match=r"dataset\.toml: exists already; add --force to overwrite it"):
+        init_dataset(tmp_path)
+    assert init_dataset(tmp_path, force=True) == first
+    assert len(check(datasets.load(tmp_path)).counts) == 2
+
+
+def test_a_failure_leaves_no_files(tmp_path: Path) -> None:
+    masks(tmp_path)
+    save(tmp_path / "images/s7.jpg", photo(7))  # so that a list is written
+    for number in range(COUNT):
+        save(tmp_path / f"labels/s{number}.png", truth(number)[:20])
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(FastSCNNError, match="is 20x60 but its image is 40x60; make them the same size"):
+        init_dataset(tmp_path)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_some_bad_files_are_left_open(tmp_path: Path) -> None:
+    masks(tmp_path)
+    save(tmp_path / "labels/s3.png", truth(3)[:20])
+    (tmp_path / "labels/s4.png").write_bytes((tmp_path / "labels/s4.png").read_bytes()[:60])
+    made = init_dataset(tmp_path)
+    assert any(sentence.startswith("2 of 6 pairs that were tried cannot be used; the first: ") for sentence in made.left_open)
+    assert "# TODO: 2 of 6 pairs" in made.toml
+
+
+def test_jpeg_labels_of_several_classes_are_left_open(tmp_path: Path) -> None:
+    for number in range(COUNT):
+        save(tmp_path / f"images/s{number}.png", np.kron(photo(number), np.ones((8, 8, 1), np.uint8)))
+        save(tmp_path / f"labels/s{number}.jpg", coloured(np.kron(truth(number), np.ones((8, 8), np.uint8))))
+    made = init_dataset(tmp_path)
+    assert any("the label files are JPEGs" in sentence for sentence in made.left_open)
+
+
+def test_hidden_files_and_other_annotations_do_not_count(tmp_path: Path) -> None:
+    masks(tmp_path)
+    for name in ("images/._s1.jpg", "labels/._s1.png", ".ipynb_checkpoints/labels/s1.png", "__MACOSX/labels/s1.png"):
+        save(tmp_path / name, photo(1)) if "." not in name.split("/")[-1][:2] else text(tmp_path / name, "x")
+    text(tmp_path / "README.txt", "nothing")
+    save(tmp_path / "preview.png", photo(1))
+    read(tmp_path, init_dataset(tmp_path), Expected(None))
+
+
+def test_linked_folders(tmp_path: Path) -> None:
+    masks(tmp_path / "real")
+    (tmp_path / "set").mkdir()
+    for name in ("images", "labels"):
+        (tmp_path / "set" / name).symlink_to(tmp_path / "real" / name)
+    (tmp_path / "set/images/again").symlink_to(tmp_path / "set")
+    read(tmp_path / "set", init_dataset(tmp_path / "set"), Expected(None))
+
+
+def empty(root: Path) -> None:
+    root.mkdir()
+
+
+def only_labels(root: Path) -> None:
+    text(root / "labels/a.txt", "0 0.1 0.1 0.2 0.2")
+
+
+def only_images(root: Path) -> None:
+    for number in range(COUNT):
+        save(root / f"train/s{number}.jpg", photo(number))
+
+
+def two_kinds(root: Path) -> None:
+    masks(root)
+    pairs(root, "images/{n}.jpg", "masks/{n}.png")
+
+
+def overlays(root: Path) -> None:
+    for number in range(COUNT):
+        save(root / f"images/s{number}.jpg", photo(number))
+        save(root / f"labels/s{number}.png", photo(number) // 2)
+
+
+def photographs(root: Path) -> None:
+    for number in range(COUNT):
+        save(root / f"images/s{number}.jpg", photo(number))
+        save(root / f"labels/s{number}.png", photo(number)[:, :, 0])
+
+
+def nothing_labelled(root: Path) -> None:
+    pairs(root, "images/{n}.jpg", "labels/{n}.png", lambda labels: np.full_like(labels, 255))
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (empty, "is empty; seen: no files. Put label files"),
+        (only_labels, "contains no images (.bmp,"),
+        (only_images, "contains no labels that belong to its images; seen: 6 .jpg in train. Put label files with the names"),
+        (two_kinds, "labels and masks may both hold the labels of the same images, such as labels/s0.png and masks/s0.png"),
+        (overlays, "colours, so they are no label images, maybe overlays or photographs"),
+        (photographs, "labels: the files hold 256 values, so they are no label images, maybe photographs or depths; export"),
+        (nothing_labelled, "labels: the label files hold nothing but 255, which means not labelled"),
+    ],
+)
+def test_what_is_refused(tmp_path: Path, make: Callable[[Path], None], message: str) -> None:
+    make(tmp_path / "set")
+    with pytest.raises(FastSCNNError) as caught:
+        init_dataset(tmp_path / "set")
+    assert str(caught.value).startswith(str(tmp_path / "set"))
+    assert message in str(caught.value)
+    assert not (tmp_path / "set/dataset.toml").exists()
+
+
+def test_no_folder(tmp_path: Path) -> None:
+    with pytest.raises(FastSCNNError, match="gone: no such folder"):
+        init_dataset(tmp_path / "gone")
+
+
+def test_built_in_datasets(tmp_path: Path) -> None:
+    city, camvid, released = tmp_path / "city", tmp_path / "camvid", tmp_path / "released"
+    for number in range(2):
+        save(city / f"leftImg8bit/train/aachen/aachen_{number}_leftImg8bit.png", photo(number))
+        save(city / f"gtFine/train/aachen/aachen_{number}_gtFine_labelIds.png", truth(number) + 7)
+        save(camvid / f"train/0001TP_00{number}.png", photo(number))
+        save(camvid / f"trainannot/0001TP_00{number}.png", truth(number))
+        save(released / f"701_StillsRaw_full/0001TP_00{number}.png", photo(number))
+        save(released / f"LabeledApproved_full/0001TP_00{number}_L.png", coloured(truth(number)))
+    for root, name in ((city, "cityscapes"), (camvid, "camvid"), (released, "camvid-colours")):
+        made = init_dataset(root)
+        assert (made.dataset, made.toml, made.contact_sheet) == (f"{name}:{root}", "", None)
+        assert not (root / "dataset.toml").exists()
+        assert f"{name}:{root} reads this folder as it is" in made.guessed[0]
+
+
+def test_the_folders_of_camvid_with_other_images_are_no_camvid(tmp_path: Path) -> None:
+    pairs(tmp_path, "{s}/{n}.png", "{s}annot/{n}.png")
+    made = init_dataset(tmp_path)
+    assert made.dataset == str(tmp_path / "dataset.toml")
+    read(tmp_path, made, Expected(None))
+
+
+def test_overlapping_lists(tmp_path: Path) -> None:
+    masks(tmp_path)
+    text(tmp_path / "train.txt", "s0\ns1\ns2\ns3\n")
+    text(tmp_path / "val.txt", "s3\ns4\n")
+    made = init_dataset(tmp_path)
+    assert made.images == {"train": 4}
+    assert "The list val.txt is not used: it shares 1 images with another list." in made.guessed
+    assert "2 images with labels are in none of the lists, and are left out." in made.left_open
+
+
+def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    masks(tmp_path)
+    assert cli.main(["dataset", "init", str(tmp_path)]) == 0
+    out, err = capsys.readouterr()
+    assert "Left open: no file names the classes" in out
+    assert out.splitlines()[-1] == f"Next: fastscnn check {tmp_path / 'dataset.toml'}"
+    assert err == ""
+    assert cli.main(["check", str(tmp_path / "dataset.toml")]) == 0
+    capsys.readouterr()
+    assert cli.main(["dataset", "init", str(tmp_path)]) == 1
+    assert "exists already" in capsys.readouterr().err
+    assert cli.main(["dataset", "init", str(tmp_path), "--force", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["classes"] == [f"class {number}" for number in range(4)]
+    assert found["images"] == {"train": 5, "val": 1}
+    assert found["toml"] == (tmp_path / "dataset.toml").read_text()
+    assert set(found) == {"layout", "dataset", "toml", "contact_sheet", "lists", "images", "classes", "labels_are", "guessed",
+                          "left_open"}
+
+
+RED, BLUE = (255, 0, 0), (0, 0, 255)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "rows"),
+    [
+        ("classes.txt", "\ufeffroad\r\nstreet light\r\n", [Row("road"), Row("street light")]),
+        ("names.txt", "0: road\n1: car\n", [Row("road", 0), Row("car", 1)]),
+        ("labelmap.txt", "# label:color_rgb:parts:actions\nroad:255,0,0::\n", [Row("road", None, RED)]),
+        ("label_colors.txt", "255 0 0\troad\n0 0 255\t\tcar\n", [Row("road", None, RED), Row("car", None, BLUE)]),
+        ("class_dict.csv", "name,r,g,b\nroad,255,0,0\ncar,0,0,255\n", [Row("road", None, RED), Row("car", None, BLUE)]),
+        ("_classes.csv", "Pixel Value, Class\n0, background\n1, car\n", [Row("background", 0), Row("car", 1)]),
+        ("data.yaml", "train: a\nnames: ['road', 'traffic, light']\nnc: 2\n", [Row("road", 0), Row("traffic, light", 1)]),
+        ("data.yaml", "names:\n  0: road\n  1: 'car'  # comment\nnc: 2\n", [Row("road", 0), Row("car", 1)]),
+        ("data.yaml", "names:\n- road\n- car\nval: b\n", [Row("road", 0), Row("car", 1)]),
+        ("config_labels.json", '{"labels": [{"readable": "road", "color": [255, 0, 0]}]}', [Row("road", None, RED)]),
+        ("id2label.json", '{"0": "road", "1": "car"}', [Row("road", 0), Row("car", 1)]),
+        ("labels.json", '{"road": 0, "car": 1}', [Row("road", 0), Row("car", 1)]),
+        ("classes.json", '{"classes": ["road", "car"]}', [Row("road"), Row("car")]),
+        ("classes.txt", "road\nroad\n", []),
+        ("classes.txt", "images/a.jpg\nimages/b.jpg\n", []),
+        ("classes.json", "{", []),
+        ("classes.json", "[1, 2]", []),
+    ],
+)  # fmt: skip
+def test_files_that_name_classes(tmp_path: Path, name: str, content: str, rows: list[Row]) -> None:
+    text(tmp_path / name, content)
+    assert rows_of(tmp_path / name) == tuple(rows)

@@ -15,6 +15,7 @@ from fastscnn.base.errors import FastSCNNError
 
 MODULES = {  # function -> the module that it is imported from, and the packages that this module needs
     "read_image": ("fastscnn.media.images", ()),
+    "init_dataset": ("fastscnn.data.init.folder", ()),
     "load_dataset": ("fastscnn.data.datasets", ()),
     "evaluate": ("fastscnn.evaluation.evaluate", ()),
     "train": ("fastscnn.training.train", ("torch",)),

@@ -25,6 +25,7 @@ from fastscnn.version import __version__
 
 if TYPE_CHECKING:
     from fastscnn.data.datasets import load as load_dataset
+    from fastscnn.data.init.folder import init_dataset
     from fastscnn.evaluation.evaluate import evaluate
     from fastscnn.exporting.pipeline import export
     from fastscnn.media.images import read as read_image
@@ -39,6 +40,7 @@ __all__ = [
     "__version__",
     "evaluate",
     "export",
+    "init_dataset",
     "load_dataset",
     "read_image",
     "train",
@@ -68,6 +70,10 @@ def _function(name: str) -> Callable[..., Any]:
         from fastscnn.data.datasets import load
 
         return load
+    if name == "init_dataset":
+        from fastscnn.data.init.folder import init_dataset
+
+        return init_dataset
     if name == "evaluate":
         from fastscnn.evaluation.evaluate import evaluate
 

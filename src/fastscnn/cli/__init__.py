@@ -26,10 +26,12 @@ VERBS = {  # each is the module of that name; it is imported only if it runs
     "evaluate": "Score weights on labelled images.",
     "export": "Write trained weights as an ONNX file, for fast inference.",
     "convert": "Convert a checkpoint of another implementation.",
+    "dataset": "Describe your own images and labels.",
     "check": "Find what is wrong with a dataset.",
     "benchmark": "Measure speed and memory.",
     "web": "Write a web page that segments in the browser.",
 }
+_WITH_COMMANDS = ("train", "dataset")  # verbs that a recipe or a command follows
 SHELLS = ("bash", "zsh", "fish")
 _OVERVIEW = """\
 usage: fastscnn [-h] [-V] [--completion SHELL] COMMAND ...
@@ -94,7 +96,7 @@ def _run(words: list[str]) -> int:
     if verb not in VERBS:
         return wrong_call("fastscnn COMMAND ...", "command", verb, VERBS)
     module = import_module(f"fastscnn.cli.{verb}")
-    if verb == "train":
+    if verb in _WITH_COMMANDS:
         return int(module.main(rest))
     return parse(module.run, f"fastscnn {verb}", module.USAGE, rest)
 
@@ -145,13 +147,17 @@ def _completion(words: list[str]) -> int:
 
     from fastscnn.training.recipes import named, names
 
-    app, recipes = SubcommandApp(), SubcommandApp()
+    app, recipes, commands = SubcommandApp(), SubcommandApp(), SubcommandApp()
     for verb in VERBS:
         module = import_module(f"fastscnn.cli.{verb}")
         if verb == "train":
             for name in names():
                 recipes.command(module.trainer(named(name)), name=name)
             app.command(recipes, name=verb)
+        elif verb == "dataset":
+            for name in module.COMMANDS:
+                commands.command(getattr(module, name), name=name)
+            app.command(commands, name=verb)
         else:
             app.command(module.run, name=verb)
     with contextlib.suppress(SystemExit):

@@ -56,6 +56,11 @@ class ClassFile:
         return all(row.colour is not None for row in self.rows)
 
     @property
+    def is_grey(self) -> bool:
+        """Whether the colours of all classes are grey."""
+        return all(row.colour is not None and len(set(row.colour)) == 1 for row in self.rows)
+
+    @property
     def has_ids(self) -> bool:
         """Whether the file states the id of each class."""
         return all(row.id is not None for row in self.rows)
@@ -79,7 +84,10 @@ def rows_of(path: Path) -> tuple[Row, ...]:
             return ()
         text = files.text(path)
         suffix = path.suffix.lower()
-        rows = list(_json(json.loads(text)) if suffix == ".json" else _yaml(text) if suffix in (".yaml", ".yml") else _lines(text))
+        if suffix == ".json":
+            rows = list(_json(json.loads(text)))
+        else:
+            rows = list(_yaml(text) if suffix in (".yaml", ".yml") else _lines(text))
     except (OSError, FastSCNNError, ValueError, RecursionError, csv.Error):
         return ()
     rows = [row for row in rows if row.name]
@@ -92,7 +100,7 @@ def rows_of(path: Path) -> tuple[Row, ...]:
 
 
 def _no_name(name: str) -> bool:
-    return len(name) > 60 or bool(_NUMBER.fullmatch(name)) or "/" in name and "." in name or not name.isprintable()
+    return len(name) > 60 or bool(_NUMBER.fullmatch(name)) or ("/" in name and "." in name) or not name.isprintable()
 
 
 def _lines(text: str) -> Iterator[Row]:
@@ -162,7 +170,8 @@ def _json(table: Any) -> Iterator[Row]:
                 name = next((value[key] for key in ("title", "readable", "name", "label", "class") if key in value), None)
                 number = next((value[key] for key in ("id", "index") if type(value.get(key)) is int), None)
                 # Supervisely counts its classes over all projects: its ids are not those of the masks.
-                yield Row(str(name or ""), None if "title" in value else number, _any_colour(value.get("color", value.get("colour"))))
+                colour = _any_colour(value.get("color", value.get("colour")))
+                yield Row(str(name or ""), None if "title" in value else number, colour)
 
 
 def _yaml(text: str) -> Iterator[Row]:

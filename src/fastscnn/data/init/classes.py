@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from fastscnn.base.errors import FastSCNNError
@@ -15,7 +16,10 @@ from fastscnn.model.label_set import IGNORE_INDEX, Colour
 _COVERED = 0.5  # share of the pixels whose colours a file must name
 _RARE = 1e-3  # share of the pixels below which a colour is not taken for a class
 _BLENDED = 0.9  # least share of 0 and 255 in an antialiased mask
+_VOC_NAME = re.compile(r"20(0[7-9]|1[0-2])_\d{6}")
 _CARLA_MOST = 40  # ids of CARLA are below this
+_LOSSY = ("the label files are JPEGs, whose compression changes values near edges, so labels are read wrong there; export them "
+          "as PNG.")
 _NAMES = "write the names of the classes in `classes`"
 
 
@@ -37,7 +41,7 @@ def classes_of(values: Values, files: Sequence[ClassFile], names: str) -> Classe
     if values.coloured or values.palettes_differ:
         return _of_colours(values, files)
     # Colours that a file names hold in each file. Those of grey files are grey, as in Supervisely's masks.
-    coloured = files if values.palettes else [file for file in files if all(len(set(row.colour or ())) == 1 for row in file.rows)]
+    coloured = files if values.palettes else [file for file in files if file.is_grey]
     if _by_colours(values, coloured):
         return _of_colours(values, coloured)
     if binary := _binary(values, files):
@@ -74,7 +78,8 @@ def _by_colours(values: Values, files: Sequence[ClassFile]) -> ClassFile | None:
     """Return the file that names the colours of most pixels; None if none names half of them."""
     seen = values.by_colour()
     total = max(1, seen.total())
-    shares = {file: sum(seen[_pack(row.colour)] for row in file.rows if row.colour) / total for file in files if file.has_colours}
+    shares = {file: sum(seen[_pack(row.colour)] for row in file.rows if row.colour) / total
+              for file in files if file.has_colours}
     best = max(shares, key=lambda file: (round(shares[file], 3), -len(file.path)), default=None)
     return best if best and shares[best] >= _COVERED else None
 
@@ -104,16 +109,16 @@ def _of_colours(values: Values, files: Sequence[ClassFile]) -> Classes:
     if values.palettes_differ:
         guessed.append("The palettes of the label files differ, so each file is decoded by its own colours.")
     if ignored:
-        guessed.append(f"Pixels of {_listed(f'{name} {hexadecimal(_pack(colour))}' for colour, name in ignored.items())} are ignored.")
+        shown = _listed(f"{name} {hexadecimal(_pack(colour))}" for colour, name in ignored.items())
+        guessed.append(f"Pixels of {shown} are ignored.")
     left_open = []
     if unnamed:
         left_open.append(f"no file names the colours {_listed(map(hexadecimal, sorted(unnamed)))}; {_NAMES}.")
-    if lost:
-        left_open.append(f"{100 * lost:.2g} % of the pixels have {len(seen) - len(frequent)} other, rare colours, such as those of "
-                         "blended edges; they are ignored, and `fastscnn check` lists them. Save label files without "
-                         "antialiasing.") if not values.lossy else None
     if values.lossy:
-        left_open.append(_lossy())
+        left_open.append(_LOSSY)
+    elif rare := [packed for packed in seen if packed not in named and packed not in frequent and packed != voc_border]:
+        left_open.append(f"{len(rare)} other colours are rare, such as {hexadecimal(rare[0])}, and no class; they are ignored, "
+                         "and `fastscnn check` lists them. Save label files without blended edges, or add the classes.")
     if not rows:
         raise FastSCNNError("no colour of the label files is a class.")
     return Classes(
@@ -134,15 +139,10 @@ def _of_palette(values: Values) -> tuple[tuple[Row, ...], str]:
 
 
 def _refuse_photographs(values: Values, count: int, lost: float) -> None:
-    if count > IGNORE_INDEX and (lost > 0.3 or values.flat < 0.5) or count - 1 > IGNORE_INDEX and not values.lossy and lost > 0.1:
-        what = "colours" if values.coloured else "values"
-        raise FastSCNNError(f"the files hold {'over ' * (count > 4000)}{count} {what}, so they are no label images, maybe overlays "
-                            "or photographs; export the labels as ids or as one colour for each class.")
-
-
-def _lossy() -> str:
-    return ("the label files are JPEGs, whose compression changes values near edges, so labels are read wrong there; export "
-            "them as PNG.")
+    if count > IGNORE_INDEX and (lost > (0.3 if values.lossy else 0.1) or values.flat < 0.5):
+        what = "JPEGs, whose compression changes colours" if values.lossy else "overlays or photographs"
+        raise FastSCNNError(f"the files hold {count} colours, so they are no label images, maybe {what}; export the labels as "
+                            "PNG, as ids or as one colour for each class.")
 
 
 # ids
@@ -161,7 +161,8 @@ def _carla(values: Values) -> Classes | None:
     return Classes(
         names[1:], keys={"channel": "red", "ignore": 0},
         guessed=(f"The ids are in the red channel, as in CARLA's files ({_read(values)}); 0 is unlabelled and ignored.",),
-        left_open=(f"the names are those of CARLA {version}, chosen by the most frequent ids; compare them with the contact sheet.",),
+        left_open=(f"the names are those of CARLA {version}, chosen by the most frequent ids; compare them with the contact "
+                   "sheet.",),
     )  # fmt: skip
 
 
@@ -170,7 +171,7 @@ def _binary(values: Values, files: Sequence[ClassFile]) -> Classes | None:
     seen = set(values.counts)
     inner = [value for value in seen if 0 < value < 255]
     blended = len(seen) > 8 and max(seen) <= 255 and values.share(*range(4), *range(252, 256)) >= _BLENDED and (
-        any(value > 200 for value in inner) and 255 in seen or values.lossy and max(seen) > 200
+        (any(value > 200 for value in inner) and 255 in seen) or (values.lossy and max(seen) > 200)
     )
     mixed = seen == {0, 1, 255} and not any({1, 255} <= one for one in values.sets)
     if not (seen in ({0, 255}, {0, 1}) or blended or mixed):
@@ -195,9 +196,9 @@ def _masks(seen: set[int], mixed: bool) -> str:
 
 def _of_ids(values: Values, files: Sequence[ClassFile], name: str) -> Classes:
     ids = sorted(values.counts)
-    if values.flat < 0.5 and len(ids) > 64 or len([one for one in ids if one != IGNORE_INDEX]) > IGNORE_INDEX:
-        raise FastSCNNError(f"the files hold {len(ids)} values, so they are no label images, maybe photographs or depths; export "
-                            "the labels as ids.")
+    if (values.flat < 0.5 and len(ids) > 64) or len([one for one in ids if one != IGNORE_INDEX]) > IGNORE_INDEX:
+        raise FastSCNNError(f"the files hold {len(ids)} values, so they are no label images, maybe photographs or depths; "
+                            "export the labels as ids.")
     if city := _cityscapes(ids, name):
         return city
     used = [one for one in ids if one != IGNORE_INDEX and one >= 0]
@@ -213,8 +214,8 @@ def _of_ids(values: Values, files: Sequence[ClassFile], name: str) -> Classes:
         made = _numbered(values, used, guessed, files)
     palette = values.palette
     colours = _palette_colours(made, palette) if palette else ()
-    left_open = [*made.left_open, *([_lossy()] if values.lossy else [])]
-    said = [*made.guessed, *(["255 is ignored."] if IGNORE_INDEX in ids and 255 not in made.map else [])]
+    left_open = [*made.left_open, *([_LOSSY] if values.lossy else [])]
+    said = [*made.guessed, *(["255 is ignored."] if IGNORE_INDEX in ids else [])]
     return Classes(made.names, made.labels_are, colours, made.keys, made.map, tuple(said), tuple(left_open))
 
 
@@ -243,7 +244,8 @@ def _named(values: Values, file: ClassFile, used: Sequence[int], from_one: bool,
     rows = _positions(file)
     first = 1 if from_one else 0
     stored = {row.id if file.has_ids and row.id is not None else place + first: row for place, row in enumerate(rows)}
-    guessed = [*guessed, f"{file.path} names the classes" + (", whose ids begin with 1." if from_one or 0 not in stored else ".")]
+    begin = ", whose ids begin with 1." if from_one or 0 not in stored else "."
+    guessed = [*guessed, f"{file.path} names the classes{begin}"]
     ignored = [number for number, row in stored.items() if row.ignored]
     if 0 not in stored and (0 in used or from_one or min(stored) == 1):
         ignored.append(0)
@@ -275,7 +277,8 @@ def _numbered(values: Values, used: Sequence[int], guessed: list[str], files: Se
     highest, ignored = max(used), []
     left_open = [f"no file names the classes; {_NAMES}, in the order of their ids."]
     if files:
-        left_open = [f"{_listed(file.path for file in files)} has another number of classes than the label files have ids; {_NAMES}."]
+        left_open = [f"{_listed(file.path for file in files)} has another number of classes than the label files have ids; "
+                     f"{_NAMES}."]
     if 0 in used and len(used) > 1:
         left_open.append(f"0 is taken as a class ({100 * values.share(0):.2g} % of the pixels); if it means unlabelled, remove "
                          "the first name and set ignore = [0, 255].")
@@ -303,7 +306,7 @@ def _cityscapes(ids: Sequence[int], name: str) -> Classes | None:
 
 
 def _is_voc(name: str) -> bool:
-    return "SegmentationClass" in name and ("VOC20" in name or name.rpartition("/")[2][:5] in {f"{year}_" for year in range(2007, 2013)})
+    return "SegmentationClass" in name and ("VOC20" in name or bool(_VOC_NAME.match(name.rpartition("/")[2])))
 
 
 def _palette_colours(made: Classes, palette: Mapping[int, Colour]) -> tuple[Colour, ...]:

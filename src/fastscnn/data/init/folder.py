@@ -12,7 +12,7 @@ from pathlib import Path
 from fastscnn.base import files
 from fastscnn.base.errors import FastSCNNError
 from fastscnn.base.types import UInt8Array
-from fastscnn.data import toml
+from fastscnn.data import datasets, toml
 from fastscnn.data.init import builtin, contact_sheet, masks
 from fastscnn.data.init.guess import Guess
 from fastscnn.data.init.survey import OURS, Survey, survey
@@ -98,21 +98,15 @@ def _nothing(found: Survey, rejected: list[str]) -> FastSCNNError:
         what = f"contains no images ({', '.join(sorted(images.SUFFIXES))})" if found.files else "is empty"
     else:
         what = "contains no labels that belong to its images"
-    return FastSCNNError(f"{found.root}: {what}; seen: {found.summary()}. Put label files with the names of their images into a "
-                         "folder named labels, or write dataset.toml by hand.")
+    return FastSCNNError(f"{found.root}: {what}; seen: {found.summary()}. Put label files with the names of their images into "
+                         "a folder named labels, or write dataset.toml by hand.")
 
 
 def _builtin(guess: Guess) -> Initialised:
-    spec = _load_builtin(guess.builtin)
+    spec = datasets.load(guess.builtin)
     counts = {split: len(spec.image_files(split)) for split, place in spec.splits.items() if not place.labels_unavailable}
     said = f"{guess.builtin} reads this folder as it is; it needs no dataset.toml."
     return Initialised(guess.layout, guess.builtin, "", None, (), counts, spec.label_set.names, "", (said,), ())
-
-
-def _load_builtin(name: str) -> DatasetSpec:
-    from fastscnn.data import datasets
-
-    return datasets.load(name)
 
 
 def _written(guess: Guess, path: Path) -> Initialised:
@@ -170,7 +164,9 @@ def _tried(spec: DatasetSpec) -> tuple[list[tuple[UInt8Array, UInt8Array]], list
                 shown.append(read)
     if not shown:
         raise FastSCNNError(problems[0])
-    return shown, [f"{len(problems)} of {len(pairs)} pairs that were tried cannot be used; the first: {problems[0]}"] if problems else []
+    if problems:
+        problems = [f"{len(problems)} of {len(pairs)} pairs that were tried cannot be used; the first: {problems[0]}"]
+    return shown, problems
 
 
 def _sample(pairs: list[Pair], most: int) -> list[Pair]:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 from fastscnn.base.errors import FastSCNNError
 from fastscnn.data.init import words
 from fastscnn.data.init.survey import ARRAYS, Survey
-from fastscnn.data.init.values import LOSSY, look_like_labels, spread
+from fastscnn.data.init.values import LOSSY, look_like_labels
 from fastscnn.data.init.words import Folder, Role, Stem
 
 _SERIES = 60  # series of files whose content is looked at
@@ -95,7 +95,7 @@ def _roles(survey: Survey, by_words: bool) -> list[_Named]:
                 series[len(PurePosixPath(file.path).parts), file.suffix, file.stem.affix, file.folder.kind].append(file)
     roles: dict[str, Role] = {}
     for files in series.values():
-        labels = look_like_labels(survey.root, [file.path for file in spread(files, 3)])  # type: ignore[arg-type]
+        labels = look_like_labels(survey.root, [file.path for file in files])
         roles |= {file.path: "label" if labels else "image" for file in files}
     return [file if file.role else _Named(file.path, file.folder, file.stem, file.suffix, roles[file.path]) for file in named]
 
@@ -121,6 +121,7 @@ def _uninformative(named: list[_Named]) -> list[_Named]:
     ]
 
 
+_Match = tuple[_Named, _Named, str]  # image, label file, core
 _Key = Callable[[_Named], object]
 _RULES: tuple[_Key, ...] = (
     lambda file: (file.folder.split, file.folder.rest),
@@ -129,9 +130,9 @@ _RULES: tuple[_Key, ...] = (
 )
 
 
-def _matched(images: Sequence[_Named], labels: Sequence[_Named]) -> list[tuple[_Named, _Named, str]]:
+def _matched(images: Sequence[_Named], labels: Sequence[_Named]) -> list[_Match]:
     """Return (image, label file, core). The strictest rule for their folders counts, unless a looser one finds more."""
-    best: list[tuple[_Named, _Named, str]] = []
+    best: list[_Match] = []
     for rule in _RULES:
         found = _by_rule(images, labels, rule)
         if len(found) > _LOOSER * len(best):
@@ -139,7 +140,7 @@ def _matched(images: Sequence[_Named], labels: Sequence[_Named]) -> list[tuple[_
     return best
 
 
-def _by_rule(images: Sequence[_Named], labels: Sequence[_Named], rule: _Key) -> list[tuple[_Named, _Named, str]]:
+def _by_rule(images: Sequence[_Named], labels: Sequence[_Named], rule: _Key) -> list[_Match]:
     by_key: dict[tuple[object, str], list[_Named]] = defaultdict(list)
     for image in images:
         for core in image.cores:
@@ -154,9 +155,9 @@ def _by_rule(images: Sequence[_Named], labels: Sequence[_Named], rule: _Key) -> 
     return found
 
 
-def _chosen(survey: Survey, images: Sequence[_Named], found: Sequence[tuple[_Named, _Named, str]]) -> Pairing:
+def _chosen(survey: Survey, images: Sequence[_Named], found: Sequence[_Match]) -> Pairing:
     """Return the pairs of the best kind of label files, and of kinds that complete it."""
-    by_kind: dict[str, dict[str, tuple[_Named, _Named, str]]] = defaultdict(dict)
+    by_kind: dict[str, dict[str, _Match]] = defaultdict(dict)
     for image, file, core in found:
         by_kind[file.kind].setdefault(image.path, (image, file, core))
     most = max(len(pairs) for pairs in by_kind.values())
@@ -193,12 +194,12 @@ def _rank(file: _Named) -> tuple[int, int, int]:
     return less, ids, exact
 
 
-def _ambiguous(survey: Survey, one: Iterable[tuple[_Named, _Named, str]], other: Iterable[tuple[_Named, _Named, str]]) -> FastSCNNError:
+def _ambiguous(survey: Survey, one: Iterable[_Match], other: Iterable[_Match]) -> FastSCNNError:
     first, second = (next(iter(pairs))[1].path for pairs in (one, other))
     places = [str(PurePosixPath(path).parent) for path in (first, second)]
     if places[0] == places[1]:
         places = [first, second]
-    return FastSCNNError(f"{survey.root}: {places[0]} and {places[1]} may both hold the labels of the same images, such as {first} "
-                         f"and {second}; move one of them out of the folder, and run `fastscnn dataset init` again.")
+    return FastSCNNError(f"{survey.root}: {places[0]} and {places[1]} may both hold the labels of the same images, such as "
+                         f"{first} and {second}; move one of them out of the folder, and run `fastscnn dataset init` again.")
 
 

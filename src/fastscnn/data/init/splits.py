@@ -111,15 +111,19 @@ def pairs_in_lists(survey: Survey) -> tuple[Splits | None, list[str]]:
     labels = [file for _, listed in found.values() for file in listed.values()]
     counts = {name: (path, len(listed)) for name, (path, listed) in found.items()}
     if len(found) == 1:
-        (path, listed), = found.values()
-        return Splits({_ALL: Place((), "", list=path, fractions=True)}, (_said_fractions(next(iter(found))), *dropped)), labels
-    return Splits({name: Place((), "", list=path) for name, (path, _) in found.items()}, (_said_lists(counts), *dropped)), labels
+        (name, (path, _)), = found.items()
+        return Splits({_ALL: Place((), "", list=path, fractions=True)}, (_said_fractions(name), *dropped)), labels
+    places = {name: Place((), "", list=path) for name, (path, _) in found.items()}
+    return Splits(places, (_said_lists(counts), *dropped)), labels
 
 
 def _best(by_folder: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
     """Return the lists of the folder that has most of them; of VOC's, the one for segmentation."""
-    best = max(by_folder, key=lambda folder: ("segmentation" in folder.lower(), len(by_folder[folder]), -len(folder)), default="")
-    chosen = dict(by_folder.get(best, {}))
+
+    def rank(folder: str) -> tuple[bool, int, int]:
+        return "segmentation" in folder.lower(), len(by_folder[folder]), -len(folder)
+
+    chosen = dict(by_folder[max(by_folder, key=rank)]) if by_folder else {}
     if "train" in chosen or "val" in chosen:
         chosen.pop("trainval", None)  # it holds the images of both
     return chosen

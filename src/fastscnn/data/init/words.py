@@ -11,22 +11,34 @@ from typing import Literal
 Role = Literal["image", "label", ""]
 
 _LABEL = frozenset(
-    "label labels labelled labeled labelid labelids labelmap labelmaps mask masks msk msks gt gts truth groundtruth annotation "
-    "annotations annotated annot annots ann anns anno annos seg segs segm segmentation segmentations semseg semantic semantics "
-    "segmap segmaps target targets trimap trimaps".split()
+    [
+        "label", "labels", "labelled", "labeled", "labelid", "labelids", "labelmap", "labelmaps", "mask", "masks",
+        "msk", "msks", "gt", "gts", "truth", "groundtruth", "annotation", "annotations", "annotated", "annot",
+        "annots", "ann", "anns", "anno", "annos", "seg", "segs", "segm", "segmentation", "segmentations", "semseg",
+        "semantic", "semantics", "segmap", "segmaps", "target", "targets", "trimap", "trimaps",
+    ]
 )  # fmt: skip
 _IMAGE = frozenset(
-    "image images img imgs jpegimages jpeg jpg rgb photo photos picture pictures pic pics frame frames input inputs sat "
-    "original originals orig raw".split()
+    [
+        "image", "images", "img", "imgs", "jpegimages", "jpeg", "jpg", "rgb", "photo", "photos", "picture",
+        "pictures", "pic", "pics", "frame", "frames", "input", "inputs", "sat", "original", "originals", "orig",
+        "raw",
+    ]
 )  # fmt: skip
 # Label files in a form for people, or of something else. They are the labels only if there are no others.
 _LESS = frozenset(
-    "color colors colour colours rgb instance instances object objects visualization visualisation visualizations vis viz "
-    "overlay overlays preview previews human depth disparity thermal edge edges boundary boundaries contour contours panoptic "
-    "bbox boxes blend blended".split()
+    [
+        "color", "colors", "colour", "colours", "rgb", "instance", "instances", "object", "objects", "visualization",
+        "visualisation", "visualizations", "vis", "viz", "overlay", "overlays", "preview", "previews", "human",
+        "depth", "disparity", "thermal", "edge", "edges", "boundary", "boundaries", "contour", "contours", "panoptic",
+        "bbox", "boxes", "blend", "blended",
+    ]
 )  # fmt: skip
-_FILLER = frozenset("dir dirs full class classes png pngs machine fine coarse bit left data set sets file files id ids folder all "
-                    "index ground only".split())
+_FILLER = frozenset([
+    "dir", "dirs", "full", "class", "classes", "png", "pngs", "machine", "fine", "coarse", "bit", "left", "data",
+    "set", "sets", "file", "files", "id", "ids", "folder", "all", "index", "ground", "only",
+])
+_OF_LISTS = frozenset(["list", "lists", "split", "aug", "voc", "txt"])
 _SPLITS = {
     "train": "train", "training": "train", "trn": "train", "trainset": "train",
     "val": "val", "valid": "val", "validation": "val", "eval": "val", "valset": "val",
@@ -132,6 +144,6 @@ def stem(text: str) -> Stem:
 
 
 def split_of(text: str) -> str:
-    """Return the split that a name says, such as "train" of "train_list"; "" if it says none or several, or more than that."""
-    found = [word for word in words(text) if word not in _FILLER | _LABEL | _IMAGE | {"list", "lists", "split", "aug", "voc", "txt"}]
+    """Return the split that a name says, such as "train" of "train_list"; "" if it says none, several, or more."""
+    found = [word for word in words(text) if word not in _FILLER | _LABEL | _IMAGE | _OF_LISTS]
     return _SPLITS.get(found[0], found[0] if found[0] == "trainval" else "") if len(found) == 1 else ""
