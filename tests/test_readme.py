@@ -52,7 +52,8 @@ def test_own_data(street: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_examples_of_datasets_load(tmp_path: Path) -> None:
     text = (README.parent / "docs/datasets.md").read_text()
-    examples = [example for example in re.findall(r"^```toml\n(.*?)^```", text, re.MULTILINE | re.DOTALL) if "[splits" in example]
+    blocks: list[str] = re.findall(r"^```toml\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    examples = [block for block in blocks if "[splits" in block]
     assert len(examples) >= 4
     (tmp_path / "images").mkdir()
     for suffix in ("jpg", "png"):
