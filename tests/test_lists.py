@@ -135,6 +135,17 @@ def test_names_in_several_folders(tmp_path: Path) -> None:
     assert (pair.image, pair.labels) == (tmp_path / "b/1.png", tmp_path / "labels/b/1.png")
 
 
+def test_the_suffix_tells_two_images_of_one_name_apart(voc: Path) -> None:
+    images.write(voc / "JPEGImages/2007_02.png", np.zeros((40, 40, 3), np.uint8))
+    (voc / "train.txt").write_text("2007_02.png\n")
+    both = VOC.replace('"JPEGImages/*.jpg"', '["JPEGImages/*.jpg", "JPEGImages/*.png"]')
+    (pair,) = load(voc, both + 'list = "train.txt"\n').pairs("train")
+    assert pair.image.suffix == ".png"
+    (voc / "train.txt").write_text("2007_02\n")
+    with pytest.raises(FastSCNNError, match=r"which is JPEGImages/2007_02\.jpg or JPEGImages/2007_02\.png"):
+        load(voc, both + 'list = "train.txt"\n')
+
+
 def test_fractions(voc: Path) -> None:
     for index in range(20):
         images.write(voc / f"JPEGImages/{index}.jpg", np.full((40, 40, 3), index, np.uint8))

@@ -48,3 +48,18 @@ def test_own_data(street: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     commands[1] += ["--iterations", "2", "--batch", "2", "--crop", "64x96"]
     assert [cli.main(words) for words in commands] == [0] * 5
     assert Path("segmented/street.overlay.jpg").is_file()
+
+
+def test_the_examples_of_datasets_load(tmp_path: Path) -> None:
+    text = (README.parent / "docs/datasets.md").read_text()
+    blocks: list[str] = re.findall(r"^```toml\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    examples = [block for block in blocks if "[splits" in block]
+    assert len(examples) >= 4
+    (tmp_path / "images").mkdir()
+    for suffix in ("jpg", "png"):
+        images.write(tmp_path / f"images/a.{suffix}", synthetic.draw(96, 128).image)
+    for split in ("train", "val"):
+        (tmp_path / f"{split}.txt").write_text("images/a.jpg\n")
+    for example in examples:
+        (tmp_path / "dataset.toml").write_text(example)
+        assert datasets.load(tmp_path).splits

@@ -81,9 +81,9 @@ class ListFile:
             return found if Path(found).suffix.lower() in images.SUFFIXES else ""
         path = PurePosixPath(name.replace("\\", "/"))
         near = [*self._by_stem.get(path.stem, []), *(self._by_stem.get(path.name, []) if path.suffix else [])]
-        ranked = [(_common(path, PurePosixPath(image)), image) for image in dict.fromkeys(near)]
-        best = max((common for common, _ in ranked), default=0)
-        matches = [image for common, image in ranked if common == best]
+        ranked = [((_common(path, image), PurePosixPath(image).name == path.name), image) for image in dict.fromkeys(near)]
+        best = max((rank for rank, _ in ranked), default=None)
+        matches = [image for rank, image in ranked if rank == best]
         if len(matches) > 1:
             raise self._error(number, f"names {name}, which is {matches[0]} or {matches[1]}; write more of the path")
         return matches[0] if matches else ""
@@ -129,10 +129,10 @@ def divided(images: Sequence[str], fractions: Mapping[str, float], seed: int) ->
     return divided
 
 
-def _common(one: PurePosixPath, other: PurePosixPath) -> int:
+def _common(one: PurePosixPath, other: str) -> int:
     """Return how many last parts of two paths are equal, without their suffixes; at least 1."""
     count = 1
-    for left, right in zip(reversed(one.parts[:-1]), reversed(other.parts[:-1]), strict=False):
+    for left, right in zip(reversed(one.parts[:-1]), reversed(PurePosixPath(other).parts[:-1]), strict=False):
         if left != right:
             break
         count += 1
