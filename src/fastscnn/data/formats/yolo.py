@@ -62,7 +62,7 @@ def _polygon(path: Path, place: str, words: list[str]) -> npt.NDArray[np.float32
         raise FastSCNNError(f"{path}: {place} has {len(words)} numbers behind the class, but x and y of three or more points "
                             "are needed; export the file again.")
     try:
-        polygon = np.array([float(word) for word in words], np.float32).reshape(-1, 2)
+        polygon = np.array([float(word) for word in words]).reshape(-1, 2)
     except ValueError:
         raise FastSCNNError(f"{path}: {place} contains words that are not numbers; export the file again.") from None
     low, high = polygon.min(axis=0), polygon.max(axis=0)
@@ -70,4 +70,4 @@ def _polygon(path: Path, place: str, words: list[str]) -> npt.NDArray[np.float32
     if not (centre.min() >= -_TOLERANCE and max(centre.max(), extent.max()) <= 1 + _TOLERANCE):  # False for NaN
         raise FastSCNNError(f"{path}: {place} has coordinates outside the image; YOLO's are fractions of its width and height, "
                             "0 to 1. Export the file again.")
-    return polygon
+    return polygon.astype(np.float32)
