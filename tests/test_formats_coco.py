@@ -36,7 +36,7 @@ def write(path: Path, size: tuple[int, int] = (4, 5), segments: Any = (SQUARE,),
     return path
 
 
-def annotations(segments: list[Any], categories: list[Any]) -> list[dict[str, Any]]:
+def annotated(segments: list[Any], categories: list[Any]) -> list[dict[str, Any]]:
     return [{"id": number, "image_id": 3, "category_id": category, "segmentation": segment, "iscrowd": number % 2}
             for number, (segment, category) in enumerate(zip(segments, categories, strict=True))]
 
@@ -78,7 +78,7 @@ def test_random_annotations_equal_pycocotools(
     expected = np.full((height, width), 255)
     for segment, category in zip(segments, categories, strict=True):
         expected[by_pycocotools(segment, height, width)] = {5: 0, 1: 1, "t": 2, 9: 255}[category]
-    path = write(tmp_path_factory.mktemp("coco") / "a.json", (height, width), annotations=annotations(segments, categories))
+    path = write(tmp_path_factory.mktemp("coco") / "a.json", (height, width), annotations=annotated(segments, categories))
     decoded = FORMAT.read(path, Path("x/a.png"), CLASSES)
     assert decoded.labels.dtype == np.uint8
     assert decoded.labels.flags.c_contiguous
@@ -88,7 +88,7 @@ def test_random_annotations_equal_pycocotools(
 
 
 def test_background_and_order(tmp_path: Path) -> None:
-    path = write(tmp_path / "a.json", annotations=annotations([[SQUARE], [[0, 0, 5, 0, 5, 2, 0, 2]]], [1, 5]))
+    path = write(tmp_path / "a.json", annotations=annotated([[SQUARE], [[0, 0, 5, 0, 5, 2, 0, 2]]], [1, 5]))
     read = CocoLabels(FORMAT.ids, background=2).read(path, Path("a.png"), CLASSES).labels
     assert read.tolist() == [[0, 0, 0, 0, 0], [0, 0, 0, 0, 0], [2, 1, 1, 2, 2], [2, 2, 2, 2, 2]]
     read = CocoLabels(FORMAT.ids, 2, ("road", "car")).read(path, Path("a.png"), CLASSES).labels
@@ -129,10 +129,10 @@ def rle(counts: object, size: object = (4, 5)) -> dict[str, Any]:
     ({"categories": [{"id": 1}]}, "the category 1 has no name"),
     ({"categories": [*CATEGORIES, {"id": 5, "name": "x"}]}, "two entries of 'categories' have the id 5"),
     ({"categories": [{"id": 1, "name": "cars"}]}, "annotation 7: There is no name 'cars'. Did you mean 'car'"),
-    ({"annotations": annotations([[SQUARE]], [8])}, "the annotation 0 is of the category 8, which"),
+    ({"annotations": annotated([[SQUARE]], [8])}, "the annotation 0 is of the category 8, which"),
     ({"annotations": [{"id": 0, "image_id": 9, "category_id": 1}]}, "the annotation 0 is of the image 9, which"),
     ({"annotations": [{"id": 0, "image_id": [3], "category_id": 1}]}, r"the annotation 0 is of the image \[3\]"),
-    ({"annotations": annotations([[SQUARE]], [1]) * 2}, "two entries of 'annotations' have the id 0"),
+    ({"annotations": annotated([[SQUARE]], [1]) * 2}, "two entries of 'annotations' have the id 0"),
     ({"annotations": [3]}, "entry 0 of 'annotations' has no id"),
     ({"segments": []}, "annotation 7 has no outline, as in files for object detection"),
     ({"segments": None}, "annotation 7 has no outline"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import quoteattr
@@ -73,7 +74,7 @@ def shapes(draw: st.DrawFn, height: int, width: int) -> tuple[str, Thing]:
 
 def _cut(draw: st.DrawFn, total: int) -> list[int]:
     places = sorted(draw(st.sets(st.integers(1, total - 1), max_size=6))) if total > 1 else []
-    return np.diff([0, *places, total]).tolist()
+    return [stop - start for start, stop in pairwise([0, *places, total])]
 
 
 def by_cvat(tag: str, thing: Thing, height: int, width: int) -> npt.NDArray[np.bool_]:

@@ -89,7 +89,9 @@ def _parsed(path: Path) -> _Parsed:
         task = _Task(thing["id"], _image_names(path, thing), _results(path, thing))
         if tasks.setdefault(task.number, task) is not task:
             raise FastSCNNError(f"{path}: two tasks have the id {task.number}; keep one.")
-    return _Parsed(Listing(path, ((name, task) for task in tasks.values() for name in task.names)), tuple(tasks.values()))
+    count = Counter(name for task in tasks.values() for name in task.names)
+    listed = ((name, task) for task in tasks.values() for name in task.names if name == task.names[0] or count[name] == 1)
+    return _Parsed(Listing(path, listed), tuple(tasks.values()))
 
 
 def _image_names(path: Path, thing: dict[str, Any]) -> tuple[str, ...]:
@@ -99,8 +101,8 @@ def _image_names(path: Path, thing: dict[str, Any]) -> tuple[str, ...]:
         value for value in data.values() if isinstance(value, str) and Path(unquote(value)).suffix.lower() in SUFFIXES
     ]
     if len(found) != 1 or not isinstance(found[0], str):
-        raise FastSCNNError(f"{path}: the task {thing['id']} has {len(found)} images in its data, not one; "
-                            "export it again.")
+        count = len(found) if len(found) > 1 else "no"
+        raise FastSCNNError(f"{path}: the task {thing['id']} has {count} images in its data, not one; export it again.")
     stored = unquote(found[0].rpartition("?d=")[2])
     folder, slash, base = stored.rpartition("/")
     original = folder + slash + _UPLOADED.sub("", base, count=1)
@@ -176,20 +178,20 @@ def _are_bytes(encoded: object) -> TypeGuard[list[int]]:
 
 def _mask_files(path: Path, task: _Task, known: Sequence[str]) -> tuple[list[_Shape], Size | None]:
     """Return the masks of a task beside the file, in the order of their names, and their size."""
-    found = sorted((match[4], int(match[5]), match) for match in _beside(path, task.number))
-    if len({match[2] for _, _, match in found}) > 1:
+    found = sorted(_beside(path, task.number), key=lambda match: (match[4], int(match[5])))
+    if len({match[2] for match in found}) > 1:
         raise FastSCNNError(f"{path.parent}: has masks of several annotations of the task {task.number}; keep those of one.")
     shapes: list[_Shape] = []
     extent = None
-    for joined, _, match in found:
+    for match in found:
         file = path.parent / match.string
         mask = embedded(text.read_bytes(file)) != 0
         if mask.ndim != 2 or (extent and mask.shape != extent):
             raise FastSCNNError(f"{file}: is not a grey mask of the size of the other masks of its task; export it again.")
         extent = size(file, *mask.shape)
-        tail = joined.split("-")[1:]  # the tag may contain "-", too
+        tail = match[4].split("-")[1:]  # the tag may contain "-", too
         names = ["-".join(tail[start:]) for start in range(len(tail))]
-        name = next((name for name in names if name in known), names[0] if names else joined)
+        name = next((name for name in names if name in known), names[0] if names else match[4])
         shapes.append(Shape(f"the mask {match.string}", name, partial(_same, mask)))
     return shapes, extent
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import math
 import zlib
 from collections import Counter
 from dataclasses import dataclass
@@ -28,7 +29,7 @@ _FIX = "correct it in Supervisely and export again"
 class SuperviselyLabels(Shapes):
     """Supervisely's JSON annotation, drawn as the package `supervisely` does. Polygons need the extra `formats`.
 
-    A name is the title of a class. Coordinates are cut to whole pixels. Objects other than polygons, bitmaps and rectangles are
+    A name is the title of a class. Coordinates are rounded down. Objects other than polygons, bitmaps and rectangles are
     errors. Labels have the size that the file states.
     """
 
@@ -93,7 +94,7 @@ def _contour(path: Path, place: str, outline: object) -> Any:
 
 
 def _whole(path: Path, place: str, outline: object, least: int, most: int | None = None) -> list[tuple[int, int]]:
-    return [(int(x), int(y)) for x, y in points(path, place, outline, least, most)]
+    return [(math.floor(x), math.floor(y)) for x, y in points(path, place, outline, least, most)]
 
 
 def _draw_bitmap(path: Path, place: str, bitmap: object, labels: UInt8Array, value: int) -> None:
