@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from itertools import chain
+from itertools import chain, groupby
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastscnn.base.errors import FastSCNNError
-from fastscnn.data.formats import coco, rasterise
+from fastscnn.data.formats import coco
 from fastscnn.data.formats.base import Contents
 from fastscnn.data.formats.coco import CocoLabels
 from fastscnn.model.label_set import LabelSet
@@ -55,7 +55,12 @@ def segmentation(draw: st.DrawFn, size: tuple[int, int]) -> Any:
     drawn = np.random.default_rng(seed).random(size) < draw(st.sampled_from([0, 0.1, 0.5, 1]))
     encoded = mask_api.encode(np.asfortranarray(drawn.astype(np.uint8)))
     text = encoded["counts"].decode()
-    return {"size": list(size), "counts": text if kind == "compressed" else rasterise.coco_counts(text)}
+    return {"size": list(size), "counts": text if kind == "compressed" else _runs(drawn)}
+
+
+def _runs(drawn: npt.NDArray[np.bool_]) -> list[int]:
+    runs = [len(list(group)) for _, group in groupby(drawn.ravel(order="F"))]
+    return [0, *runs] if drawn[0, 0] else runs
 
 
 def by_pycocotools(segment: Any, height: int, width: int) -> npt.NDArray[np.bool_]:
@@ -154,13 +159,28 @@ def rle(counts: object, size: object = (4, 5)) -> dict[str, Any]:
     (rle("dp"), "do not cover"),
     (rle("!"), "do not cover"),
     (rle("o" * 99), "do not cover"),
+    (rle("o" * 99 + "0"), "do not cover"),
+    (rle("oooooooooo?" * 4), "do not cover"),
+    (rle(""), "do not cover"),
+    (rle([]), "do not cover"),
+    (rle([2**62] * 4 + [20]), "do not cover"),
+    (rle([True, 19]), "do not cover"),
     (rle("é"), "do not cover"),
+    (rle("\ud800"), "do not cover"),
+
 ])  # fmt: skip
 def test_broken_files(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
     path = write(tmp_path / "a.json", **changes)
     with pytest.raises(FastSCNNError, match=message) as caught:
         FORMAT.read(path, Path("q/a.png"), CLASSES)
     assert str(caught.value).startswith(f"{path}: ")
+
+
+def test_a_character_that_is_not_ascii_is_not_replaced(tmp_path: Path) -> None:
+    good = write(tmp_path / "a.json", size=(3, 5), **rle("?", [3, 5]))  # "?" is the number 15
+    assert (FORMAT.read(good, Path("a.png"), CLASSES).labels == 255).all()
+    with pytest.raises(FastSCNNError, match="damaged"):
+        FORMAT.read(write(tmp_path / "b.json", size=(3, 5), **rle("é", [3, 5])), Path("a.png"), CLASSES)
 
 
 def test_a_truncated_file(tmp_path: Path) -> None:

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from fastscnn.base.errors import FastSCNNError
-from fastscnn.base.types import BoolArray
+from fastscnn.base.types import UInt8Array
 from fastscnn.data.formats import rasterise, text
 from fastscnn.data.formats.base import Contents, Decoded, Shape, Shapes
-from fastscnn.data.formats.geometry import Point, Size, is_whole, points, size
+from fastscnn.data.formats.geometry import Point, is_whole, points, size
 from fastscnn.data.formats.listing import Listing
 from fastscnn.model.label_set import LabelSet
 
@@ -31,11 +31,10 @@ class CocoLabels(Shapes):
         """Read the labels of one image; see `LabelFormat`. The parsed file is kept for the next image."""
         entry = _parsed(labels).listing.find(image)
         extent = size(labels, entry.height, entry.width, f"the image {entry.name!r}")
-        drawn = np.full(extent, self.background, np.uint8, order="F")  # the order of pycocotools
+        drawn = np.full(extent, self.background, np.uint8)
         for value, (place, segmentation) in self.layers(labels, entry.shapes):
-            np.copyto(drawn, np.uint8(value), where=_mask(labels, place, segmentation, extent))
-        train = np.ascontiguousarray(drawn)
-        return Decoded(train, train)
+            _draw(labels, place, segmentation, drawn, value)
+        return Decoded(drawn, drawn)
 
 
 def contents(path: Path) -> Contents:
@@ -105,23 +104,23 @@ def _is_id(value: object) -> bool:
     return is_whole(value) or isinstance(value, str)
 
 
-def _mask(path: Path, place: str, segmentation: object, extent: Size) -> BoolArray:
-    """Return the pixels of an annotation, bool [H, W]."""
+def _draw(path: Path, place: str, segmentation: object, labels: UInt8Array, value: int) -> None:
     if isinstance(segmentation, list) and segmentation:
-        return rasterise.coco_polygons(extent, [_corners(path, place, flat) for flat in segmentation])
+        rasterise.paint_polygons(labels, [_corners(path, place, flat) for flat in segmentation], value)
+        return
     if not isinstance(segmentation, dict):
         raise FastSCNNError(f"{path}: {place} has no outline, as in files for object detection; export the masks or polygons.")
     stated, counts = segmentation.get("size"), segmentation.get("counts")
-    if stated != list(extent):
-        raise FastSCNNError(f"{path}: the mask of {place} has the size {stated!r}, but its image is {extent[0]}x{extent[1]} "
-                            "(HxW); export the file again.")
+    height, width = labels.shape
+    if stated != [height, width]:
+        raise FastSCNNError(f"{path}: the mask of {place} has the size {stated!r}, but its image is {height}x{width} (HxW); "
+                            "export the file again.")
     lengths = rasterise.coco_counts(counts) if isinstance(counts, str) else counts
-    valid = isinstance(lengths, list) and all(is_whole(length) for length in lengths)
-    column = rasterise.runs(lengths, extent[0] * extent[1]) if valid and isinstance(lengths, list) else None
-    if column is None:
+    if isinstance(lengths, list) and not all(map(is_whole, lengths)):
+        lengths = None
+    if not isinstance(lengths, list | np.ndarray) or not rasterise.paint_runs(labels, lengths, value):
         raise FastSCNNError(f"{path}: the run lengths (RLE) of {place} are damaged or do not cover its image of "
-                            f"{extent[0]}x{extent[1]} (HxW); export the file again.")
-    return column.reshape(extent[::-1]).T
+                            f"{height}x{width} (HxW); export the file again.")
 
 
 def _corners(path: Path, place: str, flat: object) -> list[Point]:

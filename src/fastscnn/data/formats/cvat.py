@@ -99,7 +99,7 @@ def _shapes(path: Path, image: Element) -> list[Shape[Element]]:
 
 
 def _draw(path: Path, shape: Shape[Element], labels: UInt8Array, value: int) -> None:
-    kind, extent = shape.geometry.tag, (labels.shape[0], labels.shape[1])
+    kind = shape.geometry.tag
     if kind == "mask":
         _draw_mask(path, shape, labels, value)
     elif kind == "ellipse":
@@ -111,7 +111,7 @@ def _draw(path: Path, shape: Shape[Element], labels: UInt8Array, value: int) -> 
         rasterise.ellipse(labels, (round(x), round(y)), (round(right), round(down)), angle, value)
     else:
         corners = _box(path, shape) if kind == "box" else _corners(path, shape)
-        labels[rasterise.coco_polygons(extent, [points(path, shape.place, corners, least=3)])] = value
+        rasterise.paint_polygons(labels, [points(path, shape.place, corners, least=3)], value)
 
 
 def _corners(path: Path, shape: Shape[Element]) -> list[tuple[float, ...]]:
@@ -143,11 +143,10 @@ def _draw_mask(path: Path, shape: Shape[Element], labels: UInt8Array, value: int
         raise FastSCNNError(f"{path}: {shape.place} lies partly outside its image, or its place is not stated; {_FIX}.")
     counts = [_whole(word.strip()) for word in shape.geometry.get("rle", "").split(",")]
     whole = [count for count in counts if count is not None]
-    mask = rasterise.runs(whole, height * width) if len(whole) == len(counts) else None
-    if mask is None:
+    part = labels[top : top + height, left : left + width]
+    if len(whole) != len(counts) or not rasterise.paint_runs(part.T, whole, value):
         raise FastSCNNError(f"{path}: the run lengths (RLE) of {shape.place} are damaged or do not cover its {height}x{width} "
                             f"pixels (HxW); {_FIX}.")
-    labels[top : top + height, left : left + width][mask.reshape(height, width)] = value
 
 
 def _whole(word: str | None) -> int | None:

@@ -14,7 +14,7 @@ from urllib.parse import unquote
 import numpy as np
 
 from fastscnn.base.errors import FastSCNNError
-from fastscnn.base.types import BoolArray
+from fastscnn.base.types import BoolArray, UInt8Array
 from fastscnn.data.formats import brush, rasterise, text
 from fastscnn.data.formats.base import Contents, Decoded, Shape, Shapes
 from fastscnn.data.formats.geometry import Size, is_coordinate, is_whole, points, size
@@ -28,7 +28,7 @@ _OF_THE_IMAGE = ("choices", "textarea", "rating", "number", "datetime", "taxonom
 _UPLOADED = re.compile(r"[0-9a-f]{8}-(?=.)")  # what Label Studio puts before the name of an uploaded file
 _MASK_FILE = re.compile(r"task-(\d+)-annotation-(\d+)-by-([^-]*)-(.+)-(\d+)\.png")
 
-_Shape = Shape[Callable[[], BoolArray]]
+_Shape = Shape[Callable[[UInt8Array, int], None]]  # geometry: a function that draws on labels with a value
 
 
 @dataclass(frozen=True)
@@ -50,8 +50,8 @@ class LabelStudioLabels(Shapes):
             raise FastSCNNError(f"{labels}: the task {task.number} has no annotation; annotate it, or remove its image {image} "
                                 "from the split.")
         drawn = np.full(extent or images.size(image), self.background, np.uint8)
-        for value, mask in self.layers(labels, shapes):
-            drawn[mask()] = value
+        for value, draw in self.layers(labels, shapes):
+            draw(drawn, value)
         return Decoded(drawn, drawn)
 
 
@@ -144,32 +144,34 @@ def _regions(path: Path, task: _Task) -> tuple[list[_Shape], Size | None]:
             raise FastSCNNError(f"{path}: {place} has the type {result['type']!r} and the labels {names!r}, but a brush or "
                                 "polygon with one label is needed; correct or delete it in Label Studio.")
         if "rle" in value:
-            shapes.append(Shape(place, names[0], partial(_brush, path, place, value["rle"], own)))
+            shapes.append(Shape(place, names[0], partial(_brush, path, place, value["rle"])))
         elif "points" in value:
-            shapes.append(Shape(place, names[0], partial(_polygon, path, place, value["points"], own)))
+            shapes.append(Shape(place, names[0], partial(_polygon, path, place, value["points"])))
         else:
             raise FastSCNNError(f"{path}: {place} is neither a brush nor a polygon ({result['type']!r}); replace it in Label "
                                 "Studio.")
     return shapes, extent
 
 
-def _polygon(path: Path, place: str, outline: object, extent: Size) -> BoolArray:
-    """Return the pixels of a polygon whose coordinates are percentages of the image."""
+def _polygon(path: Path, place: str, outline: object, labels: UInt8Array, value: int) -> None:
+    """Draw a polygon whose coordinates are percentages of the image."""
     if not isinstance(outline, list) or not all(
         isinstance(point, list) and len(point) == 2 and all(map(is_coordinate, point)) for point in outline
     ):
         raise FastSCNNError(f"{path}: {place} has no list of points, x and y in percent; export it again.")
-    corners = [(x / 100 * extent[1], y / 100 * extent[0]) for x, y in outline]
-    return rasterise.coco_polygons(extent, [points(path, place, corners, least=3)])
+    height, width = labels.shape
+    corners = [(x / 100 * width, y / 100 * height) for x, y in outline]
+    rasterise.paint_polygons(labels, [points(path, place, corners, least=3)], value)
 
 
-def _brush(path: Path, place: str, encoded: object, extent: Size) -> BoolArray:
-    """Return the pixels of a brush, whose run lengths encode RGBA."""
-    rgba = brush.decode(bytes(encoded), extent[0] * extent[1] * 4) if _are_bytes(encoded) else None
+def _brush(path: Path, place: str, encoded: object, labels: UInt8Array, value: int) -> None:
+    """Draw a brush, whose run lengths encode RGBA."""
+    height, width = labels.shape
+    rgba = brush.decode(bytes(encoded), labels.size * 4) if _are_bytes(encoded) else None
     if rgba is None:
         raise FastSCNNError(f"{path}: the run lengths (RLE) of {place} are damaged or do not cover its image of "
-                            f"{extent[0]}x{extent[1]} (HxW); export it again.")
-    return np.frombuffer(rgba, np.uint8).reshape(*extent, 4)[:, :, 3] > 0
+                            f"{height}x{width} (HxW); export it again.")
+    labels[np.frombuffer(rgba, np.uint8).reshape(height, width, 4)[:, :, 3] > 0] = value
 
 
 def _are_bytes(encoded: object) -> TypeGuard[list[int]]:
@@ -192,7 +194,7 @@ def _mask_files(path: Path, task: _Task, known: Sequence[str]) -> tuple[list[_Sh
         tail = match[4].split("-")[1:]  # the tag may contain "-", too
         names = ["-".join(tail[start:]) for start in range(len(tail))]
         name = next((name for name in names if name in known), names[0] if names else match[4])
-        shapes.append(Shape(f"the mask {match.string}", name, partial(_same, mask)))
+        shapes.append(Shape(f"the mask {match.string}", name, partial(_paste, mask)))
     return shapes, extent
 
 
@@ -203,5 +205,5 @@ def _beside(path: Path, task: int) -> Iterator[re.Match[str]]:
             yield match
 
 
-def _same(mask: BoolArray) -> BoolArray:
-    return mask
+def _paste(mask: BoolArray, labels: UInt8Array, value: int) -> None:
+    labels[mask] = value

@@ -9,25 +9,47 @@ import numpy as np
 import numpy.typing as npt
 
 from fastscnn.base.errors import missing_extra
-from fastscnn.base.types import BoolArray, UInt8Array
-from fastscnn.data.formats.geometry import Point, Size
+from fastscnn.base.types import Int64Array, UInt8Array
+from fastscnn.data.formats.geometry import Point
 
 if TYPE_CHECKING:
     from types import ModuleType
 
+_CHARACTERS = 12  # of a number of COCO's compressed RLE, so that it fits into 64 bits
 
 
-def coco_polygons(size: Size, polygons: Sequence[Sequence[Point]]) -> BoolArray:
-    """Return the union of polygons as pycocotools draws them, bool [H, W]. Needs the extra `formats`."""
+
+def paint_polygons(labels: UInt8Array, polygons: Sequence[Sequence[Point]], value: int) -> None:
+    """Draw the union of polygons on `labels`, as pycocotools does. Needs the extra `formats`."""
     try:
         from pycocotools import mask
     except ImportError as error:
         raise missing_extra("drawing polygons as COCO (pycocotools is missing)", "formats") from error
     flat = [[value for point in polygon for value in point] for polygon in polygons]
-    counts = coco_counts(mask.merge(mask.frPyObjects(flat, *size))["counts"].decode())
-    column = None if counts is None else runs(counts, size[0] * size[1])
-    assert column is not None  # mask.decode would do, but NumPy warns of it
-    return column.reshape(size[::-1]).T
+    drawn = mask.merge(mask.frPyObjects(flat, *labels.shape))
+    counts = coco_counts(drawn["counts"].decode())  # mask.decode is slower, and NumPy warns of it
+    assert counts is not None
+    paint_runs(labels, counts, value)
+
+
+def paint_runs(labels: UInt8Array, counts: Sequence[int] | Int64Array, value: int) -> bool:
+    """Draw run lengths on `labels`, column by column, the first run outside the mask. Return False if they do not cover it."""
+    lengths = np.asarray(counts)  # of another type if a number is too large, or if there is none
+    if lengths.dtype.kind != "i" or lengths.min() < 0 or lengths.max() > labels.size or lengths.sum() != labels.size:
+        return False
+    height = labels.shape[0]
+    stops = lengths.cumsum(dtype=np.int64)
+    starts, ends = stops[:-1:2], stops[1::2]  # of the runs inside
+    starts, ends = starts[starts < ends], ends[starts < ends]
+    if starts.size:  # decode only the columns, and compare only the rows, between the first and the last pixel
+        left, right = starts[0] // height, (ends[-1] - 1) // height + 1
+        bounds = np.dstack([starts, ends]).ravel()
+        parts = np.diff(bounds, prepend=left * height, append=right * height)
+        inside = np.repeat(np.arange(len(parts)) % 2 == 1, parts).reshape(right - left, height).T
+        whole = (starts // height != (ends - 1) // height).any()
+        top, bottom = (0, height) if whole else ((starts % height).min(), ((ends - 1) % height).max() + 1)
+        labels[top:bottom, left:right][inside[top:bottom]] = value
+    return True
 
 
 def fill(labels: UInt8Array, contours: Sequence[npt.NDArray[np.int32]], value: int) -> None:
@@ -40,33 +62,26 @@ def ellipse(labels: UInt8Array, centre: tuple[int, int], axes: tuple[int, int], 
     _cv2().ellipse(labels, centre, axes, angle, 0, 360, value, thickness=-1)
 
 
-def runs(counts: Sequence[int], length: int) -> BoolArray | None:
-    """Return run lengths, the first of them outside the mask, as bool [length]; None if their sum differs."""
-    if any(count < 0 for count in counts) or sum(counts) != length:
-        return None
-    inside: BoolArray = np.arange(len(counts)) % 2 == 1
-    return np.repeat(inside, counts)
-
-
-def coco_counts(text: str) -> list[int] | None:
+def coco_counts(text: str) -> Int64Array | None:
     """Return the run lengths of COCO's compressed RLE; None if the text is truncated or holds other characters.
 
-    A number is a series of characters of 5 bits, the lowest first, each with a bit for "more follows". From the fourth number
-    on, the difference to the last but one is stored. pycocotools would read beyond the end of a truncated text.
+    A number is a series of characters of 5 bits, the lowest first, each with a bit for "more follows"; the highest bit is the
+    sign. From the fourth number on, the difference to the last but one is stored. pycocotools would read beyond the end of a
+    truncated text.
     """
-    counts: list[int] = []
-    number = shift = 0
-    for character in text:
-        bits = ord(character) - 48
-        if not 0 <= bits < 64 or shift > 60:
-            return None
-        number |= (bits & 31) << shift
-        shift += 5
-        if not bits & 32:
-            number -= (bits >> 4 & 1) << shift  # the sign
-            counts.append(number + (counts[-2] if len(counts) > 2 else 0))
-            number = shift = 0
-    return None if shift else counts
+    bits = np.frombuffer(text.encode("utf-8", "surrogatepass"), np.uint8).astype(np.int64) - 48
+    ends = np.flatnonzero(bits & 32 == 0)
+    if not bits.size or bits.min() < 0 or bits.max() > 63 or not ends.size or ends[-1] != len(bits) - 1:
+        return None
+    lengths = np.diff(ends, prepend=-1)
+    if lengths.max() > _CHARACTERS:
+        return None
+    starts = ends - lengths + 1
+    shifts = 5 * (np.arange(len(bits)) - np.repeat(starts, lengths))
+    counts: Int64Array = np.add.reduceat((bits & 31) << shifts, starts) - ((bits[ends] >> 4 & 1) << 5 * lengths)
+    counts[1::2] = counts[1::2].cumsum()
+    counts[2::2] = counts[2::2].cumsum()
+    return counts
 
 
 def _cv2() -> ModuleType | Any:
