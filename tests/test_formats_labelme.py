@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image, ImageDraw
 
 from fastscnn.base.errors import FastSCNNError
 from fastscnn.data.formats import labelme
@@ -70,6 +71,33 @@ def test_random_shapes_equal_labelme(
     decoded = FORMAT.read(path, IMAGE, CLASSES)
     np.testing.assert_array_equal(decoded.labels, np.array([255, 0, 1, 255])[expected])
     assert decoded.stored is decoded.labels
+
+
+def by_rule(thing: dict[str, Any], size: tuple[int, int]) -> Any:
+    """The rules of labelme/utils/shape.py, for an environment without labelme."""
+    drawn = Image.new("1", size[::-1])
+    pencil = ImageDraw.Draw(drawn)
+    points = [tuple(point) for point in thing["points"]]
+    (x0, y0), (x1, y1) = points[0], points[-1]
+    if thing["shape_type"] in ("circle", "point"):
+        radius = np.hypot(x0 - x1, y0 - y1) if thing["shape_type"] == "circle" else 5
+        pencil.ellipse((x0 - radius, y0 - radius, x0 + radius, y0 + radius), fill=1, outline=1)
+    elif thing["shape_type"] in ("line", "linestrip"):
+        pencil.line(points, fill=1, width=10)
+    elif thing["shape_type"] == "rectangle":
+        pencil.rectangle((min(x0, x1), min(y0, y1), max(x0, x1), max(y0, y1)), fill=1, outline=1)
+    else:
+        pencil.polygon(points, fill=1, outline=1)
+    return np.array(drawn)
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(thing=outlines, height=st.integers(1, 30), width=st.integers(1, 30))
+def test_random_outlines_equal_the_rules_of_labelme(
+    tmp_path_factory: pytest.TempPathFactory, thing: dict[str, Any], height: int, width: int
+) -> None:
+    path = write(tmp_path_factory.mktemp("rule") / "a.json", [thing], height, width)
+    np.testing.assert_array_equal(FORMAT.read(path, IMAGE, CLASSES).labels == 1, by_rule(thing, (height, width)))
 
 
 def test_what_is_drawn(tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ class CvatLabels(Shapes):
     """The XML of "CVAT for images 1.1", drawn as CVAT's own export "Segmentation mask" does. Needs the extra `formats`.
 
     A name is the label of a shape. Shapes lie over each other by `z_order`, and within it in the order of the file; CVAT's own
-    export draws rotated boxes behind all other shapes of equal `z_order`. Points and tags have no area and are not drawn.
+    export draws rotated boxes over all other shapes of equal `z_order`. Points and tags have no area and are not drawn.
     Polylines, skeletons and cuboids are errors. Labels have the size that the file states for the image.
     """
 
