@@ -64,17 +64,24 @@ def write(folder: Path, *tasks: Any) -> Path:
     return folder / "a.json"
 
 
+runs = st.lists(st.tuples(st.integers(0, 255), st.integers(1, 400)), max_size=30)
+
+
 @settings(max_examples=100, deadline=None, derandomize=True)
-@given(parts=st.lists(st.tuples(st.integers(0, 255), st.integers(1, 400)), max_size=30))
-def test_brushes_are_decoded_as_by_the_converter(parts: list[tuple[int, int]]) -> None:
+@given(parts=runs)
+def test_an_encoded_brush_is_decoded(parts: list[tuple[int, int]]) -> None:
     values = b"".join(bytes([value]) * count for value, count in parts)
-    encoded = encode(values)
-    assert brush.decode(bytes(encoded), len(values)) == values
+    assert brush.decode(bytes(encode(values)), len(values)) == values
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(parts=runs.filter(bool))
+def test_brushes_equal_the_converter(parts: list[tuple[int, int]]) -> None:
     reason = "needs PyPI's label-studio-converter"
     converter = pytest.importorskip("label_studio_converter.brush", reason=reason, exc_type=ImportError)
-    assert converter.decode_rle(encoded).tobytes() == values
-    if values:
-        assert brush.decode(bytes(converter.encode_rle(np.frombuffer(values, np.uint8))), len(values)) == values
+    values = b"".join(bytes([value]) * count for value, count in parts)
+    assert converter.decode_rle(encode(values)).tobytes() == values
+    assert brush.decode(bytes(converter.encode_rle(np.frombuffer(values, np.uint8))), len(values)) == values
 
 
 def test_bytes_that_are_not_repeated() -> None:
