@@ -60,7 +60,8 @@ def cvat(root: Path, names: list[str]) -> None:
 
 
 FORMATS = {
-    "coco": ("labels.json", coco), "labelme": ("{stem}.json", labelme), "yolo": ("{stem}.txt", yolo), "cvat": ("labels.xml", cvat),
+    "coco": ("labels.json", coco), "labelme": ("{stem}.json", labelme),
+    "yolo": ("{stem}.txt", yolo), "cvat": ("labels.xml", cvat),
 }  # fmt: skip
 
 
