@@ -24,10 +24,11 @@ LAYERS = [line.split() for line in (
 # Foreign package or built-in function -> the folders and modules that may use it.
 TORCH = "network backends.torch backends.cuda exporting convert training benchmark.mmseg_worker"
 HOMES = {name: homes.split() for names, homes in {
-    "torch safetensors onnx onnxscript": TORCH, "triton": "backends.cuda.labels_triton", "cv2": "training.augment",
+    "torch safetensors onnx onnxscript": TORCH, "triton": "backends.cuda.labels_triton",
+    "cv2": "training.augment data.formats.rasterise", "pycocotools": "data.formats.rasterise",
     "onnxruntime": "backends.onnx exporting.quantize", "openvino": "backends.openvino", "matplotlib": "benchmark.plot",
     "av": "media.video media.video_writer",
-    "PIL": "media.images media.decoding inference.segmentation data.synthetic.canvas data.legend",
+    "PIL": "media.images media.decoding media.drawing inference.segmentation data.synthetic.canvas data.legend",
     "ctypes": "upsampling.native training.loop", "tyro rich tkinter importlib print()": "cli", "eval() exec() __import__()": "",
 }.items() for name in names.split()}
 

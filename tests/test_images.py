@@ -22,6 +22,7 @@ from PIL import Image, ImageOps
 
 from fastscnn.base.errors import ArgumentError, FastSCNNError
 from fastscnn.media import images
+from fastscnn.media.drawing import Canvas
 
 RGB = np.array([[[10, 20, 30], [200, 100, 50]], [[0, 0, 0], [255, 255, 255]], [[1, 2, 3], [90, 80, 70]]], np.uint8)  # 3x2
 GREY = np.array([[0, 60], [120, 255], [7, 200]], np.uint8)
@@ -553,8 +554,10 @@ def test_grey_channels_of_16_bits(tmp_path: Path, values: list[int], expected: l
 
 
 def test_drawn_polygons_lie_over_each_other() -> None:
-    square = [(0, 0), (2, 0), (2, 1), (0, 1)]
-    drawn = images.draw((3, 4), [(square, 7), ([(1, -5), (1, 50)], 255)])
+    canvas = Canvas((3, 4))
+    canvas.polygon([(0, 0), (2, 0), (2, 1), (0, 1)], 7)
+    canvas.polygon([(1, -5), (1, 50)], 255)
+    drawn = canvas.labels()
     assert drawn.dtype == np.uint8
     assert drawn.tolist() == [[7, 255, 7, 0], [7, 255, 7, 0], [0, 255, 0, 0]]
-    assert images.draw((1, 2), []).tolist() == [[0, 0]]
+    assert Canvas((1, 2), 3).labels().tolist() == [[3, 3]]

@@ -7,8 +7,10 @@ import os
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
+import numpy as np
+import numpy.typing as npt
 from PIL import Image
 from PIL.JpegImagePlugin import JpegImageFile
 
@@ -62,6 +64,18 @@ def opened(source: Source) -> Iterator[Image.Image]:
         if isinstance(error, FastSCNNError):
             raise
         raise FastSCNNError(f"{named}: is truncated or broken ({error}); copy it again from its source.") from error
+
+
+def embedded(data: bytes) -> npt.NDArray[Any]:
+    """Return an image inside a label file as it is stored, [H, W] or [H, W, channels].
+
+    Palette indices stay indices, except that a palette with transparency becomes RGBA.
+
+    Raises:
+        FastSCNNError: not an image, truncated, or over 40 megapixels.
+    """
+    with opened(data) as image:
+        return np.array(image.convert("RGBA") if image.mode == "P" and "transparency" in image.info else image)
 
 
 def _bytes(source: object) -> bytes:

@@ -23,7 +23,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageDraw
+from PIL import Image
 
 from fastscnn.base import files
 from fastscnn.base.arguments import MAX_PIXELS
@@ -32,7 +32,7 @@ from fastscnn.base.types import UInt8Array
 from fastscnn.media.decoding import SUFFIXES, Source, file_name, name, opened
 
 __all__ = [
-    "SUFFIXES", "Source", "draw", "file_name", "jpeg", "name", "png", "read", "read_channel", "read_colours",
+    "SUFFIXES", "Source", "file_name", "jpeg", "name", "png", "read", "read_channel", "read_colours",
     "read_grey", "read_ids", "read_oriented", "read_values", "read_wide_ids", "resize", "size", "stack", "widened", "write",
 ]  # fmt: skip
 
@@ -238,20 +238,6 @@ def resize(image: UInt8Array, size: tuple[int, int]) -> UInt8Array:
         return np.stack([resize(image[:, :, channel], size) for channel in range(image.shape[2])], axis=2)
     shrunk = Image.fromarray(image).resize((min(width, image.shape[1]), min(height, image.shape[0])), Image.Resampling.BOX)
     return np.array(shrunk.resize((width, height), Image.Resampling.BILINEAR), np.uint8)
-
-
-def draw(size: tuple[int, int], shapes: Sequence[tuple[Sequence[tuple[float, float]], int]]) -> UInt8Array:
-    """Return polygons drawn over each other on a background of 0, uint8 [height, width].
-
-    Args:
-        size: (height, width) of the result.
-        shapes: (corners, value) of each polygon: two or more (x, y), which may lie outside, and a value from 0 to 255.
-    """
-    drawn = Image.new("L", (size[1], size[0]))
-    pencil = ImageDraw.Draw(drawn)
-    for corners, value in shapes:
-        pencil.polygon(corners, fill=value)
-    return np.array(drawn, np.uint8)
 
 
 def write(path: str | Path, image: UInt8Array, quality: int = 92) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from fastscnn.data.check.cache import Cache, stamp
 from fastscnn.data.check.files import Facts, Remark, read
 from fastscnn.data.check.findings import Finding, Report
-from fastscnn.data.patterns import captured
+from fastscnn.data.patterns import captured, has_placeholder
 from fastscnn.data.spec import DatasetSpec, Pair, Split, relative
 from fastscnn.media import images
 
@@ -117,11 +117,12 @@ def _of_split(spec: DatasetSpec, split: str, found: _Read, extra: list[tuple[str
     place = spec.split(split)
     yield from _of_counts(spec, split, place, found)
     sharing = Counter(pair.labels for pair, _ in found)
+    one_file = place.labels and not has_placeholder(place.labels)  # as of COCO
     for pair, facts in found:
         for remark in facts.remarks:
             path = pair.labels if remark.of_labels else pair.image
             yield Finding(remark.severity, split, path, remark.kind, remark.message, _fix(remark, place))
-        if sharing[pair.labels] > 1:
+        if sharing[pair.labels] > 1 and not one_file:
             message = f"{pair.image}: shares its label file {pair.labels} with another image."
             yield Finding("warning", split, pair.image, "shared-labels", message, "Give each image its own label file.")
     source = f" (of {place.images_in})" if place.images_in else ""
