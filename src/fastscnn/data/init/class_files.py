@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from fastscnn.base import files
 from fastscnn.base.errors import FastSCNNError
+from fastscnn.data.formats import text as text_files
 from fastscnn.data.init.survey import Survey
 from fastscnn.model.label_set import IGNORE_INDEX, Colour
 
@@ -82,7 +82,7 @@ def rows_of(path: Path) -> tuple[Row, ...]:
     try:
         if path.stat().st_size > _MAX_BYTES:
             return ()
-        text = files.text(path)
+        text = text_files.read(path)
         suffix = path.suffix.lower()
         if suffix == ".json":
             rows = list(_json(json.loads(text)))

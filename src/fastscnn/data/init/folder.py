@@ -13,7 +13,7 @@ from fastscnn.base import files
 from fastscnn.base.errors import FastSCNNError
 from fastscnn.base.types import UInt8Array
 from fastscnn.data import datasets, toml
-from fastscnn.data.init import builtin, contact_sheet, masks
+from fastscnn.data.init import builtin, contact_sheet, masks, shapes
 from fastscnn.data.init.guess import Guess
 from fastscnn.data.init.survey import OURS, Survey, survey
 from fastscnn.data.init.values import spread
@@ -21,7 +21,7 @@ from fastscnn.data.patterns import captured
 from fastscnn.data.spec import DatasetSpec, Pair
 from fastscnn.media import images
 
-_RECOGNISERS = (builtin.guess, masks.guess_of_lists, masks.guess)
+_RECOGNISERS = (builtin.guess, masks.guess_of_lists, masks.guess, shapes.guess)
 _SAMPLE = 24  # pairs of each split that are read before a guess is offered
 
 

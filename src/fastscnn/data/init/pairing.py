@@ -12,6 +12,7 @@ from fastscnn.data.init import words
 from fastscnn.data.init.survey import ARRAYS, Survey
 from fastscnn.data.init.values import LOSSY, look_like_labels
 from fastscnn.data.init.words import Folder, Role, Stem
+from fastscnn.media import images as media
 
 _SERIES = 60  # series of files whose content is looked at
 _LOOSER = 1.2  # a looser rule must find so many times more pairs
@@ -77,6 +78,13 @@ def pair(survey: Survey) -> Pairing | None:
         if found:
             return _chosen(survey, images, found)
     return None
+
+
+def pair_with(survey: Survey, labels: Sequence[str]) -> Pairing | None:
+    """Return the images that these label files belong to, one for each; None if there are none."""
+    named = [_named(path, True) for path in survey.of(*media.SUFFIXES)]
+    found = _matched(named, [_named(path, True) for path in labels])
+    return _chosen(survey, named, found) if found else None
 
 
 def _roles(survey: Survey, by_words: bool) -> list[_Named]:

@@ -74,8 +74,8 @@ def guess(survey: Survey) -> Guess | None:
     found = _files(survey)
     for name in (*_OF_MANY, "supervisely", "labelme", "yolo"):
         if found.get(name):
-            made = _of_many(survey, _KINDS[name], found[name]) if name in _OF_MANY else _of_one(survey, _KINDS[name], found[name])
-            if made:
+            recognise = _of_many if name in _OF_MANY else _of_one
+            if made := recognise(survey, _KINDS[name], found[name]):
                 return made
     return None
 
@@ -101,24 +101,28 @@ def _kind(path: Path) -> str:
     """Return the format of a file; "" if it is none of these."""
     with path.open("rb") as file:
         head = file.read(4096)
-    match path.suffix.lower():
-        case ".txt":
-            return "yolo" if _YOLO.match(head) else ""
-        case ".xml":
-            return "cvat" if b"<annotations" in head else ""
-    if path.stat().st_size > _SMALL:
-        data = path.read_bytes()
-        for name, keys in (("coco", (b'"categories"', b'"images"', b'"segmentation"')), ("labelme", (b'"shapes"', b'"imagePath"'))):
-            if all(key in data for key in keys):
-                return name
-        return "label-studio" if data.lstrip()[:1] == b"[" and b'"annotations"' in data else ""
+    if path.suffix.lower() == ".txt":
+        return "yolo" if _YOLO.match(head) else ""
+    if path.suffix.lower() == ".xml":
+        return "cvat" if b"<annotations" in head else ""
+    data = path.read_bytes()
+    return _kind_of_many(data) if len(data) > _SMALL else _kind_of_json(data)
+
+
+def _kind_of_many(data: bytes) -> str:
+    """Return the format of a large JSON file, without parsing it."""
+    if all(key in data for key in (b'"categories"', b'"images"', b'"segmentation"')):
+        return "coco"
+    if b'"shapes"' in data and b'"imagePath"' in data:  # with the image in it
+        return "labelme"
+    return "label-studio" if data.lstrip()[:1] == b"[" and b'"annotations"' in data else ""
+
+
+def _kind_of_json(data: bytes) -> str:
     try:
-        return _json_kind(json.loads(path.read_bytes()))
+        table = json.loads(data)
     except (ValueError, RecursionError):
         return ""
-
-
-def _json_kind(table: object) -> str:
     if isinstance(table, list):
         return "label-studio" if table and isinstance(table[0], dict) and "data" in table[0] and "id" in table[0] else ""
     if not isinstance(table, dict):
@@ -173,8 +177,9 @@ def _of_many(survey: Survey, kind: _Kind, paths: Sequence[str]) -> Guess | None:
                 names.update(_mask_names(survey, path))
             pairs += [Pair(image, path, "", split) for image in sorted(found)]
     if not pairs:
-        raise FastSCNNError(f"{survey.root / paths[0]}: names {len(lost)} images, such as {lost[0]}, and none of them is in the "
-                            "folder; put the images there." if lost else f"{survey.root / paths[0]}: names no images.")
+        absent = f"{len(lost)} images, such as {lost[0] if lost else ''}, and none of them is in the folder; put them there"
+        what = absent if lost else "no image"
+        raise FastSCNNError(f"{survey.root / paths[0]}: names {what}.")
     if len(places) > 1 and "" in places:
         places["rest"], counts["rest"] = places.pop(""), counts.pop("")
     splits = _splits(survey, places, counts)
@@ -289,8 +294,8 @@ def _background(
     if covered >= _COVERED:
         guessed.append(f'Pixels without a shape are {100 * (1 - covered):.2g} % and are ignored: background = "ignore".')
         return "ignore", classes
-    guessed.append(f'Pixels without a shape are {100 * (1 - covered):.2g} %, and are taken as a class of their own; if they are not '
-                   'labelled, remove "background" from classes and set background = "ignore".')
+    guessed.append(f"Pixels without a shape are {100 * (1 - covered):.2g} %, and are taken as a class of their own; if they "
+                   'are not labelled, remove "background" from classes and set background = "ignore".')
     return "background", ["background", *classes]
 
 
@@ -303,10 +308,8 @@ def _covered(survey: Survey, kind: _Kind, to: Mapping[str, str], classes: Sequen
     for image in spread(list(by_image), _MEASURED):
         try:
             read = labels.read(survey.root / by_image[image].labels, survey.root / image, label_set)  # type: ignore[attr-defined]
-        except FastSCNNError as error:
-            if "extra" in str(error):
-                raise
-            continue
+        except FastSCNNError:
+            continue  # reported when the guess is tried
         shares.append(float(np.mean(read.labels != IGNORE_INDEX)))
     return float(np.mean(shares)) if shares else 0.0
 

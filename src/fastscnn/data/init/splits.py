@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
-from fastscnn.base import files
 from fastscnn.base.errors import FastSCNNError
+from fastscnn.data.formats import text
 from fastscnn.data.init import words
 from fastscnn.data.init.guess import FRACTIONS, SEED
 from fastscnn.data.init.pairing import Pair
@@ -160,7 +160,7 @@ def _has_columns(survey: Survey, path: str) -> bool:
 
 def _is_list(survey: Survey, path: str, images: set[str]) -> bool:
     try:
-        lines = [line.strip() for line in files.text(survey.root / path).splitlines()]
+        lines = [line.strip() for line in text.read(survey.root / path).splitlines()]
     except FastSCNNError:
         return False
     lines = [line for line in lines if line and not line.startswith("#")]

@@ -12,7 +12,7 @@ Role = Literal["image", "label", ""]
 
 _LABEL = frozenset(
     [
-        "label", "labels", "labelled", "labeled", "labelid", "labelids", "labelmap", "labelmaps", "mask", "masks",
+        "label", "labels", "lab", "labelled", "labeled", "labelid", "labelids", "labelmap", "labelmaps", "mask", "masks",
         "msk", "msks", "gt", "gts", "truth", "groundtruth", "annotation", "annotations", "annotated", "annot",
         "annots", "ann", "anns", "anno", "annos", "seg", "segs", "segm", "segmentation", "segmentations", "semseg",
         "semantic", "semantics", "segmap", "segmaps", "target", "targets", "trimap", "trimaps",
@@ -21,7 +21,7 @@ _LABEL = frozenset(
 _IMAGE = frozenset(
     [
         "image", "images", "img", "imgs", "jpegimages", "jpeg", "jpg", "rgb", "photo", "photos", "picture",
-        "pictures", "pic", "pics", "frame", "frames", "input", "inputs", "sat", "original", "originals", "orig",
+        "pictures", "pic", "pics", "frame", "frames", "input", "inputs", "sat", "original", "originals", "orig", "org",
         "raw",
     ]
 )  # fmt: skip
@@ -31,7 +31,7 @@ _LESS = frozenset(
         "color", "colors", "colour", "colours", "rgb", "instance", "instances", "object", "objects", "visualization",
         "visualisation", "visualizations", "vis", "viz", "overlay", "overlays", "preview", "previews", "human",
         "depth", "disparity", "thermal", "edge", "edges", "boundary", "boundaries", "contour", "contours", "panoptic",
-        "bbox", "boxes", "blend", "blended",
+        "bbox", "boxes", "blend", "blended", "colormap", "colormaps", "colourmap", "colourmaps",
     ]
 )  # fmt: skip
 _FILLER = frozenset([
@@ -48,7 +48,7 @@ _BESIDE_ROLE = {"tr": "train", "ts": "test"}  # as in imagesTr of nnU-Net
 _GLUED = re.compile(r"(train|trainval|val|test)(.{2,})")
 _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+|[^\W\d_]+")
 _AFFIX = (
-    r"gtFine|gtCoarse|leftImg8bit|label_?ids|labelTrainIds|labelIds|instanceIds|instanceTrainIds|TrainIds|polygons|ids|bw|"
+    r"jpe?g|png|bmp|tiff?|webp|gtFine|gtCoarse|leftImg8bit|label_?ids|labelTrainIds|labelIds|instanceIds|instanceTrainIds|TrainIds|polygons|ids|bw|"
     + "|".join(sorted(_LABEL | _IMAGE | _LESS, key=len, reverse=True))
 )
 _TAIL = re.compile(rf"(?:[_\-. ]+(?:{_AFFIX}))+$", re.IGNORECASE)
@@ -147,3 +147,8 @@ def split_of(text: str) -> str:
     """Return the split that a name says, such as "train" of "train_list"; "" if it says none, several, or more."""
     found = [word for word in words(text) if word not in _FILLER | _LABEL | _IMAGE | _OF_LISTS]
     return _SPLITS.get(found[0], found[0] if found[0] == "trainval" else "") if len(found) == 1 else ""
+
+
+def first_split(path: str) -> str:
+    """Return the split that the last word for one in a path says, such as "train" of "annotations/instances_train2017"."""
+    return next((_SPLITS[word] for word in reversed(words(path)) if word in _SPLITS), "")
