@@ -288,6 +288,8 @@ def _numbered(values: Values, used: Sequence[int], guessed: list[str], files: Se
         guessed = [*guessed, "The ids begin with 1; 0 means unlabelled."]
     numbers = range(1 if ignored else 0, highest + 1) if dense else used
     made = _with_ids({number: f"class {number}" for number in numbers}, ignored, guessed)
+    if made.map:
+        left_open[0] = left_open[0].replace("`classes`", "`classes` and in [map]")
     return Classes(made.names, keys=made.keys, map=made.map, guessed=made.guessed, left_open=tuple(left_open))
 
 

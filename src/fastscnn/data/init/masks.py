@@ -48,9 +48,9 @@ def _with_classes(survey: Survey, paths: list[str], splits: Splits, layout: str,
 
 
 def _said(found: Pairing) -> list[str]:
-    said = [f"{len(found.pairs)} images have label files ({', '.join(found.kinds)})."]
+    said = [f"{len(found.pairs)} images have label files, such as {' and '.join(found.examples)}."]
     if found.others:
-        said.append(f"Not used: {', '.join(found.others)}.")
+        said.append(f"Not used: {' and '.join(found.others)}, and files that are named alike.")
     if found.unlabelled:
         count = len(found.unlabelled)
         said.append(f"{count} image{'s' * (count != 1)} without a label file {'are' if count != 1 else 'is'} left out, such as "

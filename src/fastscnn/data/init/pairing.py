@@ -35,13 +35,13 @@ class Pairing:
 
     Attributes:
         pairs: in the order of the images.
-        kinds: how the label files are called, such as "labels/*.png".
-        others: other kinds of label files that could be paired, too, but are less suited.
+        examples: a label file of each kind that is used.
+        others: a label file of each other kind that could be paired, too, but is less suited.
         unlabelled: images without labels in the folders of images with labels.
     """
 
     pairs: tuple[Pair, ...]
-    kinds: tuple[str, ...]
+    examples: tuple[str, ...]
     others: tuple[str, ...]
     unlabelled: tuple[str, ...]
 
@@ -172,12 +172,12 @@ def _chosen(survey: Survey, images: Sequence[_Named], found: Sequence[_Match]) -
     ranks = {kind: (len(pairs) > most / 2, _rank(next(iter(pairs.values()))[1])) for kind, pairs in by_kind.items()}
     order = sorted(by_kind, key=lambda kind: (ranks[kind], len(by_kind[kind])), reverse=True)
     chosen = dict(by_kind[order[0]])
-    kinds, others = [order[0]], []
+    used, others = [order[0]], []
     for kind in order[1:]:
         new = by_kind[kind].keys() - chosen.keys()
         if len(new) == len(by_kind[kind]) and not ranks[kind][1][0] < 0:
             chosen |= by_kind[kind]
-            kinds.append(kind)
+            used.append(kind)
         elif ranks[kind] == ranks[order[0]]:
             raise _ambiguous(survey, by_kind[order[0]].values(), by_kind[kind].values())
         else:
@@ -190,7 +190,8 @@ def _chosen(survey: Survey, images: Sequence[_Named], found: Sequence[_Match]) -
     labelled = {one.image for one in pairs}
     bare = tuple(image.path for image in images
                  if image.path not in labelled and PurePosixPath(image.path).parent in folders)
-    return Pairing(pairs, tuple(kinds), tuple(others), bare)
+    used, others = ([next(iter(by_kind[kind].values()))[1].path for kind in kinds] for kinds in (used, others))
+    return Pairing(pairs, tuple(used), tuple(others), bare)
 
 
 def _rank(file: _Named) -> tuple[int, int, int]:

@@ -10,7 +10,7 @@ from pathlib import PurePosixPath
 from fastscnn.base.errors import FastSCNNError
 from fastscnn.data.formats import text
 from fastscnn.data.init import words
-from fastscnn.data.init.guess import FRACTIONS, SEED
+from fastscnn.data.init.guess import FRACTIONS, SEED, list_name
 from fastscnn.data.init.pairing import Pair
 from fastscnn.data.init.places import Place, place
 from fastscnn.data.init.survey import ARRAYS, Survey
@@ -60,7 +60,8 @@ def by_folder(places: Mapping[str, Place], counts: Mapping[str, int], whole: Pla
     """
     named = {name: found for name, found in places.items() if name}
     if len(named) < 2:
-        return Splits({_ALL: replace(whole, fractions=True)}, (_said_fractions(next(iter(named), "")), *dropped))
+        found = {_ALL: replace(whole, fractions=True)}
+        return Splits(found, (_said_fractions(next(iter(named), "")), *_said_written(found), *dropped))
     order = [*(name for name in ("train", "val", "test") if name in named), *(name for name in named if name not in
                                                                               ("train", "val", "test"))]
     guessed = [f"The splits {', '.join(order)} are those of the folders."]
@@ -69,7 +70,14 @@ def by_folder(places: Mapping[str, Place], counts: Mapping[str, int], whole: Pla
     left_open = []
     if "" in places:
         left_open.append(f"{counts['']} images are in no folder of a split, and are left out; add them to one, or remove them.")
-    return Splits({name: named[name] for name in order}, (*guessed, *dropped), tuple(left_open))
+    found = {name: named[name] for name in order}
+    return Splits(found, (*guessed, *_said_written(found), *dropped), tuple(left_open))
+
+
+def _said_written(places: Mapping[str, Place]) -> list[str]:
+    lists = [list_name(name) for name, place in places.items() if place.listed]
+    why = "since patterns alone match other files, too, or do not fit the names; add new images there."
+    return [f"The images are listed in {' and '.join(lists)}, {why}"] if lists else []
 
 
 def _said_fractions(only: str) -> str:
