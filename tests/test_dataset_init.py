@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from collections.abc import Callable, Iterable, Sequence
@@ -10,6 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from fastscnn import cli
@@ -19,6 +22,8 @@ from fastscnn.data import datasets
 from fastscnn.data.check.dataset import check
 from fastscnn.data.init.class_files import Row, rows_of
 from fastscnn.data.init.folder import Initialised, init_dataset
+from fastscnn.data.init.shapes import guess
+from fastscnn.data.init.survey import Survey
 from fastscnn.media import images
 from fastscnn.model.label_set import IGNORE_INDEX
 
@@ -957,3 +962,29 @@ RED, BLUE = (255, 0, 0), (0, 0, 255)
 def test_files_that_name_classes(tmp_path: Path, name: str, content: str, rows: list[Row]) -> None:
     text(tmp_path / name, content)
     assert rows_of(tmp_path / name) == tuple(rows)
+
+
+words = st.one_of(st.none(), st.booleans(), st.integers(-3, 300), st.text(max_size=5), st.sampled_from(["name", "#ff0000"]))
+tables = st.recursive(words, lambda inner: st.one_of(st.lists(inner, max_size=4), st.dictionaries(
+    st.one_of(st.sampled_from(["classes", "labels", "names", "title", "name", "color", "id", "0", "1", "images", "categories",
+                               "annotations", "shapes", "objects", "size", "data"]), st.text(max_size=3)), inner, max_size=4)),
+    max_leaves=12)  # fmt: skip
+
+
+@settings(max_examples=200, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(tables)
+def test_any_json_beside_the_images_does_no_harm(tmp_path: Path, table: object) -> None:
+    path = tmp_path / "classes.json"
+    text(path, json.dumps(table))
+    for row in rows_of(path):
+        assert row.name.isprintable()
+    with contextlib.suppress(FastSCNNError):
+        guess(Survey(tmp_path, (path.name,)))
+
+
+@settings(max_examples=100, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.sampled_from([".txt", ".csv", ".yaml"]), st.text("ab: ,;\t\n-#[]'\"0123456789{}.", max_size=60))
+def test_any_text_beside_the_images_does_no_harm(tmp_path: Path, suffix: str, content: str) -> None:
+    path = tmp_path / f"classes{suffix}"
+    text(path, content)
+    assert len({row.name for row in rows_of(path)}) == len(rows_of(path))

@@ -71,6 +71,12 @@ def _read(values: Values) -> str:
     return f"{values.files} label file{'s' * (values.files != 1)} read"
 
 
+def _absent(names: Iterable[str]) -> list[str]:
+    """Return the sentence about classes that no file holds; training needs each class."""
+    absent = list(names)
+    return [f"No label file that was read holds {_listed(absent)}; remove what no other file holds."] if absent else []
+
+
 # colours
 
 
@@ -106,6 +112,7 @@ def _of_colours(values: Values, files: Sequence[ClassFile]) -> Classes:
         unnamed = []
     rows += [Row(hexadecimal(packed), None, _unpack(packed)) for packed in sorted(unnamed)]
     guessed = [f"The colours of the label files are classes ({_read(values)})" + (f"; {source} names them." if source else ".")]
+    guessed += _absent(row.name for row in rows if row.colour and _pack(row.colour) not in seen)
     if values.palettes_differ:
         guessed.append("The palettes of the label files differ, so each file is decoded by its own colours.")
     if ignored:
@@ -253,6 +260,7 @@ def _named(values: Values, file: ClassFile, used: Sequence[int], from_one: bool,
     elif ignored:
         guessed.append(f"{_listed(stored[number].name for number in ignored)} is ignored.")
     kept = {number: row.name for number, row in sorted(stored.items()) if number not in ignored}
+    guessed += _absent(name for number, name in kept.items() if number not in values.counts)
     return _with_ids(kept, ignored, guessed)
 
 

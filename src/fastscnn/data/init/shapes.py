@@ -99,13 +99,16 @@ def _files(survey: Survey) -> dict[str, list[str]]:
 
 def _kind(path: Path) -> str:
     """Return the format of a file; "" if it is none of these."""
-    with path.open("rb") as file:
-        head = file.read(4096)
+    try:
+        with path.open("rb") as file:
+            head = file.read(4096)
+        data = path.read_bytes() if path.suffix.lower() == ".json" else b""
+    except OSError:
+        return ""
     if path.suffix.lower() == ".txt":
         return "yolo" if _YOLO.match(head) else ""
     if path.suffix.lower() == ".xml":
         return "cvat" if b"<annotations" in head else ""
-    data = path.read_bytes()
     return _kind_of_many(data) if len(data) > _SMALL else _kind_of_json(data)
 
 
@@ -129,7 +132,9 @@ def _kind_of_json(data: bytes) -> str:
         return ""
     if isinstance(table.get("images"), list) and isinstance(table.get("categories"), list):
         annotations = table.get("annotations")
-        return "coco" if isinstance(annotations, list) and any("segmentation" in one for one in annotations[:20]) else ""
+        return "coco" if isinstance(annotations, list) and any(
+            isinstance(one, dict) and "segmentation" in one for one in annotations[:20]
+        ) else ""
     if isinstance(table.get("shapes"), list):
         return "labelme"
     return "supervisely" if isinstance(table.get("objects"), list) and isinstance(table.get("size"), dict) else ""
