@@ -91,14 +91,12 @@ def rows_of(path: Path) -> tuple[Row, ...]:
     except (OSError, FastSCNNError, ValueError, RecursionError, csv.Error):
         return ()
     rows = [row for row in rows if row.name]
-    names, colours = [row.name for row in rows], [row.colour for row in rows if row.colour]
+    names = [row.name for row in rows]
     ids = [row.id for row in rows if row.id is not None]
     if not 1 <= len(rows) <= IGNORE_INDEX + 1 or len(set(names)) < len(names) or len(set(ids)) < len(ids):
         return ()
     if any(_no_name(name) for name in names):
         return ()
-    if len(set(colours)) < len(colours):  # the later one would never be found
-        rows = [row for place, row in enumerate(rows) if not row.colour or row.colour not in [r.colour for r in rows[:place]]]
     return tuple(rows)
 
 

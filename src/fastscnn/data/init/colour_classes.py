@@ -1,0 +1,125 @@
+"""The classes of label files in which each class has a colour."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
+
+from fastscnn.base.errors import FastSCNNError
+from fastscnn.data.init import known
+from fastscnn.data.init.class_files import ClassFile, Row
+from fastscnn.data.init.guess import Classes
+from fastscnn.data.init.sentences import LOSSY, NAMES, absent, files_read, listed
+from fastscnn.data.init.values import Values
+from fastscnn.model.label_set import IGNORE_INDEX, Colour
+
+_COVERED = 0.5  # share of the pixels whose colours a file must name
+_RARE = 1e-3  # share of the pixels below which a colour is not taken for a class
+
+
+def hexadecimal(packed: int) -> str:
+    """Return a colour 0xRRGGBB as text, #rrggbb."""
+    return f"#{packed:06x}"
+
+
+def pack(colour: Colour) -> int:
+    """Return a colour as 0xRRGGBB."""
+    return colour[0] << 16 | colour[1] << 8 | colour[2]
+
+
+def unpack(packed: int) -> Colour:
+    """Return the colour 0xRRGGBB."""
+    return packed >> 16, packed >> 8 & 255, packed & 255
+
+
+def file_of_colours(values: Values, files: Sequence[ClassFile]) -> ClassFile | None:
+    """Return the file that names the colours of most pixels; None if none names half of them."""
+    seen = values.by_colour()
+    total = max(1, seen.total())
+    shares = {file: sum(seen[pack(row.colour)] for row in file.rows if row.colour) / total
+              for file in files if file.has_colours}
+    best = max(shares, key=lambda file: (round(shares[file], 3), -len(file.path)), default=None)
+    return best if best and shares[best] >= _COVERED else None
+
+
+def of_colours(values: Values, files: Sequence[ClassFile]) -> Classes:
+    """Return the classes of label files in which each class has a colour.
+
+    Raises:
+        FastSCNNError: the files are photographs or overlays, or no colour is a class.
+    """
+    seen = values.by_colour()
+    file = file_of_colours(values, files)
+    known_rows, source = (file.rows, file.path) if file else _of_palette(values)
+    frequent = [packed for packed, count in seen.most_common() if count / max(1, seen.total()) >= _RARE]
+    if not known_rows:
+        _refuse_photographs(values, len(seen), 1 - sum(seen[packed] for packed in frequent) / max(1, seen.total()))
+    rows, twins = _distinct(known_rows)
+    named = {pack(row.colour) for row in known_rows if row.colour}
+    ignored = {pack(row.colour): row.name for row in rows if row.colour and row.ignored} | _unlabelled(seen, named, frequent)
+    unnamed = [packed for packed in sorted(frequent) if packed not in named and packed not in ignored]
+    rows = [*(row for row in rows if not row.ignored), *(Row(hexadecimal(packed), None, unpack(packed)) for packed in unnamed)]
+    rare = [packed for packed in seen if packed not in named and packed not in ignored and packed not in frequent]
+    if not rows:
+        raise FastSCNNError("no colour of the label files is a class.")
+    by = f"; {source} names them." if source else "."
+    guessed = [f"The colours of the label files are classes ({files_read(values)}){by}"]
+    guessed += [f"{row.name} has the colour of another class, and is left out." for row in twins]
+    guessed += absent(row.name for row in rows if row.colour and pack(row.colour) not in seen)
+    if values.palettes_differ:
+        guessed.append("The palettes of the label files differ, so each file is decoded by its own colours.")
+    if ignored:
+        guessed.append(f"Pixels of {listed(f'{name} {hexadecimal(packed)}' for packed, name in ignored.items())} are ignored.")
+    return Classes(
+        tuple(row.name for row in rows), "colours", tuple(row.colour for row in rows if row.colour),
+        map={",".join(map(str, unpack(packed))): "ignore" for packed in ignored}, guessed=tuple(guessed),
+        left_open=tuple(_left_open(values, unnamed, rare)),
+    )  # fmt: skip
+
+
+def _distinct(rows: Sequence[Row]) -> tuple[list[Row], list[Row]]:
+    """Return the rows with a colour, and those whose colour an earlier one has."""
+    first: dict[Colour, Row] = {}
+    for row in rows:
+        if row.colour:
+            first.setdefault(row.colour, row)
+    return list(first.values()), [row for row in rows if row.colour and first[row.colour] is not row]
+
+
+def _unlabelled(seen: Counter[int], named: Collection[int], frequent: Sequence[int]) -> dict[int, str]:
+    """Return the colours without a name that mean unlabelled: the border of Pascal VOC, and black if all others have names."""
+    found = {}
+    border = pack(known.VOC_BORDER)
+    if border in seen and border not in named and len(seen) > 2:
+        found[border] = "border"
+    if named and [packed for packed in frequent if packed not in named and packed != border] == [0]:
+        found[0] = "black"
+    return found
+
+
+def _left_open(values: Values, unnamed: Sequence[int], rare: Sequence[int]) -> Iterator[str]:
+    if unnamed:
+        yield f"no file names the colours {listed(map(hexadecimal, unnamed))}; {NAMES}."
+    if values.lossy:
+        yield LOSSY
+    elif rare:
+        yield (f"{len(rare)} other colours are rare, such as {hexadecimal(rare[0])}, and no class; they are ignored, and "
+               "`fastscnn check` lists them. Save label files without blended edges, or add the classes.")
+
+
+def _of_palette(values: Values) -> tuple[tuple[Row, ...], str]:
+    """Return the classes whose colours a known dataset has, and its name."""
+    seen = values.by_colour()
+    for name, palette in known.PALETTES.items():
+        packed = {pack(colour): text for colour, text in palette.items()}
+        found = [colour for colour in seen if colour in packed]
+        if len(found) >= 4 and sum(seen[colour] for colour in found) >= 0.95 * seen.total():
+            return tuple(Row(text, None, colour) for colour, text in palette.items()), f"the palette of {name}"
+    return (), ""
+
+
+def _refuse_photographs(values: Values, count: int, lost: float) -> None:
+    if count > IGNORE_INDEX and (lost > (0.3 if values.lossy else 0.1) or values.flat < 0.5):
+        what = "JPEGs, whose compression changes colours" if values.lossy else "overlays or photographs"
+        raise FastSCNNError(f"the files hold {count} colours, so they are no label images, maybe {what}; export the labels as "
+                            "PNG, as ids or as one colour for each class.")

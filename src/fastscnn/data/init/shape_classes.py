@@ -1,0 +1,106 @@
+"""The classes of shapes: their names, and what pixels without a shape are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from fastscnn.base.errors import FastSCNNError
+from fastscnn.data.init.class_files import IGNORED, ClassFile, class_files
+from fastscnn.data.init.guess import Classes
+from fastscnn.data.init.pairing import Pair
+from fastscnn.data.init.shape_files import Kind
+from fastscnn.data.init.survey import Survey
+from fastscnn.data.init.values import spread
+from fastscnn.model.label_set import IGNORE_INDEX, Colour, LabelSet
+
+_BACKGROUND = ("background", "_background_", "__background__")
+_MEASURED = 12  # images whose uncovered pixels are counted
+_COVERED = 0.98  # share of the pixels from which the others are taken for unlabelled ones
+
+
+def classes_of_shapes(survey: Survey, kind: Kind, names: Mapping[str, int], pairs: Sequence[Pair], read: str) -> Classes:
+    """Return the classes of stored names, and what pixels without a shape are."""
+    used = [name for name, count in names.items() if count]
+    unused = [name for name, count in names.items() if not count]
+    if not used:
+        raise FastSCNNError(f"{survey.root / pairs[0].labels}: has no shapes, so there are no classes; annotate the images.")
+    guessed = [f"The names of the shapes are the classes ({read})."]
+    left_open: list[str] = []
+    if unused:
+        guessed.append(f"Not used by any shape, and left out: {', '.join(unused)}.")
+    found = class_files(survey)
+    named = _yolo_names(used, found, guessed, left_open) if kind.labels_are == "yolo" else _ordered(used, found, guessed)
+    to = {stored: "ignore" if name.lower() in IGNORED else name for stored, name in named.items()}
+    if ignored := [name for name in to if to[name] == "ignore"]:
+        guessed.append(f"{', '.join(ignored)} is ignored.")
+    classes = list(dict.fromkeys(name for name in to.values() if name != "ignore"))
+    background, classes = _background(survey, kind, to, classes, pairs, guessed)
+    mapped = to if ignored or kind.labels_are == "yolo" else {}
+    return Classes(tuple(classes), kind.labels_are, _colours(classes, found), {"background": background}, mapped,
+                   tuple(guessed), tuple(left_open))
+
+
+def _ordered(used: Sequence[str], files: Sequence[ClassFile], guessed: list[str]) -> dict[str, str]:
+    """Return the names in the order of a file that has them all, else as they are."""
+    for file in files:
+        rows = [row.name for row in file.rows]
+        if set(used) <= set(rows):
+            guessed.append(f"{file.path} gives their order.")
+            return {name: name for name in rows if name in used}
+    return {name: name for name in used}
+
+
+def _yolo_names(used: Sequence[str], files: Sequence[ClassFile], guessed: list[str], left_open: list[str]) -> dict[str, str]:
+    """Return number -> name of YOLO's classes."""
+    highest = max(map(int, used))
+    for file in sorted(files, key=lambda file: not file.path.lower().endswith((".yaml", ".yml"))):
+        rows = {row.id if file.has_ids and row.id is not None else place: row.name for place, row in enumerate(file.rows)}
+        if set(map(int, used)) <= rows.keys():
+            guessed.append(f"{file.path} names the classes.")
+            return {str(number): name for number, name in sorted(rows.items())}
+    left_open.append("no data.yaml names the classes; write the names of the classes in `classes` and in [map].")
+    return {str(number): f"class {number}" for number in range(highest + 1)}
+
+
+def _background(
+    survey: Survey, kind: Kind, to: Mapping[str, str], classes: list[str], pairs: Sequence[Pair], guessed: list[str]
+) -> tuple[str, list[str]]:
+    """Return the class of pixels without a shape, or "ignore", and all classes with it."""
+    own = next((name for name in classes if name.lower() in _BACKGROUND), None)
+    if own:
+        guessed.append(f"Pixels without a shape are {own}.")
+        return own, classes
+    covered = _covered(survey, kind, to, classes, pairs)
+    if covered >= _COVERED:
+        guessed.append(f'Pixels without a shape are {100 * (1 - covered):.2g} % and are ignored: background = "ignore".')
+        return "ignore", classes
+    guessed.append(f"Pixels without a shape are {100 * (1 - covered):.2g} %, and are taken as a class of their own; if they "
+                   'are not labelled, remove "background" from classes and set background = "ignore".')
+    return "background", ["background", *classes]
+
+
+def _covered(survey: Survey, kind: Kind, to: Mapping[str, str], classes: Sequence[str], pairs: Sequence[Pair]) -> float:
+    """Return the share of pixels with a shape, in a sample of the images that can be read."""
+    labels = kind.make({stored: classes.index(name) if name in classes else 0 for stored, name in to.items()})
+    label_set = LabelSet(tuple(classes))
+    shares = []
+    by_image = {pair.image: pair for pair in pairs}
+    for image in spread(list(by_image), _MEASURED):
+        try:
+            read = labels.read(survey.root / by_image[image].labels, survey.root / image, label_set)  # type: ignore[attr-defined]
+        except FastSCNNError:
+            continue  # reported when the guess is tried
+        shares.append(float(np.mean(read.labels != IGNORE_INDEX)))
+    return float(np.mean(shares)) if shares else 0.0
+
+
+def _colours(classes: Sequence[str], files: Sequence[ClassFile]) -> tuple[Colour, ...]:
+    """Return the colours that a file gives to all classes, black for the background; () if none does."""
+    for file in files:
+        known = {"background": (0, 0, 0)} | {row.name: row.colour for row in file.rows if row.colour}
+        colours = [known[name] for name in classes if name in known]
+        if file.has_colours and len(colours) == len(classes) == len(set(colours)):
+            return tuple(colours)
+    return ()

@@ -1,0 +1,110 @@
+"""Files of shapes: which formats there are, and which files are of them."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from fastscnn.data.formats import coco, cvat, labelme, labelstudio, supervisely, yolo
+from fastscnn.data.formats.base import Contents, Shapes
+from fastscnn.data.init.survey import Survey
+from fastscnn.data.init.values import spread
+from fastscnn.media import images
+
+_SMALL = 1 << 20  # bytes of a JSON file that is parsed to see what it is
+_YOLO = re.compile(rb"\s*\d+(?:\s+-?[\d.]+(?:e-?\d+)?){6,}\s*(?:\n|$)")
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A format of shapes.
+
+    Attributes:
+        labels_are: its name in dataset.toml.
+        title: its name in sentences.
+        contents: reads the names and images of a file.
+        make: the label format of stored names and their train ids.
+    """
+
+    labels_are: str
+    title: str
+    contents: Callable[[Path], Contents]
+    make: Callable[[Mapping[str, int]], Shapes]
+
+
+KINDS = {
+    kind.labels_are: kind
+    for kind in (
+        Kind("coco", "COCO's JSON", coco.contents, coco.CocoLabels),
+        Kind("cvat", "CVAT's XML", cvat.contents, cvat.CvatLabels),
+        Kind("label-studio", "Label Studio's JSON", labelstudio.contents, labelstudio.LabelStudioLabels),
+        Kind("labelme", "LabelMe's JSON", labelme.contents, labelme.LabelMeLabels),
+        Kind("yolo", "YOLO's text files of polygons", yolo.contents, yolo.YoloLabels),
+        Kind("supervisely", "Supervisely's JSON", supervisely.contents, supervisely.SuperviselyLabels),
+    )
+}
+OF_MANY = ("coco", "cvat", "label-studio")
+
+
+def shape_files(survey: Survey) -> dict[str, list[str]]:
+    """Return the files of each format. Of the files in one folder with one name for each image, a few are looked at."""
+    found: dict[str, list[str]] = defaultdict(list)
+    stems = {PurePosixPath(path).stem for path in survey.of(*images.SUFFIXES)}
+    by_series: dict[object, list[str]] = defaultdict(list)
+    for path in survey.of(".json", ".txt", ".xml"):
+        place = PurePosixPath(path)
+        of_image = place.stem in stems or PurePosixPath(place.stem).stem in stems
+        by_series[(place.parent, place.suffix) if of_image else path].append(path)
+    for paths in by_series.values():
+        kinds = Counter(_kind(survey.root / path) for path in spread(paths, 5))
+        kinds.pop("", None)
+        if kinds:
+            found[kinds.most_common(1)[0][0]] += paths
+    return found
+
+
+def _kind(path: Path) -> str:
+    """Return the format of a file; "" if it is none of these."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(4096)
+        data = path.read_bytes() if path.suffix.lower() == ".json" else b""
+    except OSError:
+        return ""
+    if path.suffix.lower() == ".txt":
+        return "yolo" if _YOLO.match(head) else ""
+    if path.suffix.lower() == ".xml":
+        return "cvat" if b"<annotations" in head else ""
+    return _kind_of_many(data) if len(data) > _SMALL else _kind_of_json(data)
+
+
+def _kind_of_many(data: bytes) -> str:
+    """Return the format of a large JSON file, without parsing it."""
+    if all(key in data for key in (b'"categories"', b'"images"', b'"segmentation"')):
+        return "coco"
+    if b'"shapes"' in data and b'"imagePath"' in data:  # with the image in it
+        return "labelme"
+    return "label-studio" if data.lstrip()[:1] == b"[" and b'"annotations"' in data else ""
+
+
+def _kind_of_json(data: bytes) -> str:
+    try:
+        table = json.loads(data)
+    except (ValueError, RecursionError):
+        return ""
+    if isinstance(table, list):
+        return "label-studio" if table and isinstance(table[0], dict) and "data" in table[0] and "id" in table[0] else ""
+    if not isinstance(table, dict):
+        return ""
+    if isinstance(table.get("images"), list) and isinstance(table.get("categories"), list):
+        annotations = table.get("annotations")
+        return "coco" if isinstance(annotations, list) and any(
+            isinstance(one, dict) and "segmentation" in one for one in annotations[:20]
+        ) else ""
+    if isinstance(table.get("shapes"), list):
+        return "labelme"
+    return "supervisely" if isinstance(table.get("objects"), list) and isinstance(table.get("size"), dict) else ""
