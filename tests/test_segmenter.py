@@ -438,9 +438,9 @@ def test_an_image_is_checked_once(tiny: Segmenter, stripes: Scene, monkeypatch: 
     calls: list[object] = []
     original = sources._array
 
-    def counted(source: sources.ImageSource, channels: int) -> UInt8Array:
+    def counted(source: sources.ImageSource, channels: int, max_pixels: int) -> UInt8Array:
         calls.append(source)
-        return original(source, channels)
+        return original(source, channels, max_pixels)
 
     monkeypatch.setattr(sources, "_array", counted)
     tiny.segment(stripes.image, confidence=True)

@@ -39,7 +39,7 @@ def file_name(source: object) -> str | None:
 
 
 @contextmanager
-def opened(source: Source) -> Iterator[Image.Image]:
+def opened(source: Source, max_pixels: int = MAX_PIXELS) -> Iterator[Image.Image]:
     """Open an image and check its size before it is decoded. All errors of opening and decoding become FastSCNNError."""
     own = None if isinstance(source, Image.Image) else _bytes(source)  # a PIL image belongs to the caller: it stays open
     named = name(source)
@@ -53,9 +53,10 @@ def opened(source: Source) -> Iterator[Image.Image]:
             known = ", ".join(sorted(SUFFIXES))
             raise FastSCNNError(f"{named}: is not an image that can be read ({known}), or its header is broken.")
         width, height = image.size
-        if width * height > MAX_PIXELS:
-            raise FastSCNNError(f"{named}: is {height}x{width} (HxW), over the limit of {MAX_PIXELS // 1_000_000} megapixels; "
-                                "reduce its size first.")
+        if width * height > max_pixels:
+            fix = "reduce its size first" if max_pixels > MAX_PIXELS else "reduce its size first, or segment it in tiles (tile)"
+            raise FastSCNNError(f"{named}: is {height}x{width} (HxW), over the limit of {max_pixels // 1_000_000} megapixels; "
+                                f"{fix}.")
         yield image
     # What Pillow's decoders raise on broken data. Its warnings are errors for those who run Python with -W error.
     except (OSError, SyntaxError, ValueError, EOFError, struct.error, Warning) as error:
