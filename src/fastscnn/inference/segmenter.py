@@ -21,7 +21,7 @@ from fastscnn.base.errors import FastSCNNError
 from fastscnn.base.types import BackendName, BoolArray, Float32Array, PrecisionName, UInt8Array
 from fastscnn.inference import sources
 from fastscnn.inference.segmentation import Segmentation
-from fastscnn.inference.size import NetworkSize, Size, check_scales, network_size, scaled
+from fastscnn.inference.size import NetworkSize, Size, check_scales, in_shape, network_size, scaled
 from fastscnn.inference.smoothing import TemporalSmoothing
 from fastscnn.inference.sources import ImageSource
 from fastscnn.inference.tiles import MAX_TILED_PIXELS, Tile, tile_size, tiled
@@ -62,8 +62,8 @@ class Segmenter:
 
     Args:
         backend: the network, ready to run.
-        size: of the network's input: None for the card's own size, "native" for each image's, (height, width) or "HxW".
-            Labels have the image's size in any case.
+        size: of the network's input: None for the card's own, in the shape of each image (`size.in_shape`); (height, width)
+            or "HxW" for exactly this size; "native" for each image's. Labels have the image's size in any case.
         path: the weight file.
         scales: times `size`, the sizes at which each image is run; the probabilities of all passes are averaged.
         flip: also run each scale mirrored left to right.
@@ -100,7 +100,8 @@ class Segmenter:
         self._file = path and path.absolute()  # for copies that are made after a change of the working folder
         self.scales = tuple(scales) if isinstance(scales, Iterable) else (scales,)
         self.tile = tile_size(tile, backend.card.size)
-        self.size: NetworkSize = network_size(size) or ("native" if self.tile else backend.card.size)
+        self._wanted = network_size(size) or ("native" if self.tile else None)
+        self.size: NetworkSize = self._wanted or backend.card.size
         if min(backend.card.size) < MIN_SIDE and self.size == backend.card.size:
             raise FastSCNNError(f"{path or 'The weights'}: the card's input size is {'x'.join(map(str, self.size))}, and the "
                                 f"network needs at least {MIN_SIDE}x{MIN_SIDE}; give a size.")
@@ -198,7 +199,7 @@ class Segmenter:
                                 "process; make one with Segmenter.load(FILE).")
         backend = self.backend
         return type(self).load, (
-            self._file, backend.name, self.size, backend.threads, self.scales, self.flip, backend.precision,
+            self._file, backend.name, self._wanted, backend.threads, self.scales, self.flip, backend.precision,
             backend.streams, self.tile,
         )  # fmt: skip
 
@@ -383,10 +384,18 @@ class Segmenter:
         seconds = {"resize": after_resize - start, "network": perf_counter() - after_resize, "labels": 0.0}
         return Segmentation(labels, self.card.label_set, image=image, seconds=seconds)
 
+    def input_size(self, image: tuple[int, int], scale: float = 1.0) -> tuple[int, int]:
+        """Return the (height, width) at which the network sees an image of (height, width), times `scale`.
+
+        Raises:
+            ArgumentError: it is below 32x32.
+        """
+        if self.size == "native":
+            return scaled(image, scale)
+        return scaled(self.size if self._wanted else in_shape(self.size, image), scale)
+
     def _resized(self, image: UInt8Array, scale: float) -> UInt8Array:
-        """Return the image at the network's input size times `scale`."""
-        size = scaled(_full_size(image) if self.size == "native" else self.size, scale)
-        return images.resize(image, size, self.max_pixels)
+        return images.resize(image, self.input_size(_full_size(image), scale), self.max_pixels)
 
     def stream(
         self,
