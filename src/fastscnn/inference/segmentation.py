@@ -208,7 +208,8 @@ class Segmentation:
         """
         if self.confidence is None:
             raise FastSCNNError(f"{path}: there is no confidence to save; segment with confidence=True.")
-        images.write(files.expand(path), np.rint(255 * self.confidence).astype(np.uint8))
+        values = 255 * self.confidence
+        images.write(files.expand(path), np.rint(values, out=values).astype(np.uint8))
 
     def save_ood_mask(self, path: str | PathLike[str]) -> None:
         """Write the OOD mask as an 8-bit grey PNG: 255 where it is True, else 0.

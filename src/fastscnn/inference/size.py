@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from math import sqrt
+from math import floor, sqrt
 from typing import Literal
 
 from fastscnn.base.arguments import is_number, whole
@@ -65,8 +65,8 @@ def in_shape(size: tuple[int, int], image: tuple[int, int]) -> tuple[int, int]:
 
 
 def _congruent(side: float, trained: int) -> int:
-    """Return the whole number nearest to `side` that differs from `trained` by a multiple of 32, at least 32."""
-    nearest = trained + DEEP_STRIDE * round((side - trained) / DEEP_STRIDE)
+    """Return the number nearest to `side` that differs from `trained` by a multiple of 32, at least 32; halves go up."""
+    nearest = trained + DEEP_STRIDE * floor((side - trained) / DEEP_STRIDE + 0.5)
     return max(nearest, MIN_SIDE + (trained - MIN_SIDE) % DEEP_STRIDE)
 
 

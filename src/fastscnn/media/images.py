@@ -250,7 +250,7 @@ def png(image: UInt8Array) -> bytes:
 def _rgb(image: Image.Image) -> UInt8Array:
     """Return the pixels as stored, RGB uint8 [H, W, 3].
 
-    A large image is converted in bands of rows. At once, the copies that Pillow makes would need 17 bytes per pixel.
+    A large image is converted in bands of rows. At once, the copies that Pillow makes would need 14 bytes per pixel.
     """
     rows = max(1, _BAND // image.width)
     if rows >= image.height:
