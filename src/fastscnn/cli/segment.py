@@ -112,7 +112,8 @@ def run(
         note(f"Videos in folders are skipped; give them by name, such as {left[0]}.")
     # Several images at a time, each on fewer threads: reading and writing files use one processor each.
     at_most = MAX_STREAMS if clips else min(MAX_STREAMS, max(1, len(jobs)))
-    streams = 1 if latency_budget is not None else min(at_most, threads or machine.threads())
+    # Large images in tiles one by one: each may need gigabytes.
+    streams = 1 if latency_budget is not None or tile else min(at_most, threads or machine.threads())
     compiled = weights is None or weights.suffix.lower() == ".onnx"
     if compiled and not clips and len(jobs) < _MANY and backend == precision == "auto":
         backend = "onnx"
