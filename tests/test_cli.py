@@ -752,7 +752,7 @@ def test_terminal_escapes_in_names_are_not_printed(run: Run, data: Path) -> None
 
 
 def test_interrupt(run: Run, tiny_onnx: Path, picture: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(_: Path) -> None:
+    def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(images, "read", interrupted)

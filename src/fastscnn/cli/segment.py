@@ -26,6 +26,7 @@ from fastscnn.cli.options import (
     Quiet,
     Size,
     Threads,
+    Tile,
     Verbose,
     Weights,
     described,
@@ -62,6 +63,7 @@ def run(
         "Thermal images, for weights that take RGB and thermal: a file for one image; or a folder with a file for each "
         "image, of the same name and in the same subfolder. These files are not inputs.")] = None,
     size: Size = None,
+    tile: Tile = None,
     latency_budget: Annotated[float | None, value("MS", milliseconds), described(
         "Use the largest input size that takes at most this many milliseconds a frame here, such as 33ms.")] = None,
     backend: Backend = "auto",
@@ -94,8 +96,8 @@ def run(
     configure(quiet, verbose)
     if not paths and camera is None:
         raise ArgumentError("Missing PATH: give images, folders or videos, or --camera. Try `fastscnn demo`.")
-    if latency_budget is not None and size:
-        raise ArgumentError("latency-budget: it chooses the size; omit --size.")
+    if latency_budget is not None and (size or tile):
+        raise ArgumentError("latency-budget: it chooses the size; omit --size and --tile.")
     paths = tuple(map(files.expand, paths))
     clips = sources.clips(paths, camera, out, fps, realtime)
     if clips and thermal:
@@ -110,11 +112,12 @@ def run(
         note(f"Videos in folders are skipped; give them by name, such as {left[0]}.")
     # Several images at a time, each on fewer threads: reading and writing files use one processor each.
     at_most = MAX_STREAMS if clips else min(MAX_STREAMS, max(1, len(jobs)))
-    streams = 1 if latency_budget is not None else min(at_most, threads or machine.threads())
+    # Large images in tiles one by one: each may need gigabytes.
+    streams = 1 if latency_budget is not None or tile else min(at_most, threads or machine.threads())
     compiled = weights is None or weights.suffix.lower() == ".onnx"
     if compiled and not clips and len(jobs) < _MANY and backend == precision == "auto":
         backend = "onnx"
-    segmenter = load(weights, backend, size, threads, precision=precision, streams=streams)
+    segmenter = load(weights, backend, size, threads, precision=precision, streams=streams, tile=tile)
     _check_channels(segmenter, thermal)
     if latency_budget is not None:
         frames = sources.sizes(clips) if clips else _readable_sizes(jobs)
@@ -191,8 +194,8 @@ def _segment_file(segmenter: Segmenter, work: _Work, job: Job, out: Path) -> dic
     try:
         if job.fault:
             raise FastSCNNError(job.fault)
-        start = perf_counter()
-        image = images.stack(images.read(job.image), job.image, job.extra_channels)
+        start, most = perf_counter(), segmenter.max_pixels
+        image = images.stack(images.read(job.image, most), job.image, job.extra_channels, most)
         seconds = {"decode": perf_counter() - start}
         segmentation = work(image)
         return {**named, **results.write(segmentation, image[:, :, :3], job, seconds, out, segmenter)}

@@ -11,8 +11,9 @@ from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+from PIL import Image, ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
+from PIL.TiffImagePlugin import TiffImageFile
 
 from fastscnn.base import files
 from fastscnn.base.arguments import MAX_PIXELS
@@ -21,6 +22,18 @@ from fastscnn.base.errors import ArgumentError, FastSCNNError
 SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 _FORMATS = ("BMP", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # JPEG includes MPO, which phones write: its first frame
 
+
+
+class _Tiff(TiffImageFile):
+    """A TIFF without Pillow's own limit of pixels, which is below that of an image in tiles; `opened` applies ours."""
+
+    def load_prepare(self) -> None:
+        if getattr(self, "_im", None) is None:
+            self.im = Image.new(self.mode, getattr(self, "_tile_size", self.size)).im
+        ImageFile.ImageFile.load_prepare(self)
+
+
+_FACTORIES = {"JPEG": JpegImageFile, "TIFF": _Tiff}  # JPEG: not MPO's, which reads every frame
 Source = str | os.PathLike[str] | bytes | BinaryIO | Image.Image
 
 
@@ -41,7 +54,7 @@ def file_name(source: object) -> str | None:
 
 
 @contextmanager
-def opened(source: Source) -> Iterator[Image.Image]:
+def opened(source: Source, max_pixels: int = MAX_PIXELS) -> Iterator[Image.Image]:
     """Open an image and check its size before it is decoded. All errors of opening and decoding become FastSCNNError."""
     own = None if isinstance(source, Image.Image) else _bytes(source)  # a PIL image belongs to the caller: it stays open
     named = name(source)
@@ -55,10 +68,13 @@ def opened(source: Source) -> Iterator[Image.Image]:
             known = ", ".join(sorted(SUFFIXES))
             raise FastSCNNError(f"{named}: is not an image that can be read ({known}), or its header is broken.")
         width, height = image.size
-        if width * height > MAX_PIXELS:
-            raise FastSCNNError(f"{named}: is {height}x{width} (HxW), over the limit of {MAX_PIXELS // 1_000_000} megapixels; "
-                                "reduce its size first.")
+        if width * height > max_pixels:
+            fix = "reduce its size first" if max_pixels > MAX_PIXELS else "reduce its size first, or segment it in tiles (tile)"
+            raise FastSCNNError(f"{named}: is {height}x{width} (HxW), over the limit of {max_pixels // 1_000_000} megapixels; "
+                                f"{fix}.")
         yield image
+    except Image.DecompressionBombError as error:
+        raise FastSCNNError(f"{named}: is over the limit of its format ({error}); save it as TIFF or PNG.") from error
     # What Pillow's decoders raise on broken data. Its warnings are errors for those who run Python with -W error.
     except (OSError, SyntaxError, ValueError, EOFError, struct.error, Warning) as error:
         if isinstance(error, FastSCNNError):
@@ -119,7 +135,7 @@ def _header(data: bytes) -> Image.Image | None:
         if kind not in Image.OPEN:
             Image.init()
         factory, accept = Image.OPEN[kind]
-        factory = JpegImageFile if kind == "JPEG" else factory
+        factory = _FACTORIES.get(kind, factory)
         accepted = accept is None or accept(data[:16])
         if accepted and not isinstance(accepted, str):  # a text says that Pillow was built without this format
             try:
