@@ -26,7 +26,8 @@ TORCH = "network backends.torch backends.cuda exporting convert training benchma
 HOMES = {name: homes.split() for names, homes in {
     "torch safetensors onnx onnxscript": TORCH, "triton": "backends.cuda.labels_triton", "cv2": "training.augment",
     "onnxruntime": "backends.onnx exporting.quantize", "openvino": "backends.openvino", "matplotlib": "benchmark.plot",
-    "av": "media.video media.video_writer", "PIL": "media.images media.decoding inference.segmentation data.synthetic.canvas",
+    "av": "media.video media.video_writer",
+    "PIL": "media.images media.decoding media.netpbm inference.segmentation data.synthetic.canvas",
     "ctypes": "upsampling.native training.loop", "tyro rich tkinter importlib print()": "cli", "eval() exec() __import__()": "",
 }.items() for name in names.split()}
 

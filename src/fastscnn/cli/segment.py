@@ -118,8 +118,8 @@ def run(
     if clips and annotations:
         raise ArgumentError("annotations: for images only; save the frames of a video as images first.")
     jobs = [] if clips else results.jobs(paths, out, thermal)
-    if jobs and (left := inputs.videos_below(paths)):
-        note(f"Videos in folders are skipped; give them by name, such as {left[0]}.")
+    if text := inputs.left_out(paths, out):
+        note(text)
     # Several images at a time, each on fewer threads: reading and writing files use one processor each.
     at_most = MAX_STREAMS if clips else min(MAX_STREAMS, max(1, len(jobs)))
     streams = 1 if latency_budget is not None else min(at_most, threads or machine.threads())

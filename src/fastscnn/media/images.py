@@ -19,6 +19,7 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +29,7 @@ from fastscnn.base import files
 from fastscnn.base.arguments import MAX_PIXELS
 from fastscnn.base.errors import FastSCNNError
 from fastscnn.base.types import UInt8Array
+from fastscnn.media import netpbm
 from fastscnn.media.decoding import SUFFIXES, Source, file_name, name, opened
 
 __all__ = [
@@ -56,6 +58,7 @@ def read(source: Source) -> UInt8Array:
 
     Example:
         >>> from pathlib import Path
+from typing import Any
         >>> import fastscnn, numpy as np
         >>> from PIL import Image
         >>> Image.fromarray(np.zeros((360, 480, 3), np.uint8)).save("street.png")
@@ -70,7 +73,7 @@ def read(source: Source) -> UInt8Array:
 def read_oriented(source: Source) -> tuple[UInt8Array, int]:
     """Return what `read` returns, and the EXIF orientation that was applied: 1 (upright already) to 8."""
     with opened(source) as image:
-        if image.mode in ("I", "F"):
+        if image.mode == "F" or (image.mode == "I" and image.format != "PPM"):  # PPM: 16 bits
             raise FastSCNNError(f"{name(source)}: has 32 bits per pixel; save it with 8 or 16 bits per channel.")
         orientation = _orientation(image)
         pixels = _rgb(image)
@@ -84,17 +87,25 @@ def read_ids(path: str | Path) -> UInt8Array:
         FastSCNNError: as `read`; also if the file holds colours, or values over 255.
     """
     with opened(path) as image:
+        if image.format == "JPEG2000":
+            raise FastSCNNError(f"{path}: is a JPEG 2000 file, in which ids may be changed by the compression; save it as PNG.")
+        if image.format == "PPM" and image.mode in ("1", "L", "I"):
+            return _one_byte(path, netpbm.stored(path, image))
         if image.mode in _ONE_BYTE:
             stretch = {"L;2": 85, "L;4": 17}.get(_raw_mode(image), 1)  # Pillow scales 2 and 4 bits of grey to 0 to 255
             return np.array(image, np.uint8) // np.uint8(stretch)
         if image.mode in (*_SIXTEEN_BIT, "I"):
-            values = np.array(image)
-            outside = values[(values < 0) | (values > 255)]
-            if outside.size:
-                raise FastSCNNError(f"{path}: holds the id {int(outside[0])}; class ids go from 0 to 255.")
-            return values.astype(np.uint8)
+            return _one_byte(path, np.array(image))
         raise FastSCNNError(f"{path}: is a colour image ({image.mode}), but class ids are expected; "
                             'if its colours are classes, set labels_are = "colours" in the dataset file.')
+
+
+def _one_byte(path: str | Path, values: npt.NDArray[Any]) -> UInt8Array:
+    """Return ids as bytes."""
+    outside = values[(values < 0) | (values > 255)]
+    if outside.size:
+        raise FastSCNNError(f"{path}: holds the id {int(outside[0])}; class ids go from 0 to 255.")
+    return values.astype(np.uint8)
 
 
 def read_wide_ids(path: str | Path) -> npt.NDArray[np.uint16]:
@@ -243,7 +254,7 @@ def png(image: UInt8Array) -> bytes:
 
 def _rgb(image: Image.Image) -> UInt8Array:
     """Return the pixels as stored, RGB uint8 [H, W, 3]."""
-    if image.mode in _SIXTEEN_BIT:
+    if image.mode in _SIXTEEN_BIT or image.mode == "I":
         grey = (np.array(image).astype(np.uint16) >> 8).astype(np.uint8)
         return np.repeat(grey[:, :, None], 3, axis=2)
     if image.mode == "P":  # through RGBA: a palette with transparency keeps its colours
