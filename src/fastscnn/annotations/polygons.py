@@ -110,14 +110,13 @@ def _simplified(ring: Ring, tolerance: float) -> list[int]:
         away = ((points - points[start]) ** 2).sum(axis=1)
         farthest = np.flatnonzero(away == away.max())
         anchors = sorted({start, int(farthest[np.lexsort((points[farthest, 0], points[farthest, 1]))[0]])})
-    number = len(points)
     turns = sorted({*corners, *anchors})
     kept: list[int] = []
-    places = [turns.index(anchor) for anchor in anchors]
+    places: list[int] = np.searchsorted(turns, anchors).tolist()
     for begin, end in zip(places, [*places[1:], places[0] + len(turns)], strict=True):
         piece = [turns[index % len(turns)] for index in range(begin, end + 1)]
         kept += _piece(points, piece, tolerance)[:-1]
-    return kept if number > 2 else corners
+    return kept
 
 
 def _piece(points: npt.NDArray[np.int32], piece: list[int], tolerance: float) -> list[int]:
