@@ -21,6 +21,7 @@ from fastscnn.base.errors import ArgumentError, FastSCNNError
 from fastscnn.base.types import BoolArray, UInt8Array
 from fastscnn.cli import main
 from fastscnn.data import synthetic
+from fastscnn.inference.segmentation import Segmentation
 from fastscnn.media import images
 from fastscnn.model.label_set import LabelSet
 
@@ -75,7 +76,7 @@ def drawn(found: list[Polygon], rasterise: Rasterise, shape: tuple[int, int]) ->
 @given(labels=label_maps())
 def test_exact_polygons_are_the_labels(rasterise: Rasterise, centres: bool, labels: UInt8Array) -> None:
     """Each pixel is in one polygon, that of its region: in whatever order they are drawn, the labels come back."""
-    found = trace(labels, 0, centres=centres)
+    found = trace(labels, 0, 1, centres)
     back, count = drawn(found, rasterise, labels.shape)
     np.testing.assert_array_equal(back, labels)
     assert (count == 1).all()
@@ -110,7 +111,7 @@ def test_neighbours_keep_a_common_border() -> None:
     labels[20:40, 30:50] = 2
     labels[25:32, 35:45] = 3
     found = trace(labels, 1)
-    assert sum(len(polygon.points) for polygon in found) < 40 < sum(len(polygon.points) for polygon in trace(labels, 0))
+    assert sum(len(polygon.points) for polygon in found) < 40 < sum(len(polygon.points) for polygon in trace(labels, 0, 1))
     back, count = drawn(found, by_pycocotools, labels.shape)
     assert (count == 1).all()
     assert (back == labels).mean() > 0.99
@@ -170,6 +171,16 @@ def test_ignored_pixels_have_no_polygon() -> None:
     (polygon,) = trace(labels)
     assert (polygon.label, polygon.pixels) == (0, 375)
     np.testing.assert_array_equal(by_pycocotools(polygon.points, 20, 20), labels == 0)
+
+
+def test_polygons_of_a_segmentation_leave_out_the_ood_mask() -> None:
+    labels = np.zeros((20, 20), np.uint8)
+    labels[:, 10:] = 1
+    unknown = np.zeros((20, 20), bool)
+    unknown[:5] = True
+    found = Segmentation(labels, NAMES, ood_mask=unknown).polygons(0)
+    back, _ = drawn(found, by_pycocotools, labels.shape)
+    np.testing.assert_array_equal(back, np.where(unknown, 255, labels))
 
 
 SCENE = synthetic.draw(96, 128, 3).labels % np.uint8(4)
@@ -264,6 +275,21 @@ def test_ctrl_c_leaves_a_complete_file() -> None:
     with pytest.raises(KeyboardInterrupt):
         interrupted()
     assert [image["file_name"] for image in json.loads(Path("out/coco.json").read_bytes())["images"]] == ["a.jpg"]
+
+
+def test_two_images_of_one_name() -> None:
+    with AnnotationWriter("coco", "out", NAMES) as writer:
+        writer.add("p/a.jpg", SCENE)
+        with pytest.raises(FastSCNNError, match=r"^out/coco\.json: has an image a\.jpg already; rename one of them"):
+            writer.add("q/a.jpg", SCENE)
+
+
+def test_pixels_of_the_ood_mask_have_no_annotation() -> None:
+    with AnnotationWriter("coco-rle", "out", NAMES) as writer:
+        unknown = np.ones(SCENE.shape, bool)
+        unknown[:4] = False
+        writer.write(writer.describe(Path("a.jpg"), Path("out/a"), SCENE, unknown))
+    assert sum(entry["area"] for entry in json.loads(Path("out/coco.json").read_bytes())["annotations"]) == 4 * 128
 
 
 def test_without_images_there_is_no_file() -> None:

@@ -12,7 +12,7 @@ from typing import Any, TextIO
 import numpy as np
 
 from fastscnn.annotations import rle
-from fastscnn.annotations.polygons import TOLERANCE, flat, trace
+from fastscnn.annotations.polygons import MIN_AREA, TOLERANCE, flat, trace
 from fastscnn.annotations.regions import signed_area
 from fastscnn.base import files
 from fastscnn.base.errors import FastSCNNError
@@ -38,8 +38,9 @@ class Coco:
     label_set: LabelSet
     masks: bool = False
     tolerance: float = TOLERANCE
-    min_area: int = 1
+    min_area: int = MIN_AREA
     _images: list[_Entry] = field(default_factory=list)
+    _names: set[str] = field(default_factory=set)
     _annotations: int = 0
     _part: Path | None = None
     _file: TextIO | None = None
@@ -62,8 +63,11 @@ class Coco:
         return entry, self._masks(labels) if self.masks else self._polygons(labels)
 
     def add(self, described: tuple[_Entry, list[_Entry]]) -> Path:
-        """Add an image to the file; return the file."""
+        """Add an image to the file; return the file. Raise FastSCNNError if it has one of this name already."""
         image, annotations = described
+        if image["file_name"] in self._names:
+            raise FastSCNNError(f"{self.path}: has an image {image['file_name']} already; rename one of them.")
+        self._names.add(image["file_name"])
         number = len(self._images) + 1
         try:
             file = self._file or self._open()

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fastscnn.annotations.polygons import TOLERANCE, Polygon, flat, trace
+from fastscnn.annotations.polygons import MIN_AREA, TOLERANCE, Polygon, flat, trace
 from fastscnn.base import files
 from fastscnn.base.types import UInt8Array
 from fastscnn.model.label_set import LabelSet
@@ -29,7 +29,7 @@ class LabelMe:
     folder: Path
     label_set: LabelSet
     tolerance: float = TOLERANCE
-    min_area: int = 1
+    min_area: int = MIN_AREA
 
     def taken(self, result: Path) -> Path | None:
         """Return the file of earlier annotations that this image would replace."""

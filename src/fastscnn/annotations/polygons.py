@@ -17,6 +17,7 @@ from fastscnn.base.types import UInt8Array
 from fastscnn.model.label_set import IGNORE_INDEX
 
 TOLERANCE = 0.75  # pixels: smooths the steps of slanted borders, and keeps poles; docs/datasets.md has the figures
+MIN_AREA = 10  # pixels: smaller regions are hard to see and to correct
 Points = npt.NDArray[np.float64]
 
 
@@ -37,7 +38,7 @@ class Polygon:
 
 
 def trace(
-    labels: UInt8Array, tolerance: float = TOLERANCE, min_area: int = 1, centres: bool = False, ignore: int = IGNORE_INDEX
+    labels: UInt8Array, tolerance: float = TOLERANCE, min_area: int = MIN_AREA, centres: bool = False
 ) -> list[Polygon]:
     """Return the polygons of labels, the largest region first.
 
@@ -45,13 +46,12 @@ def trace(
     regions meet), so that there are neither gaps nor overlaps. A region that would vanish keeps its exact outline.
 
     Args:
-        labels: class ids, uint8 [H, W].
+        labels: class ids, uint8 [H, W]; 255 for pixels without a polygon.
         tolerance: largest distance of the simplified outlines from the exact ones, in pixels; 0 keeps them exact.
         min_area: a region of fewer pixels becomes part of the larger neighbour with the longest common border.
         centres: points are the centres of the region's outermost pixels, which is exact for programs that fill a polygon and
             draw its outline (Pillow, OpenCV), instead of the corners of pixels, which is exact for those that test the centre
             of each pixel (pycocotools).
-        ignore: the label of pixels that get no polygon.
 
     Raises:
         ArgumentError: a tolerance below 0, or labels of another type or shape.
@@ -67,7 +67,7 @@ def trace(
     pixels, values = np.bincount(numbered.ravel()), regions.values(labels, numbered)
     found = []
     for region, group in groupby(regions.rings(numbered), lambda ring: ring.region):
-        if values[region] != ignore:
+        if values[region] != IGNORE_INDEX:
             outlines = _outlines(list(group), tolerance, centres)
             found.append(Polygon(int(values[region]), _joined(outlines), int(pixels[region])))
     return sorted(found, key=lambda polygon: -polygon.pixels)

@@ -10,7 +10,7 @@ import numpy as np
 
 from fastscnn.annotations.coco import Coco
 from fastscnn.annotations.labelme import LabelMe
-from fastscnn.annotations.polygons import TOLERANCE
+from fastscnn.annotations.polygons import MIN_AREA, TOLERANCE
 from fastscnn.annotations.yolo import Yolo
 from fastscnn.base import files
 from fastscnn.base.errors import FastSCNNError, unknown
@@ -18,7 +18,6 @@ from fastscnn.base.types import BoolArray, UInt8Array
 from fastscnn.model.label_set import IGNORE_INDEX, LabelSet
 
 AnnotationFormat = Literal["coco", "coco-rle", "labelme", "yolo"]
-MIN_AREA = 10  # pixels: smaller regions are hard to see and to correct
 
 
 def known(kind: str) -> AnnotationFormat:

@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from fastscnn.annotations.polygons import TOLERANCE, trace
+from fastscnn.annotations.polygons import MIN_AREA, TOLERANCE, trace
 from fastscnn.base import files
 from fastscnn.base.types import UInt8Array
 from fastscnn.model.label_set import LabelSet
@@ -25,7 +25,7 @@ class Yolo:
     folder: Path
     label_set: LabelSet
     tolerance: float = TOLERANCE
-    min_area: int = 1
+    min_area: int = MIN_AREA
 
     def taken(self, result: Path) -> Path | None:
         """Return the file of earlier annotations that this image would replace."""
