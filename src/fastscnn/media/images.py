@@ -58,7 +58,6 @@ def read(source: Source) -> UInt8Array:
 
     Example:
         >>> from pathlib import Path
-from typing import Any
         >>> import fastscnn, numpy as np
         >>> from PIL import Image
         >>> Image.fromarray(np.zeros((360, 480, 3), np.uint8)).save("street.png")
