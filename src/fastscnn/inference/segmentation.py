@@ -10,12 +10,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from fastscnn.annotations.polygons import MIN_AREA, TOLERANCE, Polygon, trace
 from fastscnn.base import files
 from fastscnn.base.arguments import MAX_PIXELS, is_number
 from fastscnn.base.errors import ArgumentError, FastSCNNError
 from fastscnn.base.types import BoolArray, Float32Array, UInt8Array
 from fastscnn.media import images
-from fastscnn.model.label_set import LabelSet
+from fastscnn.model.label_set import IGNORE_INDEX, LabelSet
 
 _SHOWN_WIDTH = 1024  # pixels of the picture in a notebook
 _OVERLAY_SIDE = 60_000  # pixels: with its legend, within the 65,500 of a JPEG
@@ -85,6 +86,18 @@ class Segmentation:
         painted = Image.fromarray(self.labels)
         painted.putpalette(self.label_set.palette().tobytes())
         return painted.convert("RGB")
+
+    def polygons(self, tolerance: float = TOLERANCE, min_area: int = MIN_AREA) -> list[Polygon]:
+        """Return the outlines of the connected regions of each class, the largest first; see `annotations.polygons.trace`.
+
+        Pixels of the OOD mask are in no polygon.
+
+        Args:
+            tolerance: largest distance of the outlines from the exact ones, in pixels; 0 keeps them exact.
+            min_area: a region of fewer pixels becomes part of a neighbour.
+        """
+        labels = self.labels if self.ood_mask is None else np.where(self.ood_mask, np.uint8(IGNORE_INDEX), self.labels)
+        return trace(labels, tolerance, min_area)
 
     @staticmethod
     def _present(percent: Mapping[str, float]) -> list[str]:

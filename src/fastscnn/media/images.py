@@ -29,6 +29,7 @@ from fastscnn.base import files
 from fastscnn.base.arguments import MAX_PIXELS
 from fastscnn.base.errors import FastSCNNError
 from fastscnn.base.types import UInt8Array
+from fastscnn.media import netpbm
 from fastscnn.media.decoding import SUFFIXES, Source, file_name, name, opened
 
 __all__ = [
@@ -74,7 +75,7 @@ def read(source: Source, max_pixels: int = MAX_PIXELS) -> UInt8Array:
 def read_oriented(source: Source, max_pixels: int = MAX_PIXELS) -> tuple[UInt8Array, int]:
     """Return what `read` returns, and the EXIF orientation that was applied: 1 (upright already) to 8."""
     with opened(source, max_pixels) as image:
-        if image.mode in ("I", "F"):
+        if image.mode == "F" or (image.mode == "I" and image.format != "PPM"):  # PPM: 16 bits
             raise FastSCNNError(f"{name(source)}: has 32 bits per pixel; save it with 8 or 16 bits per channel.")
         orientation = _orientation(image)
         pixels = _rgb(image)
@@ -107,6 +108,10 @@ def read_values(path: str | Path) -> tuple[npt.NDArray[np.integer[Any]], UInt8Ar
         FastSCNNError: as `read`; also if the file holds colours, fractions, or transparent parts.
     """
     with opened(path) as image:
+        if image.format == "JPEG2000":
+            raise FastSCNNError(f"{path}: is a JPEG 2000 file, in which ids may be changed by the compression; save it as PNG.")
+        if image.format == "PPM" and image.mode in ("1", "L", "I"):
+            return netpbm.stored(path, image), None
         raw_mode = _raw_mode(image)  # lost when the file is decoded
         palette = np.array(image.getpalette("RGB"), np.uint8).reshape(-1, 3) if image.mode == "P" else None
         values = _values(path, image, raw_mode)
@@ -288,7 +293,7 @@ def _rgb(image: Image.Image) -> UInt8Array:
 
 def _converted(image: Image.Image) -> UInt8Array:
     """Return the pixels as stored, RGB uint8 [H, W, 3]."""
-    if image.mode in _SIXTEEN_BIT:
+    if image.mode in _SIXTEEN_BIT or image.mode == "I":
         grey = (np.array(image).astype(np.uint16) >> 8).astype(np.uint8)
         return np.repeat(grey[:, :, None], 3, axis=2)
     if image.mode == "P":  # through RGBA: a palette with transparency keeps its colours
