@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import cv2
 import numpy as np
 
@@ -15,7 +17,12 @@ _CROPS = 11  # most crops tried while one class is too frequent, as in mmsegment
 
 
 def augment(
-    image: UInt8Array, labels: UInt8Array, recipe: Recipe, rng: np.random.Generator, focus: int | None = None
+    image: UInt8Array,
+    labels: UInt8Array,
+    recipe: Recipe,
+    rng: np.random.Generator,
+    focus: int | None = None,
+    keep_ratio: bool = False,
 ) -> tuple[UInt8Array, UInt8Array]:
     """Return a random crop of the image and its labels, augmented.
 
@@ -25,15 +32,18 @@ def augment(
         recipe: crop and augmentation.
         rng: source of random numbers.
         focus: a class of which the crop contains a random pixel; None, or an absent class: the crop is anywhere.
+        keep_ratio: at scale 1, resize the image to the area of `recipe.size` and keep its aspect ratio; otherwise resize it to
+            `recipe.size`.
 
     Returns:
         The crop uint8 [*recipe.crop, channels] and its labels uint8 [*recipe.crop], 255 outside the image.
     """
     point = None if focus is None else _pixel(labels, focus, rng)
     height, width = recipe.crop
+    zoom = _zoom(labels.shape[0], labels.shape[1], recipe, keep_ratio)
     scale, flipped = rng.uniform(*recipe.scale), rng.random() < recipe.flip
     for _ in range(_CROPS):
-        warp = _warp(labels.shape[0], labels.shape[1], recipe, rng, scale, flipped, point)
+        warp = _warp(labels.shape[0], labels.shape[1], recipe, rng, (scale * zoom[0], scale * zoom[1]), flipped, point)
         flags = cv2.WARP_INVERSE_MAP | cv2.INTER_NEAREST
         ids = np.asarray(cv2.warpAffine(labels, warp, (width, height), flags=flags, borderValue=(IGNORE_INDEX,)), np.uint8)
         if recipe.cat_max_ratio >= 1 or _largest_share(ids) < recipe.cat_max_ratio:
@@ -75,21 +85,29 @@ def _largest_share(ids: UInt8Array) -> float:
     return float(counts.max() / counts.sum()) if np.count_nonzero(counts) > 1 else 1.0
 
 
+def _zoom(height: int, width: int, recipe: Recipe, keep_ratio: bool) -> tuple[float, float]:
+    """Return the factors of height and width at scale 1."""
+    used = recipe.size or (height, width)
+    if keep_ratio:
+        factor = math.sqrt(used[0] * used[1] / (height * width))
+        return factor, factor
+    return used[0] / height, used[1] / width
+
+
 def _warp(
     height: int,
     width: int,
     recipe: Recipe,
     rng: np.random.Generator,
-    scale: float,
+    zoom: tuple[float, float],
     flipped: bool,
     point: tuple[int, int] | None,
 ) -> Float32Array:
     """Return the matrix [2, 3] from pixels of the crop to pixels of the image, at a random place.
 
-    The crop contains the `point` (row, column), if one is given.
+    The image is resized by the factors `zoom`. The crop contains the `point` (row, column), if one is given.
     """
-    used = recipe.size or (height, width)
-    tall, wide = scale * (used[0] / height), scale * (used[1] / width)
+    tall, wide = zoom
     # Pixels by which the resized image exceeds the crop; negative if the crop is larger and gets a border.
     spare = np.array([width * wide - recipe.crop[1], height * tall - recipe.crop[0]])
     low, high = np.minimum(spare, 0), np.maximum(spare, 0)
