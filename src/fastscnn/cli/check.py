@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from fastscnn.data.check.findings import Finding
     from fastscnn.data.datasets import ClassFolders, DatasetSpec
 
-USAGE = "[options] DATASET [DATASET ...]"
+USAGE = "[options] DATASET ..."
 _SHOWN = 3  # files of each kind of finding
 
 

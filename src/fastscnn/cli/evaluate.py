@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from fastscnn.evaluation.evaluate import Report as Scores
     from fastscnn.inference.segmenter import Segmenter
 
-USAGE = "[options] DATASET [DATASET ...]"
+USAGE = "[options] DATASET ..."
 _CONFUSIONS = 5  # pairs of classes that are printed
 
 

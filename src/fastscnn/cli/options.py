@@ -119,8 +119,9 @@ Dataset = Annotated[
     Positional[str], required("NAME:ROOT, such as camvid:ROOT or cityscapes:ROOT, or the path of a dataset.toml.", "DATASET")
 ]
 MoreDatasets = Annotated[
-    Positional[tuple[str, ...]], arg(help="Further datasets, or one mixture file in place of all.", metavar="[DATASET ...]",
-                                     help_behavior_hint="")
+    Positional[tuple[str, ...]],
+    arg(help="Further datasets. Or give one mixture file, which names them all (docs/datasets.md).", metavar="[DATASET ...]",
+        help_behavior_hint=""),
 ]
 OptionalDataset = Annotated[
     str | None, value("DATASET", str),

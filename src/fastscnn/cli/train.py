@@ -22,12 +22,12 @@ from fastscnn.training.recipes import Recipe, from_run, named, names
 if TYPE_CHECKING:
     from fastscnn.training.job import Progress as TrainingProgress
 
-USAGE = "[options] DATASET [DATASET ...] --out DIR"
+USAGE = "[options] DATASET ... --out DIR"
 _CALL = f"fastscnn train RECIPE {USAGE}"
 _LOG_SECONDS = 30.0  # between two lines of progress without a terminal
 _HELP = """\
-usage: fastscnn train RECIPE [options] DATASET [DATASET ...] --out DIR
-       fastscnn train --config run.json [options] DATASET [DATASET ...] --out DIR
+usage: fastscnn train RECIPE [options] DATASET ... --out DIR
+       fastscnn train --config run.json [options] DATASET ... --out DIR
 
 Train a network on a dataset, or on several with the classes of the first.
 

@@ -173,7 +173,7 @@ def load(data: SourceLike | Mixture | Sequence[SourceLike]) -> Mixture:
     """
     if isinstance(data, Mixture):
         return data
-    given = [data] if isinstance(data, str | PathLike | DatasetSpec | Source) else list(data)
+    given = list(data) if isinstance(data, Sequence) and not isinstance(data, str) else [data]
     if not given:
         raise ArgumentError("data: give at least one dataset.")
     for each in given:
@@ -201,14 +201,14 @@ def load_any(data: SourceLike | ClassFolders | Mixture | Sequence[SourceLike]) -
     """Load like `load`, or class folders: "imagenet:ROOT". Only a single dataset may have class folders."""
     if isinstance(data, ClassFolders):
         return data
-    single = data[0] if isinstance(data, list | tuple) and len(data) == 1 else data
+    single = data[0] if isinstance(data, Sequence) and not isinstance(data, str) and len(data) == 1 else data
     if isinstance(single, str | PathLike) and _mixture_table(single) is None:
         found = datasets.load_any(single)
         return found if isinstance(found, ClassFolders) else load(found)
     return load(data)
 
 
-def _mixture_table(data: object) -> dict[str, Any] | None:
+def _mixture_table(data: SourceLike) -> dict[str, Any] | None:
     """Return the content of a mixture file; None for anything else, and for files that `datasets.load` then reports."""
     if not isinstance(data, str | PathLike) or (path := files.expand(data)).suffix != ".toml":
         return None
