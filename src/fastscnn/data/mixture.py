@@ -24,9 +24,7 @@ count it as absent from those images.
 
 from __future__ import annotations
 
-import json
 import math
-import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -40,11 +38,11 @@ from fastscnn.base import files
 from fastscnn.base.arguments import is_number
 from fastscnn.base.errors import ArgumentError, FastSCNNError, unknown
 from fastscnn.base.types import BoolArray, Int64Array, UInt8Array
-from fastscnn.data import datasets
+from fastscnn.data import class_map, datasets
+from fastscnn.data.class_map import IGNORE
 from fastscnn.data.datasets import ClassFolders, DatasetSpec, Pair
 from fastscnn.model.label_set import IGNORE_INDEX, LabelSet
 
-IGNORE = "ignore"  # in a class map: pixels of this class are ignored
 _KEYS = ("data", "split", "weight", "map")
 
 
@@ -264,7 +262,7 @@ def _combined(sources: Sequence[Source]) -> Mixture:
         if spec.channels != first.channels:
             raise FastSCNNError(f"{spec.name}: has images of {spec.channels} channels, but {first.name} of {first.channels}; "
                                 "use datasets with the same channels.")
-        train_ids = _train_ids(spec, first, source.map) if members else tuple(range(len(first.label_set)))
+        train_ids = class_map.train_ids(spec, first, source.map) if members else tuple(range(len(first.label_set)))
         members.append(Member(spec, first.label_set, train_ids, source.split, _weight(spec, source)))
     unweighted = [member.name for member in members if member.weight is None]
     if 0 < len(unweighted) < len(members):
@@ -279,43 +277,3 @@ def _weight(spec: DatasetSpec, source: Source) -> float | None:
     if not is_number(weight) or not 0 < weight < math.inf:
         raise FastSCNNError(f"{spec.name}: weight is {weight!r}; it must be a number above 0.")
     return float(weight)
-
-
-def _train_ids(spec: DatasetSpec, first: DatasetSpec, given: Mapping[str, str]) -> tuple[int, ...]:
-    """Return the train id in `first` of each class of `spec`; 255 for ignored ones."""
-    own, names = spec.label_set.names, first.label_set.names
-    said: dict[str, int] = {}
-    for key, target in given.items():
-        if (name := _named(key, own)) is None:
-            raise FastSCNNError(f"{spec.name}: {unknown(f'class of {spec.name}', key, own)} Correct its map.")
-        found = None if target == IGNORE else _named(target, names)
-        if target != IGNORE and found is None:
-            raise FastSCNNError(f"{spec.name}: {unknown(f'class of {first.name}', target, [*names, IGNORE])} "
-                                f"Correct what {key!r} maps to.")
-        if name in said:
-            raise FastSCNNError(f"{spec.name}: its map has two entries for the class {name!r}; remove one.")
-        said[name] = names.index(found) if found else IGNORE_INDEX
-    for name in own:
-        if name not in said and (found := _named(name, names)):
-            said[name] = names.index(found)
-    if missing := [name for name in own if name not in said]:
-        raise _unmapped(spec, first, missing)
-    if set(said.values()) == {IGNORE_INDEX}:
-        raise FastSCNNError(f"{spec.name}: every class is ignored; map one to a class of {first.name}.")
-    return tuple(said[name] for name in own)
-
-
-def _named(word: str, names: Sequence[str]) -> str | None:
-    """Return the name that equals `word`, else the only one that does without regard to case, else None."""
-    if word in names:
-        return word
-    folded = [name for name in names if name.casefold() == word.casefold()]
-    return folded[0] if len(folded) == 1 else None
-
-
-def _unmapped(spec: DatasetSpec, first: DatasetSpec, missing: Sequence[str]) -> FastSCNNError:
-    word = missing[0]
-    key = word if re.fullmatch(r"[A-Za-z0-9_-]+", word) else json.dumps(word)
-    others = f" The same holds for {', '.join(map(repr, missing[1:]))}." if missing[1:] else ""
-    return FastSCNNError(f"{spec.name}: {unknown(f'class of {first.name}', word, first.label_set.names)} Write in a mixture "
-                         f'file, below [datasets.map], which class it is: {key} = "CLASS", or {key} = "{IGNORE}".{others}')

@@ -14,8 +14,9 @@ from fastscnn.base import files
 from fastscnn.base.errors import FastSCNNError
 from fastscnn.base.types import Float64Array, Int64Array
 from fastscnn.data.check.dataset import CheckReport, check
+from fastscnn.data.class_map import IGNORE
 from fastscnn.data.datasets import DatasetSpec, Pair
-from fastscnn.data.mixture import IGNORE, Member, Mixture
+from fastscnn.data.mixture import Member, Mixture
 
 _SAME_RATIO = 1.02  # largest factor between aspect ratios that count as one: a side of 50 pixels is rounded by 1
 
