@@ -125,6 +125,11 @@ def write_numbers(values: tuple[float, ...]) -> str:
 Dataset = Annotated[
     Positional[str], required("NAME:ROOT, such as camvid:ROOT or cityscapes:ROOT, or the path of a dataset.toml.", "DATASET")
 ]
+MoreDatasets = Annotated[
+    Positional[tuple[str, ...]],
+    arg(help="Further datasets. Or give one mixture file, which names them all (docs/datasets.md).", metavar="[DATASET ...]",
+        help_behavior_hint=""),
+]
 OptionalDataset = Annotated[
     str | None, value("DATASET", str),
     described("NAME:ROOT, such as camvid:ROOT or cityscapes:ROOT, or the path of a dataset.toml."),

@@ -97,7 +97,8 @@ def opened(source: Source, max_pixels: int = MAX_PIXELS) -> Iterator[Image.Image
                                 f"{fix}.")
         yield image
     except Image.DecompressionBombError as error:
-        raise FastSCNNError(f"{named}: is over the limit of its format, or damaged ({error}); save it as TIFF or PNG.") from error
+        message = f"{named}: is over the limit of its format, or damaged ({error}); save it as TIFF or PNG."
+        raise FastSCNNError(message) from error
     # What Pillow's decoders raise on broken data. Its warnings are errors for those who run Python with -W error.
     except _DECODING as error:
         if isinstance(error, FastSCNNError):
