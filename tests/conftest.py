@@ -24,7 +24,7 @@ WriteOnnx = Callable[..., Path]
 
 if find_spec("torch") is None:  # the core is also tested without the extra `train`
     _LEARN = (
-        "network", "loss", "checkpoint", "classify", "distributed", "train", "train_cli", "export",
+        "network", "loss", "checkpoint", "classify", "distributed", "train", "train_cli", "train_mixture", "export",
         "quantize", "stem", "cuda", "convert", "thermal",
     )
     collect_ignore = [f"test_{name}.py" for name in _LEARN]
@@ -132,4 +132,25 @@ def tiny_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
               for split in ("train", "val")]
     toml = root / "dataset.toml"
     toml.write_text("\n".join(['name = "tiny"', f"classes = {list(synthetic.CLASSES)}", 'terms = "none"', *splits]))
+    return toml
+
+
+@pytest.fixture(scope="session")
+def partial_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The dataset.toml of four scenes of 64x96 and 96x64. Tests must not change it.
+
+    Its classes are road, construction (a building or a fence of `tiny_dataset`) and void (all other classes).
+    """
+    root = tmp_path_factory.mktemp("partial_dataset")
+    table = np.full(256, 2, np.uint8)
+    table[[synthetic.CLASSES.index(name) for name in ("Road", "Building", "Fence")]] = 0, 1, 1
+    for seed in range(4):
+        drawn = synthetic.draw(*((64, 96) if seed % 2 else (96, 64)), seed + 50)
+        images.write(root / f"images/{seed}.png", drawn.image)
+        images.write(root / f"labels/{seed}.png", table[drawn.labels])
+    toml = root / "dataset.toml"
+    toml.write_text(
+        'name = "partial"\nclasses = ["road", "construction", "void"]\nterms = "partial only"\n'
+        '[splits.train]\nimages = "images/*.png"\nlabels = "labels/{stem}.png"\n'
+    )
     return toml

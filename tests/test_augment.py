@@ -175,8 +175,8 @@ def test_scale_one_is_the_size_in_use() -> None:
     """At scale 1, an image is resized to the network input size."""
     image, labels = np.repeat(ramp(1)[..., None], 3, axis=2), ramp(1)
     height, width = labels.shape
-    _, ids = augment(image, labels, still(size=(2 * height, 4 * width), crop=(2 * height, 4 * width)), np.random.default_rng(0))
-    np.testing.assert_array_equal(ids, np.repeat(np.repeat(labels, 2, axis=0), 4, axis=1))
+    _, ids = augment(image, labels, still(size=(2 * height, 2 * width), crop=(2 * height, 2 * width)), np.random.default_rng(0))
+    np.testing.assert_array_equal(ids, np.repeat(np.repeat(labels, 2, axis=0), 2, axis=1))
 
 
 def nearest(patch: UInt8Array, ids: UInt8Array, row: int, column: int) -> float:

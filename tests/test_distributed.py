@@ -31,7 +31,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from fastscnn import cli
 from fastscnn.base.errors import FastSCNNError
-from fastscnn.data import datasets
+from fastscnn.data import datasets, mixture
 from fastscnn.model.card import Card
 from fastscnn.network import checkpoint
 from fastscnn.network.fast_scnn import FastSCNN, TrainingLogits
@@ -191,7 +191,7 @@ def check_validation(world: World, toml: str) -> None:
     spec = datasets.load(toml)
     card = Card(spec.label_set, (96, 128))
     state, _ = initial(RECIPE, card, torch.device("cpu"))
-    loader = Loader(spec, spec.pairs("train"), RECIPE)
+    loader = Loader(mixture.load(spec), [spec.pairs("train")], RECIPE)
     alone, shared = (
         SegmentationTask(card, spec, "val", loader, SegmentationLoss(RECIPE), processes) for processes in (ALONE, world)
     )
@@ -328,7 +328,7 @@ def test_the_loaders_of_all_processes_make_the_batch(tiny_dataset: Path, mix: di
     fields: dict[str, Any] = {"crop": (32, 48), "batch": 6, **mix}
     recipe = replace(named("debug"), **fields)
     worlds = [ALONE, *(World(rank, size) for rank in range(size))]
-    loaders = [Loader(spec, spec.pairs("train"), recipe, world=world) for world in worlds]
+    loaders = [Loader(mixture.load(spec), [spec.pairs("train")], recipe, world=world) for world in worlds]
     for step in range(3):
         whole, *parts = (loader.batch(step) for loader in loaders)
         assert np.array_equal(np.concatenate([part.images for part in parts]), whole.images)

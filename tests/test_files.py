@@ -119,3 +119,9 @@ def test_home_folders_are_expanded(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert files.expand(Path("~")) == tmp_path
     for path in ("a/~", "~nobody-of-that-name/a", "a.png", ""):
         assert files.expand(path) == Path(path)
+
+
+def test_names_of_250_bytes_are_written(tmp_path: Path) -> None:
+    path = tmp_path / ("\u8857" * 80 + "abcdef.png")
+    files.write(path, b"x")
+    assert [found.read_bytes() for found in tmp_path.iterdir()] == [b"x"]

@@ -14,7 +14,7 @@ import pytest
 
 from fastscnn.base.errors import FastSCNNError
 from fastscnn.base.types import UInt8Array
-from fastscnn.data import datasets
+from fastscnn.data import datasets, mixture
 from fastscnn.data.datasets import DatasetSpec, Pair
 from fastscnn.media import images
 from fastscnn.training import loader as module
@@ -27,7 +27,7 @@ BYTES = 96 * 128 * 4  # size of a decoded pair of the tiny dataset
 def of(toml: Path, **changes: Any) -> Loader:
     spec = datasets.load(str(toml))
     fields: dict[str, Any] = {"crop": (32, 48), "batch": 4} | changes
-    return Loader(spec, spec.pairs("train"), replace(named("debug"), **fields))
+    return Loader(mixture.load(spec), [spec.pairs("train")], replace(named("debug"), **fields))
 
 
 def same(one: Batch, other: Batch) -> bool:
@@ -136,7 +136,7 @@ def test_an_image_and_labels_that_differ_in_size_are_named(tiny_dataset: Path, t
     spec = datasets.load(str(tiny_dataset))
     image = spec.pairs("train")[0].image
     images.write(tmp_path / "wrong.png", np.zeros((96, 64), np.uint8))
-    loader = Loader(spec, [Pair(image, tmp_path / "wrong.png")], replace(named("debug"), crop=(32, 32)))
+    loader = Loader(mixture.load(spec), [[Pair(image, tmp_path / "wrong.png")]], replace(named("debug"), crop=(32, 32)))
     with pytest.raises(FastSCNNError, match=r"wrong\.png: is 96x64 but its image is 96x128"):
         list(loader.batches(0, 1))
 
@@ -170,7 +170,7 @@ def focuses(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int | None, bytes]]:
     asked: list[tuple[int | None, bytes]] = []
 
     def note(
-        image: UInt8Array, labels: UInt8Array, recipe: Recipe, rng: np.random.Generator, focus: int | None = None
+        image: UInt8Array, labels: UInt8Array, recipe: Recipe, rng: np.random.Generator, focus: int | None
     ) -> tuple[UInt8Array, UInt8Array]:
         assert recipe.balanced_crops
         assert focus is None or (labels == focus).any()

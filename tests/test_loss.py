@@ -311,3 +311,96 @@ def test_distillation_is_the_mean_divergence_of_a_point() -> None:
     without = training_loss(TrainingLogits(logits, logits, logits), labels, recipe, None, (0, 0))
     divergence = F.kl_div(logits.log_softmax(1), teacher, reduction="none").sum(1).mean()
     torch.testing.assert_close(loss - without, 0.7 * divergence, atol=1e-5, rtol=1e-4)
+
+
+PARTIAL: list[dict[str, Any]] = [
+    {}, {"lovasz": 0.5}, {"ohem_ratio": 0.3}, {"ohem_threshold": 0.4}, {"label_smoothing": 0.1},
+    {"label_smoothing": 0.2, "ohem_ratio": 0.5}, {"loss": "sigmoid"},
+]  # fmt: skip
+
+
+def heads_of(labels_seed: int = 3) -> tuple[list[Tensor], Tensor]:
+    random = torch.Generator().manual_seed(labels_seed)
+    logits = [torch.randn(2, 5, *size, generator=random).mul(3).requires_grad_() for size in ((8, 12), (2, 3), (8, 12))]
+    labels = torch.randint(5, (2, 64, 96), generator=random, dtype=torch.uint8)
+    labels[torch.rand(labels.shape, generator=random) < 0.2] = 255
+    return logits, labels
+
+
+@BOTH
+@pytest.mark.parametrize("changes", PARTIAL)
+def test_with_all_classes_annotated_no_bit_changes(weights: Tensor | None, changes: dict[str, Any]) -> None:
+    logits, labels = heads_of()
+    recipe = losing(auxiliary_stride=4, **changes)
+    every = torch.ones(2, 5, dtype=torch.bool)
+    heads = TrainingLogits(*logits)
+    losses = [training_loss(heads, labels, recipe, weights, (1, 2), annotated=known) for known in (None, every)]
+    gradients = [torch.autograd.grad(loss, logits) for loss in losses]
+    for one, other in zip((losses[0], *gradients[0]), (losses[1], *gradients[1]), strict=True):
+        if "label_smoothing" in changes:
+            torch.testing.assert_close(one, other)
+        else:
+            assert torch.equal(one, other)
+
+
+@BOTH
+@pytest.mark.parametrize("changes", PARTIAL)
+def test_partial_labels_are_those_of_a_network_with_fewer_classes(weights: Tensor | None, changes: dict[str, Any]) -> None:
+    """The oracle: logits, labels and weights without the classes that are not annotated."""
+    logits, labels = heads_of()
+    known = torch.tensor([0, 2, 3])
+    labels = labels.where(torch.isin(labels, known) | (labels == 255), 3)
+    small = torch.full((256,), 255, dtype=torch.uint8)
+    small[known] = torch.arange(3, dtype=torch.uint8)
+    annotated = torch.zeros(2, 5, dtype=torch.bool)
+    annotated[:, known] = True
+    recipe = losing(auxiliary_stride=4, **changes)
+    loss = training_loss(TrainingLogits(*logits), labels, recipe, weights, (1, 2), annotated=annotated)
+    fewer = TrainingLogits(*(head[:, known] for head in logits))
+    expected = training_loss(fewer, small[labels.long()], recipe, None if weights is None else weights[known], (1, 2))
+    if recipe.loss == "sigmoid":
+        expected = expected * 3 / 5  # the mean is over all classes
+    torch.testing.assert_close(loss, expected, rtol=1e-4, atol=1e-5)
+    for ours, theirs in zip(torch.autograd.grad(loss, logits), torch.autograd.grad(expected, logits), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-6)
+        assert not ours[:, [1, 4]].any()
+
+
+def test_each_image_has_its_own_annotated_classes() -> None:
+    logits, labels = heads_of()
+    labels[1] = labels[1].where(labels[1] == 255, 2)
+    annotated = torch.tensor([[True] * 5, [False, False, True, False, True]])
+    loss = training_loss(logits[0], labels, losing(), None, (0, 0), annotated=annotated)
+    (gradient,) = torch.autograd.grad(loss, logits[0])
+    assert not gradient[1, [0, 1, 3]].any()
+    assert all(gradient[1, class_].any() for class_ in (2, 4))
+    assert all(gradient[0, class_].any() for class_ in range(5))
+    parts = [training_loss(logits[0][row : row + 1], labels[row : row + 1], losing(), None, (0, 0),
+                           annotated=annotated[row : row + 1]) for row in range(2)]
+    pixels = [(labels[row] != 255).sum() for row in range(2)]
+    torch.testing.assert_close(loss, (parts[0] * pixels[0] + parts[1] * pixels[1]) / (pixels[0] + pixels[1]))
+
+
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+def test_large_logits_stay_finite(precision: torch.dtype) -> None:
+    logits = torch.full((1, 5, 8, 8), 300.0, requires_grad=True)
+    labels = torch.zeros(1, 64, 64, dtype=torch.uint8)
+    annotated = torch.tensor([[True, False, False, True, False]])
+    for changes in PARTIAL:
+        loss = training_loss(logits.to(precision), labels, losing(**changes), None, (0, 0), annotated=annotated)
+        (gradient,) = torch.autograd.grad(loss, logits)
+        assert loss.isfinite()
+        assert gradient.isfinite().all()
+
+
+def test_distillation_also_teaches_classes_that_are_not_annotated() -> None:
+    logits, labels = heads_of()
+    labels = labels.where(labels == 255, 2)
+    teacher = torch.randn(2, 5, 8, 12).softmax(1)
+    annotated = torch.tensor([[False, False, True, True, False]]).expand(2, 5)
+    plain, taught = (training_loss(logits[0], labels, losing(distillation=0.7), None, (0, 0), given, annotated=annotated)
+                     for given in (None, teacher))
+    divergence = (teacher * (teacher.log() - logits[0].log_softmax(1))).sum(1).mean()
+    torch.testing.assert_close(taught - plain, 0.7 * divergence)
+    (gradient,) = torch.autograd.grad(taught, logits[0])
+    assert gradient[:, [0, 1, 4]].any()

@@ -166,3 +166,12 @@ def test_running_miou_counts_no_image_in_error() -> None:
     with pytest.raises(FastSCNNError, match="beyond the 2 classes"):
         scores.add(np.array([[2]], np.uint8), np.array([[0]], np.uint8))
     assert scores.images == 0
+
+
+def test_a_class_that_is_not_scored() -> None:
+    """It has no IoU, and predicting it is a miss of the true class."""
+    scores = Confusion(3, unscored=(2,))
+    scores.add(np.array([[0, 0, 1, 2]], np.uint8), np.array([[0, 0, 1, 1]], np.uint8))
+    assert scores.iou() == [100.0, 50.0, None]
+    assert scores.miou() == 75
+    assert scores.pixel_accuracy() == 75

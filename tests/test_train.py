@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from fastscnn.base.errors import FastSCNNError
 from fastscnn.data import datasets
-from fastscnn.data.check.dataset import CheckReport, check
+from fastscnn.data.check.dataset import check
 from fastscnn.media import images
 from fastscnn.model.card import Card
 from fastscnn.model.label_set import LabelSet
@@ -577,14 +577,13 @@ def test_norm_momentum_reaches_every_batch_norm() -> None:
 
 
 def test_class_weights() -> None:
-    pixels = {"train": (900, 50, 0), "val": (0, 50, 0)}
-    report = CheckReport((), {}, pixels, {}, {}, {}, "")
-    weights = _class_weights(replace(DEBUG, class_weights="log"), report, "train+val", CPU)
+    pixels = np.array([900, 100, 0])
+    weights = _class_weights(replace(DEBUG, class_weights="log"), pixels, CPU)
     expected = [1 / math.log(1.1 + share) for share in (0.9, 0.1, 0.0)]
     assert isinstance(weights, Tensor)
     assert weights.tolist() == pytest.approx(expected)
     assert weights.dtype == torch.float32
-    assert _class_weights(replace(DEBUG, class_weights="none"), report, "train", CPU) is None
+    assert _class_weights(replace(DEBUG, class_weights="none"), pixels, CPU) is None
 
 
 def test_the_pixels_of_the_loss_change_with_the_step(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,7 @@ import platformdirs
 
 from fastscnn.base.errors import ArgumentError, FastSCNNError
 
+_NAME = 200  # bytes of a name that stay in that of its temporary file: file systems allow 255
 _URL = re.compile(r"[a-z][a-z0-9+.-]+:/", re.IGNORECASE)  # one slash: Path drops the other
 
 
@@ -61,7 +62,8 @@ def digest(path: Path) -> str:
 
 def part(path: Path) -> Path:
     """Return a new name beside `path` for the temporary file that becomes `path` when it is complete."""
-    return path.parent / f".{path.name}.{secrets.token_hex(8)}.part"
+    name = path.name.encode(errors="surrogateescape")[:_NAME].decode(errors="ignore")
+    return path.parent / f".{name}.{secrets.token_hex(8)}.part"
 
 
 def write(path: Path, data: bytes) -> None:

@@ -11,6 +11,7 @@ BoolArray = npt.NDArray[np.bool_]
 UInt8Array = npt.NDArray[np.uint8]
 Int64Array = npt.NDArray[np.int64]
 Float32Array = npt.NDArray[np.float32]
+Float64Array = npt.NDArray[np.float64]
 
 BackendName = Literal["auto", "onnx", "openvino", "torch", "cuda"]
 PrecisionName = Literal["auto", "float32", "bfloat16", "float16", "int8"]

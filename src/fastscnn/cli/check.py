@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json as json_
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,17 +10,21 @@ from fastscnn.base import files
 from fastscnn.base.errors import ArgumentError
 from fastscnn.cli import classifier
 from fastscnn.cli.console import STDOUT, command, configure, printable, progress_bar, show, table
-from fastscnn.cli.options import SPLIT, Dataset, Json, Quiet, Report, Verbose, switch, value
+from fastscnn.cli.options import SPLIT, Dataset, Json, MoreDatasets, Quiet, Report, Verbose, switch, value
 
 if TYPE_CHECKING:
-    from fastscnn.data.check.findings import Finding
+    from pathlib import Path
 
-USAGE = "[options] DATASET"
+    from fastscnn.data.check.findings import Finding
+    from fastscnn.data.datasets import ClassFolders, DatasetSpec
+
+USAGE = "[options] DATASET ..."
 _SHOWN = 3  # files of each kind of finding
 
 
 def run(
     dataset: Dataset,
+    more: MoreDatasets = (),
     *,
     split: Annotated[str | None, value("SPLIT", str, "all"), SPLIT] = None,
     report: Report = None,
@@ -32,14 +37,30 @@ def run(
 
     The exit code is 1 if there is an error, 0 if there are only warnings.
     """
+    from fastscnn.data import mixture
+
+    configure(quiet, verbose)
+    specs = mixture.load_each([dataset, *more])
+    if report and len(specs) > 1:
+        raise ArgumentError("report: describes one dataset; check one at a time with --report.")
+    return max(_check(spec, split.split("+") if split else None, report, all, json, len(specs) > 1)
+               for spec in specs)
+
+
+def _check(
+    spec: DatasetSpec | ClassFolders,
+    splits: Sequence[str] | None,
+    report: Path | None,
+    all: bool,  # noqa: A002
+    json: bool,
+    named: bool,
+) -> int:
+    """Check one dataset, and print and write the result; return the exit code. With `named`, the JSON has its name."""
     from fastscnn.data import datasets
     from fastscnn.data.check.dataset import check
     from fastscnn.evaluation.report.data import render
     from fastscnn.evaluation.report.page import PAGE, check_ours, write
 
-    configure(quiet, verbose)
-    spec = datasets.load_any(dataset)
-    splits = split.split("+") if split else None
     if isinstance(spec, datasets.ClassFolders):
         if report:
             raise ArgumentError("report: not available for imagenet, which has no labels of pixels; omit --report.")
@@ -51,7 +72,7 @@ def run(
     if report:
         write(report / PAGE, render(spec, found, command()))
     if json:
-        print(found.to_json())
+        print(json_.dumps({"dataset": spec.name} | json_.loads(found.to_json())) if named else found.to_json())
         return 0 if found.ok else 1
     print_findings(found.findings, all)
     classes = table("% of pixels", *found.counts, title=f"{spec.name}: {sum(found.counts.values())} images")

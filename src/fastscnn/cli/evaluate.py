@@ -19,6 +19,7 @@ from fastscnn.cli.options import (
     Dataset,
     Flip,
     Json,
+    MoreDatasets,
     Precision,
     Quiet,
     Report,
@@ -34,15 +35,17 @@ from fastscnn.cli.options import (
 
 if TYPE_CHECKING:
     from fastscnn.data.datasets import DatasetSpec
+    from fastscnn.data.mixture import Member
     from fastscnn.evaluation.evaluate import Report as Scores
     from fastscnn.inference.segmenter import Segmenter
 
-USAGE = "[options] DATASET"
+USAGE = "[options] DATASET ..."
 _CONFUSIONS = 5  # pairs of classes that are printed
 
 
 def run(
     dataset: Dataset,
+    more: MoreDatasets = (),
     *,
     weights: Weights = None,
     split: Annotated[str | None, value("SPLIT", str, "val, else the only one"), SPLIT] = None,
@@ -61,17 +64,26 @@ def run(
 ) -> int:
     """Score weights on labelled images, through the same pipeline as `segment`.
 
-    Print the IoU of each class, and the pairs of classes that are confused most.
+    Print the IoU of each class, and the pairs of classes that are confused most. Several datasets are scored one by one, with
+    the classes of the first.
     """
-    from fastscnn.data import datasets
+    from fastscnn.data import datasets, mixture
     from fastscnn.evaluation.report.page import PAGE, check_ours
 
     configure(quiet, verbose)
-    spec = datasets.load_any(dataset)
-    if isinstance(spec, datasets.ClassFolders):
+    data = mixture.load_any([dataset, *more])
+    if isinstance(data, datasets.ClassFolders):
         given = (backend, precision, size, scales, flip, threads, submit, report)
         others = given != ("auto", "auto", None, (1.0,), False, None, None, None)
-        return classifier.evaluate(spec, weights, split or "val", json, others)
+        return classifier.evaluate(data, weights, split or "val", json, others)
+    if len(data.members) > 1:
+        if submit or report:
+            raise ArgumentError("submit and report: describe one dataset; evaluate one at a time with these options.")
+        splits = [split or member.spec.evaluation_split() for member in data.members]
+        segmenter = load(weights, backend, size, threads, scales, flip, precision)
+        return max(_score(segmenter, member, chosen, None, json, named=True)
+                   for member, chosen in zip(data.members, splits, strict=True))
+    spec = data.first
     if submit and report:
         raise ArgumentError("report: --submit scores nothing, so there is nothing to report; omit one of them.")
     split = split or ("test" if submit else spec.evaluation_split())
@@ -80,31 +92,45 @@ def run(
         return _submit(segmenter, spec, split, submit, json)
     if report:
         check_ours(report / PAGE)
-    return _score(segmenter, spec, split, report, json)
+    return _score(segmenter, data.members[0], split, report, json)
 
 
-def _score(segmenter: Segmenter, dataset: DatasetSpec, split: str, report: Path | None, json: bool) -> int:
-    """Score the weights, print the result, and write the report; return the exit code."""
+def _score(
+    segmenter: Segmenter,
+    member: Member,
+    split: str,
+    report: Path | None,
+    json: bool,
+    named: bool = False,
+) -> int:
+    """Score the weights, print the result, and write the report; return the exit code.
+
+    With `named`, the JSON has the keys `dataset` and `split`.
+    """
     from fastscnn.evaluation.evaluate import evaluate
     from fastscnn.evaluation.report.page import PAGE, write
     from fastscnn.evaluation.report.scores import Examination, by_class, render
 
+    dataset = member.spec
     seen = Examination(dataset) if report else None
     with progress_bar("evaluate", quiet=json) as advance:
-        found = evaluate(segmenter, dataset, split, on_progress=advance, on_image=seen.add if seen else None,
+        found = evaluate(segmenter, member, split, on_progress=advance, on_image=seen.add if seen else None,
                          confidence=seen is not None)
     scores = found.to_dict()
     if report and seen:
         write(report / PAGE, render(found, seen, segmenter, f"{dataset.name} {split}", command()))
         scores |= {"by_class": by_class(found)} | seen.to_dict()
     if json:
-        print(json_.dumps(scores))
+        print(json_.dumps(({"dataset": dataset.name, "split": split} if named else {}) | scores))
         return 0
     STDOUT.print(_scores_table(scores))
     _print_confusions(found)
     passes = f"scales {', '.join(f'{scale:g}' for scale in found.scales)}{' with flip' if found.flip else ''}"
     show(f"{found.images} images of {dataset.name} {split}, {found.backend} {found.precision}, input {found.size}, {passes}")
-    if "class_iiou" not in scores and any(dataset.split(name).instances for name in split.split("+")):
+    if found.not_annotated:
+        show(f"{dataset.name} does not annotate {', '.join(found.not_annotated)}: these classes have no score, and the "
+             f"{found.not_annotated_percentage:.2f} % of the pixels that are predicted as one of them count as wrong")
+    if not member.mapped and "class_iiou" not in scores and any(dataset.split(name).instances for name in split.split("+")):
         missing = next(pair.instances for pair in dataset.pairs(split) if pair.instances)
         show(f"iIoU: not computed, because instance files are missing, such as {missing}")
     if "pst900_running_miou" in scores:

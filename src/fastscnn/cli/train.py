@@ -15,21 +15,21 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from fastscnn.cli import parse, wrong_call
 from fastscnn.cli.console import STDERR, configure, is_quiet, note, printable, show
 from fastscnn.cli.flags import learning
-from fastscnn.cli.options import SPLIT, Dataset, Quiet, Verbose, described, path, required, switch, value
+from fastscnn.cli.options import SPLIT, Dataset, MoreDatasets, Quiet, Verbose, described, path, required, switch, value
 from fastscnn.cli.recipe_options import RecipeFlags, flags_of
 from fastscnn.training.recipes import Recipe, from_run, named, names
 
 if TYPE_CHECKING:
     from fastscnn.training.job import Progress as TrainingProgress
 
-USAGE = "[options] DATASET --out DIR"
+USAGE = "[options] DATASET ... --out DIR"
 _CALL = f"fastscnn train RECIPE {USAGE}"
 _LOG_SECONDS = 30.0  # between two lines of progress without a terminal
 _HELP = """\
-usage: fastscnn train RECIPE [options] DATASET --out DIR
-       fastscnn train --config run.json [options] DATASET --out DIR
+usage: fastscnn train RECIPE [options] DATASET ... --out DIR
+       fastscnn train --config run.json [options] DATASET ... --out DIR
 
-Train a network on a dataset.
+Train a network on a dataset, or on several with the classes of the first.
 
 recipes:
 {recipes}
@@ -87,6 +87,7 @@ def trainer(base: Recipe) -> Any:
 
     def run(
         dataset: Dataset,
+        more: MoreDatasets = (),
         *,
         out: Annotated[Path, path("DIR"), required("Folder of the run: weights, log and the state to resume from.")],
         split: Annotated[str, value("SPLIT", str), SPLIT] = "train",
@@ -108,7 +109,7 @@ def trainer(base: Recipe) -> Any:
     ) -> int:
         configure(quiet, verbose)
         return _train(
-            dataclasses.replace(base, **vars(recipe)), dataset, out,
+            dataclasses.replace(base, **vars(recipe)), [dataset, *more], out,
             {
                 "split": split,
                 "validation": None if validation == "none" else validation,
@@ -123,22 +124,23 @@ def trainer(base: Recipe) -> Any:
     return run
 
 
-def _train(recipe: Recipe, dataset: str, out: Path, options: dict[str, Any]) -> int:
+def _train(recipe: Recipe, given: Sequence[str], out: Path, options: dict[str, Any]) -> int:
     """Train with a progress bar, and print the scores and the next command; return the exit code."""
-    from fastscnn.data import datasets
+    from fastscnn.data import mixture
+    from fastscnn.data.datasets import ClassFolders
     from fastscnn.model.weights import bundled
 
     training = learning("train", "training.train")
     from fastscnn.training.distributed import World
 
     first = World.from_environment().first  # only one of torchrun's processes prints
-    spec = datasets.load_any(dataset)
-    classifies = isinstance(spec, datasets.ClassFolders)
+    data = mixture.load_any(given)
+    classifies = isinstance(data, ClassFolders)
     figure, key = ("top-1", "top1") if classifies else ("mIoU", "miou")
     if options["init"] == Path("bundled"):
         options["init"] = bundled("torch")
     with _progress(recipe.name, figure, first) as on_step:
-        card = training.train(recipe, spec, out, **options, on_step=on_step, on_message=note)
+        card = training.train(recipe, data, out, **options, on_step=on_step, on_message=note)
     if not first:
         return 0
     for name, scores in card.metrics.items():

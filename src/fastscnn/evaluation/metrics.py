@@ -21,10 +21,13 @@ class Confusion:
 
     Attributes:
         classes: number of classes.
+        unscored: classes without a score, because the true labels do not annotate them. Predicting one counts as a miss of the
+            true class.
         matrix: int64 [classes, classes]; rows are true classes.
     """
 
     classes: int
+    unscored: tuple[int, ...] = ()
     matrix: Int64Array = field(init=False)
 
     def __post_init__(self) -> None:
@@ -83,9 +86,13 @@ class Confusion:
         return [(true, predicted, pixels / int(totals[true])) for true, predicted, pixels in ranked[:count]]
 
     def iou(self) -> list[float | None]:
-        """Return the intersection over union (IoU) of each class in percent; None if it is neither present nor predicted."""
+        """Return the intersection over union (IoU) of each class in percent.
+
+        It is None if the class is neither present nor predicted, or `unscored`.
+        """
         hit = np.diag(self.matrix)
         union = self.matrix.sum(axis=0) + self.matrix.sum(axis=1) - hit
+        union[list(self.unscored)] = 0
         return [100 * int(h) / int(u) if u else None for h, u in zip(hit, union, strict=True)]
 
     def miou(self) -> float:

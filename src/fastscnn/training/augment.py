@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 
 from fastscnn.base.types import Float32Array, Int64Array, UInt8Array
+from fastscnn.inference.size import in_shape
 from fastscnn.model.label_set import IGNORE_INDEX
 from fastscnn.training.recipes import Recipe
 
@@ -15,14 +16,18 @@ _CROPS = 11  # most crops tried while one class is too frequent, as in mmsegment
 
 
 def augment(
-    image: UInt8Array, labels: UInt8Array, recipe: Recipe, rng: np.random.Generator, focus: int | None = None
+    image: UInt8Array,
+    labels: UInt8Array,
+    recipe: Recipe,
+    rng: np.random.Generator,
+    focus: int | None = None,
 ) -> tuple[UInt8Array, UInt8Array]:
     """Return a random crop of the image and its labels, augmented.
 
     Args:
         image: uint8 [H, W, 3] RGB, or [H, W, 4]; the values of the fourth channel are not changed.
         labels: uint8 [H, W] train ids.
-        recipe: crop and augmentation.
+        recipe: crop and augmentation. At scale 1, the image has the size that inference gives it: that of `in_shape`.
         rng: source of random numbers.
         focus: a class of which the crop contains a random pixel; None, or an absent class: the crop is anywhere.
 
@@ -31,9 +36,10 @@ def augment(
     """
     point = None if focus is None else _pixel(labels, focus, rng)
     height, width = recipe.crop
+    zoom = _zoom(labels.shape[0], labels.shape[1], recipe)
     scale, flipped = rng.uniform(*recipe.scale), rng.random() < recipe.flip
     for _ in range(_CROPS):
-        warp = _warp(labels.shape[0], labels.shape[1], recipe, rng, scale, flipped, point)
+        warp = _warp(labels.shape[0], labels.shape[1], recipe, rng, (scale * zoom[0], scale * zoom[1]), flipped, point)
         flags = cv2.WARP_INVERSE_MAP | cv2.INTER_NEAREST
         ids = np.asarray(cv2.warpAffine(labels, warp, (width, height), flags=flags, borderValue=(IGNORE_INDEX,)), np.uint8)
         if recipe.cat_max_ratio >= 1 or _largest_share(ids) < recipe.cat_max_ratio:
@@ -75,21 +81,26 @@ def _largest_share(ids: UInt8Array) -> float:
     return float(counts.max() / counts.sum()) if np.count_nonzero(counts) > 1 else 1.0
 
 
+def _zoom(height: int, width: int, recipe: Recipe) -> tuple[float, float]:
+    """Return the factors of height and width at scale 1."""
+    used = in_shape(recipe.size, (height, width)) if recipe.size else (height, width)
+    return used[0] / height, used[1] / width
+
+
 def _warp(
     height: int,
     width: int,
     recipe: Recipe,
     rng: np.random.Generator,
-    scale: float,
+    zoom: tuple[float, float],
     flipped: bool,
     point: tuple[int, int] | None,
 ) -> Float32Array:
     """Return the matrix [2, 3] from pixels of the crop to pixels of the image, at a random place.
 
-    The crop contains the `point` (row, column), if one is given.
+    The image is resized by the factors `zoom`. The crop contains the `point` (row, column), if one is given.
     """
-    used = recipe.size or (height, width)
-    tall, wide = scale * (used[0] / height), scale * (used[1] / width)
+    tall, wide = zoom
     # Pixels by which the resized image exceeds the crop; negative if the crop is larger and gets a border.
     spare = np.array([width * wide - recipe.crop[1], height * tall - recipe.crop[0]])
     low, high = np.minimum(spare, 0), np.maximum(spare, 0)

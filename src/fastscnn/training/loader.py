@@ -1,6 +1,8 @@
 """Training batches: images are decoded once, kept in bounded memory, and augmented ahead of time by threads.
 
-A batch depends on the seed and its step only, so a resumed training sees the same batches as an uninterrupted one. With
+A batch depends on the seed and its step only, so a resumed training sees the same batches as an uninterrupted one. Of a
+mixture, an epoch has as many crops as all datasets have images, each dataset its share of them. Every crop that is pasted from
+comes from the same dataset as the one that it is pasted onto, so one image never has labels of two datasets. With
 several processes, each makes its part of the same batch. OpenCV and Pillow release the interpreter's lock, so threads are
 enough.
 """
@@ -18,8 +20,9 @@ from threading import Lock
 import numpy as np
 
 from fastscnn.base import machine
-from fastscnn.base.types import Int64Array, UInt8Array
-from fastscnn.data.spec import DatasetSpec, Pair
+from fastscnn.base.types import BoolArray, Int64Array, UInt8Array
+from fastscnn.data.datasets import Pair
+from fastscnn.data.mixture import Mixture
 from fastscnn.model.label_set import IGNORE_INDEX
 from fastscnn.training.augment import augment, paste
 from fastscnn.training.distributed import ALONE, World
@@ -39,29 +42,39 @@ class Batch:
         images: uint8 [N, h, w, channels].
         labels: uint8 [N, h, w] train ids; in classification, int64 [N] classes.
         names: the image files, for messages.
+        annotated: bool [N, classes], the classes that the labels of each image contain; None: all.
     """
 
     images: UInt8Array
     labels: UInt8Array | Int64Array
     names: tuple[str, ...]
+    annotated: BoolArray | None = None
 
 
 class Loader:
     """Batches of augmented crops.
 
     Args:
-        spec: the dataset.
-        pairs: images and labels to train on.
+        mixture: the datasets.
+        pairs: of each dataset, the images and labels to train on.
         recipe: batch, crop and augmentation; `size` is the network's input.
         threads: number of threads that decode and augment.
         world: the processes that train together; each makes its part of a batch.
     """
 
     def __init__(
-        self, spec: DatasetSpec, pairs: Sequence[Pair], recipe: Recipe, threads: int = 2, world: World = ALONE
+        self,
+        mixture: Mixture,
+        pairs: Sequence[Sequence[Pair]],
+        recipe: Recipe,
+        threads: int = 2,
+        world: World = ALONE,
     ) -> None:
-        self._spec, self._pairs, self._recipe, self._threads = spec, pairs, recipe, threads
-        self._cache: dict[int, tuple[UInt8Array, UInt8Array]] = {}
+        self._mixture, self._pairs, self._recipe, self._threads = mixture, pairs, recipe, threads
+        self._images = tuple(len(some) for some in pairs)  # of each dataset
+        self._shares = mixture.shares(self._images) if mixture.weighted else None
+        self._annotated = np.stack([member.annotated for member in mixture.members])  # [datasets, classes]
+        self._cache: dict[tuple[int, int], tuple[UInt8Array, UInt8Array]] = {}
         self._room = _CACHE_BYTES // world.local_size  # bytes left in the cache
         self._lock = Lock()  # for both of these
         self._part = world.part(recipe.batch)
@@ -70,7 +83,7 @@ class Loader:
 
     def __len__(self) -> int:
         """Steps per epoch, rounded up; an epoch may end within a batch."""
-        return math.ceil(len(self._pairs) / self._recipe.batch)
+        return math.ceil(sum(self._images) / self._recipe.batch)
 
     def batches(self, start: int, stop: int) -> Iterator[Batch]:
         """Yield the batches of steps `start` to `stop - 1`, in order."""
@@ -88,27 +101,34 @@ class Loader:
                     future.cancel()
 
     def batch(self, step: int) -> Batch:
-        """Return the batch of one step. Without balanced crops, an epoch has every image once, in its own random order."""
-        recipe = self._recipe
-        first = step * recipe.batch
+        """Return the batch of one step. Without balanced crops and weights, an epoch has every image once, in random order."""
+        first = step * self._recipe.batch
+        sources = [self._place(first + index)[0] for index in range(self._recipe.batch)]
         sample = cache(lambda index: self._sample(first + index))  # the source of a paste may be another process's sample
         pasted = [
-            self._paste(first + index, sample(index), partial(sample, (index - 1) % recipe.batch)) for index in self._part
+            self._paste(first + index, sample(index), partial(sample, _before(index, sources))) for index in self._part
         ]
         patches, labels = zip(*pasted, strict=True)
-        return Batch(np.stack(patches), np.stack(labels), tuple(sample(index)[2] for index in self._part))
+        annotated = None if self._annotated.all() else self._annotated[[sources[index] for index in self._part]]
+        return Batch(np.stack(patches), np.stack(labels), tuple(sample(index)[2] for index in self._part), annotated)
+
+    def _place(self, place: int) -> tuple[int, int]:
+        """Return the dataset of a sample of the training, and its image in it."""
+        epoch, index = divmod(place, sum(self._images))
+        source, image = epoch_samples(self._recipe.seed, epoch, self._images, self._shares)[index].tolist()
+        return source, image
 
     def _sample(self, place: int) -> Sample:
         recipe = self._recipe
-        epoch, index = divmod(place, len(self._pairs))
-        chosen = int(order(recipe.seed, epoch, len(self._pairs))[index])
+        source, image = self._place(place)
         rng = np.random.default_rng((recipe.seed, 1, place))
         focus = None
         if recipe.balanced_crops and rng.random() < recipe.balanced_crops:
-            focus = int(rng.choice(np.flatnonzero(self._pixels.any(axis=0))))
-            chosen = int(rng.choice(np.flatnonzero(self._pixels[:, focus])))
-        patch, ids = augment(*self._read(chosen), recipe, rng, focus)
-        return patch, ids, str(self._pairs[chosen].image)
+            pixels = self._pixels[source]
+            focus = int(rng.choice(np.flatnonzero(pixels.any(axis=0))))
+            image = int(rng.choice(np.flatnonzero(pixels[:, focus])))
+        patch, ids = augment(*self._read(source, image), recipe, rng, focus)
+        return patch, ids, str(self._pairs[source][image].image)
 
     def _paste(self, place: int, onto: Sample, source: Callable[[], Sample]) -> tuple[UInt8Array, UInt8Array]:
         """Return the crop `onto`, with classes of `source` pasted over it as often as the recipe says."""
@@ -124,21 +144,32 @@ class Loader:
     def _count(self) -> None:
         """Count the pixels of each class in each image, for balanced crops and pasting."""
         with ThreadPoolExecutor(self._threads) as pool:
-            labels = pool.map(lambda index: self._read(index)[1], range(len(self._pairs)))
-            counts = [np.bincount(ids.ravel(), minlength=256)[: len(self._spec.label_set)] for ids in labels]
-        self._pixels: Int64Array = np.stack(counts)
-        pixels = self._pixels.sum(axis=0)
+            self._pixels: list[Int64Array] = [  # of each dataset: [images, classes]
+                np.stack(list(pool.map(partial(self._counted, source), range(count))))
+                for source, count in enumerate(self._images)
+            ]
+        pixels = np.sum([counts.sum(axis=0) for counts in self._pixels], axis=0)
         self._rare: Int64Array = np.flatnonzero(pixels < pixels.sum() / (4 * len(pixels)))
 
-    def _read(self, index: int) -> tuple[UInt8Array, UInt8Array]:
-        if index in self._cache:
-            return self._cache[index]
-        image, labels = self._spec.read(self._pairs[index])
+    def _counted(self, source: int, image: int) -> Int64Array:
+        return np.bincount(self._read(source, image)[1].ravel(), minlength=256)[: self._annotated.shape[1]]
+
+    def _read(self, source: int, index: int) -> tuple[UInt8Array, UInt8Array]:
+        key = source, index
+        if key in self._cache:
+            return self._cache[key]
+        image, labels = self._mixture.members[source].read(self._pairs[source][index])
         with self._lock:
-            if index not in self._cache and image.nbytes + labels.nbytes <= self._room:
+            if key not in self._cache and image.nbytes + labels.nbytes <= self._room:
                 self._room -= image.nbytes + labels.nbytes
-                self._cache[index] = image, labels
+                self._cache[key] = image, labels
         return image, labels
+
+
+def _before(index: int, sources: Sequence[int]) -> int:
+    """Return the sample of the batch before `index` that is of the same dataset; the first one follows the last."""
+    others = [(index - step) % len(sources) for step in range(1, len(sources) + 1)]
+    return next(other for other in others if sources[other] == sources[index])
 
 
 def loading_threads(world: World = ALONE) -> int:
@@ -150,3 +181,28 @@ def loading_threads(world: World = ALONE) -> int:
 def order(seed: int, epoch: int, count: int) -> Int64Array:
     """Return the order of the images in an epoch. Cached, since every sample of the epoch needs it."""
     return np.random.default_rng((seed, 0, epoch)).permutation(count)
+
+
+@lru_cache(maxsize=4)
+def epoch_samples(seed: int, epoch: int, images: tuple[int, ...], shares: tuple[float, ...] | None) -> Int64Array:
+    """Return the samples of an epoch, in order: int64 [sum(images), 2], the dataset and its image.
+
+    Args:
+        seed: of the training.
+        epoch: counted from 0.
+        images: number of images of each dataset.
+        shares: fraction of the samples from each dataset; None: each image once. A dataset with more samples than images has
+            each image equally often, and the rest are random images of it. Fractions of a sample are rounded at random, so
+            that the shares are exact on average.
+    """
+    rng, total = np.random.default_rng((seed, 4, epoch)), sum(images)
+    samples = images
+    if shares is not None:
+        ends = np.floor(np.cumsum(shares).round(12) * total + rng.random()).astype(np.int64)
+        samples = tuple(np.diff(ends, prepend=0).tolist())
+    rows = []
+    for source, (count, wanted) in enumerate(zip(images, samples, strict=True)):
+        passes, rest = divmod(wanted, count)
+        chosen = np.concatenate([np.tile(np.arange(count), passes), rng.permutation(count)[:rest]])
+        rows.append(np.stack([np.full(wanted, source), chosen], axis=1))
+    return np.concatenate(rows)[order(seed, epoch, total)]

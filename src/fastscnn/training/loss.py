@@ -3,9 +3,16 @@
 With several processes, each computes a loss of its own images. The mean of these losses over the processes is the loss of
 the whole batch, so the mean of their gradients is its gradient. OHEM and Lovasz-softmax are exceptions: they see the images
 of one process only.
+
+A dataset of a mixture may annotate a part of the classes. In its images, the logits of the other classes are replaced by a
+constant so low that their probability is exactly 0 in float32. So these classes get no gradient, and every loss is the one of a
+network with the annotated classes alone. Distillation is the exception: the teacher gives probabilities of all classes, and the
+student learns those that the labels do not contain.
 """
 
 from __future__ import annotations
+
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +24,7 @@ from fastscnn.training.distributed import ALONE, World
 from fastscnn.training.recipes import Recipe
 
 _MIN_OHEM_PIXELS = 256  # minimum pixels that OHEM by probability keeps, from the code of PST900's authors
+_EXCLUDED = -1e4  # logit of a class that is not annotated; finite, since logits are interpolated
 _LOVASZ_STRIDE = 2  # in points of the cross-entropy: sorting all of them would cost more than the network
 
 
@@ -28,6 +36,7 @@ def training_loss(
     phase: tuple[int, int],
     teacher: Tensor | None = None,
     world: World = ALONE,
+    annotated: Tensor | None = None,
 ) -> Tensor:
     """Return the main head's loss, plus `recipe.auxiliary` times that of each auxiliary head (section 4.1 of the paper).
 
@@ -39,23 +48,31 @@ def training_loss(
         phase: row and column of the first pixel that counts; taken modulo each stride.
         teacher: float32 [N, classes, H/8, W/8], the teacher's probabilities for `recipe.distillation`.
         world: the processes that train together.
+        annotated: bool [N, classes], the classes that the labels of each image contain; None: all.
 
     Returns:
         A float32 scalar whose mean over the processes is the loss of the batch; 0 if every pixel is ignored.
     """
     main = logits if isinstance(logits, Tensor) else logits.main
     sides = () if isinstance(logits, Tensor) else (logits.global_features, logits.downsample)
-    loss = pixel_loss(*at_points(main, labels, recipe.loss_stride, phase), recipe, weights, hard=True, world=world)
+    known = _only_annotated(main, annotated)
+    points = at_points(known, labels, recipe.loss_stride, phase)
+    loss = pixel_loss(*points, recipe, weights, hard=True, world=world, annotated=annotated)
     if recipe.lovasz:
-        lovasz = lovasz_softmax(*at_points(main, labels, _LOVASZ_STRIDE * recipe.loss_stride, phase))
+        lovasz = lovasz_softmax(*at_points(known, labels, _LOVASZ_STRIDE * recipe.loss_stride, phase))
         loss = loss + recipe.lovasz * lovasz
     if teacher is not None:
         divergence = F.kl_div(main.float().log_softmax(1), teacher, reduction="sum")
         loss = loss + recipe.distillation * divergence / (teacher.numel() / teacher.shape[1])
     for side in sides:
-        points = at_points(side, labels, recipe.auxiliary_stride, phase)
-        loss = loss + recipe.auxiliary * pixel_loss(*points, recipe, weights, world=world)
+        points = at_points(_only_annotated(side, annotated), labels, recipe.auxiliary_stride, phase)
+        loss = loss + recipe.auxiliary * pixel_loss(*points, recipe, weights, world=world, annotated=annotated)
     return loss
+
+
+def _only_annotated(logits: Tensor, annotated: Tensor | None) -> Tensor:
+    """Return the logits, with those of classes that are not annotated replaced."""
+    return logits if annotated is None else logits.masked_fill(~annotated[:, :, None, None], _EXCLUDED)
 
 
 def at_points(logits: Tensor, labels: Tensor, stride: int, phase: tuple[int, int]) -> tuple[Tensor, Tensor]:
@@ -79,21 +96,28 @@ def at_points(logits: Tensor, labels: Tensor, stride: int, phase: tuple[int, int
 
 
 def pixel_loss(
-    values: Tensor, targets: Tensor, recipe: Recipe, weights: Tensor | None, hard: bool = False, world: World = ALONE
+    values: Tensor,
+    targets: Tensor,
+    recipe: Recipe,
+    weights: Tensor | None,
+    hard: bool = False,
+    world: World = ALONE,
+    annotated: Tensor | None = None,
 ) -> Tensor:
     """Return the recipe's loss, averaged over pixels.
 
     Softmax: cross-entropy, the mean over pixels that are not ignored, weighted by the weight of their class. The sum of
     weights is the mean over the processes. Sigmoid: binary cross-entropy, the mean over all pixels and classes, ignored
-    pixels counted as 0, as in mmsegmentation.
+    pixels and classes that are not annotated counted as 0, as mmsegmentation counts ignored pixels.
 
     Args:
-        values: float32 [N, classes, h, w] logits.
+        values: float32 [N, classes, h, w] logits; -1e4 for a class that is not annotated.
         targets: int64 [N, h, w]; 255 is ignored.
         recipe: which loss.
         weights: float32 [classes], the weight of each class, or None.
         hard: use the pixels that the recipe's OHEM chooses.
         world: the processes that train together.
+        annotated: bool [N, classes], over which label smoothing spreads its part; None: all.
     """
     if recipe.loss == "sigmoid":
         truth = F.one_hot(targets.where(targets != IGNORE_INDEX, 0), values.shape[1]).permute(0, 3, 1, 2)
@@ -102,14 +126,33 @@ def pixel_loss(
         return (each if weights is None else each * weights[:, None, None]).mean()
     plain = (targets != IGNORE_INDEX).float()
     counted = plain if weights is None else F.pad(weights, (0, IGNORE_INDEX + 1 - len(weights)))[targets]
-    smoothing = recipe.label_smoothing
     if not hard or min(recipe.ohem_ratio, recipe.ohem_threshold) == 1:
-        total = F.cross_entropy(values, targets, weights, ignore_index=IGNORE_INDEX, reduction="sum", label_smoothing=smoothing)
+        total = _cross_entropy(values, targets, weights, recipe.label_smoothing, annotated, "sum")
         return total / world.mean(counted.sum()).clamp(min=1e-6)
-    each = F.cross_entropy(values, targets, weights, ignore_index=IGNORE_INDEX, reduction="none", label_smoothing=smoothing)
-    each = each.flatten()
+    each = _cross_entropy(values, targets, weights, recipe.label_smoothing, annotated, "none").flatten()
     kept = _hardest(each.detach(), targets, recipe) if recipe.ohem_ratio < 1 else _uncertain(values.detach(), targets, recipe)
     return each[kept].sum() / world.mean(counted.flatten()[kept].sum()).clamp(min=1e-6)
+
+
+def _cross_entropy(
+    values: Tensor,
+    targets: Tensor,
+    weights: Tensor | None,
+    smoothing: float,
+    annotated: Tensor | None,
+    reduction: Literal["sum", "none"],
+) -> Tensor:
+    """Return F.cross_entropy, with the part of label smoothing spread evenly over the annotated classes."""
+    if annotated is None or not smoothing:
+        return F.cross_entropy(
+            values, targets, weights, ignore_index=IGNORE_INDEX, reduction=reduction, label_smoothing=smoothing
+        )
+    hard = F.cross_entropy(values, targets, weights, ignore_index=IGNORE_INDEX, reduction="none")
+    spread = annotated.float() / annotated.sum(1, keepdim=True)
+    spread = spread if weights is None else spread * weights
+    soft = -(values.log_softmax(1) * spread[:, :, None, None]).sum(1) * (targets != IGNORE_INDEX)
+    each = (1 - smoothing) * hard + smoothing * soft
+    return each.sum() if reduction == "sum" else each
 
 
 def _hardest(losses: Tensor, targets: Tensor, recipe: Recipe) -> Tensor:

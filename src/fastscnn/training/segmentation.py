@@ -14,9 +14,10 @@ from torch import Tensor, nn
 
 from fastscnn.backends.torch import TorchBackend
 from fastscnn.base import files
-from fastscnn.base.errors import ArgumentError, FastSCNNError
-from fastscnn.data.check.dataset import CheckReport, check
+from fastscnn.base.errors import ArgumentError
+from fastscnn.base.types import Float64Array, Int64Array
 from fastscnn.data.datasets import DatasetSpec
+from fastscnn.data.mixture import Mixture
 from fastscnn.evaluation.evaluate import evaluate_pairs
 from fastscnn.inference.segmenter import Segmenter
 from fastscnn.media import images
@@ -31,15 +32,15 @@ from fastscnn.training.loop import enough_memory, loop
 from fastscnn.training.loss import training_loss
 from fastscnn.training.recipes import Recipe
 from fastscnn.training.run import Run
+from fastscnn.training.training_data import checked
 
 
-def train_segmentation(job: Job, spec: DatasetSpec) -> Card:
-    """Train Fast-SCNN on a dataset with a class per pixel; see `train.train`."""
-    recipe, world = job.recipe, job.world
+def train_segmentation(job: Job, mixture: Mixture) -> Card:
+    """Train Fast-SCNN on datasets with a class per pixel; see `train.train`."""
+    recipe, world, spec = job.recipe, job.world, mixture.first
     with world.one_first():
-        report = _checked(spec, job.split, job.validation)
-    pairs = spec.pairs(job.split)
-    size = recipe.size or images.size(pairs[0].image)
+        data = checked(mixture, job.split, job.validation)
+    size = recipe.size or images.size(data.pairs[0][0].image)
     earlier = [*([job.init] if job.init else []), *job.teacher]
     card = Card(
         spec.label_set,
@@ -47,20 +48,23 @@ def train_segmentation(job: Job, spec: DatasetSpec) -> Card:
         recipe.variant,
         spec.channels,
         recipe.width_mult,
-        data=Data(spec.name, job.split, len(pairs), _terms(spec, earlier), report.fingerprint),
+        data=Data(mixture.name, data.split, sum(data.images), _terms(data.terms, earlier), data.fingerprint),
         recipe=dataclasses.asdict(recipe),
     )
     state, notes = initial(recipe, card, world.device, job.init)
     learned_from = _teachers(recipe, job.teacher, card, world.device)
-    for note in notes:
+    for note in (*notes, *data.messages()):
         job.tell(note)
-    run = Run(job.out, _identity(job, card), state, job.resume, world)
+    run = Run(job.out, _identity(job, card) | data.identity(), state, job.resume, world)
 
     with enough_memory(recipe, world):
-        loader = Loader(spec, pairs, dataclasses.replace(recipe, size=size), loading_threads(world), world)
-        loss = SegmentationLoss(recipe, _class_weights(recipe, report, job.split, world.device), learned_from, world)
-        task = SegmentationTask(card, spec, job.validation, loader, loss, world)
-        loop(state, task, job, run, recipe.steps(len(pairs)))
+        sized = dataclasses.replace(recipe, size=size)
+        loader = Loader(mixture, data.pairs, sized, loading_threads(world), world)
+        weights = _class_weights(recipe, data.expected_pixels, world.device)
+        task = SegmentationTask(
+            card, spec, job.validation, loader, SegmentationLoss(recipe, weights, learned_from, world), world
+        )
+        loop(state, task, job, run, recipe.steps(sum(data.images)))
     return checkpoint.load(run.last)[1] if world.first and run.last.is_file() else card
 
 
@@ -104,12 +108,13 @@ class SegmentationLoss:
                 probabilities = [teacher(patches).float().softmax(1) for teacher in self.teachers]
         mean = torch.stack(probabilities).mean(0) if probabilities else None
         first = int(phase[0]), int(phase[1])
-        return training_loss(logits, labels, self.recipe, self.weights, first, mean, self.world)
+        annotated = None if batch.annotated is None else torch.from_numpy(batch.annotated).to(device)
+        return training_loss(logits, labels, self.recipe, self.weights, first, mean, self.world, annotated)
 
 
 @dataclass(frozen=True)
 class SegmentationTask:
-    """The task of classifying every pixel; see `loop.Task`."""
+    """The task of classifying every pixel, validated on `spec`; see `loop.Task`."""
 
     card: Card
     spec: DatasetSpec
@@ -142,40 +147,16 @@ class SegmentationTask:
         checkpoint.save(path, average, dataclasses.replace(self.card, metrics=described))
 
 
-def _class_weights(recipe: Recipe, report: CheckReport, split: str, device: torch.device) -> Tensor | None:
+def _class_weights(recipe: Recipe, pixels: Int64Array | Float64Array, device: torch.device) -> Tensor | None:
+    """Return the weight of each class, from the pixels of each class in an epoch."""
     if recipe.class_weights == "none":
         return None
     if not isinstance(recipe.class_weights, str):
-        if len(recipe.class_weights) != len(report.pixels[split.partition("+")[0]]):
-            classes = len(report.pixels[split.partition("+")[0]])
-            raise ArgumentError(f"class_weights: there are {len(recipe.class_weights)} weights, but the dataset has {classes} "
-                                "classes.")
+        if len(recipe.class_weights) != len(pixels):
+            raise ArgumentError(f"class_weights: there are {len(recipe.class_weights)} weights, but the dataset has "
+                                f"{len(pixels)} classes.")
         return torch.tensor(recipe.class_weights, dtype=torch.float32, device=device)
-    pixels = np.sum([report.pixels[name] for name in split.split("+")], axis=0)
     return torch.tensor(1 / np.log(1.1 + pixels / pixels.sum()), dtype=torch.float32, device=device)
-
-
-def _checked(spec: DatasetSpec, split: str, validation: str | None) -> CheckReport:
-    """Return the report on the splits in use. Raise FastSCNNError with the first of its errors."""
-    both = set(split.split("+")) & set((validation or "").split("+"))
-    if both:
-        raise FastSCNNError(f"validation: {both.pop()!r} is also a training split; use another one, or none.")
-    if validation == "val" and "val" not in spec.splits:
-        raise FastSCNNError(f"validation: {spec.name} has no split 'val'; use one of {', '.join(spec.splits)}, or none.")
-    splits = [*split.split("+"), *(validation.split("+") if validation else ())]
-    report = check(spec, splits, cache=files.cache("check"))
-    errors = [finding for finding in report.findings if finding.severity == "error"]
-    if errors:
-        more = f" There are {len(errors) - 1} more errors." if len(errors) > 1 else ""
-        raise FastSCNNError(f"{errors[0].message}{more} `fastscnn check` lists all problems.")
-    pixels = np.sum([report.pixels[name] for name in split.split("+")], axis=0)
-    if not pixels.any():
-        raise FastSCNNError(f"{spec.root}: every pixel of the split {split!r} is ignored; check the label files.")
-    if not pixels.all():
-        empty = ", ".join(name for name, count in zip(spec.label_set.names, pixels, strict=True) if not count)
-        raise FastSCNNError(f"{spec.root}: the split {split!r} has no pixels of {empty}; add such images, or remove these "
-                            "classes.")
-    return report
 
 
 def _teachers(recipe: Recipe, paths: Sequence[Path], card: Card, device: torch.device) -> list[FastSCNN]:
@@ -185,9 +166,9 @@ def _teachers(recipe: Recipe, paths: Sequence[Path], card: Card, device: torch.d
     return teachers(paths, card, device)
 
 
-def _terms(spec: DatasetSpec, sources: Sequence[Path]) -> str:
+def _terms(own: str, sources: Sequence[Path]) -> str:
     """Return the terms of use of the data, and of the data behind the initial weights and the teachers."""
-    terms = [spec.terms]
+    terms = [own]
     for path in sources:
         data = checkpoint.load_any(path)[1].data
         if data and data.terms not in terms:

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from fastscnn.base import files
 from fastscnn.base.errors import ArgumentError
-from fastscnn.data import datasets
-from fastscnn.data.datasets import ClassFolders, DatasetSpec
+from fastscnn.data import mixture
+from fastscnn.data.datasets import ClassFolders
+from fastscnn.data.mixture import Mixture, SourceLike
 from fastscnn.model.card import Card
 from fastscnn.network.classifier_card import ClassifierCard
 from fastscnn.training.callbacks import Callback, HtmlReport, TensorBoard
@@ -22,7 +23,7 @@ from fastscnn.training.segmentation import train_segmentation
 
 def train(
     recipe: str | Recipe,
-    data: str | Path | DatasetSpec | ClassFolders,
+    data: SourceLike | ClassFolders | Mixture | Sequence[SourceLike],
     out: str | Path,
     *,
     split: str = "train",
@@ -49,10 +50,12 @@ def train(
     Args:
         recipe: name of a recipe, such as "camvid", or a `Recipe`.
         data: "NAME:ROOT", the path of a dataset.toml or of its folder, or a loaded dataset; see `load_dataset`. The recipe
-            "imagenet" needs "imagenet:ROOT".
+            "imagenet" needs "imagenet:ROOT". Or several of them, or the path of a mixture file: the classes of the first are
+            trained, and each further dataset needs classes of the same names or a class map; see `data.mixture`.
         out: folder of the run. `~` is expanded in all paths.
-        split: split to train on, or several joined by `+`.
-        validation: split whose score (mIoU, top-1) chooses the best weights; None keeps the last weights as the best.
+        split: split to train on, or several joined by `+`; of each dataset whose `Source` names none.
+        validation: split of the first dataset whose score (mIoU, top-1) chooses the best weights; None keeps the last weights
+            as the best.
         resume: continue the run in `out`.
         pause_after: stop after this many steps and save the state.
         init: a .safetensors file to start from. If its classes differ, the last layer is replaced.
@@ -104,7 +107,7 @@ def train(
     if pause_after is not None and pause_after < 1:
         raise ArgumentError(f"pause_after: must be at least 1, not {pause_after}.")
     recipe = named(recipe) if isinstance(recipe, str) else recipe
-    dataset = data if isinstance(data, DatasetSpec | ClassFolders) else datasets.load_any(data)
+    dataset = mixture.load_any(data)
     out = files.expand(out)
     callbacks: list[Callback] = [HtmlReport(out), *([TensorBoard(out / "tensorboard")] if tensorboard else [])]
     with join() as world:

@@ -1,0 +1,185 @@
+"""The data of a training: what is checked before the first step, and what the card says about it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fastscnn.base import files
+from fastscnn.base.errors import FastSCNNError
+from fastscnn.base.types import Float64Array, Int64Array
+from fastscnn.data.check.dataset import CheckReport, check
+from fastscnn.data.class_map import IGNORE
+from fastscnn.data.datasets import DatasetSpec, Pair
+from fastscnn.data.mixture import Member, Mixture
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """Checked datasets.
+
+    Attributes:
+        mixture: the datasets.
+        splits: the training splits of each dataset, joined by `+`.
+        pairs: the training images and labels of each dataset.
+        reports: result of the check of each dataset.
+    """
+
+    mixture: Mixture
+    splits: tuple[str, ...]
+    pairs: tuple[Sequence[Pair], ...]
+    reports: tuple[CheckReport, ...]
+
+    @property
+    def images(self) -> tuple[int, ...]:
+        """Number of training images of each dataset."""
+        return tuple(len(pairs) for pairs in self.pairs)
+
+    @property
+    def pixels(self) -> Int64Array:
+        """Training pixels of each class, of all datasets: int64 [classes]."""
+        summed: Int64Array = np.sum(self._pixels(), axis=0)
+        return summed
+
+    @property
+    def expected_pixels(self) -> Int64Array | Float64Array:
+        """Pixels of each class in an epoch, [classes]: those of a dataset count as often as it is sampled."""
+        if not self.mixture.weighted:
+            return self.pixels
+        shares = zip(self.mixture.shares(self.images), self.images, self._pixels(), strict=True)
+        summed: Float64Array = np.sum([share * sum(self.images) / count * pixels for share, count, pixels in shares], axis=0)
+        return summed
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of all images and labels, and of how the labels are mapped; of one dataset, that of its check."""
+        if len(self.reports) == 1:
+            return self.reports[0].fingerprint
+        parts = [(report.fingerprint, member.train_ids)
+                 for report, member in zip(self.reports, self.mixture.members, strict=True)]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+    @property
+    def split(self) -> str:
+        """The training splits, for the card: "train", or "train of camvid, all of facade" if they differ."""
+        if len(set(self.splits)) == 1:
+            return self.splits[0]
+        named = zip(self.splits, self.mixture.members, strict=True)
+        return ", ".join(f"{split} of {member.name}" for split, member in named)
+
+    @property
+    def terms(self) -> str:
+        """The terms of use of all datasets."""
+        every = [member.spec.terms for member in self.mixture.members]
+        if len(set(every)) == 1:
+            return every[0]
+        return "; ".join(f"{member.name}: {terms}" for member, terms in zip(self.mixture.members, every, strict=True))
+
+    def identity(self) -> dict[str, Any]:
+        """Return what decides the outcome of a training on several datasets, for run.json; {} for one dataset."""
+        if len(self.splits) == 1:
+            return {}
+        rows = zip(self.mixture.members, self.splits, self.mixture.shares(self.images), strict=True)
+        return {"datasets": [
+            {"name": member.name, "split": split, "share": share, "map": member.class_map} for member, split, share in rows
+        ]}
+
+    def messages(self) -> Iterator[str]:
+        """Yield a description of each of several datasets; nothing for one dataset."""
+        if len(self.splits) == 1:
+            return
+        shares = self.mixture.shares(self.images)
+        for member, split, count, share in zip(self.mixture.members, self.splits, self.images, shares, strict=True):
+            yield f"{member.name}: {count} images of {split}, {100 * share:.1f} % of the crops; {_described(member)}."
+        yield f"Validation and scores are those of the first dataset, {self.mixture.first.name}."
+
+    def _pixels(self) -> list[Int64Array]:
+        """Return the training pixels of each class, for each dataset."""
+        return [
+            np.sum([member.counts(report.pixels[split]) for split in splits.split("+")], axis=0)
+            for member, report, splits in zip(self.mixture.members, self.reports, self.splits, strict=True)
+        ]
+
+
+def checked(mixture: Mixture, split: str, validation: str | None) -> TrainingData:
+    """Check the splits in use, and return the data.
+
+    Args:
+        mixture: the datasets.
+        split: training split of datasets that name none.
+        validation: split of the first dataset to validate on, or None.
+
+    Raises:
+        FastSCNNError: the first error of a check, a class without pixels, or images in both training and validation.
+    """
+    splits = tuple(member.split or split for member in mixture.members)
+    first = mixture.first
+    both = set(splits[0].split("+")) & set((validation or "").split("+"))
+    if both:
+        raise FastSCNNError(f"validation: {both.pop()!r} is also a training split; use another one, or none.")
+    if validation == "val" and "val" not in first.splits:
+        raise FastSCNNError(f"validation: {first.name} has no split 'val'; use one of {', '.join(first.splits)}, or none.")
+    held_out = validation.split("+") if validation else []
+    reports = tuple(
+        _report(member.spec, [*own.split("+"), *(held_out if member is mixture.members[0] else [])])
+        for member, own in zip(mixture.members, splits, strict=True)
+    )
+    pairs = tuple(member.spec.pairs(own) for member, own in zip(mixture.members, splits, strict=True))
+    data = TrainingData(mixture, splits, pairs, reports)
+    _refuse_missing_classes(data)
+    _refuse_leaks(data, validation)
+    return data
+
+
+def _report(spec: DatasetSpec, splits: Sequence[str]) -> CheckReport:
+    """Return the report on the splits. Raise FastSCNNError with the first of its errors."""
+    report = check(spec, splits, cache=files.cache("check"))
+    errors = [finding for finding in report.findings if finding.severity == "error"]
+    if errors:
+        more = f" There are {len(errors) - 1} more errors." if len(errors) > 1 else ""
+        raise FastSCNNError(f"{errors[0].message}{more} `fastscnn check` lists all problems.")
+    return report
+
+
+def _refuse_missing_classes(data: TrainingData) -> None:
+    for member, split, pixels in zip(data.mixture.members, data.splits, data._pixels(), strict=True):
+        if not pixels.any():
+            raise FastSCNNError(f"{member.spec.root}: every pixel of the split {split!r} is ignored; check the label files.")
+    pixels = data.pixels
+    if pixels.all():
+        return
+    empty = ", ".join(name for name, count in zip(data.mixture.members[0].label_set.names, pixels, strict=True) if not count)
+    if len(data.splits) > 1:
+        raise FastSCNNError(f"{data.mixture.name}: no dataset has pixels of {empty} in its training split; add such images, or "
+                            f"remove these classes from {data.mixture.first.name}.")
+    raise FastSCNNError(f"{data.mixture.first.root}: the split {data.splits[0]!r} has no pixels of {empty}; add such images, "
+                        "or remove these classes.")
+
+
+def _refuse_leaks(data: TrainingData, validation: str | None) -> None:
+    """Refuse files of further datasets that are also validated on; within a dataset, its check compares pixels."""
+    if not validation or len(data.pairs) == 1:
+        return
+    held_out = {pair.image.resolve() for pair in data.mixture.first.pairs(validation)}
+    for member, pairs in zip(data.mixture.members[1:], data.pairs[1:], strict=True):
+        for pair in pairs:
+            if pair.image.resolve() in held_out:
+                raise FastSCNNError(f"{pair.image}: is a training image of {member.name} and a validation image of "
+                                    f"{data.mixture.first.name}; remove it from one of them.")
+
+
+def _described(member: Member) -> str:
+    """Return the class map of a dataset as a sentence, and which classes it does not annotate."""
+    sources: dict[str, list[str]] = {}
+    for own, target in member.class_map.items():
+        sources.setdefault(target, []).append(own)
+    ignored = sources.pop(IGNORE, [])
+    renamed = [f"{', '.join(own)} -> {target}" for target, own in sources.items() if own != [target]]
+    parts = [*renamed, *([f"ignored: {', '.join(ignored)}"] if ignored else [])]
+    missing = member.not_annotated
+    return "; ".join([*parts, f"not annotated: {', '.join(missing)}" if missing else "all classes are annotated"])
