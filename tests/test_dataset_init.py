@@ -222,6 +222,13 @@ def names_of_cityscapes(root: Path) -> Expected:
     return Expected(("road", "car", "sky", "vegetation"))
 
 
+@layout
+def carvana(root: Path) -> Expected:
+    pairs(root, "train/{n}.jpg", "train_masks/{n}_mask.gif", binary)
+    text(root / "classes.txt", "car\n")
+    return Expected(("background", "car", "background", "background"))
+
+
 # lists
 
 
@@ -501,6 +508,21 @@ def ids_with_ignored(root: Path) -> Expected:
     pairs(root, "images/{n}.jpg", "labels/{n}.png", encode)
     text(root / "id2label.json", json.dumps({str(place): name for place, name in enumerate(NAMES)}))
     return Expected()
+
+
+@layout
+def background_without_a_name(root: Path) -> Expected:
+    pairs(root, "images/{n}.jpg", "labels/{n}.png")
+    text(root / "classes.txt", "\n".join(NAMES[1:]))
+    return Expected(("background", *NAMES[1:]))
+
+
+@layout
+def black_without_a_name(root: Path) -> Expected:
+    pairs(root, "images/{n}.jpg", "labels/{n}.png", lambda labels: coloured(labels) * (labels > 0)[:, :, None])
+    rows = "".join(f"{name},{','.join(map(str, COLOURS[name]))}\n" for name in NAMES[1:])
+    text(root / "class_dict.csv", f"name,r,g,b\n{rows}")
+    return Expected(("background", *NAMES[1:]))
 
 
 @layout
@@ -829,6 +851,12 @@ def only_labels(root: Path) -> None:
     text(root / "labels/a.txt", "0 0.1 0.1 0.2 0.2")
 
 
+def boxes_of_detection(root: Path) -> None:
+    for number in range(COUNT):
+        save(root / f"images/s{number}.jpg", photo(number))
+        text(root / f"labels/s{number}.txt", "0 0.5 0.5 0.2 0.2\n")
+
+
 def only_images(root: Path) -> None:
     for number in range(COUNT):
         save(root / f"train/s{number}.jpg", photo(number))
@@ -859,8 +887,9 @@ def nothing_labelled(root: Path) -> None:
     ("make", "message"),
     [
         (empty, "is empty; seen: no files. Put label files"),
-        (only_labels, "contains no images (.bmp,"),
+        (only_labels, "contains no images ("),
         (only_images, "contains no labels that belong to its images; seen: 6 .jpg in train. Put label files with the names"),
+        (boxes_of_detection, "labels/s0.txt: line 1 is a box (class cx cy w h) of a detection dataset; export the polygons"),
         (two_kinds, "labels and masks may both hold the labels of the same images, such as labels/s0.png and masks/s0.png"),
         (overlays, "colours, so they are no label images, maybe overlays or photographs"),
         (photographs, "labels: the files hold 256 values, so they are no label images, maybe photographs or depths; export"),

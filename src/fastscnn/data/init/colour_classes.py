@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from fastscnn.base.errors import FastSCNNError
 from fastscnn.data.init import known
 from fastscnn.data.init.class_files import ClassFile, Row
 from fastscnn.data.init.guess import Classes
-from fastscnn.data.init.sentences import LOSSY, NAMES, absent, files_read, listed
+from fastscnn.data.init.sentences import LOSSY, NAMES, UNLABELLED, about_rest, absent, files_read, listed
 from fastscnn.data.init.values import Values
 from fastscnn.model.label_set import IGNORE_INDEX, Colour
 
@@ -33,11 +32,14 @@ def unpack(packed: int) -> Colour:
 
 
 def file_of_colours(values: Values, files: Sequence[ClassFile]) -> ClassFile | None:
-    """Return the file that names the colours of most pixels; None if none names half of them."""
+    """Return the file that names the colours of most pixels, not counting black without a name; None if none does."""
     seen = values.by_colour()
-    total = max(1, seen.total())
-    shares = {file: sum(seen[pack(row.colour)] for row in file.rows if row.colour) / total
-              for file in files if file.has_colours}
+    shares = {}
+    for file in files:
+        if file.has_colours:
+            named = {pack(row.colour) for row in file.rows if row.colour}
+            others = seen.total() - (0 if 0 in named else seen[0])
+            shares[file] = sum(seen[packed] for packed in named) / max(1, others)
     best = max(shares, key=lambda file: (round(shares[file], 3), -len(file.path)), default=None)
     return best if best and shares[best] >= _COVERED else None
 
@@ -56,7 +58,16 @@ def of_colours(values: Values, files: Sequence[ClassFile]) -> Classes:
         _refuse_photographs(values, len(seen), 1 - sum(seen[packed] for packed in frequent) / max(1, seen.total()))
     rows, twins = _distinct(known_rows)
     named = {pack(row.colour) for row in known_rows if row.colour}
-    ignored = {pack(row.colour): row.name for row in rows if row.colour and row.ignored} | _unlabelled(seen, named, frequent)
+    ignored = {pack(row.colour): row.name for row in rows if row.colour and row.ignored}
+    if (border := pack(known.VOC_BORDER)) in seen and border not in named and len(seen) > 2:
+        ignored[border] = "border"
+    black = bool(named) and [packed for packed in frequent if packed not in named and packed not in ignored] == [0]
+    share = seen[0] / seen.total()
+    if black and share <= UNLABELLED:
+        ignored[0] = "black"
+    elif black and not any(row.name == "background" for row in rows):
+        rows = [Row("background", None, (0, 0, 0)), *rows]
+        named.add(0)
     unnamed = [packed for packed in sorted(frequent) if packed not in named and packed not in ignored]
     rows = [*(row for row in rows if not row.ignored), *(Row(hexadecimal(packed), None, unpack(packed)) for packed in unnamed)]
     rare = [packed for packed in seen if packed not in named and packed not in ignored and packed not in frequent]
@@ -66,6 +77,7 @@ def of_colours(values: Values, files: Sequence[ClassFile]) -> Classes:
     guessed = [f"The colours of the label files are classes ({files_read(values)}){by}"]
     guessed += [f"{row.name} has the colour of another class, and is left out." for row in twins]
     guessed += absent(row.name for row in rows if row.colour and pack(row.colour) not in seen)
+    guessed += [about_rest("Black", share)] if black else []
     if values.palettes_differ:
         guessed.append("The palettes of the label files differ, so each file is decoded by its own colours.")
     if ignored:
@@ -84,17 +96,6 @@ def _distinct(rows: Sequence[Row]) -> tuple[list[Row], list[Row]]:
         if row.colour:
             first.setdefault(row.colour, row)
     return list(first.values()), [row for row in rows if row.colour and first[row.colour] is not row]
-
-
-def _unlabelled(seen: Counter[int], named: Collection[int], frequent: Sequence[int]) -> dict[int, str]:
-    """Return the colours without a name that mean unlabelled: the border of Pascal VOC, and black if all others have names."""
-    found = {}
-    border = pack(known.VOC_BORDER)
-    if border in seen and border not in named and len(seen) > 2:
-        found[border] = "border"
-    if named and [packed for packed in frequent if packed not in named and packed != border] == [0]:
-        found[0] = "black"
-    return found
 
 
 def _left_open(values: Values, unnamed: Sequence[int], rare: Sequence[int]) -> Iterator[str]:

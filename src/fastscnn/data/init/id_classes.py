@@ -10,7 +10,7 @@ from fastscnn.data.builtin import cityscapes
 from fastscnn.data.init import known
 from fastscnn.data.init.class_files import ClassFile, Row
 from fastscnn.data.init.guess import Classes
-from fastscnn.data.init.sentences import LOSSY, NAMES, absent, files_read, listed
+from fastscnn.data.init.sentences import LOSSY, NAMES, UNLABELLED, about_rest, absent, files_read, listed
 from fastscnn.data.init.values import Values
 from fastscnn.model.label_set import IGNORE_INDEX, Colour
 
@@ -47,7 +47,7 @@ def binary(values: Values, files: Sequence[ClassFile]) -> Classes | None:
     mixed = seen == {0, 1, 255} and not any({1, 255} <= one for one in values.sets)
     if not (seen in ({0, 255}, {0, 1}) or blended or mixed):
         return None
-    two = next((file for file in files if len(file.rows) == 2 and not file.has_colours), None)
+    two = next((file for file in files if len(file.rows) in (1, 2) and not file.has_colours), None)
     if seen == {0, 1} and any(len(file.rows) > 2 for file in files):
         return None  # more classes exist; the sample holds two of them
     guessed = [f"The label files are masks of two classes, {_masks(seen, mixed)} ({files_read(values)})."]
@@ -56,7 +56,8 @@ def binary(values: Values, files: Sequence[ClassFile]) -> Classes | None:
     elif blended:
         guessed.append("Values between, as of antialiased edges, belong to the nearer class.")
     if two:
-        return Classes(tuple(row.name for row in two.rows), "binary", guessed=(*guessed, f"{two.path} names the classes."))
+        names = ("background", two.rows[0].name) if len(two.rows) == 1 else tuple(row.name for row in two.rows)
+        return Classes(names, "binary", guessed=(*guessed, f"{two.path} names the classes."))
     return Classes(("background", "foreground"), "binary", guessed=tuple(guessed),
                    left_open=(f"no file names the two classes; {NAMES}, that of 0 first.",))
 
@@ -119,8 +120,11 @@ def _named(values: Values, file: ClassFile, used: Sequence[int], from_one: bool,
     guessed = [*guessed, f"{file.path} names the classes{begin}"]
     ignored = [number for number, row in stored.items() if row.ignored]
     if 0 not in stored and (0 in used or from_one or min(stored) == 1):
-        ignored.append(0)
-        guessed.append(f"0 is taken as unlabelled and ignored ({100 * values.share(0):.2g} % of the pixels).")
+        guessed.append(about_rest("0", values.share(0)))
+        if values.share(0) > UNLABELLED and not any(row.name == "background" for row in rows):
+            stored[0] = Row("background")
+        else:
+            ignored.append(0)
     elif ignored:
         guessed.append(f"{listed(stored[number].name for number in ignored)} is ignored.")
     kept = {number: row.name for number, row in sorted(stored.items()) if number not in ignored}

@@ -9,6 +9,7 @@ from fastscnn.data.init.values import Values
 LOSSY = ("the label files are JPEGs, whose compression changes values near edges, so labels are read wrong there; export them "
          "as PNG.")
 NAMES = "write the names of the classes in `classes`"
+UNLABELLED = 0.3  # share of the pixels up to which 0 or black, without a name, is taken as unlabelled; above, as background
 _SHOWN = 8  # values or names in one sentence
 
 
@@ -21,6 +22,12 @@ def listed(texts: Iterable[object]) -> str:
 def files_read(values: Values) -> str:
     """Return how many label files were read."""
     return f"{values.files} label file{'s' * (values.files != 1)} read"
+
+
+def about_rest(what: str, share: float) -> str:
+    """Return what pixels without a name are taken as: 0, or black."""
+    taken = "unlabelled and ignored" if share <= UNLABELLED else 'the class "background"'
+    return f"{what} has no name and is taken as {taken} ({100 * share:.2g} % of the pixels)."
 
 
 def absent(names: Iterable[str]) -> list[str]:

@@ -16,7 +16,7 @@ from fastscnn.data.init.values import spread
 from fastscnn.media import images
 
 _SMALL = 1 << 20  # bytes of a JSON file that is parsed to see what it is
-_YOLO = re.compile(rb"\s*\d+(?:\s+-?[\d.]+(?:e-?\d+)?){6,}\s*(?:\n|$)")
+_YOLO = re.compile(rb"\s*\d+(?:\s+-?[\d.]+(?:e-?\d+)?){4,}\s*(?:\n|$)")
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from fastscnn.media import images
 from fastscnn.model.label_set import Colour
 
 SAMPLE = 200  # label files that are read
-LOSSY = (".jpg", ".jpeg")
+LOSSY = (".jpg", ".jpeg", ".jfif")
 _FLAT = 0.8  # least share of neighbours with equal labels; photographs have below 0.5
 _MOST = 4096  # values that are counted
 
