@@ -797,6 +797,26 @@ def test_twice_is_the_same(tmp_path: Path, images_in: str) -> None:
     assert len(check(datasets.load(tmp_path)).counts) == 2
 
 
+def test_files_of_the_user_are_not_overwritten(tmp_path: Path) -> None:
+    """Neither images with the name of the contact sheet, nor what lies beside a dataset.toml written by hand."""
+    pairs(tmp_path, "{n}.jpg", "{n}_mask.png")
+    save(tmp_path / "dataset.jpg", photo(8))
+    save(tmp_path / "dataset.png", photo(9))
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    made = init_dataset(tmp_path)  # dataset.jpg has no label file, so there is a list
+    assert made.contact_sheet == tmp_path / "dataset-sheet/0.jpg"
+    assert {path: path.read_bytes() for path in before} == before
+    assert init_dataset(tmp_path, force=True).images == made.images
+    text(tmp_path / "dataset.toml", 'name = "by hand"')
+    with pytest.raises(FastSCNNError, match=r"dataset-all\.txt: exists already, and the list of the images"):
+        init_dataset(tmp_path, force=True)
+
+
+def test_a_folder_without_dataset_toml_names_the_command(tmp_path: Path) -> None:
+    with pytest.raises(FastSCNNError, match=r"it has no dataset\.toml; `fastscnn dataset init` writes one"):
+        datasets.load(tmp_path)
+
+
 def test_a_failure_leaves_no_files(tmp_path: Path) -> None:
     masks(tmp_path)
     save(tmp_path / "images/s7.jpg", photo(7))  # so that a list is written

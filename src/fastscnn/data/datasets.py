@@ -92,6 +92,9 @@ def load_any(data: str | PathLike[str]) -> DatasetSpec | ClassFolders:
     if path.is_dir() and (path / "dataset.toml").is_file():
         return toml.spec(path / "dataset.toml")
     name, separator, place = fspath(data).partition(":")
+    if not separator and path.is_dir():
+        raise FastSCNNError(f"{fspath(data)!r} is not a dataset: it has no dataset.toml; `fastscnn dataset init` writes one. "
+                            "Built-in datasets are NAME:ROOT, such as camvid:ROOT.")
     if not separator:
         raise FastSCNNError(f"{fspath(data)!r} is not a dataset: give NAME:ROOT, such as camvid:ROOT, "
                             "or the path of a dataset.toml.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
@@ -84,7 +84,7 @@ def init_dataset(folder: str | PathLike[str], *, force: bool = False) -> Initial
         try:
             guess = recognise(found)
             if guess:
-                return _builtin(guess) if guess.builtin else _written(guess, path)
+                return _builtin(guess) if guess.builtin else _written(guess, path, found.own)
         except FastSCNNError as error:
             rejected.append(str(error))
     raise _nothing(found, rejected)
@@ -109,11 +109,13 @@ def _builtin(guess: Guess) -> Initialised:
     return Initialised(guess.layout, guess.builtin, "", None, (), counts, spec.label_set.names, "", (said,), ())
 
 
-def _written(guess: Guess, path: Path) -> Initialised:
+def _written(guess: Guess, path: Path, own: Collection[str]) -> Initialised:
     """Write a guess that loads, and whose label files can be read."""
     root = path.parent
     name = root.resolve().name or OURS
     lists = {root / file: text for file, text in guess.lists.items()}
+    _check_free(root, guess.lists, own)
+    sheet = _sheet_name(root, guess, own)
     before = {file: file.read_bytes() for file in lists if file.exists()}
     trial = files.part(path).with_suffix(".toml")
     try:
@@ -133,14 +135,14 @@ def _written(guess: Guess, path: Path) -> Initialised:
         with contextlib.suppress(OSError):
             trial.unlink()
     guess = replace(guess, left_open=(*guess.left_open, *problems))
-    text = guess.toml(name)
+    text = guess.toml(name, [sheet, *guess.lists])
     files.write(path, text.encode())
-    sheet = _sheet_path(root, guess)
-    images.write(sheet, contact_sheet.draw(spec, shown))
+    images.write(root / sheet, contact_sheet.draw(spec, shown))
     classes = guess.classes
     assert classes is not None
     return Initialised(
-        guess.layout, str(path), text, sheet, tuple(lists), {split: len(spec.image_files(split)) for split in spec.splits},
+        guess.layout, str(path), text, root / sheet, tuple(lists),
+        {split: len(spec.image_files(split)) for split in spec.splits},
         classes.names, classes.labels_are, (*guess.guessed, *classes.guessed), (*classes.left_open, *guess.left_open),
     )  # fmt: skip
 
@@ -174,8 +176,16 @@ def _sample(pairs: list[Pair], most: int) -> list[Pair]:
     return [by_name[name] for name in spread(list(by_name), most)]
 
 
-def _sheet_path(root: Path, guess: Guess) -> Path:
-    """Return where the contact sheet is no image of the dataset itself."""
+def _check_free(root: Path, names: Iterable[str], own: Collection[str]) -> None:
+    """Refuse to overwrite files that `dataset init` did not write."""
+    for name in names:
+        if name not in own and (root / name).exists():
+            raise FastSCNNError(f"{root / name}: exists already, and the list of the images would have this name; rename it.")
+
+
+def _sheet_name(root: Path, guess: Guess, own: Collection[str]) -> str:
+    """Return a name for the contact sheet that is no image of the dataset itself, and no other file."""
     globs = [glob for place in guess.splits.values() for glob in place.images]
-    names = [f"{OURS}.jpg", f"{OURS}.png", f"{OURS}-sheet/{OURS}.jpg"]
-    return root / next((name for name in names if not any(captured(glob, name) is not None for glob in globs)), names[-1])
+    names = [f"{OURS}.jpg", f"{OURS}.png", *(f"{OURS}-sheet/{number}.jpg" for number in range(1000))]
+    free = (name for name in names if name in own or not (root / name).exists())
+    return next(name for name in free if not any(captured(glob, name) is not None for glob in globs))

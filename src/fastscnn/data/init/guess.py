@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from fastscnn.data.init.places import Place
-from fastscnn.data.init.survey import OURS
+from fastscnn.data.init.survey import MARK, OURS
 from fastscnn.model.label_set import Colour
 
 SEED = 0
@@ -65,12 +65,17 @@ class Guess:
         return {list_name(name): "".join(f"{line}\n" for line in place.listed)
                 for name, place in self.splits.items() if place.listed}
 
-    def toml(self, name: str) -> str:
-        """Return the dataset.toml; `name` is the name of the dataset."""
+    def toml(self, name: str, beside: Sequence[str] = ()) -> str:
+        """Return the dataset.toml.
+
+        Args:
+            name: of the dataset.
+            beside: the files that are written beside it, relative to it.
+        """
         if self.classes is None:
             raise ValueError(f"{self.builtin} needs no dataset.toml")
         classes = self.classes
-        lines = ["# Written by `fastscnn dataset init`: a guess from the files. Check it, then run `fastscnn check`."]
+        lines = [f"{MARK}{_value(list(beside))}", "# This is a guess from the files. Check it, then run `fastscnn check`."]
         lines += _comments([f"Layout: {self.layout}.", *self.guessed])
         lines += _todo(self.left_open)
         lines += ["", f"name = {_value(name)}", *_comments(classes.guessed), *_todo(classes.left_open)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections import Counter
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from pathlib import Path, PurePosixPath
 from fastscnn.media import images
 
 ARRAYS = (".npy", ".mat")
+MARK = "# Written by `fastscnn dataset init` with "  # begins the first line of dataset.toml; behind it, file names in JSON
 OURS = "dataset"  # dataset.toml, the contact sheet dataset.jpg and the lists dataset-SPLIT.txt
 
 
@@ -21,10 +23,12 @@ class Survey:
     Attributes:
         root: the folder.
         files: paths relative to it, with forward slashes, sorted.
+        own: the files that `dataset init` wrote earlier beside dataset.toml. They may be overwritten.
     """
 
     root: Path
     files: tuple[str, ...]
+    own: frozenset[str] = frozenset()
 
     def of(self, *suffixes: str) -> list[str]:
         """Return the files with one of these suffixes, in any case."""
@@ -56,6 +60,7 @@ class Survey:
 
 def survey(root: Path) -> Survey:
     """Return the files in a folder, in one pass. Linked folders are followed once."""
+    own = _own(root / f"{OURS}.toml")
     files: list[str] = []
     visited: set[str] = set()
     for folder, below, names in os.walk(root, followlinks=True):
@@ -66,10 +71,16 @@ def survey(root: Path) -> Survey:
         visited.add(real)
         below[:] = sorted(name for name in below if not name.startswith(".") and name != "__MACOSX")
         place = Path(folder).relative_to(root).as_posix()
-        files += [name if place == "." else f"{place}/{name}" for name in names
-                  if not name.startswith(".") and not (place == "." and _is_ours(name))]
-    return Survey(root, tuple(sorted(files)))
+        found = (name if place == "." else f"{place}/{name}" for name in names if not name.startswith("."))
+        files += [path for path in found if path not in own]
+    return Survey(root, tuple(sorted(files)), own)
 
 
-def _is_ours(name: str) -> bool:
-    return name in (f"{OURS}.toml", f"{OURS}.jpg", f"{OURS}.png") or (name.startswith(f"{OURS}-") and name.endswith(".txt"))
+def _own(path: Path) -> frozenset[str]:
+    """Return the files that `dataset init` wrote beside a dataset.toml; none if it did not write it."""
+    try:
+        first = path.read_bytes().partition(b"\n")[0].decode()
+        names = json.loads(first.removeprefix(MARK)) if first.startswith(MARK) else []
+    except (OSError, ValueError):
+        return frozenset()
+    return frozenset(name for name in names if isinstance(name, str)) if isinstance(names, list) else frozenset()
