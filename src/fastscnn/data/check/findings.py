@@ -10,6 +10,15 @@ from typing import Literal
 
 Severity = Literal["error", "warning"]
 
+# Images and splits; single label files; files compared with each other; files that are not read.
+KINDS = frozenset(
+    "no-images incomplete unreadable-image missing-channel broken-channel too-small exif-rotated duplicate leak "
+    "missing-labels shared-labels unreadable-labels size-mismatch lossy-labels picture-as-labels swapped-files no-mask "
+    "palette-mismatch unknown-ids unknown-colours unknown-names mostly-unknown empty-labels "
+    "palettes-differ mixed-masks one-class absent-class same-labels contradicting-labels "
+    "extra-labels extra-channel left-out-images hidden-files linked-folder".split()
+)
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -19,9 +28,7 @@ class Finding:
         severity: "error": training or its scores would be wrong; "warning": worth a look.
         split: the split with the problem.
         path: the file with the problem; the dataset's root for a problem of a whole split.
-        kind: stable identifier: no-images, incomplete, missing-labels, missing-channel, extra-labels, extra-channel,
-            shared-labels, unreadable-image, unreadable-labels, broken-channel, size-mismatch, too-small, exif-rotated,
-            unknown-ids, unknown-colours, empty-labels, duplicate, leak or absent-class.
+        kind: stable identifier, one of `KINDS`.
         message: one sentence that names the file and the problem.
         fix: one imperative sentence, equal for findings with the same cause.
     """
