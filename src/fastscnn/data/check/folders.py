@@ -80,24 +80,25 @@ class Folders:
             what = "a label file" if extra.kind == "extra-labels" else "an extra channel"
             message, fix = f"{extra.path}: is {what} without an image", f"Add the image{source}, or remove the file."
             if image := candidates.get(str(extra.path).casefold()):
-                message, fix = f"{message}, but there is {image}", self._fix(split, extra.path, image)
+                message, fix = f"{message}, but there is {image}", self._fix(split, image)
             yield Finding("warning", split, extra.path, extra.kind, f"{message}.", fix)
 
     def _candidates(self, split: str) -> dict[str, Path]:
         """Return case-folded path of a label file or extra channel -> an image that might belong to it."""
-        spec, suffixes = self._spec, self._suffixes(split)
+        spec, suffixes, near = self._spec, self._suffixes(split), self._image_folders(split)
         found: dict[str, Path] = {}
         for folder, inner, names in os.walk(spec.root):
             inner[:] = [name for name in inner if not name.startswith(".")]
             for path in (Path(folder, name) for name in sorted(names) if not name.startswith(".")):
-                if path not in self._unlabelled and (path in self._seen or not self._is_image(path)):
+                known = path.suffix.lower() in images.SUFFIXES or (path.parent in near and is_image(path))
+                if path not in self._unlabelled and (path in self._seen or not known):
                     continue
                 for alike in {path, *map(path.with_suffix, suffixes)}:
                     for beside in (*spec.label_files(split, alike), *spec.channel_files(split, alike)):
                         found.setdefault(str(beside).casefold(), path)
         return found
 
-    def _fix(self, split: str, extra: Path, image: Path) -> str:
+    def _fix(self, split: str, image: Path) -> str:
         """Return the fix for a file whose image is left out."""
         if image in self._images[split]:
             return "Give the image and the file the same name, in the same case."
@@ -112,10 +113,10 @@ class Folders:
         groups: dict[str, list[Path]] = defaultdict(list)
         for folder in self._image_folders(split):
             for path in _files(folder):
-                if path not in self._seen | self._reported and not path.name.startswith("."):
+                if not path.name.startswith(".") and self._is_new(path):
                     groups[path.suffix].append(path)
         for suffix, paths in sorted(groups.items()):
-            if not any(map(self._is_image, paths[:_TRIED])):
+            if suffix.lower() not in images.SUFFIXES and not any(map(is_image, paths[:_TRIED])):
                 continue
             self._reported.update(paths)  # splits may share a folder
             known = f"the suffix {suffix!r}" if suffix else "no suffix"
@@ -132,7 +133,7 @@ class Folders:
             inner = [path for path in _entries(folder) if path.name.startswith(".") and path.is_dir()]
             files = [path for path in _files(folder) if path.name.startswith(".")]
             hidden += [path for path in (*files, *(path for one in inner for path in _files(one)))
-                       if path.suffix.lower() in images.SUFFIXES and path not in self._seen | self._reported]
+                       if path.suffix.lower() in images.SUFFIXES and self._is_new(path)]
         if hidden:
             self._reported.update(hidden)
             message = f"{hidden[0]}: is hidden and skipped in the split {split!r}{_and_others(hidden)}."
@@ -165,8 +166,8 @@ class Folders:
         suffixes = {Path(pattern).suffix for pattern in self._spec.splits[split].patterns}
         return {suffix for suffix in suffixes if suffix and "*" not in suffix}
 
-    def _is_image(self, path: Path) -> bool:
-        return path.suffix.lower() in images.SUFFIXES or is_image(path)
+    def _is_new(self, path: Path) -> bool:
+        return path not in self._seen and path not in self._reported
 
 
 def _entries(folder: Path) -> Iterable[Path]:
