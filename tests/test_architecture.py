@@ -18,15 +18,17 @@ from fastscnn.media import images
 
 # A module imports from its own folder and from the folders on the lines above its own.
 LAYERS = [line.split() for line in (
-    "base version", "model media upsampling", "data network", "backends", "inference", "evaluation benchmark",
+    "base version", "model media upsampling", "data network annotations", "backends", "inference", "evaluation benchmark",
     "exporting convert training", "web", "cli",
 )]
 # Foreign package or built-in function -> the folders and modules that may use it.
 TORCH = "network backends.torch backends.cuda exporting convert training benchmark.mmseg_worker"
 HOMES = {name: homes.split() for names, homes in {
-    "torch safetensors onnx onnxscript": TORCH, "triton": "backends.cuda.labels_triton", "cv2": "training.augment",
+    "torch safetensors onnx onnxscript": TORCH, "triton": "backends.cuda.labels_triton",
+    "cv2": "training.augment data.formats.rasterise", "pycocotools": "data.formats.rasterise",
     "onnxruntime": "backends.onnx exporting.quantize", "openvino": "backends.openvino", "matplotlib": "benchmark.plot",
-    "av": "media.video media.video_writer", "PIL": "media.images media.decoding inference.segmentation data.synthetic.canvas",
+    "av": "media.video media.video_writer",
+    "PIL": "media.images media.decoding media.drawing media.netpbm inference.segmentation data.synthetic.canvas",
     "ctypes": "upsampling.native training.loop", "tyro rich tkinter importlib print()": "cli", "eval() exec() __import__()": "",
 }.items() for name in names.split()}
 

@@ -17,7 +17,7 @@ from PIL import Image
 from fastscnn.base.types import UInt8Array
 from fastscnn.data import datasets
 from fastscnn.data.check.dataset import CheckReport, check
-from fastscnn.data.check.findings import Finding
+from fastscnn.data.check.findings import KINDS, Finding
 
 SIZE = (48, 64)
 PURE = np.array([(32, 0, 64), (9, 255, 0)], np.uint8)
@@ -232,6 +232,14 @@ CASES: dict[str, Case] = {
         suffix="webp",
         also=("absent-class", "mostly-unknown"),
     ),
+    "ids as JPEG 2000": Case(
+        "lossy-labels",
+        "error",
+        "is stored as lossy JPEG 2000",
+        lambda path, values, _: save(path, values, irreversible=False),
+        lambda path, values, _: save(path, values, irreversible=True),
+        suffix="jp2",
+    ),
     "ids as TIFF with JPEG inside": Case(
         "lossy-labels",
         "error",
@@ -435,8 +443,8 @@ CASES: dict[str, Case] = {
     "a suffix that is not read": Case(
         "left-out-images",
         "warning",
-        "the suffix '.jfif'.*Save these images as .jpg or .png",
-        change=add("images/train/9.jfif", "JPEG"),
+        "the suffix '.heic'.*Save these images as .jpg or .png",
+        change=lambda root: (root / "images/train/9.heic").write_bytes(b"\0\0\0\x18ftypheic" + bytes(99)),
     ),
     "no suffix": Case("left-out-images", "warning", "has no suffix and is left", change=add("images/val/9", "GIF")),
     "hidden files": Case(
@@ -468,8 +476,8 @@ CASES: dict[str, Case] = {
     "labels of an image that is not read": Case(
         "extra-labels",
         "warning",
-        "Save the images with the suffix '.jfif'",
-        change=move("images/train/0.png", "images/train/0.jfif"),
+        "Save the images with the suffix '.heic'",
+        change=move("images/train/0.png", "images/train/0.heic"),
         also=("left-out-images",),
     ),
     "labels of an image elsewhere": Case(
@@ -511,3 +519,10 @@ def test_each_is_found_and_a_right_dataset_is_not(tmp_path: Path, name: str) -> 
     assert all(str(finding.path) in finding.message for finding in report.findings)
     cached = [check(datasets.load(tmp_path / "wrong"), cache=tmp_path / "cache") for _ in range(2)]
     assert cached == [report, report], "the same from the cache"
+
+
+def test_kinds_are_described() -> None:
+    page = (Path(__file__).parents[1] / "docs/datasets.md").read_text()
+    rows = re.findall(r"^\| `([a-z-]+)` \|", page.partition("## What `check` finds")[2], re.MULTILINE)
+    assert sorted(rows) == sorted(KINDS)
+    assert {case.kind for case in CASES.values()} <= set(KINDS)

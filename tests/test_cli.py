@@ -692,7 +692,7 @@ def test_quiet(run: Run, tiny_onnx: Path, picture: Path) -> None:
     Path("drive/a.png").write_bytes(picture.read_bytes())
     Path("drive/b.mp4").write_bytes(b"not read")
     words = ["segment", "drive", "--weights", tiny_onnx]
-    assert "Videos in folders are skipped" in unfolded(run(*words)[2])
+    assert "Left out of the folders: 1 video" in unfolded(run(*words)[2])
     assert run(*words, "-q")[2] == ""
 
 
@@ -752,7 +752,7 @@ def test_terminal_escapes_in_names_are_not_printed(run: Run, data: Path) -> None
 
 
 def test_interrupt(run: Run, tiny_onnx: Path, picture: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(_: Path) -> None:
+    def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(images, "read", interrupted)
@@ -810,4 +810,4 @@ def test_videos_in_a_folder_are_not_passed_over_in_silence(run: Run, picture: Pa
     code, out, error = run("segment", "drive")
     assert code == 0
     assert "1 segmented" in out
-    assert "give them by name, such as drive/b.mp4" in " ".join(error.split())
+    assert "1 video (give it by name), drive/b.mp4" in " ".join(error.split())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import struct
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from PIL import Image, ImageOps
 
 from fastscnn.base.errors import ArgumentError, FastSCNNError
 from fastscnn.media import images
+from fastscnn.media.drawing import Canvas
 
 RGB = np.array([[[10, 20, 30], [200, 100, 50]], [[0, 0, 0], [255, 255, 255]], [[1, 2, 3], [90, 80, 70]]], np.uint8)  # 3x2
 GREY = np.array([[0, 60], [120, 255], [7, 200]], np.uint8)
@@ -176,7 +178,12 @@ BROKEN: dict[str, tuple[Callable[[], bytes], str]] = {
     "header-only.png": (lambda: noise("PNG")[:40], "truncated or broken|is not an image"),
     "text.jpg": (lambda: b"this is no picture", "is not an image that can be read"),
     "empty.png": (lambda: b"", "is not an image that can be read"),
-    "drawing.gif": (lambda: encoded(Image.fromarray(RGB), "GIF"), "is not an image that can be read"),
+    "drawing.eps": (lambda: encoded(Image.fromarray(RGB), "EPS"), "is not an image that can be read"),
+    "icon.png": (lambda: encoded(Image.fromarray(RGB), "ICO"), "is not an image that can be read"),
+    "targa.png": (lambda: encoded(Image.fromarray(RGB), "TGA"), "is not an image that can be read"),
+    "pam.pam": (lambda: b"P7\nWIDTH 1\nHEIGHT 1\nDEPTH 1\nMAXVAL 2\nTUPLTYPE GRAYSCALE\nENDHDR\n\2", "is not an image that"),
+    "cut.avif": (lambda: noise("AVIF")[:-1000], "truncated or broken|is not an image"),
+    "cut.jp2": (lambda: noise("JPEG2000")[:-2000], "truncated or broken|is a JPEG 2000 file"),
     "41-megapixels.png": (lambda: png(41_000, 1000, 8, 2), r"is 1000x41000 \(HxW\), over the limit of 40 megapixels"),
     "100-megapixels.png": (lambda: png(10_000, 10_000, 8, 2), r"is 10000x10000 \(HxW\), over the limit"),
     "gigapixels.png": (lambda: png(60_000, 60_000, 16, 6), r"is 60000x60000 \(HxW\), over the limit"),
@@ -553,8 +560,99 @@ def test_grey_channels_of_16_bits(tmp_path: Path, values: list[int], expected: l
 
 
 def test_drawn_polygons_lie_over_each_other() -> None:
-    square = [(0, 0), (2, 0), (2, 1), (0, 1)]
-    drawn = images.draw((3, 4), [(square, 7), ([(1, -5), (1, 50)], 255)])
+    canvas = Canvas((3, 4))
+    canvas.polygon([(0, 0), (2, 0), (2, 1), (0, 1)], 7)
+    canvas.polygon([(1, -5), (1, 50)], 255)
+    drawn = canvas.labels()
     assert drawn.dtype == np.uint8
     assert drawn.tolist() == [[7, 255, 7, 0], [7, 255, 7, 0], [0, 255, 0, 0]]
-    assert images.draw((1, 2), []).tolist() == [[0, 0]]
+    assert Canvas((1, 2), 3).labels().tolist() == [[3, 3]]
+
+
+EXACT = {"BMP": ".bmp", "DIB": ".dib", "JPEG2000": ".jp2", "PCX": ".pcx", "PNG": ".apng", "PPM": ".pnm", "QOI": ".qoi",
+         "SGI": ".sgi", "TGA": ".tga", "TIFF": ".tif"}
+
+
+@pytest.mark.parametrize("kind", [*EXACT, "AVIF", "GIF", "JPEG"])
+def test_formats_of_photographs(tmp_path: Path, kind: str) -> None:
+    suffix = EXACT.get(kind, {"AVIF": ".avif", "GIF": ".gif", "JPEG": ".jfif"}.get(kind, ""))
+    assert suffix in images.SUFFIXES
+    image = np.full((16, 24, 3), (200, 100, 0), np.uint8)
+    image[4:, 8:] = (0, 40, 220)
+    path = tmp_path / f"a{suffix}"
+    path.write_bytes(encoded(Image.fromarray(image), kind))
+    difference = np.abs(images.read(path).astype(int) - image)
+    assert difference.mean() < 12 if kind not in EXACT else not difference.any()
+
+
+@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("kind", ["AVIF", "DIB", "GIF", "JPEG2000", "PCX", "PPM", "QOI", "SGI", "TGA"])
+def test_damaged_files_are_refused_or_read(tmp_path: Path, kind: str, seed: int) -> None:
+    random = np.random.default_rng(seed)
+    image = Image.fromarray(random.integers(0, 256, (64, 64, 3), np.uint8))
+    data = np.frombuffer(encoded(image, kind), np.uint8).copy()
+    data[random.integers(0, min(60, len(data)), 2)] = random.integers(0, 256, 2)
+    path = tmp_path / f"a.{kind.lower()}"
+    path.write_bytes(data[: random.integers(1, len(data))].tobytes())
+    with contextlib.suppress(FastSCNNError):
+        images.read(path)
+
+
+def pgm(values: Any, maxval: int, plain: bool = False) -> bytes:
+    stored = np.asarray(values)
+    head = f"P{2 if plain else 5}\n# a comment\n{stored.shape[1]} {stored.shape[0]}\n{maxval}\n".encode()
+    if plain:
+        return head + b"\n".join(b" ".join(str(value).encode() for value in row) for row in stored.tolist()) + b"\n"
+    return head + stored.astype(">u2" if maxval > 255 else np.uint8).tobytes()
+
+
+@pytest.mark.parametrize("plain", [False, True])
+@pytest.mark.parametrize("maxval", [1, 2, 3, 11, 18, 100, 200, 254, 255, 256, 1000, 65534, 65535])
+def test_ids_in_pgm_files_are_as_stored(tmp_path: Path, maxval: int, plain: bool) -> None:
+    values = np.arange(min(maxval, 255) + 1)[None].repeat(2, axis=0)
+    path = tmp_path / "a.pgm"
+    path.write_bytes(pgm(values, maxval, plain))
+    np.testing.assert_array_equal(images.read_ids(path), values)
+
+
+@pytest.mark.parametrize(("data", "message"), [
+    (pgm([[0, 3]], 2), "holds the value 3, but its header says that 2 is the largest"),
+    (pgm([[0, 3]], 2, plain=True), "truncated or broken"),
+    (pgm([[0, 300]], 1000), "holds the id 300"),
+    (pgm([[0, 2], [1, 1]], 2)[:-1], "truncated or broken"),
+    (b"P4 8 1\n\x0f", "is a PBM file, in which 1 is black"),
+    (b"P1 2 1\n0 1\n", "is a PBM file, in which 1 is black"),
+])
+def test_netpbm_files_that_are_no_ids(tmp_path: Path, data: bytes, message: str) -> None:
+    path = tmp_path / "a.pgm"
+    path.write_bytes(data)
+    with pytest.raises(FastSCNNError, match=message):
+        images.read_ids(path)
+
+
+def test_jpeg_2000_holds_no_ids(tmp_path: Path) -> None:
+    path = tmp_path / "a.jp2"
+    path.write_bytes(encoded(Image.fromarray(IDS), "JPEG2000"))
+    with pytest.raises(FastSCNNError, match="is a JPEG 2000 file, in which ids may be changed"):
+        images.read_ids(path)
+
+
+@pytest.mark.parametrize("maxval", [65535, 4095])
+def test_grey_netpbm_of_16_bits_is_read_by_its_high_byte(tmp_path: Path, maxval: int) -> None:
+    path = tmp_path / "a.ppm"
+    values = np.linspace(0, maxval, 12).astype(int).reshape(3, 4)
+    path.write_bytes(pgm(values, maxval))
+    expected = np.rint(values / maxval * 65535).astype(int) >> 8
+    np.testing.assert_array_equal(images.read(path), np.repeat(expected[:, :, None], 3, axis=2))
+
+
+def test_pipes_and_huge_files_are_refused_without_reading(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "f.png")
+    with pytest.raises(FastSCNNError, match=r"f\.png: is a pipe or a device, not a file"):
+        images.read(tmp_path / "f.png")
+    with pytest.raises(FastSCNNError, match="/dev/null: is a pipe or a device"):
+        images.read("/dev/null")
+    with (tmp_path / "a.png").open("wb") as file:
+        file.truncate(20 << 30)
+    with pytest.raises(FastSCNNError, match=r"a\.png: has 21\.5 GB, over the limit of 0\.64 GB for an image"):
+        images.read(tmp_path / "a.png")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
 from fastscnn.base.errors import FastSCNNError
-from fastscnn.media import inputs
+from fastscnn.media import images, inputs
 
 
 @pytest.fixture(autouse=True)
@@ -125,7 +126,7 @@ def test_links_lie_where_they_stand() -> None:
     ("files", "paths", "thermal", "message"),
     [
         (["a.png"], ["a.png"], "t", "t: no such file or folder of thermal images"),
-        (["a.png", "t/a.txt"], ["a.png"], "t", r"t: contains no thermal image \(\.bmp, "),
+        (["a.png", "t/a.txt"], ["a.png"], "t", r"t: contains no thermal image \(\.apng, "),
         (["a.png", "b.png", "c.png"], ["a.png", "b.png"], "c.png", "c.png: one thermal file for 2 images; give a folder"),
         (["t/a.png"], ["t"], "t", "t: all given images are thermal ones"),
         (["t/r/a.png"], ["t/r"], "t", "t: all given images are thermal ones"),
@@ -141,7 +142,7 @@ def test_wrong_thermal_files(files: list[str], paths: list[str], thermal: str, m
 
 def test_a_folder_of_videos_is_told_from_one_without_anything() -> None:
     touch("p/x/b.MTS", "p/a.mp4.txt")
-    with pytest.raises(FastSCNNError, match=r"^p: contains no image \(.*\); give videos by name, for example p/x/b.MTS\.$"):
+    with pytest.raises(FastSCNNError, match=r"^p: contains no image .* Left out .*: 1 video \(give it by name\), p/x/b\.MTS"):
         found("p")
 
 
@@ -160,7 +161,7 @@ def test_beside() -> None:
 @pytest.mark.parametrize(
     ("files", "paths", "out", "message"),
     [
-        (["p/notes.txt"], ["p"], "out", r"p: contains no image \(\.bmp, "),
+        (["p/notes.txt"], ["p"], "out", r"p: contains no image \(\.apng, .*\)\. Left out .*: 1 file .*, p/notes\.txt\.$"),
         (["p/a.png"], ["p"], ".", "p: all its images are in ., the output folder"),
         (["p/a.png"], ["p"], "p", "p: all its images are in p, the output folder"),
         (["p/a.png", "q/a.png"], ["p", "q"], "out", "q/a.png: its results would overwrite those of p/a.png"),
@@ -171,3 +172,65 @@ def test_errors(files: list[str], paths: list[str], out: str, message: str) -> N
     touch(*files)
     with pytest.raises(FastSCNNError, match=message):
         found(*paths, out=out)
+
+
+def test_every_format_of_photographs_is_found_in_any_case() -> None:
+    names = {f"p/{suffix[1:]}{suffix.upper()}" for suffix in images.SUFFIXES}
+    touch(*names, "p/a.eps", "p/a.heic", "p/a.svg", "p/a.ico", "p/Thumbs.db")
+    assert set(found("p")) == names
+    assert {".jfif", ".jpe", ".avif", ".gif", ".jp2", ".j2k", ".pgm", ".pbm", ".pnm", ".tga", ".dib"} < images.SUFFIXES
+    assert inputs.left_out([Path("p")], Path("out")) == (
+        "Left out of the folders: 4 files that are not images that can be read, such as p/a.eps.")
+
+
+def test_hidden_files_and_folders_are_skipped() -> None:
+    touch("p/a.png", "p/._a.png", "p/.ipynb_checkpoints/a.png", "p/.DS_Store", "p/x/.cache/b.png")
+    assert list(found("p")) == ["p/a.png"]
+    assert inputs.left_out([Path("p")], Path("out")) == (
+        "Left out of the folders: 3 hidden files and folders, such as p/._a.png.")
+    touch(".hidden/a.png")
+    assert list(found(".hidden", "p/._a.png")) == [".hidden/a.png", "p/._a.png"], "given by name"
+
+
+def test_linked_folders_are_followed_once() -> None:
+    """Loops end, and what is reached twice keeps its own place."""
+    touch("nas/day1/b.png", "drive/day0/a.png", "nas/c.png")
+    for link, target in {"day1": "nas/day1", "a_loop": "drive", "again": "drive/day0", "c.png": "nas/c.png",
+                         "d.png": "nas/c.png", "gone.png": "nowhere.png"}.items():
+        Path("drive", link).symlink_to(Path(target).resolve())
+    assert found("drive") == {
+        "drive/c.png": "out/c", "drive/day0/a.png": "out/day0/a", "drive/day1/b.png": "out/day1/b"}
+    assert inputs.left_out([Path("drive")], Path("out")) == (
+        "Left out of the folders: 3 links to what is listed already, such as drive/a_loop; "
+        "1 pipe, device or broken link, drive/gone.png.")
+
+
+def test_the_folder_of_results_is_not_entered_by_a_link() -> None:
+    touch("p/a.png", "out/b.png", "out/notes.txt")
+    Path("p/results").symlink_to(Path("out").resolve())
+    assert list(found("p")) == ["p/a.png"]
+    assert inputs.left_out([Path("p")], Path("out")) == ""
+
+
+def test_pipes_are_left_out() -> None:
+    touch("p/a.png")
+    os.mkfifo("p/b.png")
+    assert list(found("p")) == ["p/a.png"]
+    assert inputs.left_out([Path("p"), Path("q.png")], Path("out")) == (
+        "Left out of the folders: 1 pipe, device or broken link, p/b.png.")
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root can open every folder")
+def test_folders_that_cannot_be_opened_are_named() -> None:
+    touch("p/a.png", "p/x/b.png")
+    Path("p/x").chmod(0)
+    assert list(found("p")) == ["p/a.png"]
+    assert "1 folder that cannot be opened, p/x" in inputs.left_out([Path("p")], Path("out"))
+    Path("p/x").chmod(0o700)
+
+
+def test_several_kinds_in_several_folders() -> None:
+    touch("p/a.png", "p/b.mp4", "q/c.png", "q/d.MOV", "q/notes.txt")
+    assert inputs.left_out([Path("p"), Path("q"), Path("p/a.png")], Path("out")) == (
+        "Left out of the folders: 2 videos (give them by name), such as p/b.mp4; "
+        "1 file that is not an image that can be read, q/notes.txt.")

@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import WriteOnnx
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from fastscnn import Card, LabelSet, Segmenter
@@ -22,6 +24,7 @@ from fastscnn.data import synthetic
 from fastscnn.data.synthetic import Scene
 from fastscnn.inference import sources
 from fastscnn.inference.segmenter import Size
+from fastscnn.inference.size import in_shape
 from fastscnn.media import images
 from fastscnn.model import card
 from fastscnn.upsampling import upsample
@@ -71,6 +74,47 @@ def test_what_the_network_sees(size: Size, seen: tuple[int, int]) -> None:
         np.testing.assert_array_equal(backend.seen[0], image)
 
 
+@pytest.mark.parametrize(
+    ("size", "image", "made"),
+    [
+        ((360, 480), (720, 960), (360, 480)),
+        ((360, 480), (340, 480), (360, 480)),  # another shape by 6 %
+        ((360, 480), (1080, 1920), (296, 544)),  # 16:9; docs/accuracy.md
+        ((360, 480), (480, 480), (424, 416)),
+        ((360, 480), (1920, 1080), (552, 320)),
+        ((360, 480), (1000, 8000), (136, 1184)),
+        ((1024, 2048), (1080, 1920), (1088, 1920)),
+        ((64, 96), (32, 5000), (32, 992)),
+        ((33, 40), (5000, 32), (449, 40)),
+    ],
+)
+def test_the_input_has_the_shape_of_the_image(size: tuple[int, int], image: tuple[int, int], made: tuple[int, int]) -> None:
+    assert in_shape(size, image) == made
+
+
+@given(*[st.integers(32, 1000)] * 2, *[st.integers(32, 9000)] * 2)
+@settings(derandomize=True, deadline=None)
+def test_the_shape_of_any_image(height: int, width: int, tall: int, wide: int) -> None:
+    size = in_shape((height, width), (tall, wide))
+    assert min(size) >= 32
+    assert [(side - trained) % 32 for side, trained in zip(size, (height, width), strict=True)] == [0, 0]
+    if max(height, width, tall, wide) < 1.1 * min(height, width, tall, wide):
+        assert size == (height, width)
+    stretch = (wide * height / (tall * width)) ** 0.5
+    for side, ideal in zip(size, (height / stretch, width * stretch), strict=True):
+        if ideal >= 64 and not 1 / 1.1 < stretch**2 < 1.1:
+            assert abs(side - ideal) <= 16
+
+
+def test_an_explicit_size_is_exact_also_in_a_copy(tiny_onnx: Path) -> None:
+    image = np.zeros((64, 300, 3), np.uint8)
+    for size, shape in ((None, (32, 160)), ((64, 96), (64, 96)), ("64x96", (64, 96)), ("native", (64, 300))):
+        one = Segmenter.load(tiny_onnx, size=size, threads=1)
+        for each in (one, pickle.loads(pickle.dumps(one))):
+            assert each.forward(image).input.shape[:2] == shape
+            assert each.input_size((64, 300)) == shape
+
+
 @pytest.mark.parametrize("shape", [(32, 32), (32, 500), (301, 33), (45, 32)])
 def test_any_size_of_image(tiny: Segmenter, shape: tuple[int, int]) -> None:
     image = np.zeros((*shape, 3), np.uint8)
@@ -107,7 +151,7 @@ def test_images_in_any_memory_layout(tiny_onnx: Path, stripes: Scene) -> None:
         ((96, 128), None, (0.5, 1.0), False, [(32, 48), (64, 96)]),
         ((96, 128), None, (0.5,), False, [(32, 48)]),
         ((101, 77), None, (0.5, 0.75, 1.0, 1.25, 1.5, 1.75), True,
-         [(32, 48), (48, 72), (64, 96), (80, 120), (96, 144), (112, 168)]),
+         [(48, 32), (72, 48), (96, 64), (120, 80), (144, 96), (168, 112)]),  # in the image's shape
         ((75, 131), (41, 67), (0.8, 1.5), True, [(33, 54), (62, 101)]),  # 61.5: halves go up
         ((77, 101), "native", (0.5, 1.25), True, [(39, 51), (96, 126)]),
         ((77, 101), "native", (1.0,), True, [(77, 101)]),
@@ -438,9 +482,9 @@ def test_an_image_is_checked_once(tiny: Segmenter, stripes: Scene, monkeypatch: 
     calls: list[object] = []
     original = sources._array
 
-    def counted(source: sources.ImageSource, channels: int) -> UInt8Array:
+    def counted(source: sources.ImageSource, channels: int, max_pixels: int) -> UInt8Array:
         calls.append(source)
-        return original(source, channels)
+        return original(source, channels, max_pixels)
 
     monkeypatch.setattr(sources, "_array", counted)
     tiny.segment(stripes.image, confidence=True)

@@ -54,25 +54,6 @@ def download_hint(path: str | os.PathLike[str]) -> str:
     return " Addresses are not fetched: download the file first." if _URL.match(os.fspath(path)) else ""
 
 
-def text(path: Path) -> str:
-    """Return a text file: UTF-8, with or without a byte-order mark, or UTF-16 with one.
-
-    Raises:
-        FastSCNNError: missing, unreadable, or in another encoding.
-    """
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        raise FastSCNNError(f"{path}: no such file.") from None
-    except OSError as error:
-        raise FastSCNNError(f"{path}: cannot be read ({error.strerror}).") from error
-    try:
-        return data.decode("utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
-    except UnicodeDecodeError as error:
-        message = f"{path}: is not text in UTF-8 ({error.reason} at byte {error.start}); save it as UTF-8."
-        raise FastSCNNError(message) from error
-
-
 def digest(path: Path) -> str:
     """Return the sha256 of a file, in hexadecimal."""
     return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -18,6 +18,7 @@ from fastscnn.base.errors import FastSCNNError
 from fastscnn.base.types import UInt8Array
 from fastscnn.data import synthetic
 from fastscnn.inference.segmenter import Segmenter
+from fastscnn.inference.size import in_shape
 from fastscnn.media import images
 from fastscnn.version import __version__
 
@@ -80,6 +81,8 @@ def measure_latency(
 ) -> LatencyBudget:
     """Measure the latency at the card's input size, and at 3/4, 1/2 and 1/4 of it, or return the cached result.
 
+    Each of these sizes is in the shape of `frame` (`size.in_shape`).
+
     Args:
         segmenter: segmenter to measure, loaded from a file.
         frame: (height, width) of the images to segment.
@@ -99,7 +102,7 @@ def measure_latency(
     file = cache / f"{hashlib.sha256(repr(facts).encode()).hexdigest()[:16]}.json" if cache else None
     if file and (known := _read(file)):
         return known
-    sizes = backend.card.inputs()
+    sizes = [in_shape(size, frame) for size in backend.card.inputs()]
     image = images.widened(_image(frame), backend.card.channels)
     measured = []
     for index, size in enumerate(sizes):

@@ -15,6 +15,7 @@ from fastscnn.cli.console import note, progress_bar
 
 if TYPE_CHECKING:
     from fastscnn.inference.segmenter import Segmenter, Size
+    from fastscnn.inference.tiles import Tile
     from fastscnn.model.label_set import LabelSet
 
 
@@ -27,11 +28,12 @@ def load(
     flip: bool = False,
     precision: PrecisionName = "auto",
     streams: int = 1,
+    tile: Tile = None,
 ) -> Segmenter:
     """Return the segmenter that the options of these names describe."""
     from fastscnn.inference.segmenter import Segmenter
 
-    return Segmenter.load(weights, backend, size, threads, scales, flip, precision, streams)
+    return Segmenter.load(weights, backend, size, threads, scales, flip, precision, streams, tile)
 
 
 def within(milliseconds: float, segmenter: Segmenter, frames: Iterable[tuple[int, int]], quiet: bool) -> Segmenter:

@@ -101,6 +101,13 @@ def _network_size(text: str) -> NetworkSize:
         raise ValueError(f"expected HxW, for example 360x480, or native, not {text!r}") from None
 
 
+def _tile(text: str) -> tuple[int, int] | str:
+    try:
+        return "auto" if text == "auto" else height_width(text)
+    except ValueError:
+        raise ValueError(f"expected HxW, for example 360x480, or auto, not {text!r}") from None
+
+
 def _threads(text: str) -> int:
     return whole("threads", int(text), 1, MAX_THREADS)
 
@@ -135,6 +142,11 @@ Precision = Annotated[
 Size = Annotated[
     NetworkSize | None, value("HxW", _network_size, "the model's", write_size),
     described("Network input size, HxW or native (the image's own)."),
+]
+Tile = Annotated[
+    tuple[int, int] | str | None, value("HxW|auto", _tile, write=write_size),
+    described("Run the network on overlapping tiles of this size and blend their logits, for images of up to 1,000 "
+              "megapixels; auto: the model's input size. The image is not resized unless --size HxW resizes it."),
 ]
 Scales = Annotated[
     tuple[float, ...], value("S,S,...", numbers, write=write_numbers),

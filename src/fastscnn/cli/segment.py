@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json as json_
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
 from time import perf_counter
@@ -26,6 +26,7 @@ from fastscnn.cli.options import (
     Quiet,
     Size,
     Threads,
+    Tile,
     Verbose,
     Weights,
     described,
@@ -37,6 +38,7 @@ from fastscnn.cli.options import (
 )  # fmt: skip
 
 if TYPE_CHECKING:
+    from fastscnn.annotations.writer import AnnotationWriter
     from fastscnn.base.types import UInt8Array
     from fastscnn.inference.segmentation import Segmentation
     from fastscnn.inference.segmenter import Segmenter
@@ -46,6 +48,12 @@ if TYPE_CHECKING:
 
 USAGE = "[options] PATH ..."
 _MANY = 50  # images: with fewer, compiling the network for OpenVINO takes longer than it saves
+
+
+def _annotation_format(text: str) -> str:
+    from fastscnn.annotations.writer import known
+
+    return known(text)
 
 
 def run(
@@ -62,6 +70,7 @@ def run(
         "Thermal images, for weights that take RGB and thermal: a file for one image; or a folder with a file for each "
         "image, of the same name and in the same subfolder. These files are not inputs.")] = None,
     size: Size = None,
+    tile: Tile = None,
     latency_budget: Annotated[float | None, value("MS", milliseconds), described(
         "Use the largest input size that takes at most this many milliseconds a frame here, such as 33ms.")] = None,
     backend: Backend = "auto",
@@ -71,6 +80,9 @@ def run(
     ood_mask: Annotated[bool, switch(
         "Also write an out-of-distribution mask (255 = unknown): STEM.ood.png. The overlay leaves those pixels "
         "uncoloured.")] = False,
+    annotations: Annotated[str | None, value("FORMAT", _annotation_format), described(
+        "Also write the labels of images as polygons to correct in an annotation tool: coco, coco-rle (exact masks), "
+        "labelme or yolo.")] = None,
     camera: Annotated[str | None, value("CAMERA", str), described(
         "Index or device path of a camera, such as 0 or /dev/video0. Ctrl-C stops it.")] = None,
     smoothing: Annotated[bool, switch("Smooth labels over time in static regions of a video or camera.")] = False,
@@ -94,8 +106,8 @@ def run(
     configure(quiet, verbose)
     if not paths and camera is None:
         raise ArgumentError("Missing PATH: give images, folders or videos, or --camera. Try `fastscnn demo`.")
-    if latency_budget is not None and size:
-        raise ArgumentError("latency-budget: it chooses the size; omit --size.")
+    if latency_budget is not None and (size or tile):
+        raise ArgumentError("latency-budget: it chooses the size; omit --size and --tile.")
     paths = tuple(map(files.expand, paths))
     clips = sources.clips(paths, camera, out, fps, realtime)
     if clips and thermal:
@@ -105,16 +117,19 @@ def run(
                             "labels of images are always written to --out.")
     if clips and confidence and not labels:
         raise ArgumentError("confidence: for a video or camera, give --labels DIR too; it is written there for each frame.")
+    if clips and annotations:
+        raise ArgumentError("annotations: for images only; save the frames of a video as images first.")
     jobs = [] if clips else results.jobs(paths, out, thermal)
-    if jobs and (left := inputs.videos_below(paths)):
-        note(f"Videos in folders are skipped; give them by name, such as {left[0]}.")
+    if text := inputs.left_out(paths, out):
+        note(text)
     # Several images at a time, each on fewer threads: reading and writing files use one processor each.
     at_most = MAX_STREAMS if clips else min(MAX_STREAMS, max(1, len(jobs)))
-    streams = 1 if latency_budget is not None else min(at_most, threads or machine.threads())
+    # Large images in tiles one by one: each may need gigabytes.
+    streams = 1 if latency_budget is not None or tile else min(at_most, threads or machine.threads())
     compiled = weights is None or weights.suffix.lower() == ".onnx"
     if compiled and not clips and len(jobs) < _MANY and backend == precision == "auto":
         backend = "onnx"
-    segmenter = load(weights, backend, size, threads, precision=precision, streams=streams)
+    segmenter = load(weights, backend, size, threads, precision=precision, streams=streams, tile=tile)
     _check_channels(segmenter, thermal)
     if latency_budget is not None:
         frames = sources.sizes(clips) if clips else _readable_sizes(jobs)
@@ -125,10 +140,27 @@ def run(
         options = segment_video.VideoOptions(labels, preview, smoothing, confidence, ood_mask)
         return segment_video.run(segmenter, clips, options, json)
     work = partial(segmenter.segment, confidence=confidence, ood_mask=ood_mask)
-    return _segment_images(segmenter, work, jobs, out, json)
+    with _annotation_writer(annotations, segmenter, jobs, out) as writer:
+        return _segment_images(segmenter, work, jobs, out, json, writer)
 
 
-def _segment_images(segmenter: Segmenter, work: _Work, jobs: Sequence[Job], out: Path, json: bool) -> int:
+def _annotation_writer(
+    annotations: str | None, segmenter: Segmenter, jobs: Sequence[Job], out: Path
+) -> AbstractContextManager[AnnotationWriter | None]:
+    """Return the writer of `--annotations`, if given."""
+    if annotations is None:
+        return nullcontext()
+    from fastscnn.annotations.writer import AnnotationWriter, known
+
+    folder = out.parent if results.is_image_file(out) else out
+    writer = AnnotationWriter(known(annotations), folder, segmenter.card.label_set)
+    writer.refuse_taken([job.result for job in jobs])
+    return writer
+
+
+def _segment_images(
+    segmenter: Segmenter, work: _Work, jobs: Sequence[Job], out: Path, json: bool, writer: AnnotationWriter | None
+) -> int:
     """Segment images, several at a time; return the exit code."""
     from fastscnn.media.stream import ordered
 
@@ -137,8 +169,10 @@ def _segment_images(segmenter: Segmenter, work: _Work, jobs: Sequence[Job], out:
     failed: list[str] = []
     start = perf_counter()
     with progress_bar("segment", quiet=json or len(jobs) == 1) as advance:
-        lines = ordered(lambda job: _segment_file(segmenter, work, job, out), jobs, segmenter.backend.streams)
-        for done, (_, line) in enumerate(lines, start=1):
+        lines = ordered(lambda job: _segment_file(segmenter, work, job, out, writer), jobs, segmenter.backend.streams)
+        for done, (_, (line, described)) in enumerate(lines, start=1):
+            if writer is not None and described is not None:
+                line["annotations"] = str(writer.write(described))
             if "error" in line:
                 failed.append(line["error"])
             else:
@@ -181,8 +215,10 @@ def _readable_sizes(jobs: Sequence[Job]) -> Iterator[tuple[int, int]]:
             yield images.size(job.image)
 
 
-def _segment_file(segmenter: Segmenter, work: _Work, job: Job, out: Path) -> dict[str, Any]:
-    """Segment one file and write its results; return its JSON line, with the error if there was one."""
+def _segment_file(
+    segmenter: Segmenter, work: _Work, job: Job, out: Path, writer: AnnotationWriter | None
+) -> tuple[dict[str, Any], Any]:
+    """Segment one file and write its results; return its JSON line, with the error if there was one, and its annotations."""
     from fastscnn.media import images
 
     named = {"image": str(job.image)}
@@ -191,11 +227,15 @@ def _segment_file(segmenter: Segmenter, work: _Work, job: Job, out: Path) -> dic
     try:
         if job.fault:
             raise FastSCNNError(job.fault)
-        start = perf_counter()
-        image = images.stack(images.read(job.image), job.image, job.extra_channels)
+        start, most = perf_counter(), segmenter.max_pixels
+        image = images.stack(images.read(job.image, most), job.image, job.extra_channels, most)
         seconds = {"decode": perf_counter() - start}
         segmentation = work(image)
-        return {**named, **results.write(segmentation, image[:, :, :3], job, seconds, out, segmenter)}
+        line = results.write(segmentation, image[:, :, :3], job, seconds, out, segmenter)
+        described = None
+        if writer is not None:
+            described = writer.describe(job.image, job.result, segmentation.labels, segmentation.ood_mask)
+        return {**named, **line}, described
     except FastSCNNError as error:
         message = str(error) if str(error).startswith(f"{job.image}: ") else f"{job.image}: {error}"
-        return {**named, "error": message}
+        return {**named, "error": message}, None

@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from fastscnn.base import files
 from fastscnn.base.errors import FastSCNNError
+from fastscnn.data.formats import text
 from fastscnn.media import images
 
 _COLUMNS = 2  # an image and its label file
@@ -48,9 +48,9 @@ class ListFile:
             FastSCNNError: no such list, not text, an image or label file that does not exist, or an image named twice.
         """
         found: dict[str, str] = {}
-        for number, line in enumerate(files.text(self.path).splitlines(), start=1):
-            if (text := line.strip()) and not text.startswith("#"):
-                image, labels = self._entry(number, text)
+        for number, line in enumerate(text.read(self.path).splitlines(), start=1):
+            if (entry := line.strip()) and not entry.startswith("#"):
+                image, labels = self._entry(number, entry)
                 if image in found:
                     raise self._error(number, f"names {image} again; remove one of the lines")
                 found[image] = labels

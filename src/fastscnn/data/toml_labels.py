@@ -5,11 +5,18 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import cast
 
 from fastscnn.base.errors import FastSCNNError, unknown
-from fastscnn.data.formats.base import LabelFormat
+from fastscnn.data.formats.base import LabelFormat, Shapes
+from fastscnn.data.formats.coco import CocoLabels
 from fastscnn.data.formats.colours import ColourLabels
+from fastscnn.data.formats.cvat import CvatLabels
 from fastscnn.data.formats.ids import BinaryLabels, IdLabels
+from fastscnn.data.formats.labelme import LabelMeLabels
+from fastscnn.data.formats.labelstudio import LabelStudioLabels
+from fastscnn.data.formats.supervisely import SuperviselyLabels
+from fastscnn.data.formats.yolo import YoloLabels
 from fastscnn.data.toml_table import Table
 from fastscnn.model.label_set import IGNORE_INDEX, Colour, LabelSet
 
@@ -100,10 +107,41 @@ def _binary(table: Table, label_set: LabelSet) -> BinaryLabels:
     return BinaryLabels(table.whole("threshold", BinaryLabels.threshold, 1, 255))
 
 
+def _shapes(make: Callable[..., Shapes], numbered: bool = False) -> Callable[[Table, LabelSet], LabelFormat]:
+    """Return what makes a format of shapes. `numbered`: the file stores the numbers of classes in place of their names."""
+
+    def shapes(table: Table, label_set: LabelSet) -> LabelFormat:
+        named, rest = _map(table, label_set)
+        keys = map(str, range(len(label_set))) if numbered else label_set.names
+        own = {} if numbered and named else {key: train for train, key in enumerate(keys)}
+        ids = {**own, **named}
+        background = table.text("background", _IGNORE)
+        if background not in (*label_set.names, _IGNORE):
+            raise FastSCNNError(f"{table.path}: background: {unknown('class', background, [*label_set.names, _IGNORE])}")
+        order = table.texts("order")
+        for name in order:
+            if name not in ids:
+                raise FastSCNNError(f"{table.path}: order: {unknown('name', name, ids)}")
+        train = IGNORE_INDEX if background == _IGNORE else label_set.index(background)
+        return cast(LabelFormat, make(ids, train, order, rest))
+
+    return shapes
+
+
+def _shape_format(make: Callable[..., Shapes], of_many: bool = False, numbered: bool = False) -> _Format:
+    return _Format(_shapes(make, numbered), ("background", "order"), of_many)
+
+
 FORMATS: Mapping[str, _Format] = {
     "ids": _Format(_ids, ("channel", "variable")),
     "colours": _Format(_colours),
     "binary": _Format(_binary, ("threshold",)),
+    "coco": _shape_format(CocoLabels, of_many=True),
+    "labelme": _shape_format(LabelMeLabels),
+    "yolo": _shape_format(YoloLabels, numbered=True),
+    "cvat": _shape_format(CvatLabels, of_many=True),
+    "supervisely": _shape_format(SuperviselyLabels),
+    "label-studio": _shape_format(LabelStudioLabels, of_many=True),
 }
 
 

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePath
 from typing import Any
 
-from fastscnn.base import files
 from fastscnn.base.errors import FastSCNNError, unknown
+from fastscnn.data.formats import text
 
 _REQUIRED: Any = object()
 
@@ -28,7 +28,7 @@ class Table:
     def load(cls, path: Path) -> Table:
         """Return the content of a file."""
         try:
-            return cls(path, tomllib.loads(files.text(path)))
+            return cls(path, tomllib.loads(text.read(path)))
         except (ValueError, RecursionError) as error:  # invalid TOML, or lists nested too deeply
             raise FastSCNNError(f"{path}: is not TOML ({error}); correct it.") from error
 

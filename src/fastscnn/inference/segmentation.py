@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from os import PathLike
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from fastscnn.annotations.polygons import MIN_AREA, TOLERANCE, Polygon, trace
 from fastscnn.base import files
-from fastscnn.base.arguments import is_number
+from fastscnn.base.arguments import MAX_PIXELS, is_number
 from fastscnn.base.errors import ArgumentError, FastSCNNError
 from fastscnn.base.types import BoolArray, Float32Array, UInt8Array
 from fastscnn.media import images
-from fastscnn.model.label_set import LabelSet
+from fastscnn.model.label_set import IGNORE_INDEX, LabelSet
 
 _SHOWN_WIDTH = 1024  # pixels of the picture in a notebook
+_OVERLAY_SIDE = 60_000  # pixels: with its legend, within the 65,500 of a JPEG
 _NAMED_CLASSES = 3  # in the repr
 
 
@@ -85,6 +87,18 @@ class Segmentation:
         painted.putpalette(self.label_set.palette().tobytes())
         return painted.convert("RGB")
 
+    def polygons(self, tolerance: float = TOLERANCE, min_area: int = MIN_AREA) -> list[Polygon]:
+        """Return the outlines of the connected regions of each class, the largest first; see `annotations.polygons.trace`.
+
+        Pixels of the OOD mask are in no polygon.
+
+        Args:
+            tolerance: largest distance of the outlines from the exact ones, in pixels; 0 keeps them exact.
+            min_area: a region of fewer pixels becomes part of a neighbour.
+        """
+        labels = self.labels if self.ood_mask is None else np.where(self.ood_mask, np.uint8(IGNORE_INDEX), self.labels)
+        return trace(labels, tolerance, min_area)
+
     @staticmethod
     def _present(percent: Mapping[str, float]) -> list[str]:
         """Return the classes that have pixels, the largest first."""
@@ -93,13 +107,15 @@ class Segmentation:
     def overlay(self, image: UInt8Array | None = None, opacity: float = 0.55) -> UInt8Array:
         """Return the image blended with its labels' colours, above a legend of the classes present.
 
+        Over 40 megapixels, or 60,000 pixels a side, image and labels are first reduced to these limits.
+
         Args:
             image: uint8 [H, W, 3] RGB or [H, W] grey of the labels' size, extra channels are ignored; None for the
                 segmented image.
             opacity: of the colours, from 0 to 1.
 
         Returns:
-            uint8 [H + legend, W, 3] RGB.
+            uint8 [H + legend, W, 3] RGB; smaller for images over the limits.
 
         Raises:
             FastSCNNError: the image is unknown, or its size or type is wrong.
@@ -107,7 +123,20 @@ class Segmentation:
         percent = self.class_percentages()
         texts = {name: f"{name} {percent[name]:.0f} %" if percent[name] >= 1 else f"{name} < 1 %"
                  for name in self._present(percent)}
-        return np.concatenate([self.blend(image, opacity), legend(self.label_set, texts, self.labels.shape[1])])
+        blended = self._reduced(image).blend(opacity=opacity)
+        return np.concatenate([blended, legend(self.label_set, texts, blended.shape[1])])
+
+    def _reduced(self, image: UInt8Array | None) -> Segmentation:
+        """Return the labels, mask and image within the limits of an overlay: every nth pixel, n in fractions."""
+        rgb = self._rgb(self.image if image is None else image)
+        height, width = self.labels.shape
+        scale = min(1.0, (MAX_PIXELS / (height * width)) ** 0.5, _OVERLAY_SIDE / max(height, width))
+        if scale == 1:
+            return replace(self, image=rgb)
+        rows, columns = (((np.arange(max(1, int(scale * side))) + 0.5) / scale).astype(int) for side in (height, width))
+        mask = None if self.ood_mask is None else self.ood_mask[rows[:, None], columns]
+        labels, rgb = self.labels[rows[:, None], columns], rgb[rows[:, None], columns]
+        return replace(self, labels=labels, image=rgb, ood_mask=mask)
 
     def blend(self, image: UInt8Array | None = None, opacity: float = 0.55) -> UInt8Array:
         """Return the image blended with its labels' colours, without a legend: uint8 [H, W, 3] RGB.
@@ -192,7 +221,8 @@ class Segmentation:
         """
         if self.confidence is None:
             raise FastSCNNError(f"{path}: there is no confidence to save; segment with confidence=True.")
-        images.write(files.expand(path), np.rint(255 * self.confidence).astype(np.uint8))
+        values = 255 * self.confidence
+        images.write(files.expand(path), np.rint(values, out=values).astype(np.uint8))
 
     def save_ood_mask(self, path: str | PathLike[str]) -> None:
         """Write the OOD mask as an 8-bit grey PNG: 255 where it is True, else 0.

@@ -16,13 +16,15 @@ import numpy as np
 from fastscnn import backends
 from fastscnn.backends import Backend, LabelBackend
 from fastscnn.base import files
+from fastscnn.base.arguments import MAX_PIXELS
 from fastscnn.base.errors import FastSCNNError
 from fastscnn.base.types import BackendName, BoolArray, Float32Array, PrecisionName, UInt8Array
 from fastscnn.inference import sources
 from fastscnn.inference.segmentation import Segmentation
-from fastscnn.inference.size import NetworkSize, Size, check_scales, network_size, scaled
+from fastscnn.inference.size import NetworkSize, Size, check_scales, in_shape, network_size, scaled
 from fastscnn.inference.smoothing import TemporalSmoothing
 from fastscnn.inference.sources import ImageSource
+from fastscnn.inference.tiles import MAX_TILED_PIXELS, Tile, tile_size, tiled
 from fastscnn.media import images
 from fastscnn.media.stream import ordered
 from fastscnn.model.architecture import MIN_SIDE
@@ -60,14 +62,17 @@ class Segmenter:
 
     Args:
         backend: the network, ready to run.
-        size: of the network's input: None for the card's own size, "native" for each image's, (height, width) or "HxW".
-            Labels have the image's size in any case.
+        size: of the network's input: None for the card's own, in the shape of each image (`size.in_shape`); (height, width)
+            or "HxW" for exactly this size; "native" for each image's. Labels have the image's size in any case.
         path: the weight file.
         scales: times `size`, the sizes at which each image is run; the probabilities of all passes are averaged.
         flip: also run each scale mirrored left to right.
+        tile: run the network on overlapping tiles of this size, (height, width), "HxW" or "auto" for the card's size, and
+            blend their logits. The image is not resized unless `size` or `scales` say so: `size` is None or "native" for
+            each image's own size. Files of up to 1,000 megapixels are read; without tiles, up to 40.
 
     Raises:
-        ArgumentError: a wrong size or scale.
+        ArgumentError: a wrong size, scale or tile.
         FastSCNNError: the card's own size is below 32x32, and no other is given.
 
     Example:
@@ -88,12 +93,15 @@ class Segmenter:
         path: Path | None = None,
         scales: Sequence[float] = (1.0,),
         flip: bool = False,
+        tile: Tile = None,
     ) -> None:
         self._backend: Backend | None = backend
         self.path, self.flip = path, flip
         self._file = path and path.absolute()  # for copies that are made after a change of the working folder
         self.scales = tuple(scales) if isinstance(scales, Iterable) else (scales,)
-        self.size: NetworkSize = network_size(size) or backend.card.size
+        self.tile = tile_size(tile, backend.card.size)
+        self._wanted = network_size(size) or ("native" if self.tile else None)
+        self.size: NetworkSize = self._wanted or backend.card.size
         if min(backend.card.size) < MIN_SIDE and self.size == backend.card.size:
             raise FastSCNNError(f"{path or 'The weights'}: the card's input size is {'x'.join(map(str, self.size))}, and the "
                                 f"network needs at least {MIN_SIDE}x{MIN_SIDE}; give a size.")
@@ -110,6 +118,7 @@ class Segmenter:
         flip: bool = False,
         precision: PrecisionName = "auto",
         streams: int = 1,
+        tile: Tile = None,
     ) -> Segmenter:
         """Return a segmenter of a weight file.
 
@@ -123,6 +132,7 @@ class Segmenter:
             precision: "float32", "bfloat16", "float16" or "int8"; "auto" is the fastest one that keeps the accuracy.
             streams: frames that `stream` processes at the same time, which share `threads`: more frames per second, but
                 each one takes longer.
+            tile: see the class.
 
         Raises:
             ArgumentError: a wrong name, size or number.
@@ -135,7 +145,7 @@ class Segmenter:
         """
         size = network_size(size)
         path = files.expand(weights) if weights is not None else bundled(backend, precision)
-        return cls(backends.load(path, backend, threads, precision, streams), size, path, scales, flip)
+        return cls(backends.load(path, backend, threads, precision, streams), size, path, scales, flip, tile)
 
     @property
     def backend(self) -> Backend:
@@ -143,6 +153,11 @@ class Segmenter:
         if self._backend is None:
             raise FastSCNNError("The segmenter is closed; load another one.")
         return self._backend
+
+    @property
+    def max_pixels(self) -> int:
+        """The pixels of the largest file that is read, which protects from files that fill the memory."""
+        return MAX_TILED_PIXELS if self.tile else MAX_PIXELS
 
     @property
     def card(self) -> Card:
@@ -171,6 +186,8 @@ class Segmenter:
         }
         if not self._single:
             parts |= {"scales": self.scales, "flip": self.flip}
+        if self.tile:
+            parts["tile"] = f"{self.tile[0]}x{self.tile[1]}"
         if self.backend.streams > 1:
             parts["streams"] = self.backend.streams
         return f"Segmenter({', '.join(f'{name}={value!r}' for name, value in parts.items())})"
@@ -182,8 +199,8 @@ class Segmenter:
                                 "process; make one with Segmenter.load(FILE).")
         backend = self.backend
         return type(self).load, (
-            self._file, backend.name, self.size, backend.threads, self.scales, self.flip, backend.precision,
-            backend.streams,
+            self._file, backend.name, self._wanted, backend.threads, self.scales, self.flip, backend.precision,
+            backend.streams, self.tile,
         )  # fmt: skip
 
     @overload
@@ -246,7 +263,7 @@ class Segmenter:
         if ood_mask:
             self.check_ood()
         array = self._pixels(image, bgr)
-        if isinstance(self.backend, LabelBackend) and self._single and not confidence and not ood_mask:
+        if isinstance(self.backend, LabelBackend) and self._single and not (self.tile or confidence or ood_mask):
             result = self._on_device(self.backend, array)
         else:
             result = self._label(self._forward(array), confidence, ood_mask)
@@ -263,7 +280,7 @@ class Segmenter:
         return self._label(output, confidence, ood_mask)
 
     def _pixels(self, image: ImageSource, bgr: bool = False) -> UInt8Array:
-        return sources.pixels(image, self.card.channels, bgr)
+        return sources.pixels(image, self.card.channels, bgr, self.max_pixels)
 
     def _forward(self, image: UInt8Array) -> NetworkOutput:
         seconds = {"resize": 0.0, "network": 0.0}
@@ -272,12 +289,22 @@ class Segmenter:
             start = perf_counter()
             inputs.append(self._resized(image, scale))
             after_resize = perf_counter()
-            logits.append(self.backend(inputs[-1][None])[0])
+            logits.append(self._run(inputs[-1]))
             if self.flip:
-                logits.append(self.backend(inputs[-1][None, :, ::-1])[0, :, :, ::-1])
+                logits.append(self._run(inputs[-1][:, ::-1])[:, :, ::-1])
             seconds["resize"] += after_resize - start
             seconds["network"] += perf_counter() - after_resize
         return NetworkOutput(image, inputs[0], logits, seconds)
+
+    def _run(self, image: UInt8Array) -> Float32Array:
+        """Return the logits of one input of the network."""
+        backend = self.backend
+
+        def network(part: UInt8Array) -> Float32Array:
+            logits: Float32Array = backend(part[None])[0]
+            return logits
+
+        return tiled(network, image, self.tile) if self.tile else network(image)
 
     def _label(self, output: NetworkOutput, confidence: bool, ood_mask: bool) -> Segmentation:
         full, logits, seconds = _full_size(output.image), output.logits, dict(output.seconds)
@@ -357,9 +384,18 @@ class Segmenter:
         seconds = {"resize": after_resize - start, "network": perf_counter() - after_resize, "labels": 0.0}
         return Segmentation(labels, self.card.label_set, image=image, seconds=seconds)
 
+    def input_size(self, image: tuple[int, int], scale: float = 1.0) -> tuple[int, int]:
+        """Return the (height, width) at which the network sees an image of (height, width), times `scale`.
+
+        Raises:
+            ArgumentError: it is below 32x32.
+        """
+        if self.size == "native":
+            return scaled(image, scale)
+        return scaled(self.size if self._wanted else in_shape(self.size, image), scale)
+
     def _resized(self, image: UInt8Array, scale: float) -> UInt8Array:
-        """Return the image at the network's input size times `scale`."""
-        return images.resize(image, scaled(_full_size(image) if self.size == "native" else self.size, scale))
+        return images.resize(image, self.input_size(_full_size(image), scale), self.max_pixels)
 
     def stream(
         self,

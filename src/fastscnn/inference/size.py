@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import re
+from math import floor, sqrt
 from typing import Literal
 
 from fastscnn.base.arguments import is_number, whole
 from fastscnn.base.errors import ArgumentError
-from fastscnn.model.architecture import MIN_SIDE
+from fastscnn.model.architecture import DEEP_STRIDE, MIN_SIDE
 
 Size = tuple[int, int] | str | None  # (height, width), "HxW", "native", or None for the card's own
 NetworkSize = tuple[int, int] | Literal["native"]
 _MAX_SCALE = 16
+_SAME_SHAPE = 1.1  # ratio of two aspect ratios up to which resizing an image to the other shape costs no accuracy
 _HEIGHT_WIDTH = re.compile(r"\s*(\d{1,9})\s*[xX×]\s*(\d{1,9})\s*", re.ASCII)
 
 
@@ -42,6 +44,30 @@ def network_size(size: Size) -> NetworkSize | None:
     if min(height, width) < MIN_SIDE:
         raise ArgumentError(f"size: the network needs at least {MIN_SIDE}x{MIN_SIDE}, not {height}x{width}.")
     return height, width
+
+
+def in_shape(size: tuple[int, int], image: tuple[int, int]) -> tuple[int, int]:
+    """Return a network input size in the shape of an image: of about the same area as `size`, so that it takes the same time.
+
+    Its sides differ from those of `size` by multiples of 32: weights are accurate only at the offset between the network's
+    grids at 1/8 and at 1/32 that they were trained with. If the aspect ratios differ by less than 10 %, it is `size`.
+    docs/accuracy.md has the figures of this rule.
+
+    Args:
+        size: (height, width) of the network's input that the weights were trained for.
+        image: (height, width) of an image.
+    """
+    stretch = (image[1] * size[0]) / (image[0] * size[1])  # of the aspect ratios, width over height
+    if 1 / _SAME_SHAPE < stretch < _SAME_SHAPE:
+        return size
+    height, width = size[0] / sqrt(stretch), size[1] * sqrt(stretch)
+    return _congruent(height, size[0]), _congruent(width, size[1])
+
+
+def _congruent(side: float, trained: int) -> int:
+    """Return the number nearest to `side` that differs from `trained` by a multiple of 32, at least 32; halves go up."""
+    nearest = trained + DEEP_STRIDE * floor((side - trained) / DEEP_STRIDE + 0.5)
+    return max(nearest, MIN_SIDE + (trained - MIN_SIDE) % DEEP_STRIDE)
 
 
 def height_width(text: str) -> tuple[int, int]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from fastscnn.base.arguments import MAX_PIXELS
 from fastscnn.base.errors import ArgumentError
 from fastscnn.base.types import UInt8Array
 from fastscnn.media import images
@@ -15,7 +16,7 @@ from fastscnn.model.architecture import MIN_SIDE
 ImageSource = images.Source | UInt8Array
 
 
-def pixels(source: ImageSource, channels: int, bgr: bool = False) -> UInt8Array:
+def pixels(source: ImageSource, channels: int, bgr: bool = False, max_pixels: int = MAX_PIXELS) -> UInt8Array:
     """Return an image as the network's channels, checked.
 
     Args:
@@ -23,6 +24,7 @@ def pixels(source: ImageSource, channels: int, bgr: bool = False) -> UInt8Array:
             is repeated to RGB, as a grey file is.
         channels: of the network's input.
         bgr: arrays have OpenCV's order: blue, green, red. Other sources are not affected.
+        max_pixels: of a file; larger ones are refused before they are decoded.
 
     Returns:
         uint8 [H, W, channels], RGB first. An array is not copied if it has this form already.
@@ -31,7 +33,7 @@ def pixels(source: ImageSource, channels: int, bgr: bool = False) -> UInt8Array:
         ArgumentError: another type, dtype, shape or number of channels, or fewer than 32 pixels a side.
         FastSCNNError: an error of `images.read`.
     """
-    image = _array(source, channels)
+    image = _array(source, channels, max_pixels)
     if bgr and source is image:
         image = image[:, :, ::-1] if channels == 3 else np.dstack([image[:, :, 2::-1], image[:, :, 3:]])
     return image
@@ -42,14 +44,14 @@ def stem(source: ImageSource) -> str:
     return Path(images.file_name(source) or "image").stem
 
 
-def _array(source: ImageSource, channels: int) -> UInt8Array:
+def _array(source: ImageSource, channels: int, max_pixels: int) -> UInt8Array:
     if isinstance(source, np.ndarray):
         grey = source.ndim == 2 and source.dtype == np.uint8 and channels == 3
         image = np.repeat(source[:, :, None], 3, axis=2) if grey else source
     elif source is None:
         raise ArgumentError("An image is needed, not None, which is what cv2.imread returns for a file that it cannot read.")
     elif isinstance(source, str | os.PathLike | bytes | bytearray | memoryview) or hasattr(source, "read") or _is_pil(source):
-        image = images.read(source)
+        image = images.read(source, max_pixels)
     else:
         raise ArgumentError(f"An image is a path, bytes, a binary file object, a PIL image, or an array uint8 [height, width, "
                             f"{channels}], not {type(source).__name__}.")

@@ -4,21 +4,58 @@ from __future__ import annotations
 
 import io
 import os
+import stat
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import BinaryIO
+from pathlib import Path
+from typing import Any, BinaryIO
 
-from PIL import Image
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
+from PIL.TiffImagePlugin import TiffImageFile
 
 from fastscnn.base import files
 from fastscnn.base.arguments import MAX_PIXELS
 from fastscnn.base.errors import ArgumentError, FastSCNNError
 
-SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
-_FORMATS = ("BMP", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # JPEG includes MPO, which phones write: its first frame
+# Pillow's name of each format of photographs -> its suffixes. Left out: EPS, which runs Ghostscript; WMF, drawings; PSD,
+# layers; icons, brushes and textures of games; FITS, GRIB and HDF5, measurements. JPEG includes MPO, which phones write.
+_FORMATS = {
+    "AVIF": (".avif",),
+    "BMP": (".bmp",),
+    "GIF": (".gif",),
+    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo"),
+    "JPEG2000": (".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx"),
+    "PNG": (".png", ".apng"),
+    "PPM": (".ppm", ".pgm", ".pbm", ".pnm"),
+    "QOI": (".qoi",),
+    "SGI": (".sgi",),
+    "SUN": (".ras",),
+    "TIFF": (".tif", ".tiff"),
+    "WEBP": (".webp",),
+}
+# Their files have no signature, so that Pillow reads almost anything as them: the suffix decides.
+_BY_SUFFIX = {"DIB": (".dib",), "PCX": (".pcx",), "TGA": (".tga",)}
+SUFFIXES = frozenset(suffix for table in (_FORMATS, _BY_SUFFIX) for suffixes in table.values() for suffix in suffixes)
+_BYTES_PER_PIXEL = 16  # largest size of a file for its pixels: 4 channels of 16 bits, and as much for metadata
 
+_DECODING = (OSError, SyntaxError, ValueError, EOFError, RuntimeError, struct.error, Warning)  # RuntimeError: of libavif
+
+
+
+class _Tiff(TiffImageFile):
+    """A TIFF without Pillow's own limit of pixels, which is below that of an image in tiles; `opened` applies ours."""
+
+    def load_prepare(self) -> None:
+        if getattr(self, "_im", None) is None:
+            self.im = Image.new(self.mode, getattr(self, "_tile_size", self.size)).im
+        ImageFile.ImageFile.load_prepare(self)
+
+
+_FACTORIES = {"JPEG": JpegImageFile, "TIFF": _Tiff}  # JPEG: not MPO's, which reads every frame
 Source = str | os.PathLike[str] | bytes | BinaryIO | Image.Image
 
 
@@ -39,37 +76,53 @@ def file_name(source: object) -> str | None:
 
 
 @contextmanager
-def opened(source: Source) -> Iterator[Image.Image]:
+def opened(source: Source, max_pixels: int = MAX_PIXELS) -> Iterator[Image.Image]:
     """Open an image and check its size before it is decoded. All errors of opening and decoding become FastSCNNError."""
-    own = None if isinstance(source, Image.Image) else _bytes(source)  # a PIL image belongs to the caller: it stays open
+    # A PIL image belongs to the caller: it stays open.
+    own = None if isinstance(source, Image.Image) else _bytes(source, max_pixels)
     named = name(source)
     try:
         if own is None:
             assert isinstance(source, Image.Image)
             image: Image.Image | None = source
         else:
-            image = _header(own)
+            image = _header(own, Path(file_name(source) or "").suffix.lower())
         if image is None:
             known = ", ".join(sorted(SUFFIXES))
             raise FastSCNNError(f"{named}: is not an image that can be read ({known}), or its header is broken.")
         width, height = image.size
-        if width * height > MAX_PIXELS:
-            raise FastSCNNError(f"{named}: is {height}x{width} (HxW), over the limit of {MAX_PIXELS // 1_000_000} megapixels; "
-                                "reduce its size first.")
+        if width * height > max_pixels:
+            fix = "reduce its size first" if max_pixels > MAX_PIXELS else "reduce its size first, or segment it in tiles (tile)"
+            raise FastSCNNError(f"{named}: is {height}x{width} (HxW), over the limit of {max_pixels // 1_000_000} megapixels; "
+                                f"{fix}.")
         yield image
+    except Image.DecompressionBombError as error:
+        raise FastSCNNError(f"{named}: is over the limit of its format, or damaged ({error}); save it as TIFF or PNG.") from error
     # What Pillow's decoders raise on broken data. Its warnings are errors for those who run Python with -W error.
-    except (OSError, SyntaxError, ValueError, EOFError, struct.error, Warning) as error:
+    except _DECODING as error:
         if isinstance(error, FastSCNNError):
             raise
         raise FastSCNNError(f"{named}: is truncated or broken ({error}); copy it again from its source.") from error
 
 
-def _bytes(source: object) -> bytes:
+def embedded(data: bytes) -> npt.NDArray[Any]:
+    """Return an image inside a label file as it is stored, [H, W] or [H, W, channels].
+
+    Palette indices stay indices, except that a palette with transparency becomes RGBA.
+
+    Raises:
+        FastSCNNError: not an image, truncated, or over 40 megapixels.
+    """
+    with opened(data) as image:
+        return np.array(image.convert("RGBA") if image.mode == "P" and "transparency" in image.info else image)
+
+
+def _bytes(source: object, max_pixels: int) -> bytes:
     """Return the content of an image file."""
     if isinstance(source, bytes | bytearray | memoryview):
         return bytes(source)
     if isinstance(source, str | os.PathLike):
-        return _file(os.fspath(source))
+        return _file(os.fspath(source), max_pixels)
     read = getattr(source, "read", None)
     if read is None:
         raise ArgumentError(f"An image is a path, bytes, a binary file object or a PIL image, not {type(source).__name__}.")
@@ -82,9 +135,16 @@ def _bytes(source: object) -> bytes:
     return data
 
 
-def _file(path: str) -> bytes:
+def _file(path: str, max_pixels: int) -> bytes:
     try:
-        return files.expand(path).read_bytes()
+        place = files.expand(path)
+        status = place.stat()
+        if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):  # reading could wait for ever
+            raise FastSCNNError(f"{path}: is a pipe or a device, not a file; save the image to a file first.")
+        if status.st_size > _BYTES_PER_PIXEL * max_pixels:
+            raise FastSCNNError(f"{path}: has {status.st_size / 1e9:.1f} GB, over the limit of "
+                                f"{_BYTES_PER_PIXEL * max_pixels / 1e9:.2f} GB for an image; reduce its size first.")
+        return place.read_bytes()
     except FileNotFoundError:
         hint = files.download_hint(path)
         raise FastSCNNError(f"{path}: no such file.{hint}") from None
@@ -94,18 +154,20 @@ def _file(path: str) -> bytes:
         raise FastSCNNError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error}).") from error
 
 
-def _header(data: bytes) -> Image.Image | None:
-    """Return the image whose header Pillow could read, not decoded yet; None if it has none of `_FORMATS`.
+def _header(data: bytes, suffix: str) -> Image.Image | None:
+    """Return the image whose header Pillow could read, not decoded yet; None if it is of no format that is read.
 
     `Image.open` would warn of large images and of odd MPO files, of which only the first frame is read anyway. Filtering
     its warnings is no way out: `warnings.catch_warnings` changes filters that all threads share.
     """
     Image.preinit()
-    for kind in _FORMATS:
+    for kind in (*_FORMATS, *(kind for kind, suffixes in _BY_SUFFIX.items() if suffix in suffixes)):
         if kind not in Image.OPEN:
             Image.init()
+        if kind not in Image.OPEN:  # an older Pillow
+            continue
         factory, accept = Image.OPEN[kind]
-        factory = JpegImageFile if kind == "JPEG" else factory
+        factory = _FACTORIES.get(kind, factory)
         accepted = accept is None or accept(data[:16])
         if accepted and not isinstance(accepted, str):  # a text says that Pillow was built without this format
             try:

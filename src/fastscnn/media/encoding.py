@@ -22,7 +22,7 @@ class Encoding:
     """How an image file is stored.
 
     Attributes:
-        lossy: name of a compression that changes pixels: "JPEG" or "lossy WebP"; "" if there is none.
+        lossy: name of a compression that changes pixels, such as "JPEG"; "" if there is none. That of AVIF is not known.
         orientation: EXIF orientation, 1 (upright) to 8.
         palette: RGB uint8 [N, 3] of an indexed image; else None.
     """
@@ -41,7 +41,9 @@ def encoding(path: Path) -> Encoding | None:
         with opened(data) as image:
             palette = np.array(image.getpalette("RGB"), np.uint8).reshape(-1, 3) if image.mode == "P" else None
             compressed = "JPEG" if image.info.get("compression") == "jpeg" else ""  # of a TIFF file
-            lossy = {"JPEG": "JPEG", "MPO": "JPEG", "WEBP": _lossy_webp(data)}.get(image.format or "", compressed)
+            lossy = {
+                "JPEG": "JPEG", "MPO": "JPEG", "WEBP": _lossy_webp(data), "JPEG2000": _lossy_jpeg_2000(data),
+            }.get(image.format or "", compressed)
             return Encoding(lossy, orientation_of(image), palette)
     except (FastSCNNError, OSError):
         return None
@@ -72,3 +74,9 @@ def _lossy_webp(data: bytes) -> str:
             return "lossy WebP" if kind == b"VP8 " else ""
         place += 24 if kind == b"ANMF" else 8 + size + size % 2  # a frame has 16 bytes, then chunks of its own
     return ""
+
+
+def _lossy_jpeg_2000(data: bytes) -> str:
+    """Return the name of the compression of a JPEG 2000 file that uses the irreversible wavelet; else ""."""
+    marker = data.find(b"\xff\x52")  # COD; its wavelet is 13 bytes later: 0 is the irreversible one
+    return "lossy JPEG 2000" if marker >= 0 and data[marker + 13 : marker + 14] == b"\0" else ""

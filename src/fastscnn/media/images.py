@@ -11,7 +11,7 @@ resizer everywhere keeps the accuracy that was measured. How each kind of file i
 | 16 bits per channel | the high byte |
 | EXIF orientation | applied, as in a viewer |
 | several frames | the first |
-| over 40 megapixels, floats, 32-bit integers | refused |
+| over 40 megapixels (a larger limit if it is segmented in tiles), floats, 32-bit integers | refused |
 """
 
 from __future__ import annotations
@@ -23,37 +23,40 @@ from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageDraw
+from PIL import Image
 
 from fastscnn.base import files
 from fastscnn.base.arguments import MAX_PIXELS
 from fastscnn.base.errors import FastSCNNError
 from fastscnn.base.types import UInt8Array
+from fastscnn.media import netpbm
 from fastscnn.media.decoding import SUFFIXES, Source, file_name, name, opened
 
 __all__ = [
-    "SUFFIXES", "Source", "draw", "file_name", "jpeg", "name", "png", "read", "read_channel", "read_colours",
+    "SUFFIXES", "Source", "file_name", "jpeg", "name", "png", "read", "read_channel", "read_colours",
     "read_grey", "read_ids", "read_oriented", "read_values", "read_wide_ids", "resize", "size", "stack", "widened", "write",
 ]  # fmt: skip
 
 _T = TypeVar("_T", bound=np.generic)
 _JPEG_SIDE = 65_500  # pixels, libjpeg's limit
+_BAND = 4_000_000  # pixels that are converted at a time
 _ORIENTATION = 0x0112
 _ONE_BYTE = ("L", "P", "1")
 _SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N")
 
 
-def read(source: Source) -> UInt8Array:
+def read(source: Source, max_pixels: int = MAX_PIXELS) -> UInt8Array:
     """Return an image as RGB, upright by its EXIF orientation.
 
     Args:
         source: a path, the bytes of an image file, a binary file object, or a PIL image. Addresses (URLs) are not fetched.
+        max_pixels: larger images are refused before they are decoded. Decoding takes up to 7 bytes per pixel.
 
     Returns:
         uint8 [H, W, 3].
 
     Raises:
-        FastSCNNError: missing, not an image, truncated, over 40 megapixels, or of a kind that is refused.
+        FastSCNNError: missing, not an image, truncated, over `max_pixels`, or of a kind that is refused.
         ArgumentError: another type.
 
     Example:
@@ -66,13 +69,13 @@ def read(source: Source) -> UInt8Array:
         >>> fastscnn.read_image(Path("street.png").read_bytes()).shape
         (360, 480, 3)
     """
-    return read_oriented(source)[0]
+    return read_oriented(source, max_pixels)[0]
 
 
-def read_oriented(source: Source) -> tuple[UInt8Array, int]:
+def read_oriented(source: Source, max_pixels: int = MAX_PIXELS) -> tuple[UInt8Array, int]:
     """Return what `read` returns, and the EXIF orientation that was applied: 1 (upright already) to 8."""
-    with opened(source) as image:
-        if image.mode in ("I", "F"):
+    with opened(source, max_pixels) as image:
+        if image.mode == "F" or (image.mode == "I" and image.format != "PPM"):  # PPM: 16 bits
             raise FastSCNNError(f"{name(source)}: has 32 bits per pixel; save it with 8 or 16 bits per channel.")
         orientation = orientation_of(image)
         pixels = _rgb(image)
@@ -105,6 +108,10 @@ def read_values(path: str | Path) -> tuple[npt.NDArray[np.integer[Any]], UInt8Ar
         FastSCNNError: as `read`; also if the file holds colours, fractions, or transparent parts.
     """
     with opened(path) as image:
+        if image.format == "JPEG2000":
+            raise FastSCNNError(f"{path}: is a JPEG 2000 file, in which ids may be changed by the compression; save it as PNG.")
+        if image.format == "PPM" and image.mode in ("1", "L", "I"):
+            return netpbm.stored(path, image), None
         raw_mode = _raw_mode(image)  # lost when the file is decoded
         palette = np.array(image.getpalette("RGB"), np.uint8).reshape(-1, 3) if image.mode == "P" else None
         values = _values(path, image, raw_mode)
@@ -165,7 +172,7 @@ def read_colours(path: str | Path) -> UInt8Array:
     return _turned(_eight_bits(path, colours) if colours.dtype != np.uint8 else colours, orientation)
 
 
-def read_grey(path: str | Path) -> UInt8Array:
+def read_grey(path: str | Path, max_pixels: int = MAX_PIXELS) -> UInt8Array:
     """Return an extra channel of an image, such as thermal, uint8 [H, W], upright by its own EXIF orientation.
 
     16-bit values are scaled file by file: the 1st to 99th percentile of the values over 0 becomes 1 to 255, and values
@@ -174,7 +181,7 @@ def read_grey(path: str | Path) -> UInt8Array:
     Raises:
         FastSCNNError: as `read`; also if the file holds colours, since their meaning is lost in grey.
     """
-    with opened(path) as image:
+    with opened(path, max_pixels) as image:
         wide = image.mode in (*_SIXTEEN_BIT, "I")
         if image.mode == "F":
             raise FastSCNNError(f"{path}: has 32 bits per pixel; save it with 8 or 16 bits per channel.")
@@ -183,13 +190,16 @@ def read_grey(path: str | Path) -> UInt8Array:
         return _turned(_scaled_to_bytes(image) if wide else _uncoloured(path, image), _own_orientation(image))
 
 
-def stack(image: UInt8Array, path: str | Path, extra_channels: Sequence[str | Path]) -> UInt8Array:
+def stack(
+    image: UInt8Array, path: str | Path, extra_channels: Sequence[str | Path], max_pixels: int = MAX_PIXELS
+) -> UInt8Array:
     """Return an image with extra channels behind its own: the input of a network of more than RGB.
 
     Args:
         image: uint8 [H, W, 3], from `read`.
         path: its file, for errors.
         extra_channels: files of one channel each, read by `read_grey`.
+        max_pixels: of these files.
 
     Returns:
         uint8 [H, W, 3 + len(extra_channels)].
@@ -197,7 +207,7 @@ def stack(image: UInt8Array, path: str | Path, extra_channels: Sequence[str | Pa
     Raises:
         FastSCNNError: an error of `read_grey`, or a file whose size differs from the image's.
     """
-    channels = [read_grey(file) for file in extra_channels]
+    channels = [read_grey(file, max_pixels) for file in extra_channels]
     for file, channel in zip(extra_channels, channels, strict=True):
         if channel.shape != image.shape[:2]:
             raise FastSCNNError(f"{file}: is {channel.shape[0]}x{channel.shape[1]} (HxW) but its image {path} is "
@@ -222,36 +232,23 @@ def size(path: str | Path) -> tuple[int, int]:
         return (width, height) if swapped else (height, width)
 
 
-def resize(image: UInt8Array, size: tuple[int, int]) -> UInt8Array:
+def resize(image: UInt8Array, size: tuple[int, int], max_pixels: int = MAX_PIXELS) -> UInt8Array:
     """Return the image resized to (height, width): area average along an axis that shrinks, bilinear along one that grows.
 
     Args:
         image: uint8 [H, W] or [H, W, channels].
         size: (height, width) of the result.
+        max_pixels: limit of the result.
     """
     height, width = size
     if image.shape[:2] == size:
         return image
-    if height * width > MAX_PIXELS:
-        raise FastSCNNError(f"size: {height}x{width} is over the limit of {MAX_PIXELS // 1_000_000} megapixels.")
+    if height * width > max_pixels:
+        raise FastSCNNError(f"size: {height}x{width} is over the limit of {max_pixels // 1_000_000} megapixels.")
     if image.ndim == 3 and image.shape[2] != 3:  # one by one: to Pillow, a fourth channel is transparency
-        return np.stack([resize(image[:, :, channel], size) for channel in range(image.shape[2])], axis=2)
+        return np.stack([resize(image[:, :, channel], size, max_pixels) for channel in range(image.shape[2])], axis=2)
     shrunk = Image.fromarray(image).resize((min(width, image.shape[1]), min(height, image.shape[0])), Image.Resampling.BOX)
     return np.array(shrunk.resize((width, height), Image.Resampling.BILINEAR), np.uint8)
-
-
-def draw(size: tuple[int, int], shapes: Sequence[tuple[Sequence[tuple[float, float]], int]]) -> UInt8Array:
-    """Return polygons drawn over each other on a background of 0, uint8 [height, width].
-
-    Args:
-        size: (height, width) of the result.
-        shapes: (corners, value) of each polygon: two or more (x, y), which may lie outside, and a value from 0 to 255.
-    """
-    drawn = Image.new("L", (size[1], size[0]))
-    pencil = ImageDraw.Draw(drawn)
-    for corners, value in shapes:
-        pencil.polygon(corners, fill=value)
-    return np.array(drawn, np.uint8)
 
 
 def write(path: str | Path, image: UInt8Array, quality: int = 92) -> None:
@@ -280,8 +277,23 @@ def png(image: UInt8Array) -> bytes:
 
 
 def _rgb(image: Image.Image) -> UInt8Array:
+    """Return the pixels as stored, RGB uint8 [H, W, 3].
+
+    A large image is converted in bands of rows. At once, the copies that Pillow makes would need 14 bytes per pixel.
+    """
+    rows = max(1, _BAND // image.width)
+    if rows >= image.height:
+        return _converted(image)
+    result = np.empty((image.height, image.width, 3), np.uint8)
+    for top in range(0, image.height, rows):
+        bottom = min(top + rows, image.height)
+        result[top:bottom] = _converted(image.crop((0, top, image.width, bottom)))
+    return result
+
+
+def _converted(image: Image.Image) -> UInt8Array:
     """Return the pixels as stored, RGB uint8 [H, W, 3]."""
-    if image.mode in _SIXTEEN_BIT:
+    if image.mode in _SIXTEEN_BIT or image.mode == "I":
         grey = (np.array(image).astype(np.uint16) >> 8).astype(np.uint8)
         return np.repeat(grey[:, :, None], 3, axis=2)
     if image.mode == "P":  # through RGBA: a palette with transparency keeps its colours

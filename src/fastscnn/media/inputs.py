@@ -10,15 +10,9 @@ from pathlib import Path
 from fastscnn.base import files
 from fastscnn.base.errors import FastSCNNError
 from fastscnn.media import images
+from fastscnn.media.folders import Listing, is_video, listing
 
-VIDEOS = frozenset({
-    ".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ts", ".webm", ".wmv",
-})
-
-
-def is_video(path: Path) -> bool:
-    """Return whether a path names a video, by its suffix. A folder is never a video."""
-    return path.suffix.lower() in VIDEOS and not path.is_dir()
+__all__ = ["Job", "find", "is_video", "left_out"]
 
 
 @dataclass(frozen=True)
@@ -42,17 +36,27 @@ class Job:
         return self.result.with_name(self.result.name + suffix)
 
 
-def videos_below(paths: Sequence[Path]) -> list[Path]:
-    """Return the videos in the folders among `paths`, sorted. `find` skips them."""
-    return sorted(file for path in paths if path.is_dir() for file in path.rglob("*") if is_video(file))
+def left_out(paths: Sequence[Path], out: Path) -> str:
+    """Return a sentence about the files in the folders among `paths` that `find` leaves out; "" if there is none.
+
+    Args:
+        paths: image files and folders.
+        out: folder of the results, whose files are not mentioned.
+    """
+    whole = Listing()
+    for path in map(files.expand, paths):
+        if path.is_dir():
+            for kind, others in listing(path, out).left_out.items():
+                whole.left_out.setdefault(kind, []).extend(others)
+    return whole.sentence()
 
 
 def find(paths: Sequence[Path], out: Path, thermal: Path | None = None) -> list[Job]:
     """Return the images among `paths`, folders searched recursively, and the path of their results in `out`.
 
-    The structure inside a folder is kept. Images that differ only in their suffix keep it in the names of their results.
-    Files in `out` are not inputs, so that a second run does not segment the overlays of the first; nor are those in
-    `thermal`.
+    In folders, hidden files are skipped, links are followed, and what is reached twice counts once. The structure inside a
+    folder is kept. Images that differ only in their suffix keep it in the names of their results. Files in `out` are not
+    inputs, so that a second run does not segment the overlays of the first; nor are those in `thermal`.
 
     Args:
         paths: image files and folders.
@@ -67,14 +71,12 @@ def find(paths: Sequence[Path], out: Path, thermal: Path | None = None) -> list[
     expanded = [files.expand(path) for path in paths]
     for path in {path.resolve(): path for path in expanded}.values():  # duplicates count once
         if path.is_dir():
-            below = _images_below(path)
-            found = [image for image in below if not _lies_in(image, out)]
-            if below and not found:
+            found = [image for image in listing(path, out).images if not _lies_in(image, out)]
+            if not found and listing(path).images:
                 raise FastSCNNError(f"{path}: all its images are in {out}, the output folder; choose another output folder.")
             if not found:
-                left = videos_below([path])
-                cure = f"; give videos by name, for example {left[0]}" if left else ""
-                raise FastSCNNError(f"{path}: contains no image ({', '.join(sorted(images.SUFFIXES))}){cure}.")
+                left = f" {sentence}" if (sentence := left_out([path], out)) else ""
+                raise FastSCNNError(f"{path}: contains no image ({', '.join(sorted(images.SUFFIXES))}).{left}")
             jobs |= {image: out / image.relative_to(path) for image in found}
         else:
             jobs[path] = out / path.name
@@ -103,7 +105,7 @@ def _paired(jobs: Sequence[Job], places: Mapping[Path, Path], thermal: Path) -> 
         return [replace(jobs[0], extra_channels=(thermal,))]
     by_place: dict[Path, list[Path]] = defaultdict(list)
     by_name: dict[str, list[Path]] = defaultdict(list)
-    for file in _images_below(thermal):
+    for file in listing(thermal).images:
         by_place[file.relative_to(thermal).with_suffix("")].append(file)
         by_name[file.stem].append(file)
     if not by_name:
@@ -126,10 +128,6 @@ def _lies_in(image: Path, place: Path) -> bool:
     """Return whether an image is the file `place` or is in the folder `place`, even if it is a link to another folder."""
     home = image.parent.resolve()
     return place.resolve() in (image.resolve(), home, *home.parents)
-
-
-def _images_below(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in images.SUFFIXES and path.is_file())
 
 
 def _refuse_doubles(jobs: Sequence[Job]) -> None:

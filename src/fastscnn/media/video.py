@@ -98,9 +98,10 @@ def read(path: Path, sound: bool = True) -> Source:
     """
     try:
         # By default FFmpeg treats a clock that restarts as one that overflows, and makes the video a day longer.
-        container = av.open(str(files.expand(path)), options={"correct_ts_overflow": "0"})
+        # An absolute path: FFmpeg takes what stands before a colon in a relative one for the protocol of an address.
+        container = av.open(str(files.expand(path).absolute()), options={"correct_ts_overflow": "0"})
     except FileNotFoundError:
-        raise FastSCNNError(f"{path}: no such file.") from None
+        raise FastSCNNError(f"{path}: no such file.{files.download_hint(path)}") from None
     except (av.FFmpegError, OSError) as error:
         raise FastSCNNError(f"{path}: cannot be opened as a video ({error.strerror}); it is not a video, is truncated or "
                             "unfinished, or comes through a pipe and has its index at its end.") from error

@@ -10,13 +10,18 @@ from typing import Literal
 
 Severity = Literal["error", "warning"]
 
-# Images and splits; single label files; files compared with each other; files that are not read.
-KINDS = frozenset(
-    "no-images incomplete unreadable-image missing-channel broken-channel too-small exif-rotated duplicate leak "
-    "missing-labels shared-labels unreadable-labels size-mismatch lossy-labels picture-as-labels swapped-files no-mask "
-    "palette-mismatch unknown-ids unknown-colours unknown-names mostly-unknown empty-labels "
-    "palettes-differ mixed-masks one-class absent-class same-labels contradicting-labels "
-    "extra-labels extra-channel left-out-images hidden-files linked-folder".split()
+KINDS = (
+    # images and splits
+    "no-images", "incomplete", "unreadable-image", "missing-channel", "broken-channel", "too-small", "exif-rotated",
+    "duplicate", "leak",
+    # single label files
+    "missing-labels", "shared-labels", "unreadable-labels", "size-mismatch", "lossy-labels", "picture-as-labels",
+    "swapped-files", "no-mask", "palette-mismatch", "unknown-ids", "unknown-colours", "unknown-names", "mostly-unknown",
+    "empty-labels",
+    # files compared with each other
+    "palettes-differ", "mixed-masks", "one-class", "absent-class", "same-labels", "contradicting-labels",
+    # files that are not read
+    "extra-labels", "extra-channel", "left-out-images", "hidden-files", "linked-folder",
 )
 
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 import numpy.typing as npt
 
+from fastscnn.base.errors import FastSCNNError, unknown
 from fastscnn.base.types import UInt8Array
 from fastscnn.model.label_set import IGNORE_INDEX, LabelSet
+
+Geometry = TypeVar("Geometry")
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,16 +57,67 @@ class LabelFormat(Protocol):
 
 
 @dataclass(frozen=True)
+class Contents:
+    """What a label file contains, whether its names are classes of a dataset or not.
+
+    Attributes:
+        names: stored name -> number of its shapes; 0 for a name that is declared but not used.
+        images: the image names that the file lists; () if it holds the labels of one image.
+    """
+
+    names: Mapping[str, int]
+    images: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Shape(Generic[Geometry]):
+    """A shape of a label file.
+
+    Attributes:
+        place: what errors call it, such as "shape 3".
+        name: its stored name.
+        geometry: its outline or mask, in the form of its format.
+    """
+
+    place: str
+    name: str
+    geometry: Geometry
+
+
+@dataclass(frozen=True)
 class Shapes:
     """What all formats of shapes (polygons, masks) share. Later shapes lie over earlier ones.
 
     Attributes:
-        ids: stored name -> train id; 255 is ignored. A name that is not listed is an error.
+        ids: stored name -> train id; 255 is ignored.
         background: train id of pixels without a shape; 255 ignores them.
         order: stored names, the lowest first: shapes are drawn in this order of their names, and within a name in the order
             of the file. () keeps the order of the file. A name that is not listed lies below all others.
+        rest: train id of names that are not in `ids`; None makes them an error.
     """
 
     ids: Mapping[str, int]
     background: int = IGNORE_INDEX
     order: tuple[str, ...] = ()
+    rest: int | None = None
+
+    unknown: ClassVar[str] = "names"
+    lenient: ClassVar[bool] = False
+
+    def layers(self, path: Path, shapes: Iterable[Shape[Geometry]]) -> list[tuple[int, Geometry]]:
+        """Return (train id, geometry) of the shapes of the file `path`, the lowest first.
+
+        Raises:
+            FastSCNNError: a name that is not in `ids`; it names the nearest one.
+        """
+        level = {name: place for place, name in enumerate(self.order)}
+        ordered = sorted(shapes, key=lambda shape: level.get(shape.name, -1))
+        return [(self._train_id(path, shape), shape.geometry) for shape in ordered]
+
+    def _train_id(self, path: Path, shape: Shape[Any]) -> int:
+        if shape.name not in self.ids:
+            if self.rest is not None:
+                return self.rest
+            raise FastSCNNError(f"{path}: {shape.place}: {unknown('name', shape.name, self.ids)} "
+                                "Correct it, or add it to [map] in dataset.toml.")
+        return self.ids[shape.name]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,8 @@ from typing import Any
 from fastscnn.base.arguments import MAX_PIXELS
 from fastscnn.base.errors import FastSCNNError, unknown
 from fastscnn.base.types import UInt8Array
-from fastscnn.media import images
+from fastscnn.data.formats import text
+from fastscnn.media.drawing import Canvas
 
 _GROUP = "group"
 _FAR = 1e6  # largest coordinate in pixels, as Pillow draws in 32-bit integers
@@ -32,12 +32,15 @@ def read(path: Path, ids: Mapping[str, int]) -> UInt8Array:
     Raises:
         FastSCNNError: a missing, truncated or malformed file, more than 40 megapixels, or an object of an unknown name.
     """
-    table = _parsed(path)
+    table = text.read_json(path, dict)
     height, width = (_side(path, table, key) for key in ("imgHeight", "imgWidth"))
     if height * width > MAX_PIXELS:
         limit = MAX_PIXELS // 1_000_000
         raise FastSCNNError(f"{path}: is {height}x{width}, over the limit of {limit} megapixels; reduce it.")
-    return images.draw((height, width), list(_shapes(path, table, ids)))
+    canvas = Canvas((height, width))
+    for corners, value in list(_shapes(path, table, ids)):
+        canvas.polygon(corners, value)
+    return canvas.labels()
 
 
 def _shapes(path: Path, table: dict[str, Any], ids: Mapping[str, int]) -> Iterator[tuple[list[tuple[float, float]], int]]:
@@ -77,18 +80,3 @@ def _side(path: Path, table: dict[str, Any], key: str) -> int:
     if type(value) is not int or value < 1:
         raise FastSCNNError(f"{path}: {key} is {value!r}; it must be a whole number of pixels, at least 1.")
     return value
-
-
-def _parsed(path: Path) -> dict[str, Any]:
-    try:
-        table = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise FastSCNNError(f"{path}: no such file.") from None
-    except OSError as error:
-        raise FastSCNNError(f"{path}: cannot be read ({error.strerror}).") from error
-    except (ValueError, RecursionError) as error:
-        raise FastSCNNError(f"{path}: is truncated or not JSON ({error}); copy it again from its source.") from error
-    if not isinstance(table, dict):
-        raise FastSCNNError(f"{path}: is not a JSON object with imgHeight, imgWidth and objects; "
-                            "copy it again from its source.")
-    return table

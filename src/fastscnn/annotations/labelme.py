@@ -1,0 +1,83 @@
+"""LabelMe JSON: one file for each image."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fastscnn.annotations.polygons import MIN_AREA, TOLERANCE, Polygon, flat, trace
+from fastscnn.base import files
+from fastscnn.base.types import UInt8Array
+from fastscnn.model.label_set import LabelSet
+
+_VERSION = "5.5.0"  # of LabelMe, whose form the files have
+
+
+@dataclass
+class LabelMe:
+    """LabelMe files beside the other results: `STEM.json`, with the path of the image relative to the file.
+
+    Attributes:
+        folder: of the results.
+        label_set: the classes.
+        tolerance, min_area: of the polygons; see `trace`.
+    """
+
+    folder: Path
+    label_set: LabelSet
+    tolerance: float = TOLERANCE
+    min_area: int = MIN_AREA
+
+    def taken(self, result: Path) -> Path | None:
+        """Return the file of earlier annotations that this image would replace."""
+        path = _file(result)
+        return path if path.exists() else None
+
+    def describe(self, image: Path, result: Path, labels: UInt8Array) -> tuple[Path, bytes]:
+        """Return the file of an image and its content."""
+        path = _file(result)
+        table = {
+            "version": _VERSION,
+            "flags": {},
+            "shapes": [self._shape(polygon) for polygon in trace(labels, self.tolerance, self.min_area, centres=True)],
+            "imagePath": _relative(image, path.parent),
+            "imageData": None,
+            "imageHeight": labels.shape[0],
+            "imageWidth": labels.shape[1],
+        }
+        return path, json.dumps(table).encode()
+
+    def _shape(self, polygon: Polygon) -> dict[str, Any]:
+        numbers = list(flat(polygon.points))
+        return {
+            "label": self.label_set.names[polygon.label],
+            "points": [list(point) for point in zip(numbers[::2], numbers[1::2], strict=True)],
+            "group_id": None,
+            "description": "",
+            "shape_type": "polygon",
+            "flags": {},
+            "mask": None,
+        }
+
+    def add(self, described: tuple[Path, bytes]) -> Path:
+        """Write the file of an image; return it."""
+        files.write(*described)
+        return described[0]
+
+    def close(self) -> None:
+        """Do nothing: each file is complete."""
+
+
+def _file(result: Path) -> Path:
+    return result.with_name(f"{result.name}.json")
+
+
+def _relative(image: Path, folder: Path) -> str:
+    """Return the path of an image as seen from a folder, with forward slashes; absolute if they are on two drives."""
+    try:
+        return Path(os.path.relpath(image.absolute(), folder.absolute())).as_posix()
+    except ValueError:
+        return image.absolute().as_posix()

@@ -1,0 +1,114 @@
+"""Datasets whose labels are shapes, described by a dataset.toml."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fastscnn.base.errors import FastSCNNError
+from fastscnn.data import datasets
+from fastscnn.data.check.dataset import check
+from fastscnn.media import images
+
+pytest.importorskip("pycocotools")
+
+SQUARES = {"house": (5, 5, 30, 30), "bus": (20, 20, 38, 45)}  # x0, y0, x1, y1; the second lies over the first
+
+
+def corners(name: str) -> list[list[int]]:
+    left, top, right, bottom = SQUARES[name]
+    return [[left, top], [right, top], [right, bottom], [left, bottom]]
+
+
+def coco(root: Path, names: list[str]) -> None:
+    flat: list[Any] = [[value for point in corners(name) for value in point] for name in SQUARES]
+    (root / "labels.json").write_text(json.dumps({
+        "images": [{"id": index, "file_name": f"{name}.png", "height": 40, "width": 50} for index, name in enumerate(names)],
+        "categories": [{"id": 7, "name": "house"}, {"id": 9, "name": "bus"}],
+        "annotations": [
+            {"id": 10 * index + place, "image_id": index, "category_id": (7, 9)[place], "segmentation": [flat[place]]}
+            for index in range(len(names)) for place in (0, 1)
+        ],
+    }))  # fmt: skip
+
+
+def labelme(root: Path, names: list[str]) -> None:
+    for name in names:
+        shapes = [{"label": shape, "points": corners(shape), "shape_type": "polygon"} for shape in SQUARES]
+        (root / f"{name}.json").write_text(json.dumps({"imageHeight": 40, "imageWidth": 50, "shapes": shapes}))
+
+
+def yolo(root: Path, names: list[str]) -> None:
+    for name in names:
+        lines = [" ".join(f"{x / 50} {y / 40}" for x, y in corners(shape)) for shape in SQUARES]
+        (root / f"{name}.txt").write_text("\n".join(f"{number} {line}" for number, line in enumerate(lines)))
+
+
+def cvat(root: Path, names: list[str]) -> None:
+    def polygon(shape: str) -> str:
+        points = ";".join(f"{x}.0,{y}.0" for x, y in corners(shape))
+        return f'<polygon label="{shape}" points="{points}" z_order="0" occluded="0"/>'
+
+    shapes = polygon("house") + polygon("bus")
+    found = "".join(f'<image id="{index}" name="{name}.png" width="50" height="40">{shapes}</image>'
+                    for index, name in enumerate(names))
+    (root / "labels.xml").write_text(f'<?xml version="1.0"?><annotations><version>1.1</version>{found}</annotations>')
+
+
+FORMATS = {
+    "coco": ("labels.json", coco), "labelme": ("{stem}.json", labelme),
+    "yolo": ("{stem}.txt", yolo), "cvat": ("labels.xml", cvat),
+}  # fmt: skip
+
+
+def made(root: Path, kind: str, extra: str = "", table: str = "") -> Path:
+    """A dataset of two images, each with a bus in front of a house."""
+    pattern, write = FORMATS[kind]
+    (root / "labels").mkdir(parents=True)
+    for index, name in enumerate("ab"):
+        images.write(root / f"images/{name}.png", np.full((40, 50, 3), 90 * index, np.uint8))
+    write(root / "labels", ["a", "b"])
+    (root / "dataset.toml").write_text(
+        f'name = "d"\nclasses = ["house", "bus"]\nlabels_are = "{kind}"\n{extra}\n[splits.train]\nimages = "images/*.png"\n'
+        f'labels = "labels/{pattern}"\n{table}'
+    )
+    return root
+
+
+def read(root: Path) -> list[int]:
+    """The labels outside all shapes, in the house, in the bus, and where the bus covers the house."""
+    spec = datasets.load(root)
+    assert check(spec).ok
+    labels = spec.read(spec.pairs("train")[1])[1]
+    assert labels.shape == (40, 50)
+    return [int(labels[place]) for place in ((2, 2), (10, 10), (35, 35), (25, 25))]
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_shapes(tmp_path: Path, kind: str) -> None:
+    assert read(made(tmp_path / "plain", kind)) == [255, 0, 1, 1]
+    assert read(made(tmp_path / "background", kind, 'background = "house"')) == [0, 0, 1, 1]
+    house, bus = ("0", "1") if kind == "yolo" else ("house", "bus")
+    assert read(made(tmp_path / "order", kind, f'order = ["{bus}", "{house}"]')) == [255, 0, 1, 0]
+    table = f'[map]\n{house} = "ignore"\n{bus} = "house"\n'
+    assert read(made(tmp_path / "map", kind, table=table)) == [255, 255, 0, 0]
+    assert read(made(tmp_path / "rest", kind, table=f'[map]\n{house} = "bus"\n"*" = "ignore"\n'))[1:2] == [1]
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_names_of_no_class_are_an_error(tmp_path: Path, kind: str) -> None:
+    root = made(tmp_path, kind)
+    text = (root / "dataset.toml").read_text().replace('"house", "bus"', '"houses"')
+    (root / "dataset.toml").write_text(text)
+    spec = datasets.load(root)
+    with pytest.raises(FastSCNNError, match=r"labels/.*: There is no name '(house|bus|1)'.*add it to \[map\] in dataset.toml"):
+        spec.read(spec.pairs("train")[0])
+    assert {finding.kind for finding in check(spec).findings if finding.severity == "error"} == {"unreadable-labels"}
+
+
+def test_one_file_is_no_shared_label_file(tmp_path: Path) -> None:
+    assert not [finding for finding in check(datasets.load(made(tmp_path, "coco"))).findings if finding.kind == "shared-labels"]
