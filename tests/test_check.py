@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -18,10 +19,14 @@ from fastscnn.base import files
 from fastscnn.base.errors import FastSCNNError
 from fastscnn.base.types import UInt8Array
 from fastscnn.data import datasets
+from fastscnn.data.check import compare
 from fastscnn.data.check import labels as check_labels
+from fastscnn.data.check.cache import Cache
 from fastscnn.data.check.dataset import CheckReport, check
+from fastscnn.data.check.facts import Facts
 from fastscnn.data.check.findings import Finding, grouped
-from fastscnn.data.datasets import DatasetSpec, Split
+from fastscnn.data.check.folders import Folders
+from fastscnn.data.datasets import DatasetSpec, Pair, Split
 from fastscnn.data.formats.colours import ColourLabels
 from fastscnn.media import images
 from fastscnn.model.label_set import LabelSet
@@ -352,7 +357,50 @@ def test_cache_reads_only_what_changed(clean: DatasetSpec, tmp_path: Path, reads
     assert len(reads) == 3, "another meaning of the labels is another cache"
 
 
-@pytest.mark.parametrize("damage", ["", "{", "[]", "null", '{"a": 3}', "\xff", "drop a field", "drop a class", "other entry"])
+def test_cache_goes_by_content(clean: DatasetSpec, tmp_path: Path, reads: list[str]) -> None:
+    cache, path = tmp_path / "cache", clean.root / "labels/val/c.bmp"
+    spec = replace(clean, splits={"val": Split("val/*", "labels/val/{stem}.bmp")})
+    Image.fromarray(ids()).save(path)
+    os.utime(path, (0, 0))
+    first = check(spec, cache=cache)
+    size = path.stat().st_size
+    Image.fromarray(with_ids({1: 3})).save(path)
+    os.utime(path, (0, 0))
+    assert path.stat().st_size == size
+    assert check(spec, cache=cache).pixels != first.pixels, "changed, with the same size and time"
+    reads.clear()
+    os.utime(path, (9, 9))
+    check(spec, cache=cache)
+    assert reads == [], "unchanged, with another time"
+
+
+def test_a_label_file_of_many_images_is_read_once(clean: DatasetSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = replace(clean, splits={"train": Split("train/*", "labels/train/a.png")})
+    seen: list[str] = []
+    original = files.digest
+    monkeypatch.setattr(files, "digest", lambda path: (seen.append(path.name), original(path))[1])
+    cache = Cache(tmp_path / "cache", spec)
+    assert len({cache.digest(spec.pair("train", image)) for image in spec.image_files("train")}) == 2
+    assert sorted(seen) == ["a.png", "a.png", "b.png"], "two images, one label file"
+
+
+def test_time_grows_with_the_number_of_equal_images(tmp_path: Path) -> None:
+    facts, took = Facts((), "image", "labels", (1, 1), 0, 0, (32, 32), (0, 1), ()), []
+    for count in (1000, 8000):
+        root = tmp_path / f"{count}"
+        (root / "i").mkdir(parents=True)
+        for index in range(count):
+            (root / f"i/{index}.png").touch()
+        spec = DatasetSpec("equal", root, LabelSet(("a", "b")), {"train": Split("i/*.jpg", "l/{stem}.png")})
+        found = {"train": [(Pair(root / f"i/{index}.jpg", root / f"l/{index}.png"), facts) for index in range(count)]}
+        start = time.process_time()
+        assert len(list(compare.repeated(found))) == count - 1
+        assert [finding.kind for finding in Folders(spec, ["train"]).findings("train")] == ["left-out-images"]
+        took.append(time.process_time() - start)
+    assert took[1] < 20 * took[0], "eight times as many images"
+
+
+@pytest.mark.parametrize("damage", ["", "{", "[]", "null", '{"a": 3}', "\xff", "drop a field", "drop a class", "other entry", "an infinity"])
 def test_broken_cache_is_built_again(clean: DatasetSpec, tmp_path: Path, reads: list[str], damage: str) -> None:
     cache = tmp_path / "cache"
     first = check(clean, cache=cache)
@@ -363,6 +411,8 @@ def test_broken_cache_is_built_again(clean: DatasetSpec, tmp_path: Path, reads: 
         del facts["image"]
     elif damage == "drop a class":
         facts["pixels"].pop()
+    elif damage == "an infinity":
+        facts["ignored"] = float("inf")
     elif damage == "other entry":
         facts["remarks"].append({"severity": "error"})
     path.write_text(json.dumps(saved) if " " in damage and "{" not in damage else damage, "latin-1")

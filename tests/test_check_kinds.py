@@ -232,13 +232,15 @@ CASES: dict[str, Case] = {
         suffix="webp",
         also=("absent-class", "mostly-unknown"),
     ),
-    "ids as JPEG 2000": Case(
+    "colours as JPEG 2000": Case(
         "lossy-labels",
         "error",
         "is stored as lossy JPEG 2000",
-        lambda path, values, _: save(path, values, irreversible=False),
-        lambda path, values, _: save(path, values, irreversible=True),
+        lambda path, values, _: save(path, COLOURS[values], irreversible=False),
+        lambda path, values, _: save(path, COLOURS[values], irreversible=True),
+        extra=BY_COLOUR,
         suffix="jp2",
+        also=("absent-class", "mostly-unknown"),
     ),
     "ids as TIFF with JPEG inside": Case(
         "lossy-labels",

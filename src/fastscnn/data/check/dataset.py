@@ -161,8 +161,9 @@ def _of_counts(spec: DatasetSpec, split: str, place: Split, found: compare.Read)
 
 
 def _fix(remark: Remark, place: Split) -> str:
-    """Return the fix of a remark; of a missing file, with the archive that contains it."""
-    archive = {"missing-labels": place.labels_in, "missing-channel": place.images_in}.get(remark.kind, "")
+    """Return the fix of a remark; of a missing or unreadable file, with the archive that contains it."""
+    archives = {"missing-labels": place.labels_in, "unreadable-labels": place.labels_in, "missing-channel": place.images_in}
+    archive = archives.get(remark.kind, "")
     return f"Extract the file from {archive}, or remove the image." if archive else remark.fix
 
 

@@ -21,6 +21,7 @@ from fastscnn.model.label_set import IGNORE_INDEX
 
 _MOST_COLOURS = 256  # distinct colours of labels; photographs have thousands
 _MOST_IDS = 64  # distinct ids of no class; grey photographs have more
+_FIX = "Correct the file in the tool that made it and export it again, or correct [map] in dataset.toml."
 _FIXES = {
     IdLabels: "Save the labels with one whole number for each pixel, or correct labels_are in dataset.toml.",
     BinaryLabels: "Save the labels as masks of one channel with the values 0 and 255, or correct labels_are in dataset.toml.",
@@ -87,14 +88,14 @@ def fix_of_unreadable(spec: DatasetSpec, pair: Pair, problem: str) -> str:
         problem: the message of the reader.
     """
     if "truncated" in problem or "cannot be read" in problem:
-        return "Replace the label file by an intact copy, or remove it and its image."
+        return "Replace the label file by an intact copy."
     colours = _colours(pair.labels) if type(spec.labels) in (IdLabels, BinaryLabels) else None
     if colours is not None and (colours != colours[:, :, :1]).any():
         used = [name for name, values in zip(("red", "green", "blue"), np.moveaxis(colours, 2, 0), strict=True) if values.any()]
         if len(used) == 1:
             return f'Set channel = "{used[0]}" in dataset.toml: the other channels are 0.'
         return 'Set labels_are = "colours" and the colours of the classes in dataset.toml, or replace the labels by ids.'
-    return _FIXES.get(type(spec.labels), "Correct the file in the tool that made it, and export it again.")
+    return _FIXES.get(type(spec.labels), _FIX)
 
 
 def fix_of_colours(spec: DatasetSpec, unknown: Mapping[str, int]) -> str:
