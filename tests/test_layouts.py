@@ -46,8 +46,8 @@ def colours_of(spec: DatasetSpec) -> list[Colour]:
 
 
 def kinds(report: CheckReport) -> list[tuple[str, str, str]]:
-    """Findings but for the images that a small tree lacks."""
-    return [(one.severity, one.split, one.kind) for one in report.findings if one.kind != "incomplete"]
+    """Findings but for the images that a small tree lacks, and for its labels that are alike."""
+    return [(one.severity, one.split, one.kind) for one in report.findings if one.kind not in ("incomplete", "same-labels")]
 
 
 def message(report: CheckReport, kind: str) -> str:

@@ -77,7 +77,7 @@ def read_oriented(source: Source, max_pixels: int = MAX_PIXELS) -> tuple[UInt8Ar
     with opened(source, max_pixels) as image:
         if image.mode == "F" or (image.mode == "I" and image.format != "PPM"):  # PPM: 16 bits
             raise FastSCNNError(f"{name(source)}: has 32 bits per pixel; save it with 8 or 16 bits per channel.")
-        orientation = _orientation(image)
+        orientation = orientation_of(image)
         pixels = _rgb(image)
         return _turned(pixels, _own_orientation(image)), orientation
 
@@ -228,7 +228,7 @@ def size(path: str | Path) -> tuple[int, int]:
     """
     with opened(path) as image:
         width, height = image.size
-        swapped = _orientation(image) >= 5 and not _turns_itself(image)
+        swapped = orientation_of(image) >= 5 and not _turns_itself(image)
         return (width, height) if swapped else (height, width)
 
 
@@ -370,7 +370,7 @@ def _uncoloured(path: str | Path, image: Image.Image) -> UInt8Array:
     return np.ascontiguousarray(pixels[:, :, 0])
 
 
-def _orientation(image: Image.Image) -> int:
+def orientation_of(image: Image.Image) -> int:
     """Return the EXIF orientation, 1 (upright) to 8; 1 if the file has none or an invalid one."""
     value = image.getexif().get(_ORIENTATION, 1)
     return int(value) if value in range(1, 9) else 1
@@ -383,7 +383,7 @@ def _turns_itself(image: Image.Image) -> bool:
 
 def _own_orientation(image: Image.Image) -> int:
     """Return the EXIF orientation that Pillow has not applied."""
-    return 1 if _turns_itself(image) else _orientation(image)
+    return 1 if _turns_itself(image) else orientation_of(image)
 
 
 def _turned(pixels: npt.NDArray[_T], orientation: int) -> npt.NDArray[_T]:

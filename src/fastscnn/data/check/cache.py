@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
 from fastscnn.base import files
 from fastscnn.base.errors import FastSCNNError
-from fastscnn.data.check.files import Facts, Remark
+from fastscnn.data.check.facts import Facts, Remark
 from fastscnn.data.spec import DatasetSpec, Pair, relative
 from fastscnn.version import __version__
 
@@ -18,7 +18,8 @@ from fastscnn.version import __version__
 class Cache:
     """Facts of unchanged files: one JSON file per dataset in a folder.
 
-    A cache that is broken, outdated or not writable counts as empty: it only saves time.
+    A file is unchanged if its content is, whatever its size and time say. A cache that is broken, outdated or not writable
+    counts as empty: it only saves time.
     """
 
     def __init__(self, folder: Path, spec: DatasetSpec) -> None:
@@ -29,28 +30,40 @@ class Cache:
         """
         self._root = spec.root
         self._classes = len(spec.label_set)
-        meaning = [__version__, str(spec.root), str(spec.root.resolve()), spec.name, asdict(spec.label_set), repr(spec.labels),
-                   spec.crop]
+        meaning = [__version__, [field.name for field in fields(Facts)], str(spec.root), str(spec.root.resolve()), spec.name,
+                   asdict(spec.label_set), repr(spec.labels), spec.crop]
         self._path = folder / f"{hashlib.sha256(json.dumps(meaning).encode()).hexdigest()}.json"
         self._entries = self._loaded()
+        self._digests: dict[Path, str] = {}
         self._changed = False
 
-    def get(self, pair: Pair) -> Facts | None:
-        """Return the facts of a pair; None if they are unknown or one of its files has another size or time now."""
-        known, facts = self._entries.get(self._key(pair), (None, None))
-        return facts if known == stamp(pair) else None
+    def digest(self, pair: Pair) -> str:
+        """Return the sha256 of the contents of all files of a pair; "" if one cannot be read. A file is read once."""
+        try:
+            for path in (pair.image, pair.labels, *pair.extra_channels):
+                if path not in self._digests:  # one label file may belong to many images
+                    self._digests[path] = files.digest(path)
+        except OSError:
+            return ""
+        of_files = [self._digests[path] for path in (pair.image, pair.labels, *pair.extra_channels)]
+        return hashlib.sha256("".join(of_files).encode()).hexdigest()
 
-    def put(self, pair: Pair, stamp: list[int] | None, facts: Facts) -> None:
+    def get(self, pair: Pair, digest: str) -> Facts | None:
+        """Return the facts of a pair; None if they are unknown or were those of other contents."""
+        known, facts = self._entries.get(self._key(pair), ("", None))
+        return facts if known == digest else None
+
+    def put(self, pair: Pair, digest: str, facts: Facts) -> None:
         """Keep `facts`, unless a file could not be read: the cause may disappear without a change of the file."""
-        if stamp and facts.image and facts.labels:
-            self._entries[self._key(pair)] = (stamp, facts)
+        if digest and facts.image and facts.labels:
+            self._entries[self._key(pair)] = (digest, facts)
             self._changed = True
 
     def save(self) -> None:
         """Write the cache if it has changed."""
         if not self._changed:
             return
-        entries = {key: [stamp, asdict(facts)] for key, (stamp, facts) in self._entries.items()}
+        entries = {key: [digest, asdict(facts)] for key, (digest, facts) in self._entries.items()}
         try:
             files.write(self._path, json.dumps(entries).encode())
         except FastSCNNError:  # a cache is optional
@@ -59,26 +72,26 @@ class Cache:
     def _key(self, pair: Pair) -> str:
         return json.dumps([relative(self._root, path) for path in (pair.image, pair.labels, *pair.extra_channels)])
 
-    def _loaded(self) -> dict[str, tuple[list[int], Facts]]:
+    def _loaded(self) -> dict[str, tuple[str, Facts]]:
         try:
             entries = json.loads(self._path.read_bytes())
-            return {key: (stamp, self._facts(facts)) for key, (stamp, facts) in entries.items()}
+            return {key: (str(digest), self._facts(facts)) for key, (digest, facts) in entries.items()}
         except (OSError, ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
             return {}
 
     def _facts(self, saved: dict[str, Any]) -> Facts:
-        remarks = tuple(Remark(**remark) for remark in saved["remarks"])
         pixels = tuple(map(int, saved["pixels"]))
         if len(pixels) != self._classes:
             raise ValueError
         height, width = map(int, saved["size"])
-        return Facts(remarks, str(saved["image"]), str(saved["labels"]), pixels, int(saved["ignored"]), (height, width))
-
-
-def stamp(pair: Pair) -> list[int] | None:
-    """Return the sizes and times of all files of a pair, to be taken before they are read; None if one is missing."""
-    try:
-        stats = [path.stat() for path in (pair.image, pair.labels, *pair.extra_channels)]
-    except OSError:
-        return None
-    return [value for stat in stats for value in (stat.st_size, stat.st_mtime_ns)]
+        return Facts(
+            remarks=tuple(Remark(**remark) for remark in saved["remarks"]),
+            image=str(saved["image"]),
+            labels=str(saved["labels"]),
+            pixels=pixels,
+            ignored=int(saved["ignored"]),
+            unknown=int(saved["unknown"]),
+            size=(height, width),
+            values=tuple(map(int, saved["values"])),
+            palette=tuple((int(index), str(colour)) for index, colour in saved["palette"]),
+        )

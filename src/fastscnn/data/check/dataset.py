@@ -11,14 +11,15 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from fastscnn.data.check.cache import Cache, stamp
-from fastscnn.data.check.files import Facts, Remark, read
+from fastscnn.data.check import compare
+from fastscnn.data.check.cache import Cache
+from fastscnn.data.check.facts import Facts, Remark
+from fastscnn.data.check.files import read
 from fastscnn.data.check.findings import Finding, Report
-from fastscnn.data.patterns import captured, has_placeholder
+from fastscnn.data.check.folders import Folders
+from fastscnn.data.patterns import has_placeholder
 from fastscnn.data.spec import DatasetSpec, Pair, Split, relative
 from fastscnn.media import images
-
-_Read = list[tuple[Pair, Facts]]
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class CheckReport(Report):
     """Result of `check`; every mapping is by split.
 
     Attributes:
-        findings: in the order of splits and file names; duplicates are last.
+        findings: in the order of splits and file names; those of several files are last.
         counts: number of images.
         pixels: pixels of each class, in the order of train ids; unknown ids are not counted.
         class_percentages: class name -> percentage of the pixels that are not ignored.
@@ -72,12 +73,10 @@ def check(
     pairs = {split: [spec.pair(split, image) for image in spec.image_files(split)] for split in chosen}
     facts = _read_all(spec, [pair for split in chosen for pair in pairs[split]], cache, progress)
     found = {split: [(pair, facts[pair]) for pair in pairs[split]] for split in chosen}
-    extra = _extra_files(spec, chosen)
-    findings = [finding for split in chosen for finding in _of_split(spec, split, found[split], extra[split])]
-    pixels = {split: _summed(spec, found[split]) for split in chosen}
+    pixels = {split: compare.summed(spec, found[split]) for split in chosen}
     ignored = {split: sum(one.ignored for _, one in found[split]) for split in chosen}
     return CheckReport(
-        findings=(*findings, *_duplicates(found)),
+        findings=tuple(_findings(spec, found)),
         counts={split: len(pairs[split]) for split in chosen},
         pixels=pixels,
         class_percentages={split: dict(zip(spec.label_set.names, _percent(pixels[split]), strict=True)) for split in chosen},
@@ -92,20 +91,25 @@ def _read_all(
 ) -> dict[Pair, Facts]:
     """Return the facts of each pair, from the cache or from its files. Threads help, as Pillow decodes without the GIL."""
     known = Cache(cache, spec) if cache else None
-    facts = {pair: found for pair in pairs if known and (found := known.get(pair))}
-    missing = [pair for pair in dict.fromkeys(pairs) if pair not in facts]
-    total = len(facts) + len(missing)
-    if progress and facts:
-        progress(len(facts), total)
+
+    def facts_of(pair: Pair) -> Facts:
+        if not known:
+            return read(spec, pair)
+        digest = known.digest(pair)  # before the files are decoded: what changes in between is read anew the next time
+        facts = known.get(pair, digest)
+        if facts is None:
+            facts = read(spec, pair)
+            known.put(pair, digest, facts)
+        return facts
+
+    unique = list(dict.fromkeys(pairs))
+    facts: dict[Pair, Facts] = {}
     pool = ThreadPoolExecutor(max(2, min(4, os.cpu_count() or 1)))
     try:
-        read_files = pool.map(lambda pair: (stamp(pair), read(spec, pair)), missing)
-        for pair, (before, found) in zip(missing, read_files, strict=True):
+        for pair, found in zip(unique, pool.map(facts_of, unique), strict=True):
             facts[pair] = found
-            if known:
-                known.put(pair, before, found)
             if progress:
-                progress(len(facts), total)
+                progress(len(facts), len(unique))
     finally:  # after an interrupt, too, what was read stays in the cache
         pool.shutdown(cancel_futures=True)
         if known:
@@ -113,7 +117,21 @@ def _read_all(
     return facts
 
 
-def _of_split(spec: DatasetSpec, split: str, found: _Read, extra: list[tuple[str, Path]]) -> Iterator[Finding]:
+def _findings(spec: DatasetSpec, found: compare.Found) -> Iterator[Finding]:
+    fix_of_ids = compare.fix_of_ids(spec, found)
+    folders = Folders(spec, list(found))
+    for split in found:
+        yield from _of_split(spec, split, found[split], fix_of_ids)
+        yield from folders.findings(split)
+        yield from compare.about_classes(spec, split, found)
+    yield from compare.about_unknown(spec, found)
+    yield from compare.mixed_masks(spec, found)
+    yield from compare.palettes(found)
+    yield from compare.repeated(found)
+
+
+def _of_split(spec: DatasetSpec, split: str, found: compare.Read, fix_of_ids: str) -> Iterator[Finding]:
+    """Yield the problems of the images and labels of a split."""
     place = spec.split(split)
     yield from _of_counts(spec, split, place, found)
     sharing = Counter(pair.labels for pair, _ in found)
@@ -121,24 +139,14 @@ def _of_split(spec: DatasetSpec, split: str, found: _Read, extra: list[tuple[str
     for pair, facts in found:
         for remark in facts.remarks:
             path = pair.labels if remark.of_labels else pair.image
-            yield Finding(remark.severity, split, path, remark.kind, remark.message, _fix(remark, place))
+            fix = fix_of_ids if fix_of_ids and remark.kind == "unknown-ids" else _fix(remark, place)
+            yield Finding(remark.severity, split, path, remark.kind, remark.message, fix)
         if sharing[pair.labels] > 1 and not one_file:
             message = f"{pair.image}: shares its label file {pair.labels} with another image."
             yield Finding("warning", split, pair.image, "shared-labels", message, "Give each image its own label file.")
-    source = f" (of {place.images_in})" if place.images_in else ""
-    for kind, path in extra:
-        what = "a label file" if kind == "extra-labels" else "an extra channel"
-        message = f"{path}: is {what} without an image."
-        yield Finding("warning", split, path, kind, message, f"Add the image{source}, or remove the file.")
-    pixels = _summed(spec, found)
-    for name, count in zip(spec.label_set.names, pixels, strict=True):
-        if "train" in split and any(pixels) and not count:
-            message = f"{spec.root}: no pixel of the split {split!r} is {name!r}."
-            fix = "Add images with this class, or expect the network not to learn it."
-            yield Finding("warning", split, spec.root, "absent-class", message, fix)
 
 
-def _of_counts(spec: DatasetSpec, split: str, place: Split, found: _Read) -> Iterator[Finding]:
+def _of_counts(spec: DatasetSpec, split: str, place: Split, found: compare.Read) -> Iterator[Finding]:
     if not found:
         message = f"{spec.root}: no images match {place.images!r}, the images of the split {split!r}."
         fix = f"Correct the pattern; these files are images: {', '.join(sorted(images.SUFFIXES))}."
@@ -153,62 +161,13 @@ def _of_counts(spec: DatasetSpec, split: str, place: Split, found: _Read) -> Ite
 
 
 def _fix(remark: Remark, place: Split) -> str:
-    """Return the fix of a remark; of a missing file, with the archive that contains it."""
-    archive = {"missing-labels": place.labels_in, "missing-channel": place.images_in}.get(remark.kind, "")
+    """Return the fix of a remark; of a missing or unreadable file, with the archive that contains it."""
+    archives = {"missing-labels": place.labels_in, "unreadable-labels": place.labels_in, "missing-channel": place.images_in}
+    archive = archives.get(remark.kind, "")
     return f"Extract the file from {archive}, or remove the image." if archive else remark.fix
 
 
-def _extra_files(spec: DatasetSpec, chosen: list[str]) -> dict[str, list[tuple[str, Path]]]:
-    """Return split -> (kind, file) of label files and extra channels that belong to no image of any split, each once."""
-    seen: set[Path] = set()
-    for split in spec.splits:  # all of them, since splits may share a folder of labels
-        for image in spec.image_files(split, all_frames=True):
-            seen |= {image, *spec.label_files(split, image), *spec.channel_files(split, image)}
-    extra: dict[str, list[tuple[str, Path]]] = {}
-    for split in chosen:
-        extra[split] = []
-        place = spec.split(split)
-        named: set[tuple[str, ...] | None] = set()  # missing images: one finding for a label file and its polygons
-        kinds = [("extra-labels", place.labels), ("extra-labels", place.polygons)]
-        for kind, pattern in [*kinds, *(("extra-channel", channel) for channel in place.extra_channels)]:
-            if not pattern:
-                continue
-            for glob in place.globs(pattern):
-                found = sorted(set(spec.root.glob(glob)) - seen)
-                seen.update(found)
-                for path in found:
-                    key = captured(glob, relative(spec.root, path)) if place.polygons else None
-                    if key is None or key not in named:
-                        extra[split].append((kind, path))
-                    named.add(key)
-    return extra
-
-
-def _duplicates(found: Mapping[str, _Read]) -> Iterator[Finding]:
-    """Yield images whose decoded pixels occur more than once in the dataset."""
-    first: dict[str, dict[str, Path]] = {}  # hash -> split -> its first image
-    for split, pairs in found.items():
-        for pair, facts in pairs:
-            if not facts.image:
-                continue
-            before = first.setdefault(facts.image, {})
-            other = next((name for name in before if name != split), None)
-            if split in before:
-                message = f"{pair.image}: is the same image as {before[split]}."
-                yield Finding("warning", split, pair.image, "duplicate", message, "Keep one of the equal images.")
-            elif other:
-                message = f"{pair.image}: is the same image as {before[other]} of the split {other!r}."
-                yield Finding("error", split, pair.image, "leak", message, "Keep each image in one split only.")
-            before.setdefault(split, pair.image)
-
-
-def _summed(spec: DatasetSpec, found: _Read) -> tuple[int, ...]:
-    """Return the pixels of each class."""
-    columns = zip(*(facts.pixels for _, facts in found), strict=True)
-    return tuple(map(sum, columns)) if found else (0,) * len(spec.label_set)
-
-
-def _sizes(found: _Read) -> dict[str, int]:
+def _sizes(found: compare.Read) -> dict[str, int]:
     """Return the number of images of each size, without unreadable ones."""
     counts = Counter(f"{facts.size[0]}x{facts.size[1]}" for _, facts in found if facts.image)
     return dict(counts.most_common())
@@ -219,7 +178,7 @@ def _percent(counts: tuple[int, ...]) -> tuple[float, ...]:
     return tuple(100 * count / total if total else 0.0 for count in counts)
 
 
-def _fingerprint(spec: DatasetSpec, found: Mapping[str, _Read]) -> str:
+def _fingerprint(spec: DatasetSpec, found: compare.Found) -> str:
     rows = [
         (split, relative(spec.root, pair.image), facts.image, facts.labels)
         for split, pairs in found.items()

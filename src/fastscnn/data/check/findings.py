@@ -10,6 +10,20 @@ from typing import Literal
 
 Severity = Literal["error", "warning"]
 
+KINDS = (
+    # images and splits
+    "no-images", "incomplete", "unreadable-image", "missing-channel", "broken-channel", "too-small", "exif-rotated",
+    "duplicate", "leak",
+    # single label files
+    "missing-labels", "shared-labels", "unreadable-labels", "size-mismatch", "lossy-labels", "picture-as-labels",
+    "swapped-files", "no-mask", "palette-mismatch", "unknown-ids", "unknown-colours", "mostly-unknown",
+    "empty-labels",
+    # files compared with each other
+    "palettes-differ", "mixed-masks", "one-class", "absent-class", "same-labels", "contradicting-labels",
+    # files that are not read
+    "extra-labels", "extra-channel", "left-out-images", "hidden-files", "linked-folder",
+)
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -19,9 +33,7 @@ class Finding:
         severity: "error": training or its scores would be wrong; "warning": worth a look.
         split: the split with the problem.
         path: the file with the problem; the dataset's root for a problem of a whole split.
-        kind: stable identifier: no-images, incomplete, missing-labels, missing-channel, extra-labels, extra-channel,
-            shared-labels, unreadable-image, unreadable-labels, broken-channel, size-mismatch, too-small, exif-rotated,
-            unknown-ids, unknown-colours, empty-labels, duplicate, leak or absent-class.
+        kind: stable identifier, one of `KINDS`.
         message: one sentence that names the file and the problem.
         fix: one imperative sentence, equal for findings with the same cause.
     """

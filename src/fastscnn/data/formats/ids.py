@@ -47,14 +47,18 @@ class IdLabels:
     def read(self, labels: Path, image: Path, label_set: LabelSet) -> Decoded:
         """Read a label file; see `LabelFormat.read`."""
         values, palette = self._values(labels)
-        ids = self.ids or _ids(label_set)
+        ids = self.mapping(label_set)
         if palette is not None and self.palette:
             ids = self._by_colour(values, palette, ids)
         return self._mapped(values, ids)
 
     def mapped(self, values: _Values, label_set: LabelSet) -> Decoded:
         """Return the labels of stored ids [H, W]."""
-        return self._mapped(values, self.ids or _ids(label_set))
+        return self._mapped(values, self.mapping(label_set))
+
+    def mapping(self, label_set: LabelSet) -> Mapping[int, int]:
+        """Return the train id of each stored id, 255 for ignored ids."""
+        return self.ids or _ids(label_set)
 
     def _values(self, path: Path) -> tuple[_Values, UInt8Array | None]:
         """Return the stored values [H, W], and the palette of an indexed image."""
@@ -130,4 +134,4 @@ class BinaryLabels:
         if low < 0 or high > IGNORE_INDEX:
             raise FastSCNNError(f"{labels}: holds values from {low} to {high}; a binary mask has values from 0 to 255.")
         mask = (values >= (1 if high <= 1 else self.threshold)).astype(np.uint8)
-        return Decoded(mask, mask)
+        return Decoded(mask, values)
