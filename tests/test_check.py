@@ -378,7 +378,12 @@ def test_a_label_file_of_many_images_is_read_once(clean: DatasetSpec, tmp_path: 
     spec = replace(clean, splits={"train": Split("train/*", "labels/train/a.png")})
     seen: list[str] = []
     original = files.digest
-    monkeypatch.setattr(files, "digest", lambda path: (seen.append(path.name), original(path))[1])
+
+    def digest(path: Path) -> str:
+        seen.append(path.name)
+        return original(path)
+
+    monkeypatch.setattr(files, "digest", digest)
     cache = Cache(tmp_path / "cache", spec)
     assert len({cache.digest(spec.pair("train", image)) for image in spec.image_files("train")}) == 2
     assert sorted(seen) == ["a.png", "a.png", "b.png"], "two images, one label file"
@@ -400,7 +405,9 @@ def test_time_grows_with_the_number_of_equal_images(tmp_path: Path) -> None:
     assert took[1] < 20 * took[0], "eight times as many images"
 
 
-@pytest.mark.parametrize("damage", ["", "{", "[]", "null", '{"a": 3}', "\xff", "drop a field", "drop a class", "other entry", "an infinity"])
+@pytest.mark.parametrize(
+    "damage", ["", "{", "[]", "null", '{"a": 3}', "\xff", "drop a field", "drop a class", "other entry", "an infinity"]
+)
 def test_broken_cache_is_built_again(clean: DatasetSpec, tmp_path: Path, reads: list[str], damage: str) -> None:
     cache = tmp_path / "cache"
     first = check(clean, cache=cache)

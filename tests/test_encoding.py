@@ -68,7 +68,9 @@ def test_orientation_and_palette(tmp_path: Path) -> None:
     np.testing.assert_array_equal(found.palette[:9], [[7, 8, 9]] * 9)
 
 
-@pytest.mark.parametrize("content", [b"", b"BMW, Audi", b"P2P", b'{"a": 1}', b"RIFF1234WAVE", b"\0\0\0\x18ftypmp42", b"\x93NUMPY"])
+@pytest.mark.parametrize(
+    "content", [b"", b"BMW, Audi", b"P2P", b'{"a": 1}', b"RIFF1234WAVE", b"\0\0\0\x18ftypmp42", b"\x93NUMPY"]
+)
 def test_other_files(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.png").write_bytes(content)
     assert not is_image(tmp_path / "a.png")
