@@ -34,6 +34,7 @@ from fastscnn.base.errors import FastSCNNError
 from fastscnn.base.types import Float32Array, UInt8Array
 from fastscnn.data import synthetic
 from fastscnn.data.synthetic import Scene
+from fastscnn.inference.size import in_shape
 from fastscnn.media import images
 from fastscnn.model import weights
 from fastscnn.model.card import KEY, Calibration, Card, Data
@@ -50,10 +51,17 @@ import { createInterface } from "node:readline";
 import { labels } from "./lazy.mjs";
 import { png } from "./png.mjs";
 import { resize } from "./resize.mjs";
+import { inShape } from "./size.mjs";
 const TASKS = {
   labels: (bytes, from, to) => labels(new Float32Array(bytes.buffer), from, to),
   png: async (bytes, from) => new Uint8Array(await (await png(bytes, from)).arrayBuffer()),
   resize,
+  sizes: (bytes) => {
+    const all = Array.from(new Int32Array(bytes.buffer));
+    const made = [];
+    for (let at = 0; at < all.length; at += 4) made.push(...inShape(all.slice(at, at + 2), all.slice(at + 2, at + 4)));
+    return new Uint8Array(new Int32Array(made).buffer);
+  },
 };
 for await (const line of createInterface({ input: process.stdin })) {
   const { task, bytes, from, to } = JSON.parse(line);
@@ -77,7 +85,7 @@ def call(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Call]:
     if node is None:
         pytest.skip("node is missing")
     folder = tmp_path_factory.mktemp("modules")
-    for name in ("lazy", "png", "resize"):
+    for name in ("lazy", "png", "resize", "size"):
         shutil.copy(web.PAGE / f"{name}.js", folder / f"{name}.mjs")  # every version of Node treats .mjs files as modules
     (folder / "calls.mjs").write_text(CALLS)
     command = [node, str(folder / "calls.mjs")]
@@ -159,6 +167,43 @@ def test_resize_in_javascript(
     got = np.frombuffer(call("resize", pixels, source, target), np.uint8).reshape(*target, 3)
     expected = images.resize(np.ascontiguousarray(pixels[:, :, :3]), target)
     np.testing.assert_allclose(got.astype(int), expected.astype(int), rtol=0, atol=int(version("pillow").split(".")[0]) < 13)
+
+
+def in_javascript(call: Call, asked: npt.NDArray[np.int32]) -> list[tuple[int, int]]:
+    """Return the page's input size for rows of (height, width of the card's size, height, width of the picture)."""
+    got = np.frombuffer(call("sizes", asked, ()), np.int32).reshape(-1, 2)
+    return [(int(height), int(width)) for height, width in got]
+
+
+@pytest.mark.parametrize(
+    ("size", "picture", "made"),
+    [
+        ((360, 480), (720, 960), (360, 480)),
+        ((360, 480), (340, 480), (360, 480)),  # another shape by 6 %
+        ((360, 480), (1080, 1920), (296, 544)),  # 16:9
+        ((360, 480), (1920, 1080), (552, 320)),
+        ((360, 480), (1000, 8000), (136, 1184)),
+        ((400, 400), (400, 440), (368, 432)),  # exactly 10 %
+        ((48, 48), (100, 400), (48, 112)),  # halves go up; the other side is at its minimum
+        ((96, 96), (400, 1600), (64, 192)),
+        ((33, 40), (5000, 32), (449, 40)),
+    ],
+)
+def test_the_input_has_the_shape_of_the_picture(
+    call: Call, size: tuple[int, int], picture: tuple[int, int], made: tuple[int, int]
+) -> None:
+    assert in_javascript(call, np.array([[*size, *picture]], np.int32)) == [made] == [in_shape(size, picture)]
+
+
+@EXAMPLES
+@given(seed=st.integers(0, 2**32 - 1), longest=st.sampled_from((64, 300, 2048, 65535)))
+def test_the_input_size_of_any_picture(call: Call, seed: int, longest: int) -> None:
+    """The page's size equals Python's, for 1,000 pairs of card and picture in each example."""
+    rng = np.random.default_rng(seed)
+    asked = rng.integers(32, longest, (1000, 4)).astype(np.int32)
+    asked[::2, :2] = rng.choice(np.array([360, 480, 1024, 2048, 96, 33], np.int32), (500, 2))
+    expected = [in_shape((height, width), (tall, wide)) for height, width, tall, wide in asked.tolist()]
+    assert in_javascript(call, asked) == expected
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 5), (64, 200)])
@@ -502,7 +547,8 @@ def browsed(tools: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> 
     for seed, path in enumerate(frames):
         images.write(path, synthetic.draw(360, 480, seed).image)
     (folder / "camera.mjpeg").write_bytes(b"".join(path.read_bytes() for path in frames))
-    pictures = [("same.png", 360, 480), ("large.png", 720, 1280), ("tall.png", 500, 333), ("photo.jpg", 720, 960)]
+    pictures = [("same.png", 360, 480), ("large.png", 720, 1280), ("tall.png", 500, 333), ("wide.png", 200, 900),
+                ("photo.jpg", 720, 960)]
     for seed, (name, height, width) in enumerate(pictures):
         images.write(folder / name, synthetic.draw(height, width, seed).image)
     turned = Image.fromarray(synthetic.draw(300, 400, 5).image)
@@ -561,17 +607,20 @@ def test_a_users_own_network_in_the_browser(
     assert (images.read_ids(tmp_path / "labels.png") == expected).mean() >= 0.999
     assert report["legend"] == list(segmenter.card.label_set.names)
     height, width = segmenter.card.size
-    assert f"{precision}, input {height}x{width}" in report["footer"]
+    assert f"{precision}, input {height}x{width} in the shape of each picture;" in report["footer"]
     assert ("not stated" in report["footer"]) == (precision == "float32")
 
 
 @pytest.mark.slow
 def test_labels_of_the_page(browsed: Browsed) -> None:
-    """Saved labels of dropped pictures equal those of ONNX Runtime in Python."""
+    """Saved labels of dropped pictures equal those of ONNX Runtime in Python, at an input of the same size."""
     orders, report = browsed
     segmenter = Segmenter.load(backend="onnx", precision="float32", threads=1)
-    for picture in orders["pictures"]:
+    assert report["inputs"] == ["360x480", "296x544", "520x352", "200x896", "360x480", "488x352"]
+    for picture, shown in zip(orders["pictures"], report["inputs"], strict=True):
         image = images.read(picture["path"])
+        height, width = image.shape[:2]
+        assert shown == "{}x{}".format(*segmenter.input_size((height, width)))
         expected: UInt8Array = segmenter.segment(image).labels
         got = images.read_ids(picture["labels"])
         assert got.shape == expected.shape
@@ -619,9 +668,9 @@ def test_the_page_works(browsed: Browsed) -> None:
     assert report["opacity"] == "0.2"
     assert report["over"][0] == report["over"][1]
     assert report["beside"][0] < report["beside"][1]
-    assert report["video"] == [160, 120]
+    assert report["video"] == [160, 90, "296x544"]
     assert report["badVideo"] == "notes.txt is not a video that this browser can play."
-    assert "frames/s" in report["camera"][1]
+    assert re.search(r"frames/s.* input 360x480 ", report["camera"][1])
     assert report["camera"][0].startswith("Labelling the camera")
     assert report["unplugged"] == ["The camera was disconnected; connect it again, or open a picture.", "Use camera", False]
     assert report["left"][0].startswith("Labelled scene.png")

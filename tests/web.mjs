@@ -89,9 +89,12 @@ report.requests = []; // drop those of loading
 report.atReady = await (await context.request.get(`${orders.url}count`)).json();
 
 report.names = [];
+report.inputs = []; // sizes of the network's input, as shown
+const input = async () => (await page.textContent("#meter")).match(/input (\S+)/)[1];
 for (const { path, type, labels } of orders.pictures) {
   await drop(path, type, `Labelled ${path.split("/").at(-1)}`);
   report.names.push(await save("#save-labels", labels));
+  report.inputs.push(await input());
 }
 report.names.push(await save("#save-overlay", orders.overlay));
 await drop(orders.text, "text/plain", "is not a picture");
@@ -153,9 +156,9 @@ await page.evaluate(() => release());
 await page.waitForTimeout(500);
 report.late = await status();
 
-await page.evaluate(async () => { // record a video of the picture
+await page.evaluate(async () => { // record a video of the picture, 16:9
   const canvas = document.createElement("canvas");
-  [canvas.width, canvas.height] = [160, 120];
+  [canvas.width, canvas.height] = [160, 90];
   const context = canvas.getContext("2d");
   const recorder = new MediaRecorder(canvas.captureStream(), { mimeType: "video/webm" });
   const parts = [];
@@ -163,7 +166,7 @@ await page.evaluate(async () => { // record a video of the picture
   const stopped = new Promise((resolve) => { recorder.onstop = resolve; });
   recorder.start();
   for (let i = 0; i < 10; i++) {
-    context.drawImage(document.getElementById("picture"), i, 0, 160, 120);
+    context.drawImage(document.getElementById("picture"), i, 0, 160, 90);
     await new Promise((resolve) => { setTimeout(resolve, 50); });
   }
   recorder.stop();
@@ -174,7 +177,7 @@ await page.evaluate(async () => { // record a video of the picture
 });
 await says("Labelling clip.webm");
 await page.waitForFunction(() => document.getElementById("rate").textContent.includes("frames/s"));
-report.video = await page.$eval("#labels", ({ width, height }) => [width, height]);
+report.video = [...await page.$eval("#labels", ({ width, height }) => [width, height]), await input()];
 await drop(orders.text, "video/mp4", "is not a video");
 report.badVideo = await status();
 

@@ -36,13 +36,14 @@ function take() {
   return ++turn;
 }
 
-/** Segment and draw one picture. Return the milliseconds of each stage, or undefined if another source replaced it. */
+/** Segment and draw one picture. Return the input's size and the milliseconds of each stage, or undefined if another source
+ * replaced it. */
 async function once(bitmap, mine) {
   const answer = await label(bitmap);
   if (mine !== turn) return answer.bitmap.close();
   const start = performance.now();
   view.show(answer);
-  return { ...answer.milliseconds, draw: performance.now() - start };
+  return { input: answer.input, times: { ...answer.milliseconds, draw: performance.now() - start } };
 }
 
 async function open(file) {
@@ -60,10 +61,10 @@ async function open(file) {
     return loop(mine);
   }
   const { width, height } = bitmap;
-  const times = await once(bitmap, mine);
-  if (!times) return;
+  const done = await once(bitmap, mine);
+  if (!done) return;
   say(`Labelled ${file.name ?? "the picture"}, ${height}x${width} pixels.`);
-  meter(times, null);
+  meter(done, null);
 }
 
 async function toggleCamera() {
@@ -101,24 +102,24 @@ async function loop(mine) {
     const start = performance.now();
     const bitmap = await createImageBitmap(video);
     const read = performance.now() - start;
-    const times = await once(bitmap, mine);
-    if (!times) return;
-    times.read += read;
+    const done = await once(bitmap, mine);
+    if (!done) return;
+    done.times.read += read;
     const now = performance.now();
     ends.push(now);
     if (ends.length > 31) ends.shift();
     if (now - shown < REFRESH || ends.length < 2) continue;
     shown = now;
-    meter(times, (1000 * (ends.length - 1)) / (now - ends[0]));
+    meter(done, (1000 * (ends.length - 1)) / (now - ends[0]));
   }
 }
 
-/** Show the milliseconds of each stage, and the frame rate of a video. */
-function meter(times, rate) {
+/** Show the milliseconds of each stage, the input's size, and the frame rate of a video. */
+function meter({ input, times }, rate) {
   const total = STAGES.reduce((sum, stage) => sum + times[stage], 0);
   $("rate").textContent = rate === null ? `${total.toFixed(0)} ms` : `${rate.toFixed(1)} frames/s`;
   $("split").textContent = STAGES.map((stage) => `${stage} ${times[stage].toFixed(1)}`).join(" · ") +
-    ` ms · ${threads} thread${threads > 1 ? "s" : ""}`;
+    ` ms · input ${input.join("x")} · ${threads} thread${threads > 1 ? "s" : ""}`;
   $("split").dataset.milliseconds = JSON.stringify(times);
 }
 
@@ -196,7 +197,7 @@ await attempt(async () => {
   await behindServiceWorker().catch(() => {}); // not available, as in private windows
   const card = JSON.parse(new TextDecoder().decode(await download("labels.json")));
   view = new View(card);
-  $("network").textContent = `${card.precision}, input ${card.size.join("x")}`;
+  $("network").textContent = `${card.precision}, input ${card.size.join("x")} in the shape of each picture`;
   $("terms").textContent = card.terms || "not stated";
   const [example, loaded] = await Promise.all([
     download("scene.png"),

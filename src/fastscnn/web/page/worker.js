@@ -1,14 +1,15 @@
 // Runs the network in a worker, so that the page stays responsive. All files arrive by message, modules as blob URLs: the
 // worker can make no requests (see `start` in engine.js).
 
-let labels, resize, ort; // from lazy.js, from resize.js, and ONNX Runtime
+let labels, resize, inShape, ort; // from lazy.js, resize.js and size.js, and ONNX Runtime
 let session, size, classes;
 const canvas = new OffscreenCanvas(1, 1);
 const context = canvas.getContext("2d", { willReadFrequently: true, alpha: false });
 
 const TASKS = {
   async load({ urls, wasm, weights, card, threads }) {
-    [{ labels }, { resize }, ort] = await Promise.all([urls.lazy, urls.resize, urls.ort].map((url) => import(url)));
+    [{ labels }, { resize }, { inShape }, ort] = await Promise.all(
+      [urls.lazy, urls.resize, urls.size, urls.ort].map((url) => import(url)));
     ort.env.wasm.wasmPaths = { mjs: urls.glue };
     ort.env.wasm.wasmBinary = wasm;
     ort.env.wasm.numThreads = threads;
@@ -23,15 +24,15 @@ const TASKS = {
     return [{}, []];
   },
 
-  /** Return the labels with their bitmap, so that the page draws the picture that they belong to. */
+  /** Return the labels with their bitmap, so that the page draws the picture that they belong to, and the input's size. */
   async label({ bitmap }) {
-    const full = [bitmap.height, bitmap.width];
+    const full = [bitmap.height, bitmap.width], input = inShape(size, full);
     const start = performance.now();
     const pixels = read(bitmap);
     const atResize = performance.now();
-    const resized = resize(pixels, full, size);
+    const resized = resize(pixels, full, input);
     const atNetwork = performance.now();
-    const logits = await run(resized);
+    const logits = await run(resized, input);
     const atLabels = performance.now();
     const result = labels(logits.data, logits.dims.slice(1), full);
     const counts = new Uint32Array(256);
@@ -39,7 +40,7 @@ const TASKS = {
     const milliseconds = {
       read: atResize - start, resize: atNetwork - atResize, network: atLabels - atNetwork, labels: performance.now() - atLabels,
     };
-    return [{ bitmap, labels: result, counts: counts.slice(0, classes), milliseconds }, [bitmap, result.buffer]];
+    return [{ bitmap, input, labels: result, counts: counts.slice(0, classes), milliseconds }, [bitmap, result.buffer]];
   },
 };
 
@@ -60,7 +61,7 @@ function read(bitmap) {
 }
 
 /** Return the logits [1, classes, h, w] of RGB bytes; the network contains the normalisation. */
-async function run(pixels) {
-  const { logits } = await session.run({ images: new ort.Tensor("uint8", pixels, [1, ...size, 3]) });
+async function run(pixels, input) {
+  const { logits } = await session.run({ images: new ort.Tensor("uint8", pixels, [1, ...input, 3]) });
   return logits;
 }
