@@ -1,14 +1,14 @@
 // Runs the network in a worker, so that the page stays responsive. All files arrive by message, modules as blob URLs: the
 // worker can make no requests (see `start` in engine.js).
 
-let labels, resize, ort; // from lazy.js, from resize.js, and ONNX Runtime
+let labels, inShape, resize, ort; // from lazy.js, from resize.js (two), and ONNX Runtime
 let session, size, classes;
 const canvas = new OffscreenCanvas(1, 1);
 const context = canvas.getContext("2d", { willReadFrequently: true, alpha: false });
 
 const TASKS = {
   async load({ urls, wasm, weights, card, threads }) {
-    [{ labels }, { resize }, ort] = await Promise.all([urls.lazy, urls.resize, urls.ort].map((url) => import(url)));
+    [{ labels }, { inShape, resize }, ort] = await Promise.all([urls.lazy, urls.resize, urls.ort].map((url) => import(url)));
     ort.env.wasm.wasmPaths = { mjs: urls.glue };
     ort.env.wasm.wasmBinary = wasm;
     ort.env.wasm.numThreads = threads;
@@ -29,9 +29,10 @@ const TASKS = {
     const start = performance.now();
     const pixels = read(bitmap);
     const atResize = performance.now();
-    const resized = resize(pixels, full, size);
+    const input = inShape(size, full);
+    const resized = resize(pixels, full, input);
     const atNetwork = performance.now();
-    const logits = await run(resized);
+    const logits = await run(resized, input);
     const atLabels = performance.now();
     const result = labels(logits.data, logits.dims.slice(1), full);
     const counts = new Uint32Array(256);
@@ -59,8 +60,8 @@ function read(bitmap) {
   return context.getImageData(0, 0, bitmap.width, bitmap.height).data;
 }
 
-/** Return the logits [1, classes, h, w] of RGB bytes; the network contains the normalisation. */
-async function run(pixels) {
-  const { logits } = await session.run({ images: new ort.Tensor("uint8", pixels, [1, ...size, 3]) });
+/** Return the logits [1, classes, h, w] of RGB bytes of a size; the network contains the normalisation. */
+async function run(pixels, input) {
+  const { logits } = await session.run({ images: new ort.Tensor("uint8", pixels, [1, ...input, 3]) });
   return logits;
 }
