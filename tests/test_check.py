@@ -402,7 +402,7 @@ def test_time_grows_with_the_number_of_equal_images(tmp_path: Path) -> None:
         assert len(list(compare.repeated(found))) == count - 1
         assert [finding.kind for finding in Folders(spec, ["train"]).findings("train")] == ["left-out-images"]
         took.append(time.process_time() - start)
-    assert took[1] < 20 * took[0], "eight times as many images"
+    assert took[1] < 40 * took[0], "eight times as many images; their square is 64 times"
 
 
 @pytest.mark.parametrize(

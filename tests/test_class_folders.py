@@ -119,7 +119,7 @@ def test_the_fingerprint_is_of_names_and_sizes(root: Path, tmp_path: Path) -> No
         (("val",), (), r"inet/val: no such folder; the layout is"),
         ((), ("val/n00/x.JPEG", "val/n09/x.JPEG"), r"inet/val: has the class folders n00, n09, which train does not have"),
         ((), tuple(f"val/m{n}/x.JPEG" for n in range(7)), r"has the class folders m0, m1, m2, m3, m4 and 2 more, which"),
-        (("val/n02/w.jpg",), (), r"val/n02: has no images \(\.bmp, .*\); add some"),
+        (("val/n02/w.jpg",), (), r"val/n02: has no images \(\.apng, .*\); add some"),
     ],
 )
 def test_another_layout_is_refused(root: Path, removed: tuple[str, ...], added: tuple[str, ...], message: str) -> None:

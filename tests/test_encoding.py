@@ -45,7 +45,7 @@ def test_lossy_formats_are_told_by_content(tmp_path: Path, kind: str, options: d
 
 
 @pytest.mark.parametrize("lossless", [True, False])
-@pytest.mark.parametrize("more", [{"exif": b"Exif\0\0II*\0\x08\0\0\0\0\0"}, {"save_all": True, "append_images": FRAMES}])
+@pytest.mark.parametrize("more", [{"exif": b"Exif\0\0II*\0\x08" + bytes(9)}, {"save_all": True, "append_images": FRAMES}])
 def test_webp_with_further_chunks(tmp_path: Path, lossless: bool, more: dict[str, Any]) -> None:
     path = tmp_path / "labels.webp"
     Image.fromarray(ALPHA).save(path, lossless=lossless, **more)

@@ -50,8 +50,7 @@ CALLS = """
 import { createInterface } from "node:readline";
 import { labels } from "./lazy.mjs";
 import { png } from "./png.mjs";
-import { resize } from "./resize.mjs";
-import { inShape } from "./size.mjs";
+import { inShape, resize } from "./resize.mjs";
 const TASKS = {
   labels: (bytes, from, to) => labels(new Float32Array(bytes.buffer), from, to),
   png: async (bytes, from) => new Uint8Array(await (await png(bytes, from)).arrayBuffer()),
@@ -85,7 +84,7 @@ def call(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Call]:
     if node is None:
         pytest.skip("node is missing")
     folder = tmp_path_factory.mktemp("modules")
-    for name in ("lazy", "png", "resize", "size"):
+    for name in ("lazy", "png", "resize"):
         shutil.copy(web.PAGE / f"{name}.js", folder / f"{name}.mjs")  # every version of Node treats .mjs files as modules
     (folder / "calls.mjs").write_text(CALLS)
     command = [node, str(folder / "calls.mjs")]

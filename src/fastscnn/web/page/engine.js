@@ -4,7 +4,7 @@
 const SIMD = Uint8Array.of(
   0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 10, 1, 8, 0, 65, 0, 253, 15, 253, 98, 11,
 );
-const MODULES = ["worker.js", "lazy.js", "resize.js", "size.js", "ort/ort.wasm.min.mjs", "ort/ort-wasm-simd-threaded.mjs"];
+const MODULES = ["worker.js", "lazy.js", "resize.js", "ort/ort.wasm.min.mjs", "ort/ort-wasm-simd-threaded.mjs"];
 const MOST_THREADS = 4; // ONNX Runtime's default, as is half of the processors
 
 export const threads = self.crossOriginIsolated
@@ -36,10 +36,10 @@ export async function load(card, progress) {
  * @returns {Promise<(bitmap: ImageBitmap) => Promise<object>>} labels a picture: see `label` in worker.js.
  */
 export async function start({ weights, wasm, modules, card }) {
-  const [worker, lazy, resize, size, ort, glue] = modules.map((bytes) =>
+  const [worker, lazy, resize, ort, glue] = modules.map((bytes) =>
     URL.createObjectURL(new Blob([bytes], { type: "text/javascript" })));
   const call = caller(new Worker(worker, { type: "module" }));
-  await call("load", { urls: { lazy, resize, size, ort, glue }, weights, wasm, card, threads }, [weights.buffer, wasm.buffer]);
+  await call("load", { urls: { lazy, resize, ort, glue }, weights, wasm, card, threads }, [weights.buffer, wasm.buffer]);
   return (bitmap) => call("label", { bitmap }, [bitmap]);
 }
 

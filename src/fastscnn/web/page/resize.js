@@ -6,6 +6,24 @@ const BITS = 22;
 const BOX = { support: 0.5, at: (x) => (x > -0.5 && x <= 0.5 ? 1 : 0) };
 const BILINEAR = { support: 1, at: (x) => Math.max(0, 1 - Math.abs(x)) };
 
+const SAME_SHAPE = 1.1, STRIDE = 32; // as in inference/size.py
+
+/**
+ * Return the network input size of an image, as `in_shape` of inference/size.py: about the area of `size` in the image's shape.
+ * @param {[number, number]} size height and width that the weights were trained for.
+ * @param {[number, number]} image height and width.
+ */
+export function inShape(size, image) {
+  const stretch = (image[1] * size[0]) / (image[0] * size[1]);
+  if (1 / SAME_SHAPE < stretch && stretch < SAME_SHAPE) return size;
+  return [congruent(size[0] / Math.sqrt(stretch), size[0]), congruent(size[1] * Math.sqrt(stretch), size[1])];
+}
+
+function congruent(side, trained) {
+  const nearest = trained + STRIDE * Math.floor((side - trained) / STRIDE + 0.5);
+  return Math.max(nearest, STRIDE + (trained - STRIDE) % STRIDE);
+}
+
 /**
  * Resize an image.
  * @param {Uint8Array|Uint8ClampedArray} pixels RGB or RGBA, rows of pixels; alpha is dropped.

@@ -5,8 +5,8 @@
 const OURS = `fastscnn ${registration.scope} `; // other copies of the page on this server have their own caches
 const CACHE = `${OURS}@BUILD@`;
 const SHELL = [
-  "./", "style.css", "icon.svg", "app.js", "engine.js", "lazy.js", "png.js", "resize.js", "size.js", "sources.js", "view.js",
-  "worker.js", "weights-terms.txt",
+  "./", "style.css", "icon.svg", "app.js", "engine.js", "lazy.js", "png.js", "resize.js", "sources.js", "view.js", "worker.js",
+  "weights-terms.txt",
 ];
 const LARGE = [
   "labels.json", "scene.png", "weights.onnx", "ort/ort.wasm.min.mjs", "ort/ort-wasm-simd-threaded.mjs",

@@ -1,15 +1,14 @@
 // Runs the network in a worker, so that the page stays responsive. All files arrive by message, modules as blob URLs: the
 // worker can make no requests (see `start` in engine.js).
 
-let labels, resize, inShape, ort; // from lazy.js, resize.js and size.js, and ONNX Runtime
+let labels, inShape, resize, ort; // from lazy.js, from resize.js (two), and ONNX Runtime
 let session, size, classes;
 const canvas = new OffscreenCanvas(1, 1);
 const context = canvas.getContext("2d", { willReadFrequently: true, alpha: false });
 
 const TASKS = {
   async load({ urls, wasm, weights, card, threads }) {
-    [{ labels }, { resize }, { inShape }, ort] = await Promise.all(
-      [urls.lazy, urls.resize, urls.size, urls.ort].map((url) => import(url)));
+    [{ labels }, { inShape, resize }, ort] = await Promise.all([urls.lazy, urls.resize, urls.ort].map((url) => import(url)));
     ort.env.wasm.wasmPaths = { mjs: urls.glue };
     ort.env.wasm.wasmBinary = wasm;
     ort.env.wasm.numThreads = threads;
@@ -24,12 +23,13 @@ const TASKS = {
     return [{}, []];
   },
 
-  /** Return the labels with their bitmap, so that the page draws the picture that they belong to, and the input's size. */
+  /** Return the labels, the input's size, and the bitmap, so that the page draws the picture that the labels belong to. */
   async label({ bitmap }) {
-    const full = [bitmap.height, bitmap.width], input = inShape(size, full);
+    const full = [bitmap.height, bitmap.width];
     const start = performance.now();
     const pixels = read(bitmap);
     const atResize = performance.now();
+    const input = inShape(size, full);
     const resized = resize(pixels, full, input);
     const atNetwork = performance.now();
     const logits = await run(resized, input);
@@ -60,7 +60,7 @@ function read(bitmap) {
   return context.getImageData(0, 0, bitmap.width, bitmap.height).data;
 }
 
-/** Return the logits [1, classes, h, w] of RGB bytes; the network contains the normalisation. */
+/** Return the logits [1, classes, h, w] of RGB bytes of a size; the network contains the normalisation. */
 async function run(pixels, input) {
   const { logits } = await session.run({ images: new ort.Tensor("uint8", pixels, [1, ...input, 3]) });
   return logits;
