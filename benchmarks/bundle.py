@@ -81,7 +81,7 @@ def scores(weights: Path, spec: DatasetSpec, size: Size = None, scales: tuple[fl
     backend: BackendName = "torch" if weights.suffix == ".safetensors" else "onnx"
     segmenter = Segmenter.load(weights, backend, size, scales=scales, flip=len(scales) > 1)
     report = evaluate_pairs(segmenter, spec, spec.pairs("test"))
-    print(f"{report.backend} {report.precision}, input {report.size}, {len(scales)} scales: {report.confusion.miou():.3f}")
+    print(f"{report.backend} {report.precision}, input {report.input}, {len(scales)} scales: {report.confusion.miou():.3f}")
     return report
 
 

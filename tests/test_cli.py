@@ -422,8 +422,8 @@ def test_evaluate(run: Run, tiny_onnx: Path, data: Path) -> None:
     assert code == 0
     (scores,) = lines(out)
     assert list(scores) == [
-        "miou", "pixel_accuracy", "iou", "images", "backend", "precision", "size", "scales", "flip", "weights_sha256",
-        "confusion", "most_confused",
+        "miou", "pixel_accuracy", "iou", "images", "backend", "precision", "size", "shape_kept", "scales", "flip",
+        "weights_sha256", "confusion", "most_confused",
     ]
     red, green, blue = 100 * 3 / 4, 100 * 4 / 5, 100.0  # a quarter of red is labelled green
     assert scores["iou"] == pytest.approx({"red": red, "green": green, "blue": blue})
@@ -433,14 +433,14 @@ def test_evaluate(run: Run, tiny_onnx: Path, data: Path) -> None:
     assert code == 0
     for shown in ("75.00", "80.00", "100.00", f"{scores['miou']:.2f}", "91.67", "2 images of stripes test, onnx float32"):
         assert shown in unfolded(out)
-    assert unfolded(out).rstrip().endswith("input 64x96, scales 1")
+    assert unfolded(out).rstrip().endswith("input 64x96 in the shape of each image, scales 1")
 
 
 def test_evaluate_at_several_scales(run: Run, tiny_onnx: Path, data: Path) -> None:
     words = ["evaluate", data, "--weights", tiny_onnx, "--scales", "0.5,1,1.25", "--flip"]
     code, out, _ = run(*words)
     assert code == 0
-    assert unfolded(out).rstrip().endswith("input 64x96, scales 0.5, 1, 1.25 with flip")
+    assert unfolded(out).rstrip().endswith("input 64x96 in the shape of each image, scales 0.5, 1, 1.25 with flip")
     (scores,) = lines(run(*words, "--json")[1])
     assert (scores["scales"], scores["flip"]) == ([0.5, 1.0, 1.25], True)
 

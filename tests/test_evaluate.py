@@ -68,6 +68,7 @@ def test_all_right(tmp_path: Path, tiny: Segmenter, tiny_onnx: Path, stripes: Sc
         "backend": "onnx",
         "precision": "float32",
         "size": "64x96",
+        "shape_kept": True,
         "scales": [1.0],
         "flip": False,
         "weights_sha256": hashlib.sha256(tiny_onnx.read_bytes()).hexdigest(),
@@ -111,6 +112,16 @@ def test_scores_as_torchmetrics(tmp_path: Path, tiny_onnx: Path, size: Size) -> 
     assert report["pixel_accuracy"] == pytest.approx(100 * float(accuracy.compute()), abs=1e-4)
     assert report["images"] == 3
     assert report["size"] == {None: "64x96", "native": "native", (80, 40): "80x40"}[size]
+    assert report["shape_kept"] == (size != (80, 40))
+
+
+@pytest.mark.parametrize(("size", "text"), [
+    (None, "64x96 in the shape of each image"), ("native", "native"), ("64x96", "64x96"),
+])
+def test_the_text_of_the_input(tmp_path: Path, tiny_onnx: Path, size: Size, text: str) -> None:
+    """An explicit size, which squeezes images of another shape, differs in the report from the same size of the card."""
+    spec = dataset(tmp_path)
+    assert evaluate_pairs(Segmenter.load(tiny_onnx, size=size, threads=1), spec, spec.pairs("test")[:1]).input == text
 
 
 def test_several_scales_and_flip(tmp_path: Path, tiny_onnx: Path) -> None:

@@ -126,7 +126,7 @@ def _score(
     STDOUT.print(_scores_table(scores))
     _print_confusions(found)
     passes = f"scales {', '.join(f'{scale:g}' for scale in found.scales)}{' with flip' if found.flip else ''}"
-    show(f"{found.images} images of {dataset.name} {split}, {found.backend} {found.precision}, input {found.size}, {passes}")
+    show(f"{found.images} images of {dataset.name} {split}, {found.backend} {found.precision}, input {found.input}, {passes}")
     if found.not_annotated:
         show(f"{dataset.name} does not annotate {', '.join(found.not_annotated)}: these classes have no score, and the "
              f"{found.not_annotated_percentage:.2f} % of the pixels that are predicted as one of them count as wrong")

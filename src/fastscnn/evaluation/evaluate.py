@@ -35,6 +35,7 @@ class Report:
         images: number of images.
         backend, precision: of the segmenter.
         size: network input size, "native" or "HxW".
+        shape_kept: the input has the shape of each image and about the area of `size`; see `Segmenter.shape_kept`.
         scales, flip: the passes over each image whose probabilities are averaged; see `Segmenter`.
         weights_sha256: hash of the weight file; "" for weights that are in no file.
         not_annotated: classes that the labels do not contain. They have no score. A pixel that is predicted as one of them
@@ -48,11 +49,17 @@ class Report:
     backend: str
     precision: str
     size: str
+    shape_kept: bool
     scales: tuple[float, ...]
     flip: bool
     weights_sha256: str
     not_annotated: tuple[str, ...] = ()
     dataset_metrics: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def input(self) -> str:
+        """The network's input in words, such as "360x480 in the shape of each image"."""
+        return f"{self.size} in the shape of each image" if self.shape_kept and self.size != "native" else self.size
 
     @property
     def miou(self) -> float:
@@ -82,6 +89,7 @@ class Report:
             "backend": self.backend,
             "precision": self.precision,
             "size": self.size,
+            "shape_kept": self.shape_kept,
             "scales": list(self.scales),
             "flip": self.flip,
             "weights_sha256": self.weights_sha256,
@@ -246,5 +254,6 @@ def evaluate_pairs(
     digest = files.digest(segmenter.path) if segmenter.path else ""
     backend = segmenter.backend
     return Report(
-        confusion, names, len(pairs), backend.name, backend.precision, size, segmenter.scales, segmenter.flip, digest, missing
+        confusion, names, len(pairs), backend.name, backend.precision, size, segmenter.shape_kept, segmenter.scales,
+        segmenter.flip, digest, missing,
     )

@@ -384,6 +384,11 @@ class Segmenter:
         seconds = {"resize": after_resize - start, "network": perf_counter() - after_resize, "labels": 0.0}
         return Segmentation(labels, self.card.label_set, image=image, seconds=seconds)
 
+    @property
+    def shape_kept(self) -> bool:
+        """The network's input has the shape of each image. False: it has exactly the size that was given."""
+        return self._wanted in (None, "native")
+
     def input_size(self, image: tuple[int, int], scale: float = 1.0) -> tuple[int, int]:
         """Return the (height, width) at which the network sees an image of (height, width), times `scale`.
 

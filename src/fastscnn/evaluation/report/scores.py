@@ -127,7 +127,7 @@ def _settings(report: Report, segmenter: Segmenter) -> dict[str, str]:
     several = f", scales {', '.join(f'{scale:g}' for scale in report.scales)}" if report.scales != (1.0,) else ""
     return {
         "backend": f"{report.backend} {report.precision}, {segmenter.backend.threads} threads",
-        "input": f"{report.size}{several}{' with flip' if report.flip else ''}",
+        "input": f"{report.input}{several}{' with flip' if report.flip else ''}",
         "machine": f"{machine.processor()}, {machine.threads()} processors",
     }
 
