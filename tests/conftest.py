@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -28,6 +29,13 @@ if find_spec("torch") is None:  # the core is also tested without the extra `tra
         "quantize", "stem", "cuda", "convert", "thermal",
     )
     collect_ignore = [f"test_{name}.py" for name in _LEARN]
+
+
+@pytest.fixture(autouse=True)
+def _no_last_value() -> Iterator[None]:
+    """Forget the last value that a doctest displayed: tyro hashes what is in builtins when it is imported."""
+    yield
+    vars(builtins).pop("_", None)
 
 
 @pytest.fixture(scope="session", autouse=True)
