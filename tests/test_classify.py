@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -43,13 +43,7 @@ SMALL = replace(named("imagenet"), batch=6, size=(72, 72), crop=(64, 64), scale=
 NAMES = ("blue", "green", "red")
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Runs are compared bit for bit, so all sums need the same order; small images gain nothing from more threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def noise(seed: int, colour: int) -> UInt8Array:

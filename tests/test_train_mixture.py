@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from fastscnn import cli
 from fastscnn.base.errors import FastSCNNError
@@ -35,12 +33,7 @@ DEBUG = named("debug")
 MIXES: list[dict[str, float]] = [{}, {"classmix": 1.0}, {"paste": 1.0}, {"balanced_crops": 0.6, "classmix": 0.3, "paste": 0.5}]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def recipe_of(**changes: Any) -> Recipe:

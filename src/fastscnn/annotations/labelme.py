@@ -4,41 +4,26 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fastscnn.annotations.polygons import MIN_AREA, TOLERANCE, Polygon, flat, trace
-from fastscnn.base import files
+from fastscnn.annotations.per_image import PerImage
+from fastscnn.annotations.polygons import Polygon, flat, trace
 from fastscnn.base.types import UInt8Array
-from fastscnn.model.label_set import LabelSet
 
 _VERSION = "5.5.0"  # of LabelMe, whose form the files have
 
 
-@dataclass
-class LabelMe:
-    """LabelMe files beside the other results: `STEM.json`, with the path of the image relative to the file.
+class LabelMe(PerImage):
+    """LabelMe files beside the other results: `STEM.json`, with the path of the image relative to the file."""
 
-    Attributes:
-        folder: of the results.
-        label_set: the classes.
-        tolerance, min_area: of the polygons; see `trace`.
-    """
-
-    folder: Path
-    label_set: LabelSet
-    tolerance: float = TOLERANCE
-    min_area: int = MIN_AREA
-
-    def taken(self, result: Path) -> Path | None:
-        """Return the file of earlier annotations that this image would replace."""
-        path = _file(result)
-        return path if path.exists() else None
+    def file(self, result: Path) -> Path:
+        """Return the file of an image; see `PerImage`."""
+        return result.with_name(f"{result.name}.json")
 
     def describe(self, image: Path, result: Path, labels: UInt8Array) -> tuple[Path, bytes]:
         """Return the file of an image and its content."""
-        path = _file(result)
+        path = self.file(result)
         table = {
             "version": _VERSION,
             "flags": {},
@@ -61,18 +46,6 @@ class LabelMe:
             "flags": {},
             "mask": None,
         }
-
-    def add(self, described: tuple[Path, bytes]) -> Path:
-        """Write the file of an image; return it."""
-        files.write(*described)
-        return described[0]
-
-    def close(self) -> None:
-        """Do nothing: each file is complete."""
-
-
-def _file(result: Path) -> Path:
-    return result.with_name(f"{result.name}.json")
 
 
 def _relative(image: Path, folder: Path) -> str:

@@ -1,0 +1,44 @@
+"""What formats with a file for each image share."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+
+from fastscnn.annotations.polygons import MIN_AREA, TOLERANCE
+from fastscnn.base import files
+from fastscnn.model.label_set import LabelSet
+
+
+@dataclass
+class PerImage(ABC):
+    """A format with a file for each image.
+
+    Attributes:
+        folder: of the results.
+        label_set: the classes.
+        tolerance, min_area: of the polygons; see `trace`.
+    """
+
+    folder: Path
+    label_set: LabelSet
+    tolerance: float = TOLERANCE
+    min_area: int = MIN_AREA
+
+    @abstractmethod
+    def file(self, result: Path) -> Path:
+        """Return the file of an image, by the path of its results without suffix."""
+
+    def taken(self, result: Path) -> Path | None:
+        """Return the file of earlier annotations that this image would replace."""
+        path = self.file(result)
+        return path if path.exists() else None
+
+    def add(self, described: tuple[Path, bytes]) -> Path:
+        """Write the file of an image; return it."""
+        files.write(*described)
+        return described[0]
+
+    def close(self) -> None:  # noqa: B027 - the default, not a gap
+        """Do nothing: each file is complete."""
