@@ -48,6 +48,7 @@ classes; for "yolo" it goes from numbers to classes.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -157,7 +158,7 @@ def _listed(given: Table, split: Split) -> Split:
     if split.images and not images:
         raise given.error("images", f"is {split.images!r}, which no image matches; correct it.")
     files = ListFile(path, root, images).read()
-    return Split(split.images, split.labels, extra_channels=split.extra_channels, files=files)
+    return replace(split, files=files)
 
 
 def _divided(given: Table, split: Split) -> dict[str, Split]:
@@ -167,8 +168,7 @@ def _divided(given: Table, split: Split) -> dict[str, Split]:
     images = [image for image, _ in split.files] if split.files is not None else _all_images(given.path.parent, split)
     labels = split.listed
     return {
-        name: Split(split.images, split.labels, extra_channels=split.extra_channels,
-                    files=tuple((image, labels.get(image, "")) for image in part))
+        name: replace(split, files=tuple((image, labels.get(image, "")) for image in part))
         for name, part in divided(images, fractions, seed).items()
     }
 

@@ -10,7 +10,7 @@ from typing import cast
 from fastscnn.base.errors import FastSCNNError, unknown
 from fastscnn.data.formats.base import LabelFormat, Shapes
 from fastscnn.data.formats.coco import CocoLabels
-from fastscnn.data.formats.colours import ColourLabels
+from fastscnn.data.formats.colours import ColourLabels, unpack
 from fastscnn.data.formats.cvat import CvatLabels
 from fastscnn.data.formats.ids import BinaryLabels, IdLabels
 from fastscnn.data.formats.labelme import LabelMeLabels
@@ -180,8 +180,7 @@ def _id(table: Table, key: str) -> int:
 def _colour(table: Table, key: str) -> Colour:
     match = _COLOUR.fullmatch(key.strip())
     if match and match[1]:
-        value = int(match[1], 16)
-        return value >> 16, value >> 8 & 255, value & 255
+        return unpack(int(match[1], 16))
     if not match or max(values := tuple(int(match[place]) for place in (2, 3, 4))) > 255:
         raise FastSCNNError(f'{table.path}: map."{key}": is no colour; write "128,64,128" or "#804080".')
     return values[0], values[1], values[2]

@@ -5,12 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from fastscnn.base.errors import FastSCNNError
 from fastscnn.base.types import UInt8Array
 from fastscnn.media.decoding import opened
-from fastscnn.media.images import orientation_of
+from fastscnn.media.images import orientation_of, palette_of
 
 _HEAD = 16  # bytes that identify a format
 _STARTS = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"II*\0", b"MM\0*", b"\0\0\0\x0cjP", b"\xff\x4f\xff\x51")
@@ -39,12 +37,11 @@ def encoding(path: Path) -> Encoding | None:
     try:
         data = path.read_bytes()
         with opened(data) as image:
-            palette = np.array(image.getpalette("RGB"), np.uint8).reshape(-1, 3) if image.mode == "P" else None
             compressed = "JPEG" if image.info.get("compression") == "jpeg" else ""  # of a TIFF file
             lossy = {
                 "JPEG": "JPEG", "MPO": "JPEG", "WEBP": _lossy_webp(data), "JPEG2000": _lossy_jpeg_2000(data),
             }.get(image.format or "", compressed)
-            return Encoding(lossy, orientation_of(image), palette)
+            return Encoding(lossy, orientation_of(image), palette_of(image))
     except (FastSCNNError, OSError):
         return None
 

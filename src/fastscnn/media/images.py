@@ -113,7 +113,7 @@ def read_values(path: str | Path) -> tuple[npt.NDArray[np.integer[Any]], UInt8Ar
         if image.format == "PPM" and image.mode in ("1", "L", "I"):
             return netpbm.stored(path, image), None
         raw_mode = _raw_mode(image)  # lost when the file is decoded
-        palette = np.array(image.getpalette("RGB"), np.uint8).reshape(-1, 3) if image.mode == "P" else None
+        palette = palette_of(image)
         values = _values(path, image, raw_mode)
         return _turned(values, _own_orientation(image)), palette
 
@@ -368,6 +368,11 @@ def _uncoloured(path: str | Path, image: Image.Image) -> UInt8Array:
         raise FastSCNNError(f"{path}: is a colour image, but one channel is expected; save the values themselves as "
                             "grey, not the colours they are shown in.")
     return np.ascontiguousarray(pixels[:, :, 0])
+
+
+def palette_of(image: Image.Image) -> UInt8Array | None:
+    """Return the palette of an indexed image, RGB uint8 [N, 3]; None for other images."""
+    return np.array(image.getpalette("RGB"), np.uint8).reshape(-1, 3) if image.mode == "P" else None
 
 
 def orientation_of(image: Image.Image) -> int:

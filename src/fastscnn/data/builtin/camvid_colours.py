@@ -14,7 +14,7 @@ from fastscnn.data.spec import DatasetSpec, Split
 from fastscnn.model.label_set import IGNORE_INDEX, LabelSet
 
 # Names and colours in the order of the release's label_colors.txt; the last name is the class of the 11.
-_NAMES = (
+NAMES = (
     ("Animal", (64, 128, 64), "Pedestrian"),
     ("Archway", (192, 0, 128), "Building"),
     ("Bicyclist", (0, 128, 192), "Bicyclist"),
@@ -48,7 +48,7 @@ _NAMES = (
     ("Void", (0, 0, 0), None),
     ("Wall", (64, 192, 0), "Building"),
 )
-_CLASSES = [(name, colour) for name, colour, group in _NAMES if group]
+_CLASSES = [(name, colour) for name, colour, group in NAMES if group]
 
 
 def spec(root: Path, classes: str | None = None) -> DatasetSpec:
@@ -61,7 +61,7 @@ def spec(root: Path, classes: str | None = None) -> DatasetSpec:
     names, colours = tuple(name for name, _ in _CLASSES), tuple(colour for _, colour in _CLASSES)
     if classes == "11":
         names, colours = camvid.LABELS.names, camvid.LABELS.colours
-    trained = [group if classes == "11" else name if group else None for name, _, group in _NAMES]
+    trained = [group if classes == "11" else name if group else None for name, _, group in NAMES]
     raw_ids = [(raw, names.index(name) if name else IGNORE_INDEX) for raw, name in enumerate(trained)]
     split = Split(
         images="701_StillsRaw_full/*.png",
@@ -75,6 +75,6 @@ def spec(root: Path, classes: str | None = None) -> DatasetSpec:
         root=root,
         label_set=LabelSet(names, colours),
         splits={"all": split},
-        labels=ColourLabels(tuple((colour, train) for (_, colour, _), (_, train) in zip(_NAMES, raw_ids, strict=True))),
+        labels=ColourLabels(tuple((colour, train) for (_, colour, _), (_, train) in zip(NAMES, raw_ids, strict=True))),
         terms=camvid.TERMS,
     )

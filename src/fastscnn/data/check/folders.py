@@ -36,6 +36,7 @@ class Folders:
         """
         self._spec = spec
         self._images: dict[str, set[Path]] = {}  # split -> all that its patterns match, in its list or not
+        self._near: dict[str, list[Path]] = {}  # split -> see `_image_folders`
         self._seen: set[Path] = set()
         self._unlabelled: set[Path] = set()
         self._reported: set[Path] = set()
@@ -156,11 +157,13 @@ class Folders:
 
     def _image_folders(self, split: str) -> list[Path]:
         """Return the folders of the images of a split; if it has none, those that its patterns name."""
-        root, found = self._spec.root, {path.parent for path in self._images[split]}
-        if not found:
-            patterns = self._spec.splits[split].patterns
-            found = {folder for pattern in patterns for folder in root.glob(pattern.rpartition("/")[0] or ".")}
-        return sorted(found)
+        if split not in self._near:
+            root, found = self._spec.root, {path.parent for path in self._images[split]}
+            if not found:
+                patterns = self._spec.splits[split].patterns
+                found = {folder for pattern in patterns for folder in root.glob(pattern.rpartition("/")[0] or ".")}
+            self._near[split] = sorted(found)
+        return self._near[split]
 
     def _suffixes(self, split: str) -> set[str]:
         suffixes = {Path(pattern).suffix for pattern in self._spec.splits[split].patterns}

@@ -14,6 +14,7 @@ from fastscnn.base.types import Int64Array, UInt8Array
 from fastscnn.data.check import misread
 from fastscnn.data.check.facts import Remark
 from fastscnn.data.formats.base import Decoded
+from fastscnn.data.formats.colours import hexadecimal, number_of
 from fastscnn.data.formats.ids import BinaryLabels, IdLabels
 from fastscnn.data.spec import DatasetSpec, Pair
 from fastscnn.media.encoding import Encoding, encoding
@@ -129,7 +130,7 @@ class Labels:
         known = {index: classes[colour] for index, colour in used.items() if colour in classes}
         if used and len(known) == len(used):
             return (), []
-        listed = tuple((index, "#{:02x}{:02x}{:02x}".format(*colour)) for index, colour in used.items())
+        listed = tuple((index, hexadecimal(number_of(colour))) for index, colour in used.items())
         if not known:
             return listed, []
         others = ", ".join(f"{index} ({colour})" for index, colour in listed if index not in known)

@@ -49,6 +49,21 @@ def pack(colours: UInt8Array) -> npt.NDArray[np.uint32]:
     return packed
 
 
+def number_of(colour: Colour) -> int:
+    """Return one colour as `pack` does."""
+    return colour[0] << 16 | colour[1] << 8 | colour[2]
+
+
+def unpack(number: int) -> Colour:
+    """Return the colour of a number 0xRRGGBB."""
+    return number >> 16, number >> 8 & 255, number & 255
+
+
+def hexadecimal(number: int) -> str:
+    """Return a number 0xRRGGBB as text, #rrggbb."""
+    return f"#{number:06x}"
+
+
 def decode(packed: npt.NDArray[np.uint32], colours: list[Colour]) -> tuple[npt.NDArray[np.uint16], npt.NDArray[np.bool_]]:
     """Return the index in `colours` of each packed colour, and where a colour is not in it.
 
@@ -71,5 +86,5 @@ def decode(packed: npt.NDArray[np.uint32], colours: list[Colour]) -> tuple[npt.N
 def _counted(packed: npt.NDArray[np.uint32]) -> dict[str, int]:
     """Return each colour with its number of pixels."""
     values, counts = np.unique(packed, return_counts=True)
-    return {str([value >> 16, value >> 8 & 255, value & 255]): count
+    return {str(list(unpack(value))): count
             for value, count in zip(values.tolist(), counts.tolist(), strict=True)}

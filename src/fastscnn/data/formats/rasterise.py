@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 _CHARACTERS = 12  # of a number of COCO's compressed RLE, so that it fits into 64 bits
 
 
-
 def paint_polygons(labels: UInt8Array, polygons: Sequence[Sequence[Point]], value: int) -> None:
     """Draw the union of polygons on `labels`, as pycocotools does. Needs the extra `formats`."""
     try:

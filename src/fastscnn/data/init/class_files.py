@@ -12,6 +12,7 @@ from typing import Any
 
 from fastscnn.base.errors import FastSCNNError
 from fastscnn.data.formats import text as text_files
+from fastscnn.data.formats.colours import unpack
 from fastscnn.data.init.survey import Survey
 from fastscnn.model.label_set import IGNORE_INDEX, Colour
 
@@ -189,8 +190,7 @@ def _any_colour(value: object) -> Colour | None:
     if isinstance(value, list) and len(value) >= 3:
         return _colour(value[:3])
     if isinstance(value, str) and (found := _HEX.fullmatch(value.strip())):
-        packed = int(found[1], 16)
-        return packed >> 16, packed >> 8 & 255, packed & 255
+        return unpack(int(found[1], 16))
     if isinstance(value, str) and (three := _COLOURED.search(value)):
         return _colour(three.groups())
     return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from fastscnn.base.errors import FastSCNNError
+from fastscnn.data.formats.colours import hexadecimal, number_of, unpack
 from fastscnn.data.init import known
 from fastscnn.data.init.class_files import ClassFile, Row
 from fastscnn.data.init.guess import Classes
@@ -16,28 +17,13 @@ _COVERED = 0.5  # share of the pixels whose colours a file must name
 _RARE = 1e-3  # share of the pixels below which a colour is not taken for a class
 
 
-def hexadecimal(packed: int) -> str:
-    """Return a colour 0xRRGGBB as text, #rrggbb."""
-    return f"#{packed:06x}"
-
-
-def pack(colour: Colour) -> int:
-    """Return a colour as 0xRRGGBB."""
-    return colour[0] << 16 | colour[1] << 8 | colour[2]
-
-
-def unpack(packed: int) -> Colour:
-    """Return the colour 0xRRGGBB."""
-    return packed >> 16, packed >> 8 & 255, packed & 255
-
-
 def file_of_colours(values: Values, files: Sequence[ClassFile]) -> ClassFile | None:
     """Return the file that names the colours of most pixels, not counting black without a name; None if none does."""
     seen = values.by_colour()
     shares = {}
     for file in files:
         if file.has_colours:
-            named = {pack(row.colour) for row in file.rows if row.colour}
+            named = {number_of(row.colour) for row in file.rows if row.colour}
             others = seen.total() - (0 if 0 in named else seen[0])
             shares[file] = sum(seen[packed] for packed in named) / max(1, others)
     best = max(shares, key=lambda file: (round(shares[file], 3), -len(file.path)), default=None)
@@ -57,9 +43,9 @@ def of_colours(values: Values, files: Sequence[ClassFile]) -> Classes:
     if not known_rows:
         _refuse_photographs(values, len(seen), 1 - sum(seen[packed] for packed in frequent) / max(1, seen.total()))
     rows, twins = _distinct(known_rows)
-    named = {pack(row.colour) for row in known_rows if row.colour}
-    ignored = {pack(row.colour): row.name for row in rows if row.colour and row.ignored}
-    if (border := pack(known.VOC_BORDER)) in seen and border not in named and len(seen) > 2:
+    named = {number_of(row.colour) for row in known_rows if row.colour}
+    ignored = {number_of(row.colour): row.name for row in rows if row.colour and row.ignored}
+    if (border := number_of(known.VOC_BORDER)) in seen and border not in named and len(seen) > 2:
         ignored[border] = "border"
     black = bool(named) and [packed for packed in frequent if packed not in named and packed not in ignored] == [0]
     share = seen[0] / seen.total()
@@ -76,7 +62,7 @@ def of_colours(values: Values, files: Sequence[ClassFile]) -> Classes:
     by = f"; {source} names them." if source else "."
     guessed = [f"The colours of the label files are classes ({files_read(values)}){by}"]
     guessed += [f"{row.name} has the colour of another class, and is left out." for row in twins]
-    guessed += absent(row.name for row in rows if row.colour and pack(row.colour) not in seen)
+    guessed += absent(row.name for row in rows if row.colour and number_of(row.colour) not in seen)
     guessed += [about_rest("Black", share)] if black else []
     if values.palettes_differ:
         guessed.append("The palettes of the label files differ, so each file is decoded by its own colours.")
@@ -112,7 +98,7 @@ def _of_palette(values: Values) -> tuple[tuple[Row, ...], str]:
     """Return the classes whose colours a known dataset has, and its name."""
     seen = values.by_colour()
     for name, palette in known.PALETTES.items():
-        packed = {pack(colour): text for colour, text in palette.items()}
+        packed = {number_of(colour): text for colour, text in palette.items()}
         found = [colour for colour in seen if colour in packed]
         if len(found) >= 4 and sum(seen[colour] for colour in found) >= 0.95 * seen.total():
             return tuple(Row(text, None, colour) for colour, text in palette.items()), f"the palette of {name}"

@@ -22,5 +22,5 @@ VOC = (
 VOC_BORDER: Colour = (224, 224, 192)
 PALETTES: dict[str, dict[Colour, str]] = {  # of datasets whose colours no other one shares
     "Cityscapes": {**dict(zip(cityscapes.LABELS.colours, cityscapes.LABELS.names, strict=True)), (0, 0, 0): "unlabeled"},
-    "CamVid": {colour: name for name, colour, _ in camvid_colours._NAMES},
+    "CamVid": {colour: name for name, colour, _ in camvid_colours.NAMES},
 }

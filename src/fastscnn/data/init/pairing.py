@@ -210,5 +210,3 @@ def _ambiguous(survey: Survey, one: Iterable[_Match], other: Iterable[_Match]) -
         places = [first, second]
     return FastSCNNError(f"{survey.root}: {places[0]} and {places[1]} may both hold the labels of the same images, such as "
                          f"{first} and {second}; move one of them out of the folder, and run `fastscnn dataset init` again.")
-
-

@@ -34,10 +34,6 @@ class Survey:
         """Return the files with one of these suffixes, in any case."""
         return [file for file in self.files if PurePosixPath(file).suffix.lower() in suffixes]
 
-    def named(self, *names: str) -> list[str]:
-        """Return the files with one of these names, in any case."""
-        return [file for file in self.files if PurePosixPath(file).name.lower() in names]
-
     @cached_property
     def pixels(self) -> list[str]:
         """The files that may be images or label files: images, .npy and .mat."""
