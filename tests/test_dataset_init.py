@@ -998,6 +998,7 @@ RED, BLUE = (255, 0, 0), (0, 0, 255)
         ("data.yaml", "train: a\nnames: ['road', 'traffic, light']\nnc: 2\n", [Row("road", 0), Row("traffic, light", 1)]),
         ("data.yaml", "names:\n  0: road\n  1: 'car'  # comment\nnc: 2\n", [Row("road", 0), Row("car", 1)]),
         ("data.yaml", "names:\n- road\n- car\nval: b\n", [Row("road", 0), Row("car", 1)]),
+        ("data.yaml", "nc: 2\r\nnames:\r\n  0: road\r\n  1: car\r\n", [Row("road", 0), Row("car", 1)]),
         ("config_labels.json", '{"labels": [{"readable": "road", "color": [255, 0, 0]}]}', [Row("road", None, RED)]),
         ("id2label.json", '{"0": "road", "1": "car"}', [Row("road", 0), Row("car", 1)]),
         ("labels.json", '{"road": 0, "car": 1}', [Row("road", 0), Row("car", 1)]),

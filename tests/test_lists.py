@@ -197,3 +197,25 @@ def test_several_patterns_and_suffixes_of_any_case(tmp_path: Path) -> None:
         "duplicate", "extra-labels", "one-class", "left-out-images", "hidden-files",
     }
     assert [finding.path.name for finding in findings if finding.kind == "extra-labels"] == ["d.png"]
+
+
+def test_wildcards_match_where_the_suffix_has_another_case(tmp_path: Path) -> None:
+    images.write(tmp_path / "IMG_1.png", np.zeros((40, 40, 3), np.uint8))
+    (tmp_path / "IMG_1.png").rename(tmp_path / "IMG_1.PNG")
+    images.write(tmp_path / "masks/1_mask.png", np.zeros((40, 40), np.uint8))
+    (pair,) = load(tmp_path, 'images = "IMG_*.png"\nlabels = "masks/{1}_mask.png"\n').pairs("train")
+    assert (pair.image.name, pair.labels.name) == ("IMG_1.PNG", "1_mask.png")
+
+
+def test_listed_images_outside_the_root_do_not_depend_on_where_it_is(tmp_path: Path) -> None:
+    found = []
+    for place in ("one", "two/three"):
+        root = tmp_path / place / "set"
+        for name in "abcde":
+            images.write(tmp_path / place / f"pictures/{name}.png", np.zeros((40, 40, 3), np.uint8))
+            images.write(root / f"labels/{name}.png", np.zeros((40, 40), np.uint8))
+        (root / "all.txt").write_text("".join(f"../pictures/{name}.png labels/{name}.png\n" for name in "abcde"))
+        spec = load(root, 'list = "all.txt"\nfractions = { train = 0.6, val = 0.4 }\n')
+        found.append({split: [(pair.image.name, pair.labels.name) for pair in spec.pairs(split)] for split in spec.splits})
+    assert found[0] == found[1]
+    assert [len(pairs) for pairs in found[0].values()] == [3, 2]

@@ -140,6 +140,8 @@ def _common(one: PurePosixPath, other: str) -> int:
 
 
 def _relative(path: Path, root: Path) -> str:
-    path = Path(os.path.normpath(path))
-    home = Path(os.path.normpath(root))
-    return (path.relative_to(home) if path.is_relative_to(home) else path.absolute()).as_posix()
+    """Return a path relative to the root, also with `..`: a copy of the dataset elsewhere must have the same names."""
+    try:
+        return Path(os.path.relpath(path, root)).as_posix()
+    except ValueError:  # on another drive
+        return path.absolute().as_posix()

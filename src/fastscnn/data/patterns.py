@@ -16,7 +16,14 @@ def has_placeholder(pattern: str) -> bool:
 
 
 def captured(pattern: str, path: str) -> tuple[str, ...] | None:
-    """Return what each wildcard of a glob (`*`, or `**/` with its slash) matches in `path`; None if it does not match."""
+    """Return what each wildcard of a glob (`*`, or `**/` with its slash) matches in `path`; None if it does not match.
+
+    The suffix matches in any case, as in `any_case`.
+    """
+    head, dot, suffix = path.rpartition(".")
+    wanted = pattern.rpartition(".")[2]
+    if dot and suffix.lower() == wanted.lower():
+        path = f"{head}.{wanted}"
     match = re.fullmatch("".join(_expressions(pattern)), path)
     return match.groups() if match else None
 

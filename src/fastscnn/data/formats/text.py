@@ -18,7 +18,7 @@ _FILES = 4  # label files that stay in memory for each format: the splits of a d
 
 
 def read(path: Path, encoding: Callable[[bytes], str] = lambda _: "utf-8") -> str:
-    """Return the text of a file: UTF-8, or UTF-16 with a byte-order mark.
+    """Return the text of a file: UTF-8, or UTF-16 with a byte-order mark. Lines end with a line feed.
 
     Args:
         path: the file.
@@ -35,7 +35,7 @@ def read(path: Path, encoding: Callable[[bytes], str] = lambda _: "utf-8") -> st
     else:
         name = encoding(data)
     try:
-        return data.decode(name)
+        return data.decode(name).replace("\r\n", "\n")
     except (ValueError, LookupError):  # the second: an encoding that does not exist
         raise FastSCNNError(f"{path}: is not text in {name.upper()}; save it as UTF-8.") from None
 

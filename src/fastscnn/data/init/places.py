@@ -56,13 +56,8 @@ def of_images(survey: Survey, paths: Sequence[str], labels: str) -> Place:
 
 def limited(survey: Survey, made: Place, paths: Sequence[str]) -> Place:
     """Add a list of the images to a place whose patterns match more images than these."""
-    seen = {file for file in survey.of(*images.SUFFIXES) if any(_matches(glob, file) for glob in made.images)}
+    seen = {file for file in survey.of(*images.SUFFIXES) if any(captured(glob, file) is not None for glob in made.images)}
     return made if seen == set(paths) else replace(made, listed=tuple(paths))
-
-
-def _matches(glob: str, path: str) -> bool:
-    head, dot, suffix = path.rpartition(".")
-    return captured(glob, f"{head}{dot}{suffix.lower()}") is not None
 
 
 def _with_suffixes(glob: str, pairs: Sequence[Pair]) -> tuple[str, ...]:
