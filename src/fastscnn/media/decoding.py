@@ -45,7 +45,6 @@ _BYTES_PER_PIXEL = 16  # largest size of a file for its pixels: 4 channels of 16
 _DECODING = (OSError, SyntaxError, ValueError, EOFError, RuntimeError, struct.error, Warning)  # RuntimeError: of libavif
 
 
-
 class _Tiff(TiffImageFile):
     """A TIFF without Pillow's own limit of pixels, which is below that of an image in tiles; `opened` applies ours."""
 

@@ -169,7 +169,6 @@ class Card:
     version: str = __version__
     extra: Mapping[str, Any] = field(default_factory=dict)
 
-
     def to_dict(self) -> dict[str, Any]:
         """Return every field under its name in Python, for reports."""
         known = {name: value for name, value in vars(self).items() if name not in ("label_set", "extra", "data", "calibration")}
