@@ -153,7 +153,6 @@ TRIANGLE = [[0, 0], [1, 1], [0, 1]]
 @pytest.mark.parametrize(("objects", "message"), [
     (None, "has no list of objects, so it is not Supervisely's"),
     ([3], "object 0 has no classTitle"),
-    ([RING, outlined("polygon", TRIANGLE, label="cat")], "object 1: There is no name 'cat'. Did you mean 'car'"),
     ([outlined("line", TRIANGLE)], "object 0 has the geometryType 'line', not one of polygon, bitmap, rectangle"),
     ([RING | {"points": None}], "object 0 has no points"),
     ([outlined("polygon", TRIANGLE[:2])], "object 0 has 2 points, but 3 or more"),

@@ -100,15 +100,69 @@ def test_shapes(tmp_path: Path, kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", FORMATS)
-def test_names_of_no_class_are_an_error(tmp_path: Path, kind: str) -> None:
+def test_names_of_no_class_are_one_error(tmp_path: Path, kind: str) -> None:
     root = made(tmp_path, kind)
     text = (root / "dataset.toml").read_text().replace('"house", "bus"', '"houses"')
     (root / "dataset.toml").write_text(text)
     spec = datasets.load(root)
     with pytest.raises(FastSCNNError, match=r"labels/.*: There is no name '(house|bus|1)'.*add it to \[map\] in dataset.toml"):
         spec.read(spec.pairs("train")[0])
-    assert {finding.kind for finding in check(spec).findings if finding.severity == "error"} == {"unreadable-labels"}
+    for report in (check(spec, cache=tmp_path / "cache"), check(spec, cache=tmp_path / "cache")):
+        (finding,) = (finding for finding in report.findings if finding.severity == "error")
+        assert finding.kind == "unknown-names"
+        assert finding.message.startswith(f"{finding.path}: shapes of the split 'train' have names that are no class of d: ")
+        first = f"2 shapes in 2 images, first in {finding.path.relative_to(root)}"
+        of_names = f"'house' ({first}; did you mean 'houses'?), 'bus' ({first})."
+        assert finding.message.endswith(f"'1' ({first})." if kind == "yolo" else of_names)
 
 
-def test_one_file_is_no_shared_label_file(tmp_path: Path) -> None:
-    assert not [finding for finding in check(datasets.load(made(tmp_path, "coco"))).findings if finding.kind == "shared-labels"]
+def test_most_frequent_names_of_no_class(tmp_path: Path) -> None:
+    root = made(tmp_path, "labelme")
+    for name, labels in (("a", range(12)), ("b", (7, 3, 3))):
+        shapes = [{"label": f"thing {label}", "points": corners("bus")} for label in labels]
+        (root / f"labels/{name}.json").write_text(json.dumps({"imageHeight": 40, "imageWidth": 50, "shapes": shapes}))
+    (finding,) = (finding for finding in check(datasets.load(root)).findings if finding.severity == "error")
+    assert ": 'thing 3' (3 shapes in 2 images, first in labels/a.json), 'thing 7' (2 shapes" in finding.message
+    assert finding.message.endswith(" and 4 more.")
+
+
+@pytest.mark.parametrize("labels", ["labels/ann.json", "{1}/ann.json"])
+def test_one_file_of_many_images_is_no_shared_label_file(tmp_path: Path, labels: str) -> None:
+    root = made(tmp_path, "coco")
+    text = (root / "dataset.toml").read_text().replace("images/*", "*/*").replace("labels/labels.json", labels)
+    (root / "dataset.toml").write_text(text)
+    (root / "labels/labels.json").rename(root / labels.format("*", "images"))
+    assert check(datasets.load(root)).findings == ()
+
+
+def test_a_changed_mask_of_label_studio_is_read_again(tmp_path: Path) -> None:
+    masks = tmp_path / "masks"
+    images.write(tmp_path / "a.jpg", np.zeros((40, 50, 3), np.uint8))
+    tasks = [{"id": 1, "data": {"image": "a.jpg"}, "annotations": []}]
+    masks.mkdir()
+    (masks / "tasks.json").write_text(json.dumps(tasks))
+    (tmp_path / "dataset.toml").write_text('name = "d"\nclasses = ["house", "bus"]\nlabels_are = "label-studio"\n'
+                                           '[splits.test]\nimages = "*.jpg"\nlabels = "masks/tasks.json"\n')
+    spec = datasets.load(tmp_path)
+
+    def pixels() -> list[int]:
+        cached = check(spec, cache=tmp_path / "cache")
+        assert cached == check(spec, cache=tmp_path / "cache") == check(spec)
+        return list(cached.pixels["test"])
+
+    def mask(columns: int, name: str) -> None:
+        drawn = np.zeros((40, 50), np.uint8)
+        drawn[:, :columns] = 255
+        images.write(masks / f"task-1-annotation-8-by-1-tag-{name}-0.png", drawn)
+
+    mask(20, "house")
+    assert pixels() == [800, 0]
+    mask(10, "house")
+    assert pixels() == [400, 0], "another content"
+    (masks / "task-1-annotation-8-by-1-tag-house-0.png").rename(masks / "task-1-annotation-8-by-1-tag-bus-0.png")
+    assert pixels() == [0, 400], "another name"
+    mask(15, "house")
+    assert pixels() == [600, 0], "one more, above the first"
+    mask(15, "hose")
+    (finding,) = (finding for finding in check(spec, cache=tmp_path / "cache").findings if finding.severity == "error")
+    assert "'hose' (1 shape in 1 image, first in masks/tasks.json; did you mean 'house'?)" in finding.message

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from fastscnn.base.errors import FastSCNNError, unknown
 from fastscnn.base.types import UInt8Array
 from fastscnn.data.dataset_metrics import DatasetMetrics
-from fastscnn.data.formats.base import Decoded, LabelFormat
+from fastscnn.data.formats.base import Decoded, LabelFormat, Shapes
 from fastscnn.data.formats.ids import IdLabels
 from fastscnn.data.patterns import any_case, beside, glob_of, matching
 from fastscnn.media import images
@@ -259,11 +259,14 @@ class DatasetSpec:
             FastSCNNError: unreadable, or an id that is no class.
         """
         decoded = self.decode(labels, image or labels)
-        if decoded.unknown and not self.labels.lenient:
-            what, value = self.labels.unknown.removesuffix("s"), next(iter(decoded.unknown))
-            raise FastSCNNError(f"{labels}: contains the {what} {value}, which is no class of {self.name}; "
-                                "`fastscnn check` lists all such files.")
-        return decoded.labels
+        if not decoded.unknown or self.labels.lenient:
+            return decoded.labels
+        what, value = self.labels.unknown.removesuffix("s"), next(iter(decoded.unknown))
+        if isinstance(self.labels, Shapes):
+            raise FastSCNNError(f"{labels}: {unknown(what, value, self.labels.ids)} Correct it, or add it to [map] in "
+                                f"dataset.toml; `fastscnn check` lists all such {what}s.")
+        raise FastSCNNError(f"{labels}: contains the {what} {value}, which is no class of {self.name}; "
+                            "`fastscnn check` lists all such files.")
 
     def _beside(self, split: str, image: Path, pattern: str) -> Path:
         """Return the file that a pattern names for an image; with a suffix of another case if only that exists."""

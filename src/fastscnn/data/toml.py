@@ -75,12 +75,13 @@ def spec(path: Path) -> DatasetSpec:
     kind = table.choice("labels_are", FORMATS, "ids")
     table.only((*_KEYS, *FORMATS[kind].keys))
     label_set = _label_set(table)
+    labels = label_format(table, kind, label_set)
     return DatasetSpec(
         name=table.text("name"),
         root=path.parent,
         label_set=label_set,
-        splits=_splits(table, FORMATS[kind].of_many),
-        labels=label_format(table, kind, label_set),
+        splits=_splits(table, labels.of_many),
+        labels=labels,
         terms=table.text("terms", DatasetSpec.terms),
     )
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import cast
 
 from fastscnn.base.errors import FastSCNNError, unknown
 from fastscnn.data.formats.base import LabelFormat, Shapes
@@ -33,12 +32,10 @@ class _Format:
     Attributes:
         make: returns the label format.
         keys: keys of dataset.toml that it alone has.
-        of_many: whether one file may hold the labels of many images.
     """
 
     make: Callable[[Table, LabelSet], LabelFormat]
     keys: tuple[str, ...] = ()
-    of_many: bool = False
 
 
 def label_format(table: Table, kind: str, label_set: LabelSet) -> LabelFormat:
@@ -123,25 +120,25 @@ def _shapes(make: Callable[..., Shapes], numbered: bool = False) -> Callable[[Ta
             if name not in ids:
                 raise FastSCNNError(f"{table.path}: order: {unknown('name', name, ids)}")
         train = IGNORE_INDEX if background == _IGNORE else label_set.index(background)
-        return cast(LabelFormat, make(ids, train, order, rest))
+        return make(ids, train, order, rest)
 
     return shapes
 
 
-def _shape_format(make: Callable[..., Shapes], of_many: bool = False, numbered: bool = False) -> _Format:
-    return _Format(_shapes(make, numbered), ("background", "order"), of_many)
+def _shape_format(make: Callable[..., Shapes], numbered: bool = False) -> _Format:
+    return _Format(_shapes(make, numbered), ("background", "order"))
 
 
 FORMATS: Mapping[str, _Format] = {
     "ids": _Format(_ids, ("channel", "variable")),
     "colours": _Format(_colours),
     "binary": _Format(_binary, ("threshold",)),
-    "coco": _shape_format(CocoLabels, of_many=True),
+    "coco": _shape_format(CocoLabels),
     "labelme": _shape_format(LabelMeLabels),
     "yolo": _shape_format(YoloLabels, numbered=True),
-    "cvat": _shape_format(CvatLabels, of_many=True),
+    "cvat": _shape_format(CvatLabels),
     "supervisely": _shape_format(SuperviselyLabels),
-    "label-studio": _shape_format(LabelStudioLabels, of_many=True),
+    "label-studio": _shape_format(LabelStudioLabels),
 }
 
 

@@ -58,6 +58,7 @@ def read(spec: DatasetSpec, pair: Pair) -> Facts:
         size=(height, width),
         values=counts.values,
         palette=counts.palette,
+        names=counts.names,
     )
 
 

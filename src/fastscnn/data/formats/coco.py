@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -27,14 +27,17 @@ class CocoLabels(Shapes):
     like any other annotation. Labels have the size that the file states for the image.
     """
 
+    of_many: ClassVar[bool] = True
+
     def read(self, labels: Path, image: Path, label_set: LabelSet) -> Decoded:
         """Read the labels of one image; see `LabelFormat`. The parsed file is kept for the next image."""
         entry = _parsed(labels).listing.find(image)
         extent = size(labels, entry.height, entry.width, f"the image {entry.name!r}")
         drawn = np.full(extent, self.background, np.uint8)
-        for value, (place, segmentation) in self.layers(labels, entry.shapes):
+        layers, unknown = self.layers(entry.shapes)
+        for value, (place, segmentation) in layers:
             _draw(labels, place, segmentation, drawn, value)
-        return Decoded(drawn, drawn)
+        return Decoded(drawn, drawn, unknown)
 
 
 def contents(path: Path) -> Contents:

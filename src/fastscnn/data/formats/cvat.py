@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
@@ -35,15 +36,18 @@ class CvatLabels(Shapes):
     Polylines, skeletons and cuboids are errors. Labels have the size that the file states for the image.
     """
 
+    of_many: ClassVar[bool] = True
+
     def read(self, labels: Path, image: Path, label_set: LabelSet) -> Decoded:
         """Read the labels of one image; see `LabelFormat`. The parsed file is kept for the next image."""
         entry = _parsed(labels).listing.find(image)
         extent = size(labels, _whole(entry.get("height")), _whole(entry.get("width")), f"the image {entry.get('name')!r}")
         drawn = np.full(extent, self.background, np.uint8)
         shapes = sorted(_shapes(labels, entry), key=lambda shape: _number(labels, shape, "z_order", 0))
-        for value, shape in self.layers(labels, (Shape(shape.place, shape.name, shape) for shape in shapes)):
+        layers, unknown = self.layers(Shape(shape.place, shape.name, shape) for shape in shapes)
+        for value, shape in layers:
             _draw(labels, shape, drawn, value)
-        return Decoded(drawn, drawn)
+        return Decoded(drawn, drawn, unknown)
 
 
 def contents(path: Path) -> Contents:

@@ -41,10 +41,11 @@ class LabelMeLabels(Shapes):
         extent = images.size(image) if height is None and width is None else size(labels, height, width)
         shapes = [Shape(place, name, _geometry(labels, place, thing, extent)) for place, name, thing in _things(labels, table)]
         canvas = Canvas(extent, self.background)
-        for value, (kind, corners, mask) in self.layers(labels, shapes):
+        layers, unknown = self.layers(shapes)
+        for value, (kind, corners, mask) in layers:
             _draw(canvas, kind, corners, mask, value)
         drawn = canvas.labels()
-        return Decoded(drawn, drawn)
+        return Decoded(drawn, drawn, unknown)
 
 
 def contents(path: Path) -> Contents:

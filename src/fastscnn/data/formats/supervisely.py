@@ -40,9 +40,10 @@ class SuperviselyLabels(Shapes):
         if not isinstance(extent, dict):
             raise FastSCNNError(f"{labels}: has no size, so it is not Supervisely's JSON annotation; export it again.")
         drawn = np.full(size(labels, extent.get("height"), extent.get("width")), self.background, np.uint8)
-        for value, shape in self.layers(labels, _shapes(labels, table)):
+        layers, unknown = self.layers(_shapes(labels, table))
+        for value, shape in layers:
             _draw(labels, shape, drawn, value)
-        return Decoded(drawn, drawn)
+        return Decoded(drawn, drawn, unknown)
 
 
 def contents(path: Path) -> Contents:

@@ -28,12 +28,12 @@ class YoloLabels(Shapes):
 
     def read(self, labels: Path, image: Path, label_set: LabelSet) -> Decoded:
         """Read the labels of one image, whose file states the size; see `LabelFormat`."""
-        shapes = _shapes(labels)
+        layers, unknown = self.layers(_shapes(labels))
         drawn = np.full(images.size(image), self.background, np.uint8)
         side = np.array(drawn.shape[::-1], np.float32)
-        for value, polygon in self.layers(labels, shapes):
+        for value, polygon in layers:
             rasterise.fill(drawn, [(polygon * side).astype(np.int32)], value)
-        return Decoded(drawn, drawn)
+        return Decoded(drawn, drawn, unknown)
 
 
 def contents(path: Path) -> Contents:
