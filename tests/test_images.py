@@ -19,11 +19,12 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from PIL import Image, ImageOps
+from PIL import Image, ImageFile, ImageOps
 
 from fastscnn.base.errors import ArgumentError, FastSCNNError
 from fastscnn.media import images
 from fastscnn.media.drawing import Canvas
+from fastscnn.media.encoding import encoding
 
 RGB = np.array([[[10, 20, 30], [200, 100, 50]], [[0, 0, 0], [255, 255, 255]], [[1, 2, 3], [90, 80, 70]]], np.uint8)  # 3x2
 GREY = np.array([[0, 60], [120, 255], [7, 200]], np.uint8)
@@ -139,6 +140,39 @@ def test_exif_orientation(tmp_path: Path, kind: str, orientation: int) -> None:
     np.testing.assert_allclose(image[:, :, 1].astype(int), upright, atol=4)
     assert turned_by == orientation
     assert images.size(path) == upright.shape
+
+
+EXIF = b"MM\0*" + struct.pack(">IHHHIHHI", 8, 1, 0x0112, 3, 1, 6, 0, 0)  # orientation 6
+XMP = b"XML:com.adobe.xmp\0\0\0\0\0" + b'<rdf:Description tiff:Orientation="6"/>'
+
+
+@pytest.mark.parametrize(("kind", "data", "expected"), [
+    (b"eXIf", EXIF, 6), (b"iTXt", XMP, 6), (b"tEXt", b"Title\0a", 1), (b"tIME", bytes(7), 1),
+])  # fmt: skip
+@pytest.mark.parametrize("follows", [True, False])
+@pytest.mark.parametrize("mode", ["RGB", "P"])
+def test_metadata_of_a_png_before_and_behind_its_pixels(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: bytes, data: bytes, expected: int, follows: bool, mode: str
+) -> None:
+    picture = encoded(Image.fromarray(RGB).convert(mode), "PNG")
+    place = picture.index(b"IEND" if follows else b"IDAT") - 4
+    path = tmp_path / "a.png"
+    path.write_bytes(picture[:place] + chunk(kind, data) + picture[place:])
+    decoded = []
+    load = ImageFile.ImageFile.load
+    monkeypatch.setattr(ImageFile.ImageFile, "load", lambda image: decoded.append(image) or load(image))  # type: ignore[func-returns-value]
+    found = encoding(path)
+    assert (images.size(path), found and found.orientation) == ((3, 2) if expected == 1 else (2, 3), expected)
+    assert bool(decoded) == (follows and kind != b"tIME"), "only metadata behind the pixels needs them decoded"
+    assert images.read_oriented(path)[1] == expected
+
+
+def test_size_of_a_truncated_png(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    path.write_bytes(encoded(Image.fromarray(RGB), "PNG")[:-30])
+    with pytest.raises(FastSCNNError, match="is truncated or broken"):
+        images.size(path)
+    assert encoding(path) is None
 
 
 @pytest.mark.parametrize("value", [0, 9, 65535])

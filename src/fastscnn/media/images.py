@@ -17,6 +17,7 @@ resizer everywhere keeps the accuracy that was measured. How each kind of file i
 from __future__ import annotations
 
 import io
+import struct
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -42,6 +43,7 @@ _JPEG_SIDE = 65_500  # pixels, libjpeg's limit
 _BAND = 4_000_000  # pixels that are converted at a time
 _ORIENTATION = 0x0112
 _ONE_BYTE = ("L", "P", "1")
+_PNG, _PNG_METADATA = b"\x89PNG\r\n\x1a\n", (b"eXIf", b"tEXt", b"zTXt", b"iTXt")
 _SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N")
 
 
@@ -222,9 +224,10 @@ def widened(image: UInt8Array, channels: int) -> UInt8Array:
 
 
 def size(path: str | Path) -> tuple[int, int]:
-    """Return (height, width) in pixels of what `read` would return. Raises what `read` raises.
+    """Return (height, width) in pixels of what `read` would return.
 
-    Only the header is read, except that a PNG is decoded, since its orientation may follow its pixels.
+    The pixels are not decoded, so damage in them is not found. Other errors are those of `read`. A PNG whose metadata follows
+    its pixels is decoded, since the metadata may hold the orientation.
     """
     with opened(path) as image:
         width, height = image.size
@@ -371,14 +374,33 @@ def _uncoloured(path: str | Path, image: Image.Image) -> UInt8Array:
 
 
 def palette_of(image: Image.Image) -> UInt8Array | None:
-    """Return the palette of an indexed image, RGB uint8 [N, 3]; None for other images."""
-    return np.array(image.getpalette("RGB"), np.uint8).reshape(-1, 3) if image.mode == "P" else None
+    """Return the palette of an indexed image, RGB uint8 [N, 3]; None for other images. A PNG is not decoded for it."""
+    if image.mode != "P":
+        return None
+    stored = image.palette.palette if image.format == "PNG" and image.palette else None
+    colours = stored if isinstance(stored, bytes) else image.getpalette("RGB")
+    return np.array(list(colours or ()), np.uint8).reshape(-1, 3)
 
 
 def orientation_of(image: Image.Image) -> int:
     """Return the EXIF orientation, 1 (upright) to 8; 1 if the file has none or an invalid one."""
-    value = image.getexif().get(_ORIENTATION, 1)
+    tags = image.getexif() if image.format != "PNG" or _metadata_follows(image) else Image.Image.getexif(image)
+    value = tags.get(_ORIENTATION, 1)
     return int(value) if value in range(1, 9) else 1
+
+
+def _metadata_follows(png: Image.Image) -> bool:
+    """Return whether metadata may follow the pixels of a PNG: Pillow's `getexif` decodes every PNG to find it."""
+    if not isinstance(file := getattr(png, "fp", None), io.BytesIO):
+        return True
+    data, place, pixels = file.getbuffer(), len(_PNG), False
+    while place + 8 <= len(data):
+        length, kind = struct.unpack_from(">I4s", data, place)
+        if kind == b"IEND" or (pixels and kind in _PNG_METADATA):
+            return bool(kind != b"IEND")
+        pixels = pixels or kind == b"IDAT"
+        place += 12 + length  # length, kind, content, checksum
+    return True  # truncated: decoding says so
 
 
 def _turns_itself(image: Image.Image) -> bool:
