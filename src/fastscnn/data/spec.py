@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os.path
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
@@ -100,6 +100,7 @@ class DatasetSpec:
         crop: (x0, y0, x1, y1) in pixels, the part of images and labels that is used; None uses all.
         every: use the first of every so many images of each folder, in the order of their names.
         metrics: what the dataset's authors report beside the mIoU; None for the mIoU alone.
+        source: what it was loaded from, such as "camvid:ROOT", for commands in messages; "" if it was made in Python.
     """
 
     name: str
@@ -111,6 +112,7 @@ class DatasetSpec:
     crop: tuple[int, int, int, int] | None = None
     every: int = 1
     metrics: DatasetMetrics | None = None
+    source: str = field(default="", compare=False)
 
     @property
     def channels(self) -> int:

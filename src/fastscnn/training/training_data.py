@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,9 +15,9 @@ from fastscnn.base import files
 from fastscnn.base.errors import FastSCNNError
 from fastscnn.base.types import Float64Array, Int64Array
 from fastscnn.data.check.dataset import CheckReport, check
-from fastscnn.data.class_map import IGNORE
 from fastscnn.data.datasets import DatasetSpec, Pair
 from fastscnn.data.mixture import Member, Mixture
+from fastscnn.model.label_set import IGNORE_NAME
 
 
 @dataclass(frozen=True)
@@ -90,9 +91,16 @@ class TrainingData:
         ]}
 
     def messages(self) -> Iterator[str]:
-        """Yield a description of each of several datasets; nothing for one dataset."""
-        if len(self.splits) == 1:
-            return
+        """Yield a description of each of several datasets, and the number of warnings if there are any."""
+        yield from self._descriptions() if len(self.splits) > 1 else ()
+        warnings = len({finding for report in self.reports for finding in report.findings})  # errors are refused
+        if warnings:
+            given = dict.fromkeys(member.spec.source for member in self.mixture.members if member.spec.source)
+            sources = " ".join(map(shlex.quote, given))
+            verb = "warning" if warnings == 1 else "warnings"
+            yield f"The check of the data has {warnings} {verb}; list with: fastscnn check {sources or 'DATASET'}"
+
+    def _descriptions(self) -> Iterator[str]:
         shares = self.mixture.shares(self.images)
         for member, split, count, share in zip(self.mixture.members, self.splits, self.images, shares, strict=True):
             yield f"{member.name}: {count} images of {split}, {100 * share:.1f} % of the crops; {_described(member)}."
@@ -141,8 +149,8 @@ def _report(spec: DatasetSpec, splits: Sequence[str]) -> CheckReport:
     report = check(spec, splits, cache=files.cache("check"))
     errors = [finding for finding in report.findings if finding.severity == "error"]
     if errors:
-        more = f" There are {len(errors) - 1} more errors." if len(errors) > 1 else ""
-        raise FastSCNNError(f"{errors[0].message}{more} `fastscnn check` lists all problems.")
+        more = f" There are {len(errors) - 1} more errors; `fastscnn check` lists them." if len(errors) > 1 else ""
+        raise FastSCNNError(f"{errors[0].message} {errors[0].fix}{more}")
     return report
 
 
@@ -162,15 +170,17 @@ def _refuse_missing_classes(data: TrainingData) -> None:
 
 
 def _refuse_leaks(data: TrainingData, validation: str | None) -> None:
-    """Refuse files of further datasets that are also validated on; within a dataset, its check compares pixels."""
+    """Refuse images of further datasets that are also validated on; within a dataset, its check finds them."""
     if not validation or len(data.pairs) == 1:
         return
-    held_out = {pair.image.resolve() for pair in data.mixture.first.pairs(validation)}
-    for member, pairs in zip(data.mixture.members[1:], data.pairs[1:], strict=True):
+    first, known = data.mixture.first, data.reports[0].hashes
+    images = [pair.image for pair in first.pairs(validation)]
+    held_out = {image.resolve(): image for image in images} | {known[image]: image for image in images}  # a crop changes hashes
+    for member, report, pairs in zip(data.mixture.members[1:], data.reports[1:], data.pairs[1:], strict=True):
         for pair in pairs:
-            if pair.image.resolve() in held_out:
-                raise FastSCNNError(f"{pair.image}: is a training image of {member.name} and a validation image of "
-                                    f"{data.mixture.first.name}; remove it from one of them.")
+            if other := held_out.get(pair.image.resolve()) or held_out.get(report.hashes[pair.image]):
+                raise FastSCNNError(f"{pair.image}: a training image of {member.name}, is the same image as {other}, which "
+                                    f"{first.name} is validated on; remove it from one of the two.")
 
 
 def _described(member: Member) -> str:
@@ -178,7 +188,7 @@ def _described(member: Member) -> str:
     sources: dict[str, list[str]] = {}
     for own, target in member.class_map.items():
         sources.setdefault(target, []).append(own)
-    ignored = sources.pop(IGNORE, [])
+    ignored = sources.pop(IGNORE_NAME, [])
     renamed = [f"{', '.join(own)} -> {target}" for target, own in sources.items() if own != [target]]
     parts = [*renamed, *([f"ignored: {', '.join(ignored)}"] if ignored else [])]
     missing = member.not_annotated

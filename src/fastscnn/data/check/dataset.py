@@ -8,7 +8,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from fastscnn.data.check import compare
@@ -35,6 +35,7 @@ class CheckReport(Report):
         sizes: "HxW" -> number of images of that size, upright and without crop; most frequent first.
         fingerprint: sha256 of splits, file names relative to the root, decoded pixels and decoded ids. It does not depend on
             where the dataset is and how its files are compressed.
+        hashes: image file -> sha256 of its decoded pixels, of the images that can be read; not in the JSON.
     """
 
     counts: Mapping[str, int]
@@ -43,6 +44,7 @@ class CheckReport(Report):
     ignored: Mapping[str, float]
     sizes: Mapping[str, Mapping[str, int]]
     fingerprint: str
+    hashes: Mapping[Path, str] = field(repr=False)
 
 
 def check(
@@ -83,6 +85,7 @@ def check(
         ignored={split: _percent((ignored[split], sum(pixels[split])))[0] for split in chosen},
         sizes={split: _sizes(found[split]) for split in chosen},
         fingerprint=_fingerprint(spec, found),
+        hashes={pair.image: one.image for pair, one in facts.items() if one.image},
     )
 
 
