@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 
 from fastscnn.base.errors import FastSCNNError
 from fastscnn.data.formats import text
+from fastscnn.data.formats.listing import count_equal
 from fastscnn.media import images
 
 _COLUMNS = 2  # an image and its label file
@@ -131,12 +132,7 @@ def divided(images: Sequence[str], fractions: Mapping[str, float], seed: int) ->
 
 def _common(one: PurePosixPath, other: str) -> int:
     """Return how many last parts of two paths are equal, without their suffixes; at least 1."""
-    count = 1
-    for left, right in zip(reversed(one.parts[:-1]), reversed(PurePosixPath(other).parts[:-1]), strict=False):
-        if left != right:
-            break
-        count += 1
-    return count
+    return 1 + count_equal(one.parts[-2::-1], PurePosixPath(other).parts[-2::-1])
 
 
 def _relative(path: Path, root: Path) -> str:

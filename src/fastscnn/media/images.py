@@ -32,6 +32,7 @@ from fastscnn.base.errors import FastSCNNError
 from fastscnn.base.types import UInt8Array
 from fastscnn.media import netpbm
 from fastscnn.media.decoding import SUFFIXES, Source, file_name, name, opened
+from fastscnn.media.integers import integers
 
 __all__ = [
     "SUFFIXES", "Source", "file_name", "jpeg", "name", "png", "read", "read_channel", "read_colours",
@@ -313,7 +314,7 @@ def _values(path: str | Path, image: Image.Image, raw_mode: str) -> npt.NDArray[
     if mode in (*_SIXTEEN_BIT, "I"):
         return np.array(image)
     if mode == "F":
-        return _whole(path, np.array(image))
+        return integers(path, np.array(image))
     if mode not in ("LA", "PA", "La", "RGB", "RGBA") or "16" in raw_mode:
         raise FastSCNNError(f"{path}: has the mode {raw_mode or mode}, but class ids are expected; save it as greyscale.")
     channels = np.array(image)
@@ -343,14 +344,6 @@ def _eight_bits(path: str | Path, values: npt.NDArray[np.integer[Any]]) -> UInt8
     if high.any():
         raise FastSCNNError(f"{path}: has colours of more than 8 bits per channel; save it with 8.")
     return low
-
-
-def _whole(path: str | Path, values: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.integer[Any]]:
-    """Return floats as integers."""
-    wrong = ~np.isfinite(values) | (values != np.rint(values)) | (np.abs(values) >= 1 << 31)
-    if wrong.any():
-        raise FastSCNNError(f"{path}: holds the value {values[wrong][0]:g}, which is no class id; ids are whole numbers.")
-    return values.astype(np.int32)
 
 
 def _scaled_to_bytes(image: Image.Image) -> UInt8Array:

@@ -67,11 +67,19 @@ class LabelStudioLabels(Shapes):
 def contents(path: Path) -> Contents:
     """Return the labels and images of a file; uploaded images have their original names. Raises like `LabelStudioLabels.read`.
 
-    The labels of masks beside the file are not counted, since their file names join the tag and the label.
+    The labels of masks beside the file are not counted: see `mask_names`.
     """
     tasks = _parsed(path).tasks
     names = Counter(shape.name for task in tasks for shape in _regions(path, task)[0])
     return Contents(names, tuple(task.names[-1] for task in tasks))
+
+
+def mask_names(path: Path) -> Counter[str]:
+    """Return the names in the file names of the masks beside a file, each with its number of masks.
+
+    The tag and the name are joined by "-": the name is taken to begin behind the first one.
+    """
+    return Counter(_names_of(mask)[0] for masks in _mask_files_in(path.parent).values() for mask in masks)
 
 
 @dataclass(eq=False)

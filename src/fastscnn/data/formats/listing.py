@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterable
+from itertools import takewhile
+from operator import eq
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -65,9 +67,10 @@ def _parts(name: str) -> tuple[str, ...]:
 
 def _rank(parts: tuple[str, ...], wanted: tuple[str, ...]) -> tuple[bool, int]:
     """Return whether the whole of `parts` ends `wanted`, and how many parts are equal, from the end."""
-    shared = 0
-    for own, other in zip(reversed(parts), reversed(wanted), strict=False):
-        if own != other:
-            break
-        shared += 1
+    shared = count_equal(reversed(parts), reversed(wanted))
     return shared == len(parts), shared
+
+
+def count_equal(one: Iterable[str], other: Iterable[str]) -> int:
+    """Return how many first parts of two paths are equal. Reversed parts count from the end."""
+    return sum(1 for _ in takewhile(bool, map(eq, one, other)))
