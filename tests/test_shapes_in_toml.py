@@ -137,17 +137,17 @@ def test_one_file_of_many_images_is_no_shared_label_file(tmp_path: Path, labels:
 
 def test_a_changed_mask_of_label_studio_is_read_again(tmp_path: Path) -> None:
     masks = tmp_path / "masks"
-    images.write(tmp_path / "a.jpg", np.zeros((40, 50, 3), np.uint8))
+    images.write(masks / "a.jpg", np.zeros((40, 50, 3), np.uint8))
     tasks = [{"id": 1, "data": {"image": "a.jpg"}, "annotations": []}]
-    masks.mkdir()
     (masks / "tasks.json").write_text(json.dumps(tasks))
     (tmp_path / "dataset.toml").write_text('name = "d"\nclasses = ["house", "bus"]\nlabels_are = "label-studio"\n'
-                                           '[splits.test]\nimages = "*.jpg"\nlabels = "masks/tasks.json"\n')
+                                           '[splits.test]\nimages = "masks/*.jpg"\nlabels = "masks/tasks.json"\n')
     spec = datasets.load(tmp_path)
 
     def pixels() -> list[int]:
         cached = check(spec, cache=tmp_path / "cache")
         assert cached == check(spec, cache=tmp_path / "cache") == check(spec)
+        assert {finding.kind for finding in cached.findings} <= {"one-class"}, "masks are no images that are left out"
         return list(cached.pixels["test"])
 
     def mask(columns: int, name: str) -> None:

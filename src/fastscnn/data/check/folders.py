@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from fastscnn.base.errors import FastSCNNError
 from fastscnn.data.check.findings import Finding
 from fastscnn.data.patterns import captured
 from fastscnn.data.spec import DatasetSpec, exists, relative
@@ -45,10 +47,16 @@ class Folders:
             self._images[split] = {*everything.image_files(split, all_frames=True), *map(spec.root.joinpath, place.listed)}
             for image in self._images[split]:
                 labels = spec.label_files(split, image)
-                self._seen |= {image, *labels, *spec.channel_files(split, image)}
+                self._seen |= {image, *labels, *self._beside(labels, image), *spec.channel_files(split, image)}
                 if not any(map(exists, labels)):
                     self._unlabelled.add(image)
         self._extra = {split: list(self._extras(split)) for split in chosen}
+
+    def _beside(self, labels: Iterable[Path], image: Path) -> Iterator[Path]:
+        """Yield the files beside label files that are read with them, such as Label Studio's masks."""
+        for path in labels:
+            with contextlib.suppress(FastSCNNError):  # a finding of its own
+                yield from self._spec.labels.files(path, image)
 
     def findings(self, split: str) -> Iterator[Finding]:
         """Yield what is left out of a split."""

@@ -43,7 +43,7 @@ class IdLabels(LabelFormat):
 
     def read(self, labels: Path, image: Path, label_set: LabelSet) -> Decoded:
         """Read a label file; see `LabelFormat.read`."""
-        values, palette = stored_ids(labels, self.channel, self.variable)
+        values, palette = self.stored(labels)
         ids = self.mapping(label_set)
         if palette is not None and self.palette:
             ids = self._by_colour(values, palette, ids)
@@ -56,6 +56,17 @@ class IdLabels(LabelFormat):
     def mapping(self, label_set: LabelSet) -> Mapping[int, int]:
         """Return the train id of each stored id, 255 for ignored ids."""
         return self.ids or _ids(label_set)
+
+    def stored(self, path: Path) -> tuple[_Values, UInt8Array | None]:
+        """Return the stored values [H, W], and the palette of an indexed image."""
+        match path.suffix.lower():
+            case ".npy":
+                return arrays.npy(path), None
+            case ".mat":
+                return arrays.mat(path, self.variable), None
+        if self.channel:
+            return images.read_channel(path, self.channel), None
+        return images.read_values(path)
 
     def _by_colour(self, values: _Values, palette: UInt8Array, ids: Mapping[int, int]) -> Mapping[int, int]:
         """Return the mapping of a file whose palette has the colours of the classes at its own indices."""
@@ -93,25 +104,6 @@ class IdLabels(LabelFormat):
         return Decoded(train[place].reshape(values.shape), values, foreign)
 
 
-def stored_ids(path: Path, channel: Channel = "", variable: str = "") -> tuple[_Values, UInt8Array | None]:
-    """Return the ids that a file stores, [H, W], and the palette of an indexed image, uint8 [N, 3] RGB, else None.
-
-    Args:
-        path: an image, a .npy file or a .mat file.
-        channel: the channel that holds the ids in colour images; "" for files of one channel.
-        variable: name of the variable in .mat files; "" takes the only matrix.
-
-    Raises:
-        FastSCNNError: as `arrays.npy`, `arrays.mat`, `images.read_channel` and `images.read_values`.
-    """
-    match path.suffix.lower():
-        case ".npy":
-            return arrays.npy(path), None
-        case ".mat":
-            return arrays.mat(path, variable), None
-    return (images.read_channel(path, channel), None) if channel else images.read_values(path)
-
-
 def _ids(label_set: LabelSet) -> dict[int, int]:
     table = label_set.train_ids()
     return {int(stored): int(table[stored]) for stored in np.flatnonzero(table >= 0)}
@@ -131,7 +123,7 @@ class BinaryLabels(LabelFormat):
 
     def read(self, labels: Path, image: Path, label_set: LabelSet) -> Decoded:
         """Read a mask; see `LabelFormat.read`."""
-        values, _ = stored_ids(labels)
+        values, _ = IdLabels().stored(labels)
         low, high = int(values.min()), int(values.max())
         if low < 0 or high > IGNORE_INDEX:
             raise FastSCNNError(f"{labels}: holds values from {low} to {high}; a binary mask has values from 0 to 255.")
