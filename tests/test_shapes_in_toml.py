@@ -135,6 +135,21 @@ def test_one_file_of_many_images_is_no_shared_label_file(tmp_path: Path, labels:
     assert check(datasets.load(root)).findings == ()
 
 
+@pytest.mark.parametrize("kind", ["coco", "cvat"])
+def test_listed_images_that_are_missing(tmp_path: Path, kind: str) -> None:
+    root = made(tmp_path, kind)
+    FORMATS[kind][1](root / "labels", ["a", "b", "sub/c", "d"])
+    (finding,) = check(datasets.load(root)).findings
+    file = root / "labels" / FORMATS[kind][0]
+    assert (finding.kind, finding.severity, finding.path) == ("extra-labels", "warning", file)
+    assert finding.message == f"{file}: lists 2 images that no split takes from it, such as sub/c.png."
+    with (root / "dataset.toml").open("a") as toml:  # a file may serve several splits
+        toml.write(f'[splits.val]\nimages = "more/*.png"\nlabels = "labels/{FORMATS[kind][0]}"\n')
+    for seed, name in enumerate("cd"):
+        images.write(root / f"more/{name}.png", np.full((40, 50, 3), seed + 7, np.uint8))
+    assert check(datasets.load(root)).findings == check(datasets.load(root), ["train"]).findings == ()
+
+
 def test_a_changed_mask_of_label_studio_is_read_again(tmp_path: Path) -> None:
     masks = tmp_path / "masks"
     images.write(masks / "a.jpg", np.zeros((40, 50, 3), np.uint8))

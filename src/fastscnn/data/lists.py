@@ -73,7 +73,7 @@ class ListFile:
             if self._image(number, first):
                 problem = f"names the label file {second}, which does not exist in {self.root}; correct the path"
                 raise self._error(number, problem)
-        raise self._error(number, f"names {line!r}, which is no image of {self.root}{self._nearest(line)}; correct the line")
+        raise self._error(number, f"names {line}, which is no image of {self.root}{self._nearest(line)}; correct the line")
 
     def _image(self, number: int, name: str) -> str:
         """Return the image of a name; "" if there is none."""

@@ -93,12 +93,15 @@ class TrainingData:
     def messages(self) -> Iterator[str]:
         """Yield a description of each of several datasets, and the number of warnings if there are any."""
         yield from self._descriptions() if len(self.splits) > 1 else ()
-        warnings = len({finding for report in self.reports for finding in report.findings})  # errors are refused
-        if warnings:
-            given = dict.fromkeys(member.spec.source for member in self.mixture.members if member.spec.source)
-            sources = " ".join(map(shlex.quote, given))
-            verb = "warning" if warnings == 1 else "warnings"
-            yield f"The check of the data has {warnings} {verb}; list with: fastscnn check {sources or 'DATASET'}"
+        yield from [self.warnings] if self.warnings else ()
+
+    @property
+    def warnings(self) -> str:
+        """The number of warnings of the checks and the command that lists them; "" if there are none."""
+        count = len({finding for report in self.reports for finding in report.findings})  # errors are refused
+        given = dict.fromkeys(member.spec.source for member in self.mixture.members if member.spec.source)
+        command = f"fastscnn check {' '.join(map(shlex.quote, given)) or 'DATASET'}"
+        return f"The check of the data has {count} warning{'s' * (count != 1)}; list with: {command}" if count else ""
 
     def _descriptions(self) -> Iterator[str]:
         shares = self.mixture.shares(self.images)
@@ -148,10 +151,12 @@ def _report(spec: DatasetSpec, splits: Sequence[str]) -> CheckReport:
     """Return the report on the splits. Raise FastSCNNError with the first of its errors."""
     report = check(spec, splits, cache=files.cache("check"))
     errors = [finding for finding in report.findings if finding.severity == "error"]
-    if errors:
-        more = f" There are {len(errors) - 1} more errors; `fastscnn check` lists them." if len(errors) > 1 else ""
-        raise FastSCNNError(f"{errors[0].message} {errors[0].fix}{more}")
-    return report
+    if not errors:
+        return report
+    first, others = errors[0], len(errors) - 1
+    fix = "" if first.kind.startswith("unreadable") else f" {first.fix}"  # the message of a reader has its own
+    more = f" `fastscnn check` lists {others} more {'error' if others == 1 else 'errors'}." if others else ""
+    raise FastSCNNError(f"{first.message}{fix}{more}")
 
 
 def _refuse_missing_classes(data: TrainingData) -> None:
@@ -162,11 +167,12 @@ def _refuse_missing_classes(data: TrainingData) -> None:
     if pixels.all():
         return
     empty = ", ".join(name for name, count in zip(data.mixture.members[0].label_set.names, pixels, strict=True) if not count)
+    warnings = f" {data.warnings}" if data.warnings else ""
     if len(data.splits) > 1:
         raise FastSCNNError(f"{data.mixture.name}: no dataset has pixels of {empty} in its training split; add such images, or "
-                            f"remove these classes from {data.mixture.first.name}.")
+                            f"remove these classes from {data.mixture.first.name}.{warnings}")
     raise FastSCNNError(f"{data.mixture.first.root}: the split {data.splits[0]!r} has no pixels of {empty}; add such images, "
-                        "or remove these classes.")
+                        f"or remove these classes.{warnings}")
 
 
 def _refuse_leaks(data: TrainingData, validation: str | None) -> None:

@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 import numpy.typing as npt
 
 from fastscnn.base.types import UInt8Array
+from fastscnn.data.formats.listing import Listing
 from fastscnn.model.label_set import IGNORE_INDEX, LabelSet
 
 Geometry = TypeVar("Geometry")
@@ -66,6 +67,14 @@ class LabelFormat(ABC):
             FastSCNNError: as `read`.
         """
         return (labels,)
+
+    def listing(self, labels: Path) -> Listing[Any] | None:
+        """Return the images that a label file of many images lists; None for other formats.
+
+        Raises:
+            FastSCNNError: as `read`.
+        """
+        return None
 
 
 @dataclass(frozen=True)

@@ -31,13 +31,17 @@ class CocoLabels(Shapes):
 
     def read(self, labels: Path, image: Path, label_set: LabelSet) -> Decoded:
         """Read the labels of one image; see `LabelFormat`. The parsed file is kept for the next image."""
-        entry = _parsed(labels).listing.find(image)
+        entry = self.listing(labels).find(image)
         extent = size(labels, entry.height, entry.width, f"the image {entry.name!r}")
         drawn = np.full(extent, self.background, np.uint8)
         layers, unknown = self.layers(entry.shapes)
         for value, (place, segmentation) in layers:
             _draw(labels, place, segmentation, drawn, value)
         return Decoded(drawn, drawn, unknown)
+
+    def listing(self, labels: Path) -> Listing[_Entry]:
+        """Return the images that a file lists; see `LabelFormat.listing`."""
+        return _parsed(labels).listing
 
 
 def contents(path: Path) -> Contents:

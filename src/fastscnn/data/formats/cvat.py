@@ -40,7 +40,7 @@ class CvatLabels(Shapes):
 
     def read(self, labels: Path, image: Path, label_set: LabelSet) -> Decoded:
         """Read the labels of one image; see `LabelFormat`. The parsed file is kept for the next image."""
-        entry = _parsed(labels).listing.find(image)
+        entry = self.listing(labels).find(image)
         extent = size(labels, _whole(entry.get("height")), _whole(entry.get("width")), f"the image {entry.get('name')!r}")
         drawn = np.full(extent, self.background, np.uint8)
         shapes = sorted(_shapes(labels, entry), key=lambda shape: _number(labels, shape, "z_order", 0))
@@ -48,6 +48,10 @@ class CvatLabels(Shapes):
         for value, shape in layers:
             _draw(labels, shape, drawn, value)
         return Decoded(drawn, drawn, unknown)
+
+    def listing(self, labels: Path) -> Listing[Element]:
+        """Return the images that a file lists; see `LabelFormat.listing`."""
+        return _parsed(labels).listing
 
 
 def contents(path: Path) -> Contents:

@@ -44,7 +44,7 @@ class LabelStudioLabels(Shapes):
 
     def read(self, labels: Path, image: Path, label_set: LabelSet) -> Decoded:
         """Read the labels of one image; see `LabelFormat`. The parsed file is kept for the next image."""
-        task = _parsed(labels).listing.find(image)
+        task = self.listing(labels).find(image)
         shapes, extent = _regions(labels, task)
         if not shapes:
             shapes, extent = _mask_files(labels, task, tuple(self.ids))
@@ -59,9 +59,13 @@ class LabelStudioLabels(Shapes):
 
     def files(self, labels: Path, image: Path) -> tuple[Path, ...]:
         """Return the label file, and the masks beside it that are read for an image; see `LabelFormat.files`."""
-        task = _parsed(labels).listing.find(image)
+        task = self.listing(labels).find(image)
         masks = () if task.results else _masks_of(labels, task)
         return (labels, *(labels.parent / mask.string for mask in masks))
+
+    def listing(self, labels: Path) -> Listing[_Task]:
+        """Return the images that a file lists; see `LabelFormat.listing`."""
+        return _parsed(labels).listing
 
 
 def contents(path: Path) -> Contents:

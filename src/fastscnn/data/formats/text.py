@@ -38,9 +38,12 @@ def read(path: Path, encoding: Callable[[bytes], str] = lambda _: "utf-8") -> st
     else:
         name = encoding(data)
     try:
-        return data.decode(name).replace("\r\n", "\n")
+        text = data.decode(name)
     except (ValueError, LookupError):  # the second: an encoding that does not exist
-        raise FastSCNNError(f"{path}: is not text in {name.upper()}; save it as UTF-8.") from None
+        text = "\0"
+    if "\0" in text:  # also UTF-16 of ASCII letters, without byte-order mark
+        raise FastSCNNError(f"{path}: is not text in {name.removesuffix('-sig').upper()}; save it as UTF-8.")
+    return text.replace("\r\n", "\n")
 
 
 def read_json(path: Path, kind: type[Parsed]) -> Parsed:
