@@ -166,6 +166,12 @@ def test_masks_beside_the_file(tmp_path: Path) -> None:
     assert FORMAT.read(path, Path("a.png"), CLASSES).labels.tolist() == [[0, 0, 0]]
 
 
+def test_outlines_are_in_pixels(tmp_path: Path) -> None:
+    path = write(tmp_path, task([brushed([[1, 0]], "cat"), outlined([[0, 50], [50, 50], [100, 0]], size=(1, 2))]))
+    ((place, corners),) = FORMAT.outlines(path, Path("a.png"), (1, 2))
+    assert (place, corners.tolist()) == ("region 1 of the task 1", [[0, 0.5], [1, 0.5], [2, 0]])
+
+
 def test_names_of_no_class_are_counted(tmp_path: Path) -> None:
     regions = write(tmp_path, task([brushed([[1, 0]], "cat"), brushed([[0, 1]], "road")]))
     read = FORMAT.read(regions, Path("a.png"), CLASSES)

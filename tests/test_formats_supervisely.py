@@ -150,6 +150,13 @@ def test_a_bitmap_that_zlib_did_not_compress(tmp_path: Path) -> None:
 TRIANGLE = [[0, 0], [1, 1], [0, 1]]
 
 
+def test_outlines(tmp_path: Path) -> None:
+    mask = bitmap(base(images.png(np.ones((1, 1), np.uint8))), [0, 0])
+    path = write(tmp_path / "a.json", [mask, outlined("polygon", TRIANGLE)])
+    ((place, corners),) = FORMAT.outlines(path, IMAGE, (4, 5))
+    assert (place, corners.tolist()) == ("object 1", TRIANGLE)
+
+
 @pytest.mark.parametrize(("objects", "message"), [
     (None, "has no list of objects, so it is not Supervisely's"),
     ([3], "object 0 has no classTitle"),

@@ -99,4 +99,5 @@ class Cache:
             values=tuple(map(int, saved["values"])),
             palette=tuple((int(index), str(colour)) for index, colour in saved["palette"]),
             names=tuple((str(name), int(count)) for name, count in saved["names"]),
+            outlines=tuple((str(kind), int(count), str(place)) for kind, count, place in saved["outlines"]),
         )

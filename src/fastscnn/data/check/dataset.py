@@ -18,6 +18,7 @@ from fastscnn.data.check.files import read
 from fastscnn.data.check.findings import Finding, Report
 from fastscnn.data.check.folders import Folders
 from fastscnn.data.check.names import unknown_names
+from fastscnn.data.check.outlines import about_outlines
 from fastscnn.data.spec import DatasetSpec, Pair, Split, relative
 from fastscnn.media import images
 
@@ -126,6 +127,7 @@ def _findings(spec: DatasetSpec, found: compare.Found) -> Iterator[Finding]:
     for split in found:
         yield from _of_split(spec, split, found[split], fix_of_ids)
         yield from unknown_names(spec, split, found[split])
+        yield from about_outlines(spec, split, found[split])
         yield from folders.findings(split)
         yield from compare.about_classes(spec, split, found)
     yield from compare.about_unknown(spec, found)

@@ -34,6 +34,7 @@ class Facts:
         palette: (index, "#rrggbb") of the indices that an indexed file uses and that are not ignored; () if the file was
             decoded by its palette.
         names: (name, number of shapes) of the names of no class, in a format of shapes.
+        outlines: see `outlines.odd_outlines`.
     """
 
     remarks: tuple[Remark, ...]
@@ -46,3 +47,4 @@ class Facts:
     values: tuple[int, ...]
     palette: tuple[tuple[int, str], ...]
     names: tuple[tuple[str, int], ...] = ()
+    outlines: tuple[tuple[str, int, str], ...] = ()

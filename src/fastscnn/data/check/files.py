@@ -14,6 +14,7 @@ from fastscnn.base.errors import FastSCNNError
 from fastscnn.base.types import UInt8Array
 from fastscnn.data.check import labels
 from fastscnn.data.check.facts import Facts, Remark
+from fastscnn.data.check.outlines import odd_outlines
 from fastscnn.data.formats.base import Shapes
 from fastscnn.data.spec import DatasetSpec, Pair, exists, size_of
 from fastscnn.media import images
@@ -62,6 +63,7 @@ def read(spec: DatasetSpec, pair: Pair) -> Facts:
         values=counts.values,
         palette=counts.palette,
         names=counts.names,
+        outlines=() if decoded is None else odd_outlines(spec, pair, decoded.labels.shape),
     )
 
 

@@ -17,7 +17,7 @@ KINDS = (
     # single label files
     "missing-labels", "shared-labels", "unreadable-labels", "size-mismatch", "lossy-labels", "picture-as-labels",
     "swapped-files", "no-mask", "palette-mismatch", "unknown-ids", "unknown-colours", "unknown-names",
-    "mostly-unknown", "empty-labels",
+    "mostly-unknown", "empty-labels", "outside-shapes", "crossing-outlines",
     # files compared with each other
     "palettes-differ", "mixed-masks", "one-class", "absent-class", "same-labels", "contradicting-labels",
     # files that are not read

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
 import numpy.typing as npt
 
-from fastscnn.base.types import UInt8Array
+from fastscnn.base.types import Float64Array, UInt8Array
 from fastscnn.data.formats.listing import Listing
 from fastscnn.model.label_set import IGNORE_INDEX, LabelSet
 
@@ -123,6 +123,15 @@ class Shapes(LabelFormat):
     rest: int | None = None
 
     unknown: ClassVar[str] = "names"
+
+    @abstractmethod
+    def outlines(self, labels: Path, image: Path, size: tuple[int, int]) -> Iterator[tuple[str, Float64Array]]:
+        """Yield the place and the corners, float64 [N, 2] of x and y in pixels, of each polygon and upright box of an image.
+
+        Args:
+            labels, image: as of `read`, which has read them without an error.
+            size: (height, width) of the labels.
+        """
 
     def layers(self, shapes: Iterable[Shape[Geometry]]) -> tuple[list[tuple[int, Geometry]], dict[str, int]]:
         """Return (train id, geometry) of shapes, the lowest first; and each name of no class with its number of shapes."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,7 +14,7 @@ from urllib.parse import unquote
 import numpy as np
 
 from fastscnn.base.errors import FastSCNNError
-from fastscnn.base.types import BoolArray, UInt8Array
+from fastscnn.base.types import BoolArray, Float64Array, UInt8Array
 from fastscnn.data.formats import brush, rasterise, text
 from fastscnn.data.formats.base import Contents, Decoded, Shape, Shapes
 from fastscnn.data.formats.geometry import Size, is_coordinate, is_whole, points, size
@@ -66,6 +66,13 @@ class LabelStudioLabels(Shapes):
     def listing(self, labels: Path) -> Listing[_Task]:
         """Return the images that a file lists; see `LabelFormat.listing`."""
         return _parsed(labels).listing
+
+    def outlines(self, labels: Path, image: Path, size: tuple[int, int]) -> Iterator[tuple[str, Float64Array]]:
+        """Yield the polygons of an image; see `Shapes.outlines`."""
+        task = self.listing(labels).find(image)
+        for number, result in enumerate(task.results or ()):
+            if "points" in result["value"]:
+                yield _place(task, number), np.array(result["value"]["points"], np.float64) / 100 * size[::-1]
 
 
 def contents(path: Path) -> Contents:
@@ -151,7 +158,7 @@ def _regions(path: Path, task: _Task) -> tuple[list[_Shape], Size | None]:
     shapes: list[_Shape] = []
     extent = None
     for number, result in enumerate(task.results or ()):
-        place = f"region {number} of the task {task.number}"
+        place = _place(task, number)
         own = size(path, result.get("original_height"), result.get("original_width"), f"the image of {place}")
         if own != (extent or own):
             raise FastSCNNError(f"{path}: the regions of the task {task.number} state different sizes of the image; "
@@ -172,6 +179,10 @@ def _regions(path: Path, task: _Task) -> tuple[list[_Shape], Size | None]:
             raise FastSCNNError(f"{path}: {place} is neither a brush nor a polygon ({result['type']!r}); replace it in Label "
                                 "Studio.")
     return shapes, extent
+
+
+def _place(task: _Task, number: int) -> str:
+    return f"region {number} of the task {task.number}"
 
 
 def _polygon(path: Path, place: str, outline: object, labels: UInt8Array, value: int) -> None:
