@@ -160,14 +160,15 @@ def _report(spec: DatasetSpec, splits: Sequence[str]) -> CheckReport:
 
 
 def _refuse_missing_classes(data: TrainingData) -> None:
+    warnings = f" {data.warnings}" if data.warnings else ""
     for member, split, pixels in zip(data.mixture.members, data.splits, data._pixels(), strict=True):
         if not pixels.any():
-            raise FastSCNNError(f"{member.spec.root}: every pixel of the split {split!r} is ignored; check the label files.")
+            raise FastSCNNError(f"{member.spec.root}: every pixel of the split {split!r} is ignored; correct the label files."
+                                f"{warnings}")
     pixels = data.pixels
     if pixels.all():
         return
     empty = ", ".join(name for name, count in zip(data.mixture.members[0].label_set.names, pixels, strict=True) if not count)
-    warnings = f" {data.warnings}" if data.warnings else ""
     if len(data.splits) > 1:
         raise FastSCNNError(f"{data.mixture.name}: no dataset has pixels of {empty} in its training split; add such images, or "
                             f"remove these classes from {data.mixture.first.name}.{warnings}")
