@@ -67,7 +67,7 @@ def test_a_member_is_read_with_the_classes_of_the_first(mixed: Mixture, tiny_dat
     assert set(second.not_annotated) == set(CLASSES) - {"Road", "Building"}
     pair = second.spec.pairs("train")[0]
     image, labels = second.read(pair)
-    raw = images.read_ids(pair.labels)
+    raw = images.read_values(pair.labels)[0]
     assert np.array_equal(image, images.read(pair.image))
     assert np.array_equal(labels, np.array([ROAD, BUILDING, 255], np.uint8)[raw])
     pixels = np.bincount(raw.ravel(), minlength=3)

@@ -36,7 +36,7 @@ from fastscnn.media.integers import integers
 
 __all__ = [
     "SUFFIXES", "Source", "file_name", "jpeg", "name", "png", "read", "read_channel", "read_colours",
-    "read_grey", "read_ids", "read_oriented", "read_values", "read_wide_ids", "resize", "size", "stack", "widened", "write",
+    "read_grey", "read_oriented", "read_values", "read_wide_ids", "resize", "size", "stack", "widened", "write",
 ]  # fmt: skip
 
 _T = TypeVar("_T", bound=np.generic)
@@ -83,19 +83,6 @@ def read_oriented(source: Source, max_pixels: int = MAX_PIXELS) -> tuple[UInt8Ar
         orientation = orientation_of(image)
         pixels = _rgb(image)
         return _turned(pixels, _own_orientation(image)), orientation
-
-
-def read_ids(path: str | Path) -> UInt8Array:
-    """Return a label file as its stored values, uint8 [H, W]; see `read_values`.
-
-    Raises:
-        FastSCNNError: as `read_values`; also if the file holds values over 255.
-    """
-    values, _ = read_values(path)
-    outside = values[(values < 0) | (values > 255)] if values.dtype != np.uint8 else values[:0]
-    if outside.size:
-        raise FastSCNNError(f"{path}: holds the id {int(outside[0])}; class ids go from 0 to 255.")
-    return values.astype(np.uint8, copy=False)
 
 
 def read_values(path: str | Path) -> tuple[npt.NDArray[np.integer[Any]], UInt8Array | None]:
