@@ -159,7 +159,7 @@ def test_odd_outlines_are_found(
         finding = next(finding for finding in report.findings if finding.kind == found)
         assert (finding.severity, report.ok) == ("warning", True)
         place = {"coco": "annotation 1", "labelme": "shape 1", "yolo": "line 2", "cvat": "polygon 1 of the image 'a.png'"}[kind]
-        said = f"2 outlines of 2 images of the split 'train' {message}, first {place} of images/a.png."
+        said = f"2 outlines of 2 images of the split 'train' {message}, such as {place} of images/a.png."
         assert finding.message == f"{finding.path}: {said}"
 
 
@@ -204,7 +204,7 @@ def test_listed_images_that_are_missing(tmp_path: Path, kind: str) -> None:
     finding = next(finding for finding in check(datasets.load(root)).findings if finding.kind != "outside-shapes")
     file = root / "labels" / FORMATS[kind][0]
     assert (finding.kind, finding.severity, finding.path) == ("extra-labels", "warning", file)
-    assert finding.message == f"{file}: lists 2 images that no split takes from it, such as sub/c.png."
+    assert finding.message == f"{file}: lists 2 images that no split reads from it, such as sub/c.png."
     with (root / "dataset.toml").open("a") as toml:  # a file may serve several splits
         toml.write(f'[splits.val]\nimages = "more/*.png"\nlabels = "labels/{FORMATS[kind][0]}"\n')
     for seed, name in enumerate("cd"):

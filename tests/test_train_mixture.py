@@ -219,13 +219,13 @@ def test_data_that_cannot_be_trained_on(tiny_dataset: Path, partial_dataset: Pat
     for folder in ("images", "labels"):
         (root / folder).symlink_to(tiny_dataset.parent / folder, target_is_directory=True)
     (root / "dataset.toml").write_text(tiny_dataset.read_text().replace('"tiny"', '"held"').replace("/train/", "/val/"))
-    with pytest.raises(FastSCNNError, match=r"held/images/val/6.png: a training image of held, is the same image as .*6\.png, "
-                                            "which tiny is validated on; remove it from one of the two"):
+    with pytest.raises(FastSCNNError, match=r"held/images/val/6.png: this training image of held is the same image as .*6\.png, "
+                                            "a validation image of tiny; remove one of the two"):
         checked(mixture.load([spec, root]), "train", "val")
     (root / "images").unlink()
     for path in (tiny_dataset.parent / "images/val").iterdir():  # the same pixels in other files
         images.write(root / "images/val" / path.name, images.read(path))
-    with pytest.raises(FastSCNNError, match="which tiny is validated on"):
+    with pytest.raises(FastSCNNError, match="a validation image of tiny"):
         checked(mixture.load([spec, root]), "train", "val")
     assert checked(mixture.load([spec, root]), "train", None).images == (6, 3)
     with pytest.raises(FastSCNNError, match="There is no split of partial 'all'"):

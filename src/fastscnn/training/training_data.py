@@ -186,8 +186,8 @@ def _refuse_leaks(data: TrainingData, validation: str | None) -> None:
     for member, report, pairs in zip(data.mixture.members[1:], data.reports[1:], data.pairs[1:], strict=True):
         for pair in pairs:
             if other := held_out.get(pair.image.resolve()) or held_out.get(report.hashes[pair.image]):
-                raise FastSCNNError(f"{pair.image}: a training image of {member.name}, is the same image as {other}, which "
-                                    f"{first.name} is validated on; remove it from one of the two.")
+                raise FastSCNNError(f"{pair.image}: this training image of {member.name} is the same image as {other}, a "
+                                    f"validation image of {first.name}; remove one of the two.")
 
 
 def _described(member: Member) -> str:

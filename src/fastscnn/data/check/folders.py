@@ -97,7 +97,7 @@ class Folders:
             yield Finding("warning", split, extra.path, extra.kind, f"{message}.", fix)
 
     def _listed_only(self, split: str) -> Iterator[Finding]:
-        """Yield label files of many images that list images which no split takes from them."""
+        """Yield label files of many images that list images which no split reads from them."""
         for path, taken in self._of_many.items():
             if path in self._reported or split not in taken:
                 continue
@@ -107,7 +107,7 @@ class Folders:
                 missing = listing.without(image for found in taken.values() for image in found) if listing else []
                 if missing:
                     count = f"{len(missing)} image{'s' * (len(missing) != 1)}"
-                    message = f"{path}: lists {count} that no split takes from it, such as {missing[0]}."
+                    message = f"{path}: lists {count} that no split reads from it, such as {missing[0]}."
                     fix = "Add the images, or remove them from the label file."
                     yield Finding("warning", split, path, "extra-labels", message, fix)
 

@@ -51,7 +51,7 @@ def about_outlines(spec: DatasetSpec, split: str, found: Read) -> Iterator[Findi
         if odd:
             total, (pair, _, place) = sum(count for _, count, _ in odd), odd[0]
             outlines = f"{total} outline{'s' * (total != 1)} of {len(odd)} image{'s' * (len(odd) != 1)}"
-            message = f"{pair.labels}: {outlines} of the split {split!r} {what}, first {place} of {_name(spec, pair.image)}."
+            message = f"{pair.labels}: {outlines} of the split {split!r} {what}, such as {place} of {_name(spec, pair.image)}."
             yield Finding("warning", split, pair.labels, kind, message, fix)
 
 
