@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from made import FORMATS
 from made.scenes import COUNT, Made
+from made.tools import BY_TOOLS
 
 from fastscnn import cli
 from fastscnn.base.types import UInt8Array
@@ -128,3 +129,11 @@ def test_from_a_folder_to_scores(tmp_path: Path, title: str, capsys: Capture) ->
     tables = described(toml)
     for key, value in stated.items():
         assert any(table.get(key) == value for table in tables), (key, value)
+
+
+@pytest.mark.filterwarnings("ignore")  # of the tools
+@pytest.mark.parametrize(("title", "written_by"), BY_TOOLS)
+def test_files_of_the_tool_itself(tmp_path: Path, title: str, written_by: str, capsys: Capture) -> None:
+    """The labels are those that the tool reads from its own files."""
+    from_folder_to_scores(tmp_path / "set", BY_TOOLS[title, written_by](tmp_path / "set"), capsys)
+    assert written_by.partition(",")[0] in rows()[title][2]

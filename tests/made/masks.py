@@ -98,9 +98,11 @@ def mmsegmentation_lists(root: Path) -> Made:
 
 def all_tags(number: int) -> UInt8Array:
     """Labels that begin with a strip of every class but background: positions in CARLA[1:]."""
-    labels = np.array([CARLA.index(name) for name in ("sky", "road", "car", "vegetation")], np.uint8)[truth(number)]
+    tags = np.array([CARLA.index(name) for name in ("sky", "road", "car", "vegetation")], np.uint8)
+    labels: UInt8Array = tags[truth(number)]
     labels[:2, : 2 * len(CARLA[1:])] = np.repeat(np.arange(1, len(CARLA)), 2)
-    return np.asarray(labels - 1, np.uint8)
+    labels -= 1
+    return labels
 
 
 def carla(root: Path) -> Made:
