@@ -101,8 +101,7 @@ def all_tags(number: int) -> UInt8Array:
     tags = np.array([CARLA.index(name) for name in ("sky", "road", "car", "vegetation")], np.uint8)
     labels: UInt8Array = tags[truth(number)]
     labels[:2, : 2 * len(CARLA[1:])] = np.repeat(np.arange(1, len(CARLA)), 2)
-    labels -= 1
-    return labels
+    return np.asarray(labels - 1, np.uint8)
 
 
 def carla(root: Path) -> Made:
@@ -157,7 +156,7 @@ def _png16(path: Path, rgba: npt.NDArray[np.uint16]) -> None:
 
 
 def road_only(number: int) -> UInt8Array:
-    return (truth(number) == 1).astype(np.uint8)
+    return np.asarray(truth(number) == 1, np.uint8)
 
 
 def binary(root: Path) -> Made:
