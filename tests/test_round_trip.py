@@ -1,0 +1,142 @@
+"""Labels go out as pre-annotations, are corrected, and come back as a dataset that trains."""
+
+from __future__ import annotations
+
+import json
+import unicodedata
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fastscnn import cli
+from fastscnn.annotations.writer import AnnotationFormat, AnnotationWriter
+from fastscnn.base.types import UInt8Array
+from fastscnn.data import datasets, synthetic
+from fastscnn.data.check.dataset import check
+from fastscnn.data.spec import DatasetSpec
+from fastscnn.media import images
+from fastscnn.model.label_set import LabelSet
+
+pytestmark = [pytest.mark.usefixtures("one_thread"),
+              pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")]  # of pycocotools with NumPy 2
+
+KINDS: tuple[AnnotationFormat, ...] = ("coco", "coco-rle", "labelme", "yolo")
+CLASSES = ("red", "green", "blue")  # of `tiny_onnx`, in the order of its ids
+NAMES = (
+    "a street.png", "straße.JPG", unicodedata.normalize("NFD", "übergang ä.png"), "Weg, 50%.JPEG",
+    "one/street.png", "two/street.png",
+)
+LEAST = 0.95  # share of equal pixels after the simplification of polygons
+
+
+@cache
+def _labels(height: int, width: int, number: int) -> UInt8Array:
+    return synthetic.draw(height, width, number).labels % np.uint8(3)
+
+
+def picture(number: int) -> UInt8Array:
+    """Areas of red, green and blue."""
+    height, width = (72, 104) if number % 2 else (104, 80)
+    ids = _labels(height, width, number)
+    return np.eye(3, dtype=np.uint8)[ids] * np.uint8(200)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A folder `set` with images of odd names."""
+    for number, name in enumerate(NAMES):
+        images.write(tmp_path / "set/images" / name, picture(number))
+    return tmp_path / "set"
+
+
+def back(root: Path) -> tuple[DatasetSpec, dict[str, UInt8Array]]:
+    """The dataset that `dataset init` describes, and name of an image -> its labels, by the ids of CLASSES."""
+    assert cli.main(["dataset", "init", str(root), "--force", "--quiet"]) == 0
+    content = (root / "dataset.toml").read_text("utf-8")
+    assert "TODO" not in content, content
+    spec = datasets.load(root)
+    assert [finding.message for finding in check(spec).findings if finding.severity == "error"] == []
+    assert sorted(spec.label_set.names) == sorted(CLASSES)
+    table = np.full(256, 255, np.uint8)
+    table[:3] = [CLASSES.index(name) for name in spec.label_set.names]
+    pairs = [pair for split in spec.splits for pair in spec.pairs(split)]
+    found = {pair.image.relative_to(root / "images").as_posix(): table[spec.read(pair)[1]] for pair in pairs}
+    assert sorted(found) == sorted(NAMES)
+    return spec, found
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_exact_annotations_are_the_labels(root: Path, kind: AnnotationFormat) -> None:
+    labels = {}
+    with AnnotationWriter(kind, root / "results", LabelSet(CLASSES), tolerance=0, min_area=1) as writer:
+        for number, name in enumerate(NAMES):
+            image = root / "images" / name
+            labels[name] = picture(number).argmax(axis=2).astype(np.uint8)
+            labels[name][:5, :9] = 255  # without annotation
+            result = root / "results" / Path(name).with_suffix("")
+            writer.write(writer.describe(image, result, labels[name]))
+    for name, found in back(root)[1].items():
+        np.testing.assert_array_equal(found, labels[name], name)
+
+
+def corrected_coco(root: Path) -> tuple[str, int, int]:
+    """Give the first annotation another class; return its image, and its class before and after."""
+    path = root / "results/coco.json"
+    table = json.loads(path.read_bytes())
+    thing = table["annotations"][0]
+    before = thing["category_id"] - 1
+    thing["category_id"] = (before + 1) % 3 + 1
+    path.write_text(json.dumps(table))
+    return next(one["file_name"] for one in table["images"] if one["id"] == thing["image_id"]), before, (before + 1) % 3
+
+
+def corrected_labelme(root: Path) -> tuple[str, int, int]:
+    path = root / "results/one/street.json"
+    table = json.loads(path.read_bytes())
+    before = CLASSES.index(table["shapes"][0]["label"])
+    table["shapes"][0]["label"] = CLASSES[(before + 1) % 3]
+    path.write_text(json.dumps(table, indent=2))
+    return "one/street.png", before, (before + 1) % 3
+
+
+def corrected_yolo(root: Path) -> tuple[str, int, int]:
+    path = root / "results/yolo/labels/one/street.txt"
+    before, rest = path.read_text().split(" ", 1)
+    after = (int(before) + 1) % 3
+    path.write_text(f"{after} {rest}")
+    return "one/street.png", int(before), after
+
+
+CORRECT: dict[str, Callable[[Path], tuple[str, int, int]]] = {
+    "coco": corrected_coco, "coco-rle": corrected_coco, "labelme": corrected_labelme, "yolo": corrected_yolo,
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_out_corrected_and_back(
+    root: Path, kind: AnnotationFormat, tiny_onnx: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["segment", str(root / "images"), "--weights", str(tiny_onnx), "--annotations", kind, "--json"]
+    assert cli.main([*words, "--out", str(root / "results")]) == 0
+    lines: list[dict[str, Any]] = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    segmented = {Path(line["image"]).relative_to(root / "images").as_posix(): images.read_ids(Path(line["labels"]))
+                 for line in lines}
+    _, found = back(root)
+    for name, labels in segmented.items():
+        share = float((found[name] == labels).mean())
+        assert share == 1 if kind == "coco-rle" else share > LEAST, name
+    changed, before, after = CORRECT[kind](root)
+    spec, corrected = back(root)
+    differs = corrected[changed] != found[changed]
+    assert differs.sum() > 50
+    assert set(found[changed][differs]) == {before}
+    assert set(corrected[changed][differs]) == {after}
+    assert all((corrected[name] == found[name]).all() for name in NAMES if name != changed)
+    out = root.parent / "run"
+    small = ["--iterations", "2", "--width-mult", "0.25", "--crop", "64x64", "--validation", "none", "--quiet"]
+    assert cli.main(["train", "debug", str(spec.root / "dataset.toml"), "--out", str(out), *small]) == 0
+    assert (out / "last.safetensors").exists()
