@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import unicodedata
 from collections.abc import Callable
 from functools import cache
@@ -11,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from made.tools import package
 
 from fastscnn import cli
 from fastscnn.annotations.writer import AnnotationFormat, AnnotationWriter
@@ -69,18 +71,56 @@ def back(root: Path) -> tuple[DatasetSpec, dict[str, UInt8Array]]:
     return spec, found
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_exact_annotations_are_the_labels(root: Path, kind: AnnotationFormat) -> None:
+def exact(root: Path, kind: AnnotationFormat) -> dict[str, UInt8Array]:
+    """Write annotations without simplification; return name of an image -> its labels."""
     labels = {}
     with AnnotationWriter(kind, root / "results", LabelSet(CLASSES), tolerance=0, min_area=1) as writer:
         for number, name in enumerate(NAMES):
-            image = root / "images" / name
             labels[name] = picture(number).argmax(axis=2).astype(np.uint8)
             labels[name][:5, :9] = 255  # without annotation
             result = root / "results" / Path(name).with_suffix("")
-            writer.write(writer.describe(image, result, labels[name]))
-    for name, found in back(root)[1].items():
-        np.testing.assert_array_equal(found, labels[name], name)
+            writer.write(writer.describe(root / "images" / name, result, labels[name]))
+    return labels
+
+
+def assert_equal(found: dict[str, UInt8Array], expected: dict[str, UInt8Array]) -> None:
+    for name, labels in found.items():
+        np.testing.assert_array_equal(labels, expected[name], name)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_exact_annotations_are_the_labels(root: Path, kind: AnnotationFormat) -> None:
+    labels = exact(root, kind)
+    assert_equal(back(root)[1], labels)
+
+
+@pytest.mark.filterwarnings("ignore")  # of labelme
+def test_labelme_opens_and_saves_them(root: Path) -> None:
+    files = package("labelme._label_file")
+    labels = exact(root, "labelme")
+    for path in (root / "results").rglob("*.json"):
+        opened = files.LabelFile(str(path))
+        assert opened.image_data == (path.parent / opened.image_path).read_bytes()
+        for shape in opened.shapes:
+            shape.update(shape.pop("other_data"))
+        opened.save(str(path), opened.shapes, opened.image_path, None, None, opened.image_data)
+    assert_equal(back(root)[1], labels)
+
+
+@pytest.mark.filterwarnings("ignore")  # of datumaro
+def test_datumaro_turns_them_into_the_xml_of_cvat(root: Path) -> None:
+    """As CVAT does, which imports and exports through it."""
+    dm = package("datumaro")
+    labels = exact(root, "coco")
+    theirs = root.parent / "theirs"
+    (theirs / "annotations").mkdir(parents=True)
+    (root / "results/coco.json").rename(theirs / "annotations/instances_default.json")
+    shutil.copytree(root / "images", theirs / "images/default")
+    dataset = dm.Dataset.import_from(str(theirs), "coco_instances")
+    dataset.filter('/item/annotation[type="polygon"]', filter_annotations=True)  # it also makes boxes of them
+    dataset.export(str(root.parent / "cvat"), "cvat")
+    (root.parent / "cvat/default.xml").rename(root / "default.xml")
+    assert_equal(back(root)[1], labels)
 
 
 def corrected_coco(root: Path) -> tuple[str, int, int]:
@@ -140,3 +180,16 @@ def test_out_corrected_and_back(
     small = ["--iterations", "2", "--width-mult", "0.25", "--crop", "64x64", "--validation", "none", "--quiet"]
     assert cli.main(["train", "debug", str(spec.root / "dataset.toml"), "--out", str(out), *small]) == 0
     assert (out / "last.safetensors").exists()
+
+
+def test_results_without_annotations_are_labels(root: Path, tiny_onnx: Path) -> None:
+    """Neither overlays nor confidences are taken for images or labels."""
+    words = ["segment", str(root / "images"), "--weights", str(tiny_onnx), "--confidence", "--quiet"]
+    assert cli.main([*words, "--out", str(root / "results")]) == 0
+    assert cli.main(["dataset", "init", str(root), "--quiet"]) == 0
+    spec = datasets.load(root)
+    pairs = [pair for split in spec.splits for pair in spec.pairs(split)]
+    assert sorted(pair.image.relative_to(root / "images").as_posix() for pair in pairs) == sorted(NAMES)
+    for pair in pairs:
+        result = root / "results" / pair.image.relative_to(root / "images").with_suffix(".labels.png")
+        np.testing.assert_array_equal(spec.read(pair)[1], images.read_ids(result))
