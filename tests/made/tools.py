@@ -1,4 +1,4 @@
-"""The same datasets, written by the tools themselves. Each function needs a package that is not a dependency of ours.
+"""The same datasets, written or read by the tools themselves. Each function needs a package that is not a dependency of ours.
 
 The labels are those that the tool reads back from its own files, unless it has no reader.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 
 from fastscnn.base.types import UInt8Array
+from made import masks
 from made.scenes import (
     BY_SPLIT,
     COLOURS,
@@ -110,8 +112,8 @@ def yolo(root: Path) -> Made:
     for number in range(COUNT):
         save(root.parent / f"masks/{split(number)}/street_{number}.png", truth(number))
     for name in BY_SPLIT:
-        masks, labels = str(root.parent / "masks" / name), str(root / "labels" / name)
-        converter.convert_segment_masks_to_yolo_seg(masks, labels, len(NAMES) - 1)
+        source, labels = str(root.parent / "masks" / name), str(root / "labels" / name)
+        converter.convert_segment_masks_to_yolo_seg(source, labels, len(NAMES) - 1)
     text(root / "data.yaml", f"train: images/train\nval: images/val\nnc: 3\nnames: {list(NAMES[1:])}\n")
 
     def read(number: int) -> UInt8Array:
@@ -188,6 +190,36 @@ def label_studio_png(root: Path) -> Made:
     return label_studio(root, png=True)
 
 
+def by_mmsegmentation(root: Path, made: Made, zero_is_ignored: bool = False, **places: Any) -> Made:
+    """Read by mmsegmentation; it has no writer."""
+    dataset, default_scope = package("mmseg.datasets").BaseSegDataset, package("mmseg.utils").register_all_modules
+    default_scope()
+    load = [{"type": "LoadAnnotations", "reduce_zero_label": zero_is_ignored}]
+    found: dict[str, UInt8Array] = {}
+    for files, images, labels in places.pop("splits"):
+        prefix = {"img_path": images, "seg_map_path": labels}
+        loaded = dataset(files, data_root=str(root), data_prefix=prefix, metainfo={"classes": made.names}, pipeline=load,
+                         reduce_zero_label=zero_is_ignored, **places)
+        found |= {Path(one["img_path"]).stem[-1]: one["gt_seg_map"] for one in loaded}
+    assert len(found) == COUNT
+    return replace(made, labels=lambda number: found[str(number)])
+
+
+def mmsegmentation(root: Path) -> Made:
+    splits = [("", f"img_dir/{name}", f"ann_dir/{name}") for name in BY_SPLIT]
+    return by_mmsegmentation(root, masks.mmsegmentation(root), splits=splits, img_suffix=".png", seg_map_suffix=".png")
+
+
+def mmsegmentation_lists(root: Path) -> Made:
+    splits = [(f"splits/{name}.txt", "images", "labels") for name in BY_SPLIT]
+    return by_mmsegmentation(root, masks.mmsegmentation_lists(root), splits=splits)
+
+
+def ade20k(root: Path) -> Made:
+    splits = [("", f"images/{name}", f"annotations/{name}") for name in ("training", "validation")]
+    return by_mmsegmentation(root, masks.ade20k(root), True, splits=splits)
+
+
 # Title of a row of docs/datasets.md, and what is written -> the writer.
 BY_TOOLS: Mapping[tuple[str, str], Writer] = {
     ("COCO instances JSON", "datumaro, polygons"): coco,
@@ -200,4 +232,7 @@ BY_TOOLS: Mapping[tuple[str, str], Writer] = {
     ("Supervisely JSON", "supervisely"): supervisely,
     ("Label Studio JSON", "label-studio-converter"): label_studio,
     ("Label Studio PNG", "label-studio-converter"): label_studio_png,
+    ("mmsegmentation folders", "mmsegmentation"): mmsegmentation,
+    ("mmsegmentation lists", "mmsegmentation"): mmsegmentation_lists,
+    ("ADE20K, ids from 1", "mmsegmentation"): ade20k,
 }
