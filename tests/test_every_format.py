@@ -19,6 +19,7 @@ from fastscnn import cli
 from fastscnn.base.types import UInt8Array
 from fastscnn.data import datasets
 from fastscnn.data.spec import DatasetSpec
+from fastscnn.media import images
 
 DOCS = Path(__file__).parents[1] / "docs" / "datasets.md"
 SMALL = ["--iterations", "2", "--width-mult", "0.25", "--crop", "64x64", "--validation", "none", "--quiet"]
@@ -137,3 +138,28 @@ def test_files_of_the_tool_itself(tmp_path: Path, title: str, written_by: str, c
     """The labels are those that the tool reads from its own files."""
     from_folder_to_scores(tmp_path / "set", BY_TOOLS[title, written_by](tmp_path / "set"), capsys)
     assert written_by.partition(",")[0] in rows()[title][2]
+
+
+def test_classes_that_no_picture_has_are_left_out_by_a_map(tmp_path: Path, capsys: Capture) -> None:
+    """CARLA names more classes than a town shows; as the message says, the ids of the others go into [map]."""
+    made, root = FORMATS["CARLA, ids in red"](tmp_path / "set"), tmp_path / "set"
+    for path in (root / "semantic_segmentation").iterdir():
+        tags = images.read_channel(path, "red")
+        tags[:2] = 11  # without the strip of all classes, the sky
+        images.write(path, np.dstack([tags, 0 * tags, 0 * tags]))
+    assert cli.main(["dataset", "init", str(root), "--quiet"]) == 0
+    toml = root / "dataset.toml"
+    train = ["train", "debug", str(toml), "--out", str(tmp_path / "run"), *SMALL]
+    assert cli.main(train) == 1
+    assert "give those of the other classes in [map]" in capsys.readouterr().err
+    kept = {1: "road", 9: "vegetation", 11: "sky", 14: "car"}
+    content = re.sub(r"classes = \[[^]]*\]", f"classes = {list(kept.values())}", toml.read_text()).replace("ignore = 0\n", "")
+    table = "".join(f'{tag} = "{name}"\n' for tag, name in kept.items())
+    toml.write_text(content.replace("[splits.all]", f'[map]\n{table}"*" = "ignore"\n\n[splits.all]'))
+    spec = datasets.load(toml)
+    pair = spec.pairs("train")[0]
+    labels = made.labels(int(pair.image.stem[-1]))
+    expected = np.array([list(kept).index(tag) if tag in kept else 255 for tag in range(1, 29)], np.uint8)[labels]
+    expected[:2] = 2
+    np.testing.assert_array_equal(spec.read(pair)[1], expected)
+    assert cli.main(train) == 0
