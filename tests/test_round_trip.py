@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -55,26 +55,26 @@ def root(tmp_path: Path) -> Path:
     return tmp_path / "set"
 
 
-def back(root: Path) -> tuple[DatasetSpec, dict[str, UInt8Array]]:
-    """The dataset that `dataset init` describes, and name of an image -> its labels, by the ids of CLASSES."""
+def back(root: Path, classes: Sequence[str] = CLASSES) -> tuple[DatasetSpec, dict[str, UInt8Array]]:
+    """The dataset that `dataset init` describes, and name of an image -> its labels, by the ids of `classes`."""
     assert cli.main(["dataset", "init", str(root), "--force", "--quiet"]) == 0
     content = (root / "dataset.toml").read_text("utf-8")
     assert "TODO" not in content, content
     spec = datasets.load(root)
     assert [finding.message for finding in check(spec).findings if finding.severity == "error"] == []
-    assert sorted(spec.label_set.names) == sorted(CLASSES)
+    assert sorted(spec.label_set.names) == sorted(classes)
     table = np.full(256, 255, np.uint8)
-    table[:3] = [CLASSES.index(name) for name in spec.label_set.names]
+    table[:3] = [classes.index(name) for name in spec.label_set.names]
     pairs = [pair for split in spec.splits for pair in spec.pairs(split)]
     found = {pair.image.relative_to(root / "images").as_posix(): table[spec.read(pair)[1]] for pair in pairs}
     assert sorted(found) == sorted(NAMES)
     return spec, found
 
 
-def exact(root: Path, kind: AnnotationFormat) -> dict[str, UInt8Array]:
+def exact(root: Path, kind: AnnotationFormat, classes: Sequence[str] = CLASSES) -> dict[str, UInt8Array]:
     """Write annotations without simplification; return name of an image -> its labels."""
     labels = {}
-    with AnnotationWriter(kind, root / "results", LabelSet(CLASSES), tolerance=0, min_area=1) as writer:
+    with AnnotationWriter(kind, root / "results", LabelSet(tuple(classes)), tolerance=0, min_area=1) as writer:
         for number, name in enumerate(NAMES):
             labels[name] = picture(number).argmax(axis=2).astype(np.uint8)
             labels[name][:5, :9] = 255  # without annotation
@@ -92,6 +92,13 @@ def assert_equal(found: dict[str, UInt8Array], expected: dict[str, UInt8Array]) 
 def test_exact_annotations_are_the_labels(root: Path, kind: AnnotationFormat) -> None:
     labels = exact(root, kind)
     assert_equal(back(root)[1], labels)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_names_of_classes_come_back(root: Path, kind: AnnotationFormat) -> None:
+    classes = ('a "sky": 1', "l'été, vert # 2", "- {Straße} ")
+    labels = exact(root, kind, classes)
+    assert_equal(back(root, classes)[1], labels)
 
 
 @pytest.mark.filterwarnings("ignore")  # of labelme
