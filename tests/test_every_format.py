@@ -24,6 +24,8 @@ from fastscnn.media import images
 DOCS = Path(__file__).parents[1] / "docs" / "datasets.md"
 SMALL = ["--iterations", "2", "--width-mult", "0.25", "--crop", "64x64", "--validation", "none", "--quiet"]
 
+for name in ("pycocotools", "scipy"):
+    pytest.importorskip(name, reason="needs the extra formats")
 pytestmark = pytest.mark.usefixtures("one_thread")
 Capture = pytest.CaptureFixture[str]
 
