@@ -173,7 +173,8 @@ def _refuse_missing_classes(data: TrainingData) -> None:
         raise FastSCNNError(f"{data.mixture.name}: no dataset has pixels of {empty} in its training split; add such images, or "
                             f"remove these classes from {data.mixture.first.name}.{warnings}")
     raise FastSCNNError(f"{data.mixture.first.root}: the split {data.splits[0]!r} has no pixels of {empty}; add such images, "
-                        f"or remove these classes.{warnings}")
+                        "or remove these classes. If label files hold ids, give those of the other classes in [map]."
+                        f"{warnings}")
 
 
 def _refuse_leaks(data: TrainingData, validation: str | None) -> None:
