@@ -314,7 +314,7 @@ def test_accuracy_of_simplified_polygons(camvid_root: Path, kind: str, tolerance
     """The figures of docs/datasets.md: mIoU of label files of CamVid after the way through simplified polygons."""
     confusion = np.zeros((12, 256), np.int64)
     for path in sorted((camvid_root / "valannot").iterdir())[::20]:
-        labels = images.read_ids(path)
+        labels = images.read_values(path)[0].astype(np.uint8)
         found = trace(labels, tolerance, 10, centres=kind == "labelme")
         back, _ = drawn(found, by_labelme if kind == "labelme" else by_pycocotools, labels.shape)
         pairs = labels.ravel().astype(np.int64) * 256 + back.ravel()

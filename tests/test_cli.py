@@ -101,7 +101,7 @@ def test_segment_writes_labels_and_overlay(run: Run, tiny_onnx: Path, picture: P
     code, out, err = run("segment", picture, "--weights", tiny_onnx, "--threads", 1, "--backend", "onnx")
     assert (code, err) == (0, "")
     assert files_in("segmented") == ["stripes.labels.png", "stripes.overlay.jpg"]
-    np.testing.assert_array_equal(images.read_ids(Path("segmented/stripes.labels.png")), stripes.labels)
+    np.testing.assert_array_equal(images.read_values(Path("segmented/stripes.labels.png"))[0], stripes.labels)
     overlay = images.read(Path("segmented/stripes.overlay.jpg"))
     assert overlay.shape[0] > 128
     assert overlay.shape[1:] == (192, 3)
@@ -140,7 +140,7 @@ def test_demo(run: Run, tiny_onnx: Path, tmp_path: Path, write_onnx: WriteOnnx) 
     code, out, err = run("demo", "--weights", street, "--json")
     assert (code, err) == (0, "")
     (line,) = lines(out)
-    drawn = images.read_ids(Path(line["labels"]))
+    drawn = images.read_values(Path(line["labels"]))[0]
     assert line["pixel_accuracy"] == round(100 * float(np.mean(drawn == synthetic.draw(seed=3).labels)), 2)
     assert 0 <= line["miou"] <= 100
     code, out, _ = run("demo", "--weights", street)
@@ -178,7 +178,7 @@ def test_segment_every_kind_of_image(run: Run, tiny_onnx: Path, kind: str) -> No
     assert (code, err) == (0, "")
     (line,) = lines(out)
     assert line["size"] == [40, 48]
-    assert images.read_ids(Path(line["labels"])).shape == (40, 48)
+    assert images.read_values(Path(line["labels"]))[0].shape == (40, 48)
     assert line["class_percentages"]["red"] == 100, "of grey images too, where all classes tie"
 
 
@@ -272,7 +272,7 @@ def test_sizes(run: Run, tiny_onnx: Path, picture: Path, stripes: Scene, size: s
     assert code == (2 if message else 0)
     assert message in boxed(err)
     if not message:
-        np.testing.assert_array_equal(images.read_ids(Path("segmented/stripes.labels.png")), stripes.labels)
+        np.testing.assert_array_equal(images.read_values(Path("segmented/stripes.labels.png"))[0], stripes.labels)
 
 
 def test_home_folders_in_options(run: Run, tiny_onnx: Path, picture: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -371,7 +371,7 @@ def test_several_at_a_time_keep_their_order(run: Run, tiny_onnx: Path, stripes: 
     assert code == 0
     assert [Path(json.loads(line)["image"]).stem for line in out.splitlines()] == [str(index) for index in range(9)]
     for index in range(9):
-        labels = images.read_ids(Path(f"segmented/{index}.labels.png"))
+        labels = images.read_values(Path(f"segmented/{index}.labels.png"))[0]
         assert np.mean(labels == np.roll(stripes.labels, index, axis=1)) > 0.75  # resizing blurs the borders
     code, out, _ = run(*words)
     assert "images per second from file to file, 3 at a time" in out

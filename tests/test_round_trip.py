@@ -172,7 +172,7 @@ def test_out_corrected_and_back(
     words = ["segment", str(root / "images"), "--weights", str(tiny_onnx), "--annotations", kind, "--json"]
     assert cli.main([*words, "--out", str(root / "results")]) == 0
     lines: list[dict[str, Any]] = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    segmented = {Path(line["image"]).relative_to(root / "images").as_posix(): images.read_ids(Path(line["labels"]))
+    segmented = {Path(line["image"]).relative_to(root / "images").as_posix(): images.read_values(Path(line["labels"]))[0]
                  for line in lines}
     _, found = back(root)
     for name, labels in segmented.items():
@@ -201,4 +201,4 @@ def test_results_without_annotations_are_labels(root: Path, tiny_onnx: Path) -> 
     assert sorted(pair.image.relative_to(root / "images").as_posix() for pair in pairs) == sorted(NAMES)
     for pair in pairs:
         result = root / "results" / pair.image.relative_to(root / "images").with_suffix(".labels.png")
-        np.testing.assert_array_equal(spec.read(pair)[1], images.read_ids(result))
+        np.testing.assert_array_equal(spec.read(pair)[1], images.read_values(result)[0])

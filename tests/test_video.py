@@ -676,7 +676,7 @@ def test_labels_are_those_of_each_frame_alone(run: Run, tiny: Segmenter) -> None
     assert len(after) == len(list(Path("ids").iterdir())) == 12
     assert sound_of(Path("segmented/drive.overlay.mp4")) == sound_of(Path("drive.mp4"))
     for frame, (_, overlay) in zip(video.read(Path("drive.mp4")).frames, after, strict=True):
-        ids = images.read_ids(Path(f"ids/drive.{frame.number:06d}.labels.png"))
+        ids = images.read_values(Path(f"ids/drive.{frame.number:06d}.labels.png"))[0]
         expected = tiny.segment(frame.image)
         np.testing.assert_array_equal(ids, expected.labels)
         assert {0, 2} <= set(np.unique(ids))
@@ -697,13 +697,13 @@ def test_steady_labels_are_those_of_steady_logits(run: Run, tiny: Segmenter) -> 
     frames = [image for _, image in decoded(Path("drive.mp4"))]
     expected = [result for _, result in tiny.stream(frames, smoothing=True, confidence=True)]
     for number, result in enumerate(expected):
-        np.testing.assert_array_equal(images.read_ids(f"ids/drive.{number:06d}.labels.png"), result.labels)
+        np.testing.assert_array_equal(images.read_values(f"ids/drive.{number:06d}.labels.png")[0], result.labels)
         assert result.confidence is not None
         kept = images.read_grey(f"ids/drive.{number:06d}.confidence.png")
         np.testing.assert_allclose(kept / 255, result.confidence, atol=0.003)
     changes = [
         sum(int((before != after).sum()) for before, after in pairwise(
-            images.read_ids(f"{folder}/drive.{number:06d}.labels.png") for number in range(8)))
+            images.read_values(f"{folder}/drive.{number:06d}.labels.png")[0] for number in range(8)))
         for folder in ("plain", "ids")
     ]
     assert changes[1] < changes[0] / 2
