@@ -44,10 +44,12 @@ def clips(paths: Sequence[Path], camera: str | None, out: Path, fps: float, real
     if camera is None and not (paths and any(inputs.is_video(path) for path in (out, *paths))):
         return []
     try:
-        from fastscnn.media import video
+        from fastscnn.media import video, video_writer
     except ImportError as error:
         raise missing_extra(f"Reading videos ({error})", "video") from error
     into_file = inputs.is_video(out)
+    if into_file:
+        video_writer.check(out)
     folder = out.parent if into_file else out
     if camera is not None:
         if paths:

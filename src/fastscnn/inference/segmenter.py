@@ -21,10 +21,10 @@ from fastscnn.base.errors import FastSCNNError
 from fastscnn.base.types import BackendName, BoolArray, Float32Array, PrecisionName, UInt8Array
 from fastscnn.inference import sources
 from fastscnn.inference.segmentation import Segmentation
-from fastscnn.inference.size import NetworkSize, Size, check_scales, in_shape, network_size, scaled
+from fastscnn.inference.size import BaseSize, NetworkSize, Size, in_shape, network_scales, network_size, scaled
 from fastscnn.inference.smoothing import TemporalSmoothing
 from fastscnn.inference.sources import ImageSource
-from fastscnn.inference.tiles import MAX_TILED_PIXELS, Tile, tile_size, tiled
+from fastscnn.inference.tiles import MAX_TILED_PIXELS, MIN_TILE, Tile, tile_size, tiled
 from fastscnn.media import images
 from fastscnn.media.stream import ordered
 from fastscnn.model.architecture import MIN_SIDE
@@ -62,8 +62,9 @@ class Segmenter:
 
     Args:
         backend: the network, ready to run.
-        size: of the network's input: None for the card's own, in the shape of each image (`size.in_shape`); (height, width)
-            or "HxW" for exactly this size; "native" for each image's. Labels have the image's size in any case.
+        size: of the network's input: (height, width) or "HxW" for exactly this size; "native" for each image's; a
+            `size.BaseSize` for about this area in the shape of each image (`size.in_shape`); None for the card's own size as
+            the base size. Labels have the image's size in any case.
         path: the weight file.
         scales: times `size`, the sizes at which each image is run; the probabilities of all passes are averaged.
         flip: also run each scale mirrored left to right.
@@ -98,14 +99,13 @@ class Segmenter:
         self._backend: Backend | None = backend
         self.path, self.flip = path, flip
         self._file = path and path.absolute()  # for copies that are made after a change of the working folder
-        self.scales = tuple(scales) if isinstance(scales, Iterable) else (scales,)
-        self.tile = tile_size(tile, backend.card.size)
-        self._wanted = network_size(size) or ("native" if self.tile else None)
-        self.size: NetworkSize = self._wanted or backend.card.size
-        if min(backend.card.size) < MIN_SIDE and self.size == backend.card.size:
-            raise FastSCNNError(f"{path or 'The weights'}: the card's input size is {'x'.join(map(str, self.size))}, and the "
+        card = backend.card
+        self.tile = tile_size(tile, card.size)
+        self.size: NetworkSize = network_size(size) or ("native" if self.tile else BaseSize(*card.size))
+        if self.size != "native" and min(self.size) < MIN_SIDE:
+            raise FastSCNNError(f"{path or 'The weights'}: the card's input size is {card.size[0]}x{card.size[1]}, and the "
                                 f"network needs at least {MIN_SIDE}x{MIN_SIDE}; give a size.")
-        check_scales(self.scales, self.size)
+        self.scales = network_scales(scales, self.size, self.max_pixels)
 
     @classmethod
     def load(
@@ -143,7 +143,10 @@ class Segmenter:
             >>> fastscnn.Segmenter.load(backend="onnx", precision="float32", threads=1)
             Segmenter(weights='camvid.onnx', backend='onnx', precision='float32', size='360x480', threads=1)
         """
+        # Loading takes seconds, so arguments are checked first, as far as that needs no card.
         size = network_size(size)
+        in_tiles = tile_size(tile, (MIN_TILE, MIN_TILE)) is not None
+        scales = network_scales(scales, size, MAX_TILED_PIXELS if in_tiles else MAX_PIXELS)
         path = files.expand(weights) if weights is not None else bundled(backend, precision)
         return cls(backends.load(path, backend, threads, precision, streams), size, path, scales, flip, tile)
 
@@ -199,7 +202,7 @@ class Segmenter:
                                 "process; make one with Segmenter.load(FILE).")
         backend = self.backend
         return type(self).load, (
-            self._file, backend.name, self._wanted, backend.threads, self.scales, self.flip, backend.precision,
+            self._file, backend.name, self.size, backend.threads, self.scales, self.flip, backend.precision,
             backend.streams, self.tile,
         )  # fmt: skip
 
@@ -386,8 +389,8 @@ class Segmenter:
 
     @property
     def shape_kept(self) -> bool:
-        """The network's input has the shape of each image. False: it has exactly the size that was given."""
-        return self._wanted in (None, "native")
+        """Whether the network's input has the shape of each image. False: it has exactly the size that was given."""
+        return self.size == "native" or isinstance(self.size, BaseSize)
 
     def input_size(self, image: tuple[int, int], scale: float = 1.0) -> tuple[int, int]:
         """Return the (height, width) at which the network sees an image of (height, width), times `scale`.
@@ -397,7 +400,7 @@ class Segmenter:
         """
         if self.size == "native":
             return scaled(image, scale)
-        return scaled(self.size if self._wanted else in_shape(self.size, image), scale)
+        return scaled(in_shape(self.size, image) if self.shape_kept else self.size, scale)
 
     def _resized(self, image: UInt8Array, scale: float) -> UInt8Array:
         return images.resize(image, self.input_size(_full_size(image), scale), self.max_pixels)

@@ -21,7 +21,7 @@ from typing import Any
 
 from fastscnn.base.arguments import MAX_PIXELS
 from fastscnn.base.errors import FastSCNNError
-from fastscnn.model.architecture import MIN_SIDE
+from fastscnn.model.architecture import MIN_SIDE, congruent
 from fastscnn.model.card_fields import Fields, broken, parse
 from fastscnn.model.label_set import LabelSet
 from fastscnn.version import __version__
@@ -215,12 +215,14 @@ class Card:
         return precision == "float32" or (measured is not None and measured["miou"] <= MAX_MIOU_LOSS)
 
     def inputs(self) -> list[tuple[int, int]]:
-        """Return the input sizes (height, width) that a latency budget chooses from.
+        """Return the base sizes (height, width) of the input that a latency budget chooses from, the largest first.
 
-        They are all, 3/4, 1/2 and 1/4 of the card's height and width, without sizes too small for the network.
+        They are about 1, 3/4, 1/2 and 1/4 times the card's size, in about its shape, without sizes too small for the network.
+        Their sides differ from the card's by multiples of 32 (`architecture.congruent`).
         """
-        sizes = [(round(self.size[0] * fraction), round(self.size[1] * fraction)) for fraction in _FRACTIONS]
-        return [size for size in sizes if min(size) >= MIN_SIDE]
+        height, width = self.size
+        heights = [congruent(fraction * height, height) for fraction in _FRACTIONS if fraction * min(self.size) >= MIN_SIDE]
+        return [(side, congruent(side * width / height, width)) for side in dict.fromkeys(heights)]
 
     def metric(self, split: str, size: tuple[int, int]) -> str:
         """Return the key in `metrics` of a split at an input size (height, width)."""
