@@ -37,6 +37,13 @@ class Polygon:
     pixels: int
 
 
+def check(tolerance: float, min_area: int) -> None:
+    """Raise ArgumentError unless the tolerance is a finite number, at least 0, and the area a whole number, at least 1."""
+    if not is_number(tolerance) or not 0 <= tolerance < np.inf:
+        raise ArgumentError(f"tolerance: must be a number of pixels, at least 0, not {tolerance!r}.")
+    whole("min_area", min_area)
+
+
 def trace(
     labels: UInt8Array, tolerance: float = TOLERANCE, min_area: int = MIN_AREA, centres: bool = False
 ) -> list[Polygon]:
@@ -54,13 +61,11 @@ def trace(
             of each pixel (pycocotools).
 
     Raises:
-        ArgumentError: a tolerance below 0, or labels of another type or shape.
+        ArgumentError: a wrong tolerance or area, or labels of another type or shape.
     """
     if not isinstance(labels, np.ndarray) or labels.dtype != np.uint8 or labels.ndim != 2 or not labels.size:
         raise ArgumentError("labels: must be a uint8 array [H, W] of class ids.")
-    if not is_number(tolerance) or not 0 <= tolerance < np.inf:
-        raise ArgumentError(f"tolerance: must be a number of pixels, at least 0, not {tolerance!r}.")
-    whole("min_area", min_area)
+    check(tolerance, min_area)
     if min_area > 1:
         labels = regions.absorb(labels, min_area)
     numbered = regions.connected(labels)

@@ -15,6 +15,7 @@ from tyro.conf import Positional, arg
 from fastscnn.backends import MAX_STREAMS
 from fastscnn.base import files, machine
 from fastscnn.base.errors import ArgumentError, FastSCNNError
+from fastscnn.base.types import AnnotationFormat
 from fastscnn.cli import clips as sources
 from fastscnn.cli import results, segment_video
 from fastscnn.cli.console import complain, configure, note, progress_bar, show
@@ -50,7 +51,7 @@ USAGE = "[options] PATH ..."
 _MANY = 50  # images: with fewer, compiling the network for OpenVINO takes longer than it saves
 
 
-def _annotation_format(text: str) -> str:
+def _annotation_format(text: str) -> AnnotationFormat:
     from fastscnn.annotations.writer import known
 
     return known(text)
@@ -80,7 +81,7 @@ def run(
     ood_mask: Annotated[bool, switch(
         "Also write an out-of-distribution mask (255 = unknown): STEM.ood.png. The overlay leaves those pixels "
         "uncoloured.")] = False,
-    annotations: Annotated[str | None, value("FORMAT", _annotation_format), described(
+    annotations: Annotated[AnnotationFormat | None, value("FORMAT", _annotation_format), described(
         "Also write the labels of images as polygons to correct in an annotation tool: coco, coco-rle (exact masks), "
         "labelme or yolo.")] = None,
     camera: Annotated[str | None, value("CAMERA", str), described(
@@ -145,15 +146,15 @@ def run(
 
 
 def _annotation_writer(
-    annotations: str | None, segmenter: Segmenter, jobs: Sequence[Job], out: Path
+    annotations: AnnotationFormat | None, segmenter: Segmenter, jobs: Sequence[Job], out: Path
 ) -> AbstractContextManager[AnnotationWriter | None]:
     """Return the writer of `--annotations`, if given."""
     if annotations is None:
         return nullcontext()
-    from fastscnn.annotations.writer import AnnotationWriter, known
+    from fastscnn.annotations.writer import AnnotationWriter
 
     folder = out.parent if results.is_image_file(out) else out
-    writer = AnnotationWriter(known(annotations), folder, segmenter.card.label_set)
+    writer = AnnotationWriter(annotations, folder, segmenter.card.label_set)
     writer.refuse_taken([job.result for job in jobs])
     return writer
 
@@ -170,9 +171,8 @@ def _segment_images(
     start = perf_counter()
     with progress_bar("segment", quiet=json or len(jobs) == 1) as advance:
         lines = ordered(lambda job: _segment_file(segmenter, work, job, out, writer), jobs, segmenter.backend.streams)
-        for done, (_, (line, described)) in enumerate(lines, start=1):
-            if writer is not None and described is not None:
-                line["annotations"] = str(writer.write(described))
+        for done, (job, (made, described)) in enumerate(lines, start=1):
+            line = made if writer is None or described is None else _write_annotations(writer, described, job, made)
             if "error" in line:
                 failed.append(line["error"])
             else:
@@ -192,6 +192,26 @@ def _segment_images(
         others = "the others are segmented" if times else "none is segmented"
         complain(f"{len(failed)} of {len(jobs)} images failed; {others}.")
     return 1 if failed else 0
+
+
+def _write_annotations(writer: AnnotationWriter, described: Any, job: Job, line: dict[str, Any]) -> dict[str, Any]:
+    """Write the annotations of an image; return its JSON line with their file, or with the error alone."""
+    try:
+        return {**line, "annotations": str(writer.write(described))}
+    except FastSCNNError as error:
+        return _failure(job, error)
+
+
+def _failure(job: Job, error: FastSCNNError) -> dict[str, Any]:
+    """Return the JSON line of an image that failed."""
+    message = str(error) if str(error).startswith(f"{job.image}: ") else f"{job.image}: {error}"
+    return {**_named(job), "error": message}
+
+
+def _named(job: Job) -> dict[str, Any]:
+    """Return the files of an image, as its JSON line names them."""
+    thermal = {"thermal": str(job.extra_channels[0])} if job.extra_channels else {}
+    return {"image": str(job.image), **thermal}
 
 
 def _check_channels(segmenter: Segmenter, thermal: Path | None) -> None:
@@ -221,9 +241,6 @@ def _segment_file(
     """Segment one file and write its results; return its JSON line, with the error if there was one, and its annotations."""
     from fastscnn.media import images
 
-    named = {"image": str(job.image)}
-    if job.extra_channels:
-        named["thermal"] = str(job.extra_channels[0])
     try:
         if job.fault:
             raise FastSCNNError(job.fault)
@@ -235,7 +252,6 @@ def _segment_file(
         described = None
         if writer is not None:
             described = writer.describe(job.image, job.result, segmentation.labels, segmentation.ood_mask)
-        return {**named, **line}, described
+        return {**_named(job), **line}, described
     except FastSCNNError as error:
-        message = str(error) if str(error).startswith(f"{job.image}: ") else f"{job.image}: {error}"
-        return {**named, "error": message}, None
+        return _failure(job, error), None
