@@ -11,7 +11,8 @@ import subprocess
 import sys
 import threading
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from PIL import Image
 from fastscnn import Segmenter, cli
 from fastscnn.data import synthetic
 from fastscnn.data.synthetic import Scene
-from fastscnn.media import images
+from fastscnn.media import folders, images
 from fastscnn.model.card import KEY, Card
 from fastscnn.model.label_set import LabelSet
 from fastscnn.training.recipes import names
@@ -540,6 +541,34 @@ def test_wrong_scales(run: Run, tiny_onnx: Path, data: Path, scales: str, messag
     assert (code, out) == (2, "")
     assert "scales" in err
     assert message in boxed(err)
+
+
+def test_a_folder_is_listed_once_and_the_progress_has_its_images(
+    run: Run, tiny_onnx: Path, stripes: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a", "b", "x/c", "out/a.overlay"):
+        images.write(Path(f"photos/{name}.png"), stripes.image)
+    Path("photos/notes.txt").touch()
+    Path("photos/broken.png").touch()
+    listed: list[Path] = []
+    steps: list[tuple[int, int | None]] = []
+    listing = folders.listing
+
+    def note(folder: Path, without: Path | None = None) -> Any:
+        listed.append(folder)
+        return listing(folder, without)
+
+    @contextmanager
+    def shown(what: str, quiet: bool = False, rate: bool = False) -> Iterator[Callable[[int, int | None], None]]:
+        yield lambda done, total: steps.append((done, total))
+
+    monkeypatch.setattr("fastscnn.media.inputs.listing", note)
+    monkeypatch.setattr("fastscnn.cli.segment.progress_bar", shown)
+    code, _, err = run("segment", "photos", "--out", "photos/out", "--weights", tiny_onnx)
+    assert (code, listed) == (1, [Path("photos")])
+    assert steps == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    assert "1 of 4 images failed" in err
+    assert err.count("Left out of the folders: 1 file that is not an image that can be read, photos/notes.txt.") == 1
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from fastscnn.base.errors import ArgumentError, FastSCNNError
 from fastscnn.base.types import AnnotationFormat
 from fastscnn.cli import clips as sources
 from fastscnn.cli import results, segment_video
-from fastscnn.cli.console import complain, configure, note, progress_bar, show
+from fastscnn.cli.console import complain, configure, progress_bar, show
 from fastscnn.cli.flags import load, within
 from fastscnn.cli.options import (
     Backend,
@@ -102,8 +102,6 @@ def run(
     For each image, write STEM.labels.png (class ids) and STEM.overlay.jpg; for each video, STEM.overlay.mp4 (needs
     the extra 'video').
     """
-    from fastscnn.media import inputs
-
     configure(quiet, verbose)
     if not paths and camera is None:
         raise ArgumentError("Missing PATH: give images, folders or videos, or --camera. Try `fastscnn demo`.")
@@ -121,8 +119,6 @@ def run(
     if clips and annotations:
         raise ArgumentError("annotations: for images only; save the frames of a video as images first.")
     jobs = [] if clips else results.jobs(paths, out, thermal)
-    if text := inputs.left_out(paths, out):
-        note(text)
     # Several images at a time, each on fewer threads: reading and writing files use one processor each.
     at_most = MAX_STREAMS if clips else min(MAX_STREAMS, max(1, len(jobs)))
     # Large images in tiles one by one: each may need gigabytes.
