@@ -53,6 +53,9 @@ class Seeing:
         self.seen = images
         return np.zeros((1, 2, -(-images.shape[1] // 8), -(-images.shape[2] // 8)), np.float32)
 
+    def device(self) -> str:
+        return "none"
+
     def matmul_peak(self) -> float:
         return 1.0
 

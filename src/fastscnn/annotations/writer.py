@@ -47,8 +47,8 @@ class AnnotationWriter:
     """Writes labels as annotations. Leaving its `with` completes the files, also after an error or Ctrl-C.
 
     Args:
-        kind: "coco" (FOLDER/coco.json with a polygon for each region), "coco-rle" (with the exact mask of each class),
-            "labelme" (STEM.json for each image), or "yolo" (FOLDER/yolo with labels/STEM.txt and data.yaml).
+        kind: the format. "coco": FOLDER/coco.json with a polygon for each region. "coco-rle": the same file with the exact
+            mask of each class. "labelme": STEM.json for each image. "yolo": FOLDER/yolo with labels/STEM.txt and data.yaml.
         folder: where to write; it is created if it is missing.
         label_set: the classes.
         tolerance: largest distance of the polygons from the labels in pixels; 0 keeps them exact.

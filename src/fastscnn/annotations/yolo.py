@@ -22,7 +22,7 @@ class Yolo(PerImage):
         return self.folder / "yolo" / "labels" / place.with_name(f"{place.name}.txt")
 
     def describe(self, image: Path, result: Path, labels: UInt8Array) -> tuple[Path, bytes]:
-        """Return the file of an image and its content: a line of the class id and x y of each point, relative to the size."""
+        """Return the file of an image and its content: in each line a class id, and x y of each point relative to the size."""
         del image
         size = labels.shape[::-1]
         lines = []

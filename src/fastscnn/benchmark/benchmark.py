@@ -128,8 +128,8 @@ def check(
     """Return the protocol and the numbers of timed and warm-up frames. Arguments are those of `benchmark`.
 
     Raises:
-        ArgumentError: an unknown name, an output that the protocol does not make, a number out of range, or a frame below
-            64 pixels a side or over 40 megapixels.
+        ArgumentError: an unknown name, a number out of range, or an output that the protocol does not compute. Or a frame
+            below 64 pixels a side or over 40 megapixels.
     """
     for kind, name, known in (("protocol", protocol, PROTOCOLS), ("output", output, OUTPUTS)):
         if name not in known:

@@ -129,8 +129,8 @@ def _key(segmenter: Segmenter, weights: Path, sizes: Sequence[BaseSize], frame: 
     """Return the digest of everything that the times depend on."""
     backend = segmenter.backend
     facts = (
-        files.digest(weights), backend.name, _libraries(), backend.precision, backend.threads, backend.streams,
-        frame, [(size, in_shape(size, frame)) for size in sizes], native.KERNEL is None,
+        files.digest(weights), backend.name, backend.precision, backend.threads, backend.streams, backend.device(),
+        frame, [(size, in_shape(size, frame)) for size in sizes], _libraries(), native.KERNEL is None,
         machine.processor(), machine.threads(), __version__,
     )
     return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]

@@ -39,6 +39,8 @@ class Clip:
 def clips(paths: Sequence[Path], camera: str | None, out: Path, fps: float, realtime: bool) -> list[Clip]:
     """Return the videos to segment; an empty list if the paths are images that do not become a video.
 
+    For images that become a video, print what is left out of the folders.
+
     Raises:
         FastSCNNError: arguments that exclude each other, or PyAV is missing.
     """

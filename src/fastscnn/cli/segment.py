@@ -64,16 +64,17 @@ def run(
     ] = (),
     *,
     out: Annotated[Path, path("DIR|FILE"), described(
-        "Folder of the results; or a file: .mp4, .mov or .mkv for one video, a camera or images as a video; .png or "
-        ".jpg for the overlay of one image.")] = Path("segmented"),
+        "Folder of the results, or a file. .mp4, .mov or .mkv: the overlays of one video, a camera or images as a video. "
+        ".png or .jpg: the overlay of one image.")] = Path("segmented"),
     weights: Weights = None,
     thermal: Annotated[Path | None, path("PATH"), described(
-        "Thermal images, for weights that take RGB and thermal: a file for one image; or a folder with a file for each "
-        "image, of the same name and in the same subfolder. These files are not inputs.")] = None,
+        "Thermal images, for weights trained on RGB and thermal images. A file for one image, or a folder with a file for "
+        "each image, of the same name and in the same subfolder. These files are not inputs.")] = None,
     size: Size = None,
     tile: Tile = None,
     latency_budget: Annotated[float | None, value("MS", milliseconds), described(
-        "Use the largest input size that takes at most this many milliseconds a frame here, such as 33ms.")] = None,
+        "Use the largest input size that takes at most this many milliseconds a frame here, such as 33ms. As without it, "
+        "the input has the shape of each image.")] = None,
     backend: Backend = "auto",
     precision: Precision = "auto",
     threads: Threads = None,

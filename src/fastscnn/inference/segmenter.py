@@ -62,15 +62,15 @@ class Segmenter:
 
     Args:
         backend: the network, ready to run.
-        size: of the network's input: (height, width) or "HxW" for exactly this size; "native" for each image's; a
-            `size.BaseSize` for about this area in the shape of each image (`size.in_shape`); None for the card's own size as
-            the base size. Labels have the image's size in any case.
+        size: of the network's input. (height, width) or "HxW": exactly this size. "native": the size of each image. A
+            `size.BaseSize`: about this area, in the shape of each image (`size.in_shape`). None: the card's size as the base
+            size. Labels always have the size of the image.
         path: the weight file.
         scales: times `size`, the sizes at which each image is run; the probabilities of all passes are averaged.
         flip: also run each scale mirrored left to right.
         tile: run the network on overlapping tiles of this size, (height, width), "HxW" or "auto" for the card's size, and
-            blend their logits. The image is not resized unless `size` or `scales` say so: `size` is None or "native" for
-            each image's own size. Files of up to 1,000 megapixels are read; without tiles, up to 40.
+            blend their logits. The image is not resized unless `size` or `scales` is given; None as the size means "native".
+            Files of up to 1,000 megapixels are read; without tiles, up to 40.
 
     Raises:
         ArgumentError: a wrong size, scale or tile.
@@ -143,7 +143,7 @@ class Segmenter:
             >>> fastscnn.Segmenter.load(backend="onnx", precision="float32", threads=1)
             Segmenter(weights='camvid.onnx', backend='onnx', precision='float32', size='360x480', threads=1)
         """
-        # Loading takes seconds, so arguments are checked first, as far as that needs no card.
+        # Loading takes seconds, so all checks that need no card come first.
         size = network_size(size)
         in_tiles = tile_size(tile, (MIN_TILE, MIN_TILE)) is not None
         scales = network_scales(scales, size, MAX_TILED_PIXELS if in_tiles else MAX_PIXELS)
@@ -244,8 +244,8 @@ class Segmenter:
 
         Args:
             image: a path (no URL), the bytes of an image file, a binary file object, a PIL image, or an array uint8
-                [H, W, channels]: RGB, and the extra channels that the weights were trained on (`images.stack`). A grey
-                array [H, W] is repeated to RGB. At least 32 pixels a side.
+                [H, W, channels]. The channels are RGB and the extra channels of the weights (`images.stack`). A grey array
+                [H, W] is repeated to RGB. At least 32 pixels a side.
             confidence: also return the probability of each label, with the card's temperature.
             ood_mask: also return where the image shows nothing that the weights were trained on, by the card's threshold.
             bgr: the array is in OpenCV's order: blue, green, red.
@@ -314,7 +314,7 @@ class Segmenter:
         start = perf_counter()
         # Softmax keeps the order of the classes, so the labels of a single pass need no probabilities.
         mean = None if self._single else self._mean(logits, full)
-        # On one thread: right behind a network that used two, waking the second costs more than it gains.
+        # On one thread: directly after a network that used two, waking the second takes longer than it saves.
         labels = upsample.labels(logits[0], full) if mean is None else upsample.argmax(mean)
         ends = {"labels": perf_counter()}
         probability: Float32Array | None = None
@@ -362,7 +362,7 @@ class Segmenter:
 
     @property
     def _single(self) -> bool:
-        """Whether an image takes a single pass."""
+        """Whether each image needs a single pass only."""
         return len(self.scales) == 1 and not self.flip
 
     @property
@@ -393,7 +393,7 @@ class Segmenter:
         return self.size == "native" or isinstance(self.size, BaseSize)
 
     def input_size(self, image: tuple[int, int], scale: float = 1.0) -> tuple[int, int]:
-        """Return the (height, width) at which the network sees an image of (height, width), times `scale`.
+        """Return the size (height, width) of the network's input for an image of (height, width), times `scale`.
 
         Raises:
             ArgumentError: it is below 32x32.

@@ -55,7 +55,7 @@ def network_size(size: Size) -> NetworkSize | None:
 
 
 def in_shape(size: tuple[int, int], image: tuple[int, int]) -> tuple[int, int]:
-    """Return a network input size in the shape of an image: of about the same area as `size`, so that it takes the same time.
+    """Return a network input size in the shape of an image and of about the area of `size`, so that it takes the same time.
 
     Its sides differ from those of `size` by multiples of 32 (`architecture.congruent`). If the aspect ratios differ by less
     than 10 %, it is `size`. docs/accuracy.md has the figures of this rule.

@@ -1,11 +1,11 @@
 """Logits of an image of any size, from overlapping tiles.
 
-Each tile is run through the network by itself. Where tiles overlap, their logits are averaged; the weight of a tile falls
+Each tile is run through the network separately. Where tiles overlap, their logits are averaged; the weight of a tile falls
 linearly to its border. All tiles lie on one grid, that of the whole image, so labels, confidence and OOD mask are made as
 for any image. The logits need 4 * classes * H * W / 64 bytes: 138 MB for 11 classes and 200 megapixels.
 
-Labels differ from those of the whole image in a single pass, because the network also uses the mean colours and shapes of
-everything that it sees; docs/speed.md has the figures.
+Labels differ from those of the whole image in a single pass, because the network also pools features over its whole input.
+docs/speed.md has the figures.
 """
 
 from __future__ import annotations

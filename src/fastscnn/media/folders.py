@@ -13,7 +13,7 @@ from fastscnn.media import images
 VIDEOS = frozenset({
     ".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ts", ".webm", ".wmv",
 })
-# Kind of a file that is left out -> what a note says of one and of several.
+# Kind of a file that is left out -> its name in a note, singular and plural.
 _KINDS = {
     "video": ("video (give it by name)", "videos (give them by name)"),
     "hidden": ("hidden file or folder", "hidden files and folders"),
@@ -27,7 +27,7 @@ _NOT_MENTIONED = frozenset({".ds_store", "thumbs.db", "desktop.ini"})  # of macO
 
 @dataclass
 class Listing:
-    """What lies in a folder and the folders below it.
+    """The content of a folder and of the folders below it.
 
     Attributes:
         images: image files, sorted.
@@ -58,8 +58,8 @@ def is_video(path: Path) -> bool:
 def listing(folder: Path, without: Path | None = None) -> Listing:
     """Return the images in a folder and below it.
 
-    Links are followed after all else, so that a file that is also linked keeps its own place; a file or folder that is
-    reached twice counts once.
+    Links are followed last, so that a file that is also linked is listed at its own place. A file or folder that is reached
+    twice counts once.
 
     Args:
         folder: a folder; it may be a link or hidden.

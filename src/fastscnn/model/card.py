@@ -5,9 +5,9 @@ Versions of the JSON
 `SCHEMA` counts incompatible changes only. A reader refuses a larger number and says that the file is newer. It keeps
 fields that it does not know, so a field can be added without a new number. fastscnn 0.1 wrote no number: that is schema 1.
 
-fastscnn 0.1 refuses an unknown field, but it takes any content in `recipe`. Files of 0.2 open in 0.1, because the JSON
-keeps the fields of 0.1 under their old names (`width`, `unknown_below`) and holds what is new inside
-`recipe["fastscnn"]`: `schema` and `content_sha256`. `Card` shows none of this: it has the new names, and its `recipe` is
+fastscnn 0.1 refuses an unknown field, but it accepts any content in `recipe`. Files of 0.2 open in 0.1: the JSON keeps the
+fields of 0.1 under their old names (`width`, `unknown_below`). New fields are inside `recipe["fastscnn"]`: `schema` and
+`content_sha256`. `Card` shows none of this: it has the new names, and its `recipe` is
 the recipe alone.
 """
 
