@@ -407,6 +407,21 @@ def test_the_smaller_size_of_a_budget(
     assert seen[-1] == (32, 96)
 
 
+@pytest.mark.parametrize(("words", "message"), [
+    (["--ood-mask"], "the card has no OOD threshold"),
+    (["--annotations", "coco"], "coco.json: holds annotations already"),
+])
+def test_what_the_card_or_the_disk_refuses_is_said_before_the_measurement(
+    run: Run, tiny_onnx: Path, picture: Path, words: list[str], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fastscnn.benchmark.latency_budget.measure_latency", lambda *_: pytest.fail("measured"))
+    Path("segmented").mkdir()
+    Path("segmented/coco.json").touch()
+    code, _, err = run("segment", picture, "--weights", tiny_onnx, "--latency-budget", "33ms", *words)
+    assert code == 1
+    assert message in err
+
+
 def test_a_budget_for_a_folder_whose_first_file_is_bad(
     run: Run, tiny_onnx: Path, stripes: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:

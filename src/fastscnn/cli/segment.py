@@ -129,16 +129,17 @@ def run(
         backend = "onnx"
     segmenter = load(weights, backend, size, threads, precision=precision, streams=streams, tile=tile)
     _check_channels(segmenter, thermal)
+    if ood_mask:
+        segmenter.check_ood()
+    annotating = _annotation_writer(annotations, segmenter, jobs, out)
     if latency_budget is not None:
         frames = sources.sizes(clips) if clips else _readable_sizes(jobs)
         segmenter = within(latency_budget, segmenter, frames, json)
-    if ood_mask:
-        segmenter.check_ood()
     if clips:
         options = segment_video.VideoOptions(labels, preview, smoothing, confidence, ood_mask)
         return segment_video.run(segmenter, clips, options, json)
     work = partial(segmenter.segment, confidence=confidence, ood_mask=ood_mask)
-    with _annotation_writer(annotations, segmenter, jobs, out) as writer:
+    with annotating as writer:
         return _segment_images(segmenter, work, jobs, out, json, writer)
 
 
