@@ -29,7 +29,8 @@ HOMES = {name: homes.split() for names, homes in {
     "onnxruntime": "backends.onnx exporting.quantize", "openvino": "backends.openvino", "matplotlib": "benchmark.plot",
     "av": "media.video media.video_writer",
     "PIL": "media.images media.decoding media.drawing media.netpbm inference.segmentation data.synthetic.canvas data.legend",
-    "ctypes": "upsampling.native training.loop", "tyro rich tkinter importlib print()": "cli", "eval() exec() __import__()": "",
+    "ctypes": "upsampling.native training.loop", "tyro rich tkinter print()": "cli",
+    "importlib": "cli benchmark.latency_budget", "eval() exec() __import__()": "",
 }.items() for name in names.split()}
 
 
