@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +13,7 @@ import numpy.typing as npt
 from fastscnn.base.errors import FastSCNNError
 from fastscnn.base.types import UInt8Array
 from fastscnn.data.formats import arrays
-from fastscnn.data.formats.base import Decoded
+from fastscnn.data.formats.base import Decoded, LabelFormat
 from fastscnn.media import images
 from fastscnn.model.label_set import IGNORE_INDEX, Colour, LabelSet
 
@@ -23,7 +23,7 @@ _TABLE = 1 << 16  # ids below this are mapped by a table
 
 
 @dataclass(frozen=True)
-class IdLabels:
+class IdLabels(LabelFormat):
     """Label files whose values are ids.
 
     Attributes:
@@ -35,9 +35,6 @@ class IdLabels:
             in here: some programs give the same class another index in each file. () always takes the index.
     """
 
-    unknown: ClassVar[str] = "ids"
-    lenient: ClassVar[bool] = False
-
     ids: Mapping[int, int] = field(default_factory=dict)
     rest: int | None = None
     channel: Channel = ""
@@ -46,7 +43,7 @@ class IdLabels:
 
     def read(self, labels: Path, image: Path, label_set: LabelSet) -> Decoded:
         """Read a label file; see `LabelFormat.read`."""
-        values, palette = self._values(labels)
+        values, palette = self.stored(labels)
         ids = self.mapping(label_set)
         if palette is not None and self.palette:
             ids = self._by_colour(values, palette, ids)
@@ -60,7 +57,7 @@ class IdLabels:
         """Return the train id of each stored id, 255 for ignored ids."""
         return self.ids or _ids(label_set)
 
-    def _values(self, path: Path) -> tuple[_Values, UInt8Array | None]:
+    def stored(self, path: Path) -> tuple[_Values, UInt8Array | None]:
         """Return the stored values [H, W], and the palette of an indexed image."""
         match path.suffix.lower():
             case ".npy":
@@ -113,7 +110,7 @@ def _ids(label_set: LabelSet) -> dict[int, int]:
 
 
 @dataclass(frozen=True)
-class BinaryLabels:
+class BinaryLabels(LabelFormat):
     """Masks of two classes: 0 is the first class, and values of at least `threshold` are the second.
 
     A file that holds 0 and 1 only is a mask, too. Values between, as of an antialiased edge, belong to the nearer class.
@@ -122,14 +119,11 @@ class BinaryLabels:
         threshold: smallest value of the second class, in files of 8 bits.
     """
 
-    unknown: ClassVar[str] = "ids"
-    lenient: ClassVar[bool] = False
-
     threshold: int = 128
 
     def read(self, labels: Path, image: Path, label_set: LabelSet) -> Decoded:
         """Read a mask; see `LabelFormat.read`."""
-        values = arrays.npy(labels) if labels.suffix.lower() == ".npy" else images.read_values(labels)[0]
+        values, _ = IdLabels().stored(labels)
         low, high = int(values.min()), int(values.max())
         if low < 0 or high > IGNORE_INDEX:
             raise FastSCNNError(f"{labels}: holds values from {low} to {high}; a binary mask has values from 0 to 255.")

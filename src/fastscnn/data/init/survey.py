@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
+from collections.abc import Set
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -14,11 +15,16 @@ from fastscnn.media import images
 ARRAYS = (".npy", ".mat")
 MARK = "# Written by `fastscnn dataset init` with "  # begins the first line of dataset.toml; behind it, file names in JSON
 OURS = "dataset"  # dataset.toml, the contact sheet dataset.jpg and the lists dataset-SPLIT.txt
+_LABELS = ".labels.png"  # of `segment`, which writes annotations of the same labels if asked
+_OTHER_RESULTS = (".overlay.jpg", ".confidence.png", ".ood.png")  # of `segment`, too
 
 
 @dataclass(frozen=True)
 class Survey:
-    """The files in a folder. Hidden files and folders, and files that `dataset init` wrote earlier, are left out.
+    """The files in a folder.
+
+    Left out are hidden files and folders, files that `dataset init` wrote earlier, and what `segment` wrote beside its labels;
+    if it wrote annotations, its labels too, since people correct the annotations.
 
     Attributes:
         root: the folder.
@@ -69,7 +75,18 @@ def survey(root: Path) -> Survey:
         place = Path(folder).relative_to(root).as_posix()
         found = (name if place == "." else f"{place}/{name}" for name in names if not name.startswith("."))
         files += [path for path in found if path not in own]
-    return Survey(root, tuple(sorted(files)), own)
+    present = set(files)
+    return Survey(root, tuple(sorted(path for path in files if not _is_result(path, present))), own)
+
+
+def _is_result(path: str, files: Set[str]) -> bool:
+    """Return whether `segment` wrote this file, and it holds no labels or labels that are in annotations as well."""
+    if not path.endswith(_LABELS):
+        return path.endswith(_OTHER_RESULTS)
+    folders = [folder.as_posix() for folder in PurePosixPath(path).parents]
+    annotations = (f"{path.removesuffix(_LABELS)}.json", *(
+        file if folder == "." else f"{folder}/{file}" for folder in folders for file in ("coco.json", "yolo/data.yaml")))
+    return any(file in files for file in annotations)
 
 
 def _own(path: Path) -> frozenset[str]:
