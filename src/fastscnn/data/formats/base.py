@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from fastscnn.base.errors import FastSCNNError, unknown
 from fastscnn.base.types import UInt8Array
+from fastscnn.data.formats.listing import Listing
 from fastscnn.model.label_set import IGNORE_INDEX, LabelSet
 
 Geometry = TypeVar("Geometry")
@@ -37,10 +38,12 @@ class LabelFormat(Protocol):
     Attributes:
         unknown: what unknown content is called in findings: "ids", "colours" or "names".
         lenient: whether pixels of unknown content are ignored (and found by `check`); otherwise they are an error.
+        of_many: whether one file may hold the labels of many images.
     """
 
     unknown: ClassVar[str]
     lenient: ClassVar[bool]
+    of_many: ClassVar[bool]
 
     def read(self, labels: Path, image: Path, label_set: LabelSet) -> Decoded:
         """Read the labels of one image.
@@ -63,10 +66,12 @@ class Contents:
     Attributes:
         names: stored name -> number of its shapes; 0 for a name that is declared but not used.
         images: the image names that the file lists; () if it holds the labels of one image.
+        listing: finds the name in `images` of an image file, as `LabelFormat.read` does; None if `images` is ().
     """
 
     names: Mapping[str, int]
     images: tuple[str, ...] = ()
+    listing: Listing[str] | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -103,6 +108,7 @@ class Shapes:
 
     unknown: ClassVar[str] = "names"
     lenient: ClassVar[bool] = False
+    of_many: ClassVar[bool] = False
 
     def layers(self, path: Path, shapes: Iterable[Shape[Geometry]]) -> list[tuple[int, Geometry]]:
         """Return (train id, geometry) of the shapes of the file `path`, the lowest first.

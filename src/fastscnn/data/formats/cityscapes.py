@@ -23,6 +23,7 @@ class CityscapesLabels:
 
     unknown: ClassVar[str] = "ids"
     lenient: ClassVar[bool] = False
+    of_many: ClassVar[bool] = False
 
     polygon_ids: Mapping[str, int]
 

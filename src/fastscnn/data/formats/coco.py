@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -27,6 +27,8 @@ class CocoLabels(Shapes):
     like any other annotation. Labels have the size that the file states for the image.
     """
 
+    of_many: ClassVar[bool] = True
+
     def read(self, labels: Path, image: Path, label_set: LabelSet) -> Decoded:
         """Read the labels of one image; see `LabelFormat`. The parsed file is kept for the next image."""
         entry = _parsed(labels).listing.find(image)
@@ -40,7 +42,8 @@ class CocoLabels(Shapes):
 def contents(path: Path) -> Contents:
     """Return the categories and images of a file. Raises FastSCNNError like `CocoLabels.read`."""
     parsed = _parsed(path)
-    return Contents(parsed.names, tuple(entry.name for entry in parsed.entries))
+    names = tuple(entry.name for entry in parsed.entries)
+    return Contents(parsed.names, names, Listing(path, zip(names, names, strict=True)))
 
 
 @dataclass(eq=False)

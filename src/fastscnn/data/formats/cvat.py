@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
@@ -35,6 +36,8 @@ class CvatLabels(Shapes):
     Polylines, skeletons and cuboids are errors. Labels have the size that the file states for the image.
     """
 
+    of_many: ClassVar[bool] = True
+
     def read(self, labels: Path, image: Path, label_set: LabelSet) -> Decoded:
         """Read the labels of one image; see `LabelFormat`. The parsed file is kept for the next image."""
         entry = _parsed(labels).listing.find(image)
@@ -51,7 +54,8 @@ def contents(path: Path) -> Contents:
     parsed = _parsed(path)
     names = Counter(dict.fromkeys(parsed.names, 0))
     names.update(shape.name for image in parsed.images for shape in _shapes(path, image))
-    return Contents(names, tuple(image.get("name", "") for image in parsed.images))
+    listed = tuple(image.get("name", "") for image in parsed.images)
+    return Contents(names, listed, Listing(path, zip(listed, listed, strict=True)))
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,7 @@ class IdLabels:
 
     unknown: ClassVar[str] = "ids"
     lenient: ClassVar[bool] = False
+    of_many: ClassVar[bool] = False
 
     ids: Mapping[int, int] = field(default_factory=dict)
     rest: int | None = None
@@ -124,6 +125,7 @@ class BinaryLabels:
 
     unknown: ClassVar[str] = "ids"
     lenient: ClassVar[bool] = False
+    of_many: ClassVar[bool] = False
 
     threshold: int = 128
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any, ClassVar, TypeGuard, TypeVar
 from urllib.parse import unquote
 
 import numpy as np
@@ -23,6 +23,7 @@ from fastscnn.media import images
 from fastscnn.media.decoding import SUFFIXES, embedded
 from fastscnn.model.label_set import LabelSet
 
+_T = TypeVar("_T")
 _LABELS = ("brushlabels", "polygonlabels", "labels")  # keys that hold the names of a region
 _OF_THE_IMAGE = ("choices", "textarea", "rating", "number", "datetime", "taxonomy", "pairwise")  # results without a region
 _UPLOADED = re.compile(r"[0-9a-f]{8}-(?=.)")  # what Label Studio puts before the name of an uploaded file
@@ -39,6 +40,8 @@ class LabelStudioLabels(Shapes):
     whose opacity is over 0. If the file has no regions of a task, they are read from masks of the export "PNG" in its folder,
     `task-ID-annotation-N-by-U-TAG-NAME-K.png`, which lie over each other in the order of their names.
     """
+
+    of_many: ClassVar[bool] = True
 
     def read(self, labels: Path, image: Path, label_set: LabelSet) -> Decoded:
         """Read the labels of one image; see `LabelFormat`. The parsed file is kept for the next image."""
@@ -62,7 +65,7 @@ def contents(path: Path) -> Contents:
     """
     tasks = _parsed(path).tasks
     names = Counter(shape.name for task in tasks for shape in _regions(path, task)[0])
-    return Contents(names, tuple(task.names[-1] for task in tasks))
+    return Contents(names, tuple(task.names[-1] for task in tasks), Listing(path, _names(tasks, lambda task: task.names[-1])))
 
 
 @dataclass(eq=False)
@@ -89,9 +92,13 @@ def _parsed(path: Path) -> _Parsed:
         task = _Task(thing["id"], _image_names(path, thing), _results(path, thing))
         if tasks.setdefault(task.number, task) is not task:
             raise FastSCNNError(f"{path}: two tasks have the id {task.number}; keep one.")
-    count = Counter(name for task in tasks.values() for name in task.names)
-    listed = ((name, task) for task in tasks.values() for name in task.names if name == task.names[0] or count[name] == 1)
-    return _Parsed(Listing(path, listed), tuple(tasks.values()))
+    return _Parsed(Listing(path, _names(tasks.values(), lambda task: task)), tuple(tasks.values()))
+
+
+def _names(tasks: Collection[_Task], entry: Callable[[_Task], _T]) -> Iterator[tuple[str, _T]]:
+    """Yield each stored name of a task, and its original name if no other task has it, with the entry of the task."""
+    count = Counter(name for task in tasks for name in task.names)
+    yield from ((name, entry(task)) for task in tasks for name in task.names if name == task.names[0] or count[name] == 1)
 
 
 def _image_names(path: Path, thing: dict[str, Any]) -> tuple[str, ...]:

@@ -78,9 +78,8 @@ def _image_glob(pairs: Sequence[Pair]) -> str | None:
 
 def _affix(path: str, core: str) -> tuple[str, str]:
     """Return what stands before and after the core of a file name."""
-    text = PurePosixPath(path).stem
-    found = words.stem(text)
-    if text == core or found.core != core:
+    found = words.stem(PurePosixPath(path).stem)
+    if found.text == core or found.core != core:
         return "", ""
     before, _, after = found.affix.partition("*")
     return before, after

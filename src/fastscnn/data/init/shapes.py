@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 
 from fastscnn.base.errors import FastSCNNError
+from fastscnn.data.formats.base import Contents
 from fastscnn.data.init.guess import Guess
 from fastscnn.data.init.pairing import Pair, pair_with
 from fastscnn.data.init.places import Place, of_images
 from fastscnn.data.init.shape_classes import classes_of_shapes
-from fastscnn.data.init.shape_files import KINDS, OF_MANY, Kind, shape_files
+from fastscnn.data.init.shape_files import KINDS, Kind, shape_files
 from fastscnn.data.init.splits import Splits, by_folder, splits_of
 from fastscnn.data.init.survey import Survey
 from fastscnn.data.init.values import spread
@@ -30,10 +31,10 @@ def guess(survey: Survey) -> Guess | None:
         FastSCNNError: files of shapes that are malformed, or name no image of the folder.
     """
     found = shape_files(survey)
-    for name in (*OF_MANY, "supervisely", "labelme", "yolo"):
-        if found.get(name):
-            recognise = _of_many if name in OF_MANY else _of_one
-            if made := recognise(survey, KINDS[name], found[name]):
+    for kind in KINDS:
+        if paths := found.get(kind.labels_are):
+            recognise = _of_many if kind.make.of_many else _of_one
+            if made := recognise(survey, kind, paths):
                 return made
     return None
 
@@ -68,7 +69,7 @@ def _of_many(survey: Survey, kind: Kind, paths: Sequence[str]) -> Guess | None:
     lost = []
     for path in paths:
         contents = kind.contents(survey.root / path)
-        found, missing = _located(survey, path, contents.images)
+        found, missing = _located(survey, path, contents)
         lost += missing
         if found:
             split = first_split(PurePosixPath(path).stem) or first_split(str(PurePosixPath(path).parent))
@@ -100,30 +101,23 @@ def _splits(survey: Survey, places: Mapping[str, Place], counts: Mapping[str, in
                   made.left_open)
 
 
-def _located(survey: Survey, path: str, names: Iterable[str]) -> tuple[set[str], list[str]]:
-    """Return the images of the folder that a file names, and the names that are not there."""
-    by_base: dict[str, list[str]] = defaultdict(list)
-    for image in survey.of(*images.SUFFIXES):
-        by_base[PurePosixPath(image).name].append(image)
+def _located(survey: Survey, path: str, contents: Contents) -> tuple[set[str], list[str]]:
+    """Return the images of the folder that a file lists, and the listed names without one."""
+    by_name: dict[str, list[tuple[tuple[object, ...], str]]] = defaultdict(list)
     split = first_split(PurePosixPath(path).stem) or first_split(str(PurePosixPath(path).parent))
-    found, lost = set(), []
-    for name in names:
-        wanted = PurePosixPath(name.replace("\\", "/"))
-
-        def rank(image: str, wanted: PurePosixPath = wanted) -> tuple[int, bool, int]:
-            own = PurePosixPath(image)
-            shared = _count_equal(wanted.parts[::-1], own.parts[::-1])
-            return shared, first_split(str(own.parent)) == split, _count_equal(PurePosixPath(path).parts, own.parts)
-
-        near = by_base.get(wanted.name, [])
-        if near:
-            found.add(max(near, key=rank))
-        else:
-            lost.append(name)
-    return found, lost
+    for image in survey.of(*images.SUFFIXES) if contents.listing else ():
+        try:
+            name, fit = contents.listing.match(survey.root / image)  # type: ignore[union-attr]
+        except FastSCNNError:
+            continue  # not listed, or as likely one image as another
+        parent = PurePosixPath(image).parent
+        near = _count_equal(PurePosixPath(path).parts, parent.parts)
+        by_name[name].append(((fit, first_split(str(parent)) == split, near), image))
+    return {max(found)[1] for found in by_name.values()}, [name for name in contents.images if name not in by_name]
 
 
 def _count_equal(one: Sequence[str], other: Sequence[str]) -> int:
+    """Return how many first parts of two paths are equal."""
     count = 0
     for left, right in zip(one, other, strict=False):
         if left != right:
