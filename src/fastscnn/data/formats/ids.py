@@ -47,7 +47,7 @@ class IdLabels:
 
     def read(self, labels: Path, image: Path, label_set: LabelSet) -> Decoded:
         """Read a label file; see `LabelFormat.read`."""
-        values, palette = self._values(labels)
+        values, palette = self.stored(labels)
         ids = self.mapping(label_set)
         if palette is not None and self.palette:
             ids = self._by_colour(values, palette, ids)
@@ -61,7 +61,7 @@ class IdLabels:
         """Return the train id of each stored id, 255 for ignored ids."""
         return self.ids or _ids(label_set)
 
-    def _values(self, path: Path) -> tuple[_Values, UInt8Array | None]:
+    def stored(self, path: Path) -> tuple[_Values, UInt8Array | None]:
         """Return the stored values [H, W], and the palette of an indexed image."""
         match path.suffix.lower():
             case ".npy":
@@ -131,7 +131,7 @@ class BinaryLabels:
 
     def read(self, labels: Path, image: Path, label_set: LabelSet) -> Decoded:
         """Read a mask; see `LabelFormat.read`."""
-        values = arrays.npy(labels) if labels.suffix.lower() == ".npy" else images.read_values(labels)[0]
+        values, _ = IdLabels().stored(labels)
         low, high = int(values.min()), int(values.max())
         if low < 0 or high > IGNORE_INDEX:
             raise FastSCNNError(f"{labels}: holds values from {low} to {high}; a binary mask has values from 0 to 255.")

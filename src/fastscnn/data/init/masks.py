@@ -39,11 +39,12 @@ def guess_of_lists(survey: Survey) -> Guess | None:
 
 def _with_classes(survey: Survey, paths: list[str], splits: Splits, layout: str, said: list[str]) -> Guess:
     labels = sorted(set(paths))
-    values = read(survey.root, labels)
+    values = read(survey, labels)
     try:
         classes = classes_of(values, class_files(survey), f"{survey.root.name}/{labels[0]}")
     except FastSCNNError as error:
-        raise FastSCNNError(f"{survey.root / PurePosixPath(labels[0]).parent}: {error}") from None
+        where = survey.root / PurePosixPath(labels[0]).parent
+        raise FastSCNNError(str(error) if str(where) in str(error) else f"{where}: {error}") from None
     return Guess(layout, classes, splits.places, (*said, *splits.guessed), (*splits.left_open, *values.unread[:1]))
 
 

@@ -103,7 +103,7 @@ def _roles(survey: Survey, by_words: bool) -> list[_Named]:
                 series[len(PurePosixPath(file.path).parts), file.suffix, file.stem.affix, file.folder.kind].append(file)
     roles: dict[str, Role] = {}
     for files in series.values():
-        labels = look_like_labels(survey.root, [file.path for file in files])
+        labels = look_like_labels(survey, [file.path for file in files])
         roles |= {file.path: "label" if labels else "image" for file in files}
     return [file if file.role else _Named(file.path, file.folder, file.stem, file.suffix, roles[file.path]) for file in named]
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 
 from fastscnn.data.init import words
@@ -26,14 +26,14 @@ class Place:
         listed: lines of a list, if the patterns name more images than there are labels for, or cannot name the label files;
             () takes all images of the patterns.
         list: an existing list that chooses the images.
-        fractions: whether to divide the images into train and val.
+        fractions: split -> fraction of the images, to divide them; empty for one split.
     """
 
     images: tuple[str, ...]
     labels: str
     listed: tuple[str, ...] = ()
     list: str = ""
-    fractions: bool = False
+    fractions: Mapping[str, float] = field(default_factory=dict)
 
 
 def place(survey: Survey, pairs: Sequence[Pair]) -> Place:
@@ -58,6 +58,14 @@ def limited(survey: Survey, made: Place, paths: Sequence[str]) -> Place:
     """Add a list of the images to a place whose patterns match more images than these."""
     seen = {file for file in survey.of(*images.SUFFIXES) if any(captured(glob, file) is not None for glob in made.images)}
     return made if seen == set(paths) else replace(made, listed=tuple(paths))
+
+
+def chosen(made: Place, paths: Iterable[str]) -> Place:
+    """Return a place with a list of some of its images."""
+    if made.images:
+        return replace(made, listed=tuple(paths))
+    lines = {line.partition("\t")[0]: line for line in made.listed}
+    return replace(made, listed=tuple(lines[path] for path in paths))
 
 
 def _with_suffixes(glob: str, pairs: Sequence[Pair]) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from fastscnn.data.init.values import Values
 
 LOSSY = ("the label files are JPEGs, whose compression changes values near edges, so labels are read wrong there; export them "
          "as PNG.")
+SAVE_ALPHA = "save the alpha channel of each as a greyscale PNG in a folder named masks"
 NAMES = "write the names of the classes in `classes`"
 UNLABELLED = 0.3  # share of the pixels up to which 0 or black, without a name, is taken as unlabelled; above, as background
 _SHOWN = 8  # values or names in one sentence
@@ -24,10 +25,22 @@ def files_read(values: Values) -> str:
     return f"{values.files} label file{'s' * (values.files != 1)} read"
 
 
+def percent(share: float) -> str:
+    """Return a share of 0 to 1 in percent, such as "0.3 %" or "71 %"."""
+    value = 100 * share
+    return "under 0.01 %" if 0 < value < 0.01 else f"{value:.0f} %" if value >= 9.95 else f"{value:.2g} %"
+
+
+def ignored(things: Iterable[object]) -> str:
+    """Return the sentence about values or names that are ignored."""
+    found = list(things)
+    return f"{listed(found)} {'is' if len(found) == 1 else 'are'} ignored."
+
+
 def about_rest(what: str, share: float) -> str:
     """Return what pixels without a name are taken as: 0, or black."""
     taken = "unlabelled and ignored" if share <= UNLABELLED else 'the class "background"'
-    return f"{what} has no name and is taken as {taken} ({100 * share:.2g} % of the pixels)."
+    return f"{what} has no name and is taken as {taken} ({percent(share)} of the pixels)."
 
 
 def absent(names: Iterable[str]) -> list[str]:

@@ -87,7 +87,7 @@ def _covered(survey: Survey, kind: Kind, to: Mapping[str, str], classes: Sequenc
     label_set = LabelSet(tuple(classes))
     shares = []
     by_image = {pair.image: pair for pair in pairs}
-    for image in spread(list(by_image), _MEASURED):
+    for image in survey.tracked(spread(list(by_image), _MEASURED)):
         try:
             read = labels.read(survey.root / by_image[image].labels, survey.root / image, label_set)  # type: ignore[attr-defined]
         except FastSCNNError:

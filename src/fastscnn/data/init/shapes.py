@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import PurePosixPath
 
 from fastscnn.base.errors import FastSCNNError
@@ -14,7 +14,7 @@ from fastscnn.data.init.pairing import Pair, pair_with
 from fastscnn.data.init.places import Place, of_images
 from fastscnn.data.init.shape_classes import classes_of_shapes
 from fastscnn.data.init.shape_files import KINDS, Kind, shape_files
-from fastscnn.data.init.splits import Splits, by_folder, splits_of
+from fastscnn.data.init.splits import by_folder, splits_of
 from fastscnn.data.init.survey import Survey
 from fastscnn.data.init.values import spread
 from fastscnn.data.init.words import first_split
@@ -48,7 +48,7 @@ def _of_one(survey: Survey, kind: Kind, paths: Sequence[str]) -> Guess | None:
         return None
     read = spread([pair.labels for pair in found.pairs], _MOST_FILES)
     names: Counter[str] = Counter()
-    for path in read:
+    for path in survey.tracked(read):
         names.update(kind.contents(survey.root / path).names)
     splits = splits_of(survey, found.pairs)
     said = [f"{len(found.pairs)} images have label files in {kind.title}."]
@@ -63,11 +63,11 @@ def _of_one(survey: Survey, kind: Kind, paths: Sequence[str]) -> Guess | None:
 
 def _of_many(survey: Survey, kind: Kind, paths: Sequence[str]) -> Guess | None:
     places: dict[str, Place] = {}
-    counts: dict[str, int] = {}
+    listed: dict[str, list[str]] = {}
     names: Counter[str] = Counter()
     pairs: list[Pair] = []
     lost = []
-    for path in paths:
+    for path in survey.tracked(paths):
         contents = kind.contents(survey.root / path)
         found, missing = _located(survey, path, contents)
         lost += missing
@@ -75,30 +75,32 @@ def _of_many(survey: Survey, kind: Kind, paths: Sequence[str]) -> Guess | None:
             split = first_split(PurePosixPath(path).stem) or first_split(str(PurePosixPath(path).parent))
             split = PurePosixPath(path).stem if split in places else split
             places[split] = of_images(survey, sorted(found), path)
-            counts[split] = len(found)
+            listed[split] = sorted(found)
             names.update(contents.names)
             if kind.labels_are == "label-studio":
                 names.update(_mask_names(survey, path))
             pairs += [Pair(image, path, "", split) for image in sorted(found)]
     if not pairs:
-        absent = f"{len(lost)} images, such as {lost[0] if lost else ''}, and none of them is in the folder; put them there"
-        what = absent if lost else "no image"
-        raise FastSCNNError(f"{survey.root / paths[0]}: names {what}.")
+        raise FastSCNNError(f"{survey.root / paths[0]}: {_none_of(survey, lost)}")
     if len(places) > 1 and "" in places:
-        places["rest"], counts["rest"] = places.pop(""), counts.pop("")
-    splits = _splits(survey, places, counts)
-    said = [f"{len(pairs)} images are labelled in {kind.title}: {', '.join(dict.fromkeys(pair.labels for pair in pairs))}."]
+        places["rest"], listed["rest"] = places.pop(""), listed.pop("")
+    splits = by_folder(survey, places, listed, next(iter(places.values())), of="label files")
+    said = [f"{len(pairs)} images are listed in {kind.title}: {', '.join(dict.fromkeys(pair.labels for pair in pairs))}."]
     if lost:
-        said.append(f"{len(lost)} images that it names are not in the folder, such as {lost[0]}.")
+        said.append(f"{len(lost)} listed image{'s are' if len(lost) > 1 else ' is'} not in the folder, such as {lost[0]}.")
     classes = classes_of_shapes(survey, kind, names, pairs, f"{sum(names.values())} shapes")
     return Guess(kind.title, classes, splits.places, (*said, *splits.guessed), splits.left_open)
 
 
-def _splits(survey: Survey, places: Mapping[str, Place], counts: Mapping[str, int]) -> Splits:
-    """Return the splits of one place for each file; a single one is divided by fractions."""
-    made = by_folder(places, counts, next(iter(places.values())))
-    return Splits(made.places, tuple(said.replace("those of the folders", "those of the label files") for said in made.guessed),
-                  made.left_open)
+def _none_of(survey: Survey, lost: Sequence[str]) -> str:
+    """Return the problem of a file none of whose images is in the folder, and the fix."""
+    if not lost:
+        return "lists no image; export it again."
+    bases = {PurePosixPath(image).name: image for image in survey.of(*images.SUFFIXES)}
+    alike = next(((name, bases[base]) for name in lost for base in (name[place + 1 :] for place, one in enumerate(name)
+                                                                    if one in "-_") if base in bases), None)
+    said = f"lists {len(lost)} images, such as {lost[0]}, and none of them is in the folder"
+    return f"{said}; {alike[0]} may be {alike[1]}, so make their names equal." if alike else f"{said}; put them there."
 
 
 def _located(survey: Survey, path: str, contents: Contents) -> tuple[set[str], list[str]]:

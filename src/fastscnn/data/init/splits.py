@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
 from fastscnn.base.errors import FastSCNNError
 from fastscnn.data.formats import text
 from fastscnn.data.init import words
-from fastscnn.data.init.guess import FRACTIONS, SEED, list_name
+from fastscnn.data.init.guess import SEED, list_name
 from fastscnn.data.init.pairing import Pair
-from fastscnn.data.init.places import Place, place
+from fastscnn.data.init.places import Place, chosen, place
+from fastscnn.data.init.sentences import percent
+from fastscnn.data.init.sequences import by_sequence, frames
 from fastscnn.data.init.survey import ARRAYS, Survey
 from fastscnn.data.lists import ListFile
 from fastscnn.media import images as media
 
+FRACTIONS: Mapping[str, float] = {"train": 0.8, "val": 0.2}
 _ALL = "all"
 _ORDER = ("train", "trainval", "val", "test")
 _LISTS = (".txt", ".csv", ".lst", ".list")
@@ -41,37 +45,74 @@ def splits_of(survey: Survey, pairs: Sequence[Pair]) -> Splits:
         found, dropped = lists_of(survey, {pair.image for pair in pairs})
         if found:
             return Splits({name: replace(made, list=path, listed=()) for name, (path, _) in found.items()},
-                          (_said_lists(found), *dropped), _without(pairs, found))
+                          (_said_lists(found), *_said_missing(found), *dropped), _without(pairs, found))
     groups: dict[str, list[Pair]] = defaultdict(list)
     for pair in pairs:
         groups[pair.split].append(pair)
-    return by_folder({name: place(survey, group) for name, group in groups.items()},
-                     {name: len(group) for name, group in groups.items()}, made, dropped)
+    places = {name: place(survey, group) for name, group in groups.items()}
+    images = {name: [pair.image for pair in group] for name, group in groups.items()}
+    return by_folder(survey, places, images, made, dropped)
 
 
-def by_folder(places: Mapping[str, Place], counts: Mapping[str, int], whole: Place, dropped: Sequence[str] = ()) -> Splits:
-    """Return splits by folders, or by fractions if the folders name fewer than two.
+def by_folder(
+    survey: Survey, places: Mapping[str, Place], images: Mapping[str, Sequence[str]], whole: Place, dropped: Sequence[str] = (),
+    *, of: str = "folders",
+) -> Splits:  # fmt: skip
+    """Return splits by folders, or divide the images if the folders name fewer than two.
 
     Args:
+        survey: the files.
         places: split that the folders name, "" for none -> its files.
-        counts: of images.
+        images: split -> its images.
         whole: all files.
         dropped: sentences about lists that are not used.
+        of: what names the splits.
     """
     named = {name: found for name, found in places.items() if name}
     if len(named) < 2:
-        found = {_ALL: replace(whole, fractions=True)}
-        return Splits(found, (_said_fractions(next(iter(named), "")), *_said_written(found), *dropped))
-    order = [*(name for name in ("train", "val", "test") if name in named), *(name for name in named if name not in
-                                                                              ("train", "val", "test"))]
-    guessed = [f"The splits {', '.join(order)} are those of the folders."]
-    if "val" not in named:
-        guessed.append("There is no split val; `fastscnn train` validates with --validation test or none.")
+        made = divided(survey, whole, sorted(image for found in images.values() for image in found), next(iter(named), ""))
+        return replace(made, guessed=(*made.guessed, *dropped))
+    order = [*(name for name in _ORDER if name in named), *(name for name in named if name not in _ORDER)]
     left_open = []
     if "" in places:
-        left_open.append(f"{counts['']} images are in no folder of a split, and are left out; add them to one, or remove them.")
+        left_open.append(f"{len(images[''])} images are in no folder of a split, and are left out; add them to one, or remove "
+                         "them.")
     found = {name: named[name] for name in order}
-    return Splits(found, (*guessed, *_said_written(found), *dropped), tuple(left_open))
+    guessed = [f"The splits {', '.join(order)} are those of the {of}.", *_said_missing(found), *_said_written(found)]
+    return Splits(found, (*guessed, *dropped), tuple(left_open))
+
+
+def divided(survey: Survey, whole: Place, images: Sequence[str], only: str, lines: Sequence[str] = ()) -> Splits:
+    """Divide images into train and val: frames of videos by sequences, other images by fractions.
+
+    Args:
+        survey: the files.
+        whole: all files.
+        images: all images.
+        only: the only split that folders or lists name; "" if they name none.
+        lines: of a list of all images with their label files, if `whole` names a list.
+    """
+    why = f"The only split with labels is {only}" if only else "Neither folders nor lists divide the images"
+    if len(images) == 1:
+        return Splits({"train": whole}, tuple(_said_written({"train": whole})), (
+            "there is one image with labels, so there is no split val; add images, and run this command again with --force.",))
+    sequences = frames(survey, images)
+    if not sequences:
+        fractions = FRACTIONS if len(images) > 2 else dict.fromkeys(FRACTIONS, 0.5)
+        found = {_ALL: replace(whole, fractions=fractions)}
+        shares = ", ".join(f"{name} {percent(value)}" for name, value in fractions.items())
+        said = f"{why}, so they are divided at random: {shares}, seed {SEED}."
+        return Splits(found, (said, *_said_written(found)))
+    parts, count = by_sequence(sequences, FRACTIONS)
+    found = {name: chosen(Place((), "", tuple(lines)) if lines else whole, part) for name, part in parts.items()}
+    share = percent(len(parts["val"]) / len(images))
+    how = (f"{count} of {len(sequences)} sequences are val ({share} of the images)" if count else
+           f"the last {percent(FRACTIONS['val'])} of each of {len(sequences)} sequences are val" if len(sequences) > 1 else
+           f"the last {share} are val")
+    lists = " and ".join(list_name(name) for name in found)
+    return Splits(found, (
+        f"{why}. The names are numbered and neighbours look alike, as frames of videos do. At random, val would hold "
+        f"neighbours of images in train, and its scores would be too high. So {how}, by {lists}; add new images there.",))
 
 
 def _said_written(places: Mapping[str, Place]) -> list[str]:
@@ -80,10 +121,15 @@ def _said_written(places: Mapping[str, Place]) -> list[str]:
     return [f"The images are listed in {' and '.join(lists)}, {why}"] if lists else []
 
 
-def _said_fractions(only: str) -> str:
-    why = f"The only split with labels is {only}" if only else "Neither folders nor lists divide the images"
-    shares = ", ".join(f"{name} {value:.0%}" for name, value in FRACTIONS.items())
-    return f"{why}, so they are divided by fractions: {shares}, seed {SEED}."
+def _said_missing(names: Collection[str]) -> list[str]:
+    """Return the sentence about splits that training uses by default."""
+    said = []
+    if "train" not in names:
+        said.append(f"There is no split train; train with --split {next(iter(names))}.")
+    if "val" not in names:
+        others = [name for name in names if name != "train"]
+        said.append(f"There is no split val; `fastscnn train` needs --validation {' or '.join((*others, 'none'))}.")
+    return said
 
 
 def _said_lists(found: Mapping[str, tuple[str, int]]) -> str:
@@ -119,10 +165,12 @@ def pairs_in_lists(survey: Survey) -> tuple[Splits | None, list[str]]:
     labels = [file for _, listed in found.values() for file in listed.values()]
     counts = {name: (path, len(listed)) for name, (path, listed) in found.items()}
     if len(found) == 1:
-        (name, (path, _)), = found.items()
-        return Splits({_ALL: Place((), "", list=path, fractions=True)}, (_said_fractions(name), *dropped)), labels
+        (name, (path, listed)), = found.items()
+        lines = [f"{image}\t{file}" for image, file in listed.items()]
+        made = divided(survey, Place((), "", list=path), sorted(listed), name, lines)
+        return replace(made, guessed=(*made.guessed, *dropped)), labels
     places = {name: Place((), "", list=path) for name, (path, _) in found.items()}
-    return Splits(places, (_said_lists(counts), *dropped)), labels
+    return Splits(places, (_said_lists(counts), *_said_missing(places), *dropped)), labels
 
 
 def _best(by_folder: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
@@ -168,12 +216,13 @@ def _has_columns(survey: Survey, path: str) -> bool:
 
 def _is_list(survey: Survey, path: str, images: set[str]) -> bool:
     try:
-        lines = [line.strip() for line in text.read(survey.root / path).splitlines()]
+        lines = [line.strip() for line in unicodedata.normalize("NFC", text.read(survey.root / path)).splitlines()]
     except FastSCNNError:
         return False
     lines = [line for line in lines if line and not line.startswith("#")]
     sample = lines[:_HEAD]
-    stems = {PurePosixPath(image).stem for image in images} | {PurePosixPath(image).name for image in images}
+    paths = [PurePosixPath(unicodedata.normalize("NFC", image)) for image in images]
+    stems = {path.stem for path in paths} | {path.name for path in paths}
     hits = sum(any(_last(cell) in stems for cell in (line, *line.replace(",", " ").split())) for line in sample)
     return bool(sample) and hits >= _MOSTLY * len(sample)
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path, PurePosixPath
+from typing import TypeVar
 
 from fastscnn.media import images
 
+_T = TypeVar("_T")
 ARRAYS = (".npy", ".mat")
 MARK = "# Written by `fastscnn dataset init` with "  # begins the first line of dataset.toml; behind it, file names in JSON
 OURS = "dataset"  # dataset.toml, the contact sheet dataset.jpg and the lists dataset-SPLIT.txt
@@ -24,15 +27,24 @@ class Survey:
         root: the folder.
         files: paths relative to it, with forward slashes, sorted.
         own: the files that `dataset init` wrote earlier beside dataset.toml. They may be overwritten.
+        progress: called with (files done, all files) while files are read; each step of the work begins anew.
     """
 
     root: Path
     files: tuple[str, ...]
     own: frozenset[str] = frozenset()
+    progress: Callable[[int, int], None] = field(default=lambda done, total: None, compare=False, repr=False)
 
     def of(self, *suffixes: str) -> list[str]:
         """Return the files with one of these suffixes, in any case."""
         return [file for file in self.files if PurePosixPath(file).suffix.lower() in suffixes]
+
+    def tracked(self, things: Sequence[_T]) -> Iterator[_T]:
+        """Yield the things, and report progress."""
+        for done, thing in enumerate(things):
+            self.progress(done, len(things))
+            yield thing
+        self.progress(len(things), len(things))
 
     @cached_property
     def pixels(self) -> list[str]:
@@ -54,7 +66,7 @@ class Survey:
         return "; ".join(shown) + (f"; and {len(seen) - 6} more kinds" if len(seen) > 6 else "")
 
 
-def survey(root: Path) -> Survey:
+def survey(root: Path, progress: Callable[[int, int], None] | None = None) -> Survey:
     """Return the files in a folder, in one pass. Linked folders are followed once."""
     own = _own(root / f"{OURS}.toml")
     files: list[str] = []
@@ -69,7 +81,7 @@ def survey(root: Path) -> Survey:
         place = Path(folder).relative_to(root).as_posix()
         found = (name if place == "." else f"{place}/{name}" for name in names if not name.startswith("."))
         files += [path for path in found if path not in own]
-    return Survey(root, tuple(sorted(files)), own)
+    return Survey(root, tuple(sorted(files)), own, progress or (lambda done, total: None))
 
 
 def _own(path: Path) -> frozenset[str]:
