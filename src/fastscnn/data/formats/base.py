@@ -38,12 +38,10 @@ class LabelFormat(Protocol):
     Attributes:
         unknown: what unknown content is called in findings: "ids", "colours" or "names".
         lenient: whether pixels of unknown content are ignored (and found by `check`); otherwise they are an error.
-        of_many: whether one file may hold the labels of many images.
     """
 
     unknown: ClassVar[str]
     lenient: ClassVar[bool]
-    of_many: ClassVar[bool]
 
     def read(self, labels: Path, image: Path, label_set: LabelSet) -> Decoded:
         """Read the labels of one image.

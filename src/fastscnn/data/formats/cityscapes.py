@@ -23,7 +23,6 @@ class CityscapesLabels:
 
     unknown: ClassVar[str] = "ids"
     lenient: ClassVar[bool] = False
-    of_many: ClassVar[bool] = False
 
     polygon_ids: Mapping[str, int]
 

@@ -26,7 +26,6 @@ class ColourLabels:
 
     unknown: ClassVar[str] = "colours"
     lenient: ClassVar[bool] = True
-    of_many: ClassVar[bool] = False
 
     colours: tuple[tuple[Colour, int], ...] = ()
     rest: int | None = None

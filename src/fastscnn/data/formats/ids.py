@@ -37,7 +37,6 @@ class IdLabels:
 
     unknown: ClassVar[str] = "ids"
     lenient: ClassVar[bool] = False
-    of_many: ClassVar[bool] = False
 
     ids: Mapping[int, int] = field(default_factory=dict)
     rest: int | None = None
@@ -125,7 +124,6 @@ class BinaryLabels:
 
     unknown: ClassVar[str] = "ids"
     lenient: ClassVar[bool] = False
-    of_many: ClassVar[bool] = False
 
     threshold: int = 128
 

@@ -9,7 +9,18 @@ from fastscnn.base.errors import FastSCNNError
 from fastscnn.data.init import known, known_ids
 from fastscnn.data.init.class_files import ClassFile, Row
 from fastscnn.data.init.guess import Classes
-from fastscnn.data.init.sentences import LOSSY, NAMES, UNLABELLED, about_rest, absent, files_read, ignored, listed, percent
+from fastscnn.data.init.sentences import (
+    LOSSY,
+    NAMES,
+    UNLABELLED,
+    about_rest,
+    absent,
+    files_read,
+    ignored,
+    listed,
+    percent,
+    spans,
+)
 from fastscnn.data.init.values import Values
 from fastscnn.model.label_set import IGNORE_INDEX, Colour
 
@@ -68,7 +79,7 @@ def of_ids(values: Values, files: Sequence[ClassFile], name: str) -> Classes:
         made = _with_ids(ids, dict(enumerate(known.VOC)), [], [said])
     else:
         made = _numbered(ids, files)
-    guessed = [f"The values of the label files are ids ({files_read(values)}: {listed(stored)}).", *made.guessed]
+    guessed = [f"The values of the label files are ids ({files_read(values)}: {spans(stored)}).", *made.guessed]
     colours = _palette_colours(made, values.palette or {})
     guessed += ["The colours are those of the palette of the label files."] if colours else []
     return replace(made, colours=colours, guessed=tuple(guessed),

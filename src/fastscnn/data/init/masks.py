@@ -8,7 +8,8 @@ from fastscnn.base.errors import FastSCNNError
 from fastscnn.data.init.class_files import class_files
 from fastscnn.data.init.classes import classes_of
 from fastscnn.data.init.guess import Guess
-from fastscnn.data.init.pairing import Pairing, pair
+from fastscnn.data.init.pairing import pair, said_pairs
+from fastscnn.data.init.sentences import number
 from fastscnn.data.init.splits import Splits, pairs_in_lists, splits_of
 from fastscnn.data.init.survey import Survey
 from fastscnn.data.init.values import read
@@ -24,7 +25,7 @@ def guess(survey: Survey) -> Guess | None:
     if found is None:
         return None
     splits = splits_of(survey, found.pairs)
-    return _with_classes(survey, [one.labels for one in found.pairs], splits, "images and label files", _said(found))
+    return _with_classes(survey, [one.labels for one in found.pairs], splits, "images and label files", said_pairs(found))
 
 
 def guess_of_lists(survey: Survey) -> Guess | None:
@@ -45,15 +46,6 @@ def _with_classes(survey: Survey, paths: list[str], splits: Splits, layout: str,
     except FastSCNNError as error:
         where = survey.root / PurePosixPath(labels[0]).parent
         raise FastSCNNError(str(error) if str(where) in str(error) else f"{where}: {error}") from None
-    return Guess(layout, classes, splits.places, (*said, *splits.guessed), (*splits.left_open, *values.unread[:1]))
-
-
-def _said(found: Pairing) -> list[str]:
-    said = [f"{len(found.pairs)} images have label files, such as {' and '.join(found.examples)}."]
-    if found.others:
-        said.append(f"Not used: {' and '.join(found.others)}, and files that are named alike.")
-    if found.unlabelled:
-        count = len(found.unlabelled)
-        said.append(f"{count} image{'s' * (count != 1)} without a label file {'are' if count != 1 else 'is'} left out, such as "
-                    f"{found.unlabelled[0]}.")
-    return said
+    count = number(len(values.unread), "label file")
+    unread = [f"{count} cannot be read; the first: {error}" for error in values.unread[:1]]
+    return Guess(layout, classes, splits.places, (*said, *splits.guessed), (*splits.left_open, *unread))

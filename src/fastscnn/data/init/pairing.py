@@ -9,6 +9,7 @@ from pathlib import PurePosixPath
 
 from fastscnn.base.errors import FastSCNNError
 from fastscnn.data.init import words
+from fastscnn.data.init.sentences import number
 from fastscnn.data.init.survey import ARRAYS, Survey
 from fastscnn.data.init.values import LOSSY, look_like_labels
 from fastscnn.data.init.words import Folder, Role, Stem
@@ -85,6 +86,18 @@ def pair_with(survey: Survey, labels: Sequence[str]) -> Pairing | None:
     named = [_named(path, True) for path in survey.of(*media.SUFFIXES)]
     found = _matched(named, [_named(path, True) for path in labels])
     return _chosen(survey, named, found) if found else None
+
+
+def said_pairs(found: Pairing) -> list[str]:
+    """Return the sentences about images and their label files."""
+    have = "has a label file" if len(found.pairs) == 1 else "have label files"
+    said = [f"{number(len(found.pairs), 'image')} {have}, such as {' and '.join(found.examples)}."]
+    if found.others:
+        said.append(f"Not used: {' and '.join(found.others)}, and files that are named alike.")
+    if found.unlabelled:
+        count = len(found.unlabelled)
+        said.append(f"Left out: {number(count, 'image')} without a label file, such as {found.unlabelled[0]}.")
+    return said
 
 
 def _roles(survey: Survey, by_words: bool) -> list[_Named]:

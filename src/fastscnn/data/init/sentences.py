@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from fastscnn.data.init.values import Values
 
@@ -20,9 +20,21 @@ def listed(texts: Iterable[object]) -> str:
     return ", ".join(shown[:_SHOWN]) + (f" and {len(shown) - _SHOWN} more" if len(shown) > _SHOWN else "")
 
 
+def number(count: int, noun: str) -> str:
+    """Return a number of things, such as "1 image" or "6 images"."""
+    return f"{count} {noun}{'s' * (count != 1)}"
+
+
 def files_read(values: Values) -> str:
     """Return how many label files were read."""
-    return f"{values.files} label file{'s' * (values.files != 1)} read"
+    return f"{number(values.files, 'label file')} read"
+
+
+def spans(ids: Sequence[int]) -> str:
+    """Return sorted ids, such as "0 to 7, 255"."""
+    starts = [place for place, one in enumerate(ids) if not place or one != ids[place - 1] + 1]
+    runs = [ids[start:end] for start, end in zip(starts, [*starts[1:], len(ids)], strict=True)]
+    return listed(text for run in runs for text in ([f"{run[0]} to {run[-1]}"] if len(run) > 2 else run))
 
 
 def percent(share: float) -> str:

@@ -22,8 +22,8 @@ _ROBOFLOW = re.compile(r"_[a-z]+\.rf\.[0-9a-zA-Z]+$")  # behind the name of the 
 _LEAST = 8  # pairs of neighbours from which frames are told from photographs
 _SAMPLE = 16  # pairs of neighbours that are compared
 _THUMBNAIL = (16, 16)  # pixels, HxW
-# Difference of neighbours, divided by that of any two images: 0.1 to 0.65 for parts of CamVid (1 frame a second); 0.74 to 1.3 for
-# photographs and for frames in random order.
+# Difference of neighbours, divided by that of any two images: 0.1 to 0.65 in parts of CamVid (1 frame a second); 0.74 to 1.3 in
+# photographs, and in frames in random order.
 _ALIKE = 0.7
 _TOLERANCE = 1.5  # of the share of the images that whole sequences may take
 

@@ -10,8 +10,9 @@ from pathlib import PurePosixPath
 from fastscnn.base.errors import FastSCNNError
 from fastscnn.data.formats.base import Contents
 from fastscnn.data.init.guess import Guess
-from fastscnn.data.init.pairing import Pair, pair_with
+from fastscnn.data.init.pairing import Pair, pair_with, said_pairs
 from fastscnn.data.init.places import Place, of_images
+from fastscnn.data.init.sentences import number
 from fastscnn.data.init.shape_classes import classes_of_shapes
 from fastscnn.data.init.shape_files import KINDS, Kind, shape_files
 from fastscnn.data.init.splits import by_folder, splits_of
@@ -51,11 +52,8 @@ def _of_one(survey: Survey, kind: Kind, paths: Sequence[str]) -> Guess | None:
     for path in survey.tracked(read):
         names.update(kind.contents(survey.root / path).names)
     splits = splits_of(survey, found.pairs)
-    said = [f"{len(found.pairs)} images have label files in {kind.title}."]
-    if found.unlabelled:
-        said.append(f"{len(found.unlabelled)} images without a label file are left out, such as {found.unlabelled[0]}.")
-    classes = classes_of_shapes(survey, kind, names, found.pairs, f"{len(read)} label files read")
-    return Guess(kind.title, classes, splits.places, (*said, *splits.guessed), splits.left_open)
+    classes = classes_of_shapes(survey, kind, names, found.pairs, f"{number(len(read), 'label file')} read")
+    return Guess(kind.title, classes, splits.places, (*said_pairs(found), *splits.guessed), splits.left_open)
 
 
 # one file for many images
@@ -85,10 +83,11 @@ def _of_many(survey: Survey, kind: Kind, paths: Sequence[str]) -> Guess | None:
     if len(places) > 1 and "" in places:
         places["rest"], listed["rest"] = places.pop(""), listed.pop("")
     splits = by_folder(survey, places, listed, next(iter(places.values())), of="label files")
-    said = [f"{len(pairs)} images are listed in {kind.title}: {', '.join(dict.fromkeys(pair.labels for pair in pairs))}."]
+    listing = ", ".join(dict.fromkeys(pair.labels for pair in pairs))
+    said = [f"{kind.title} lists {number(len(pairs), 'image')} of the folder: {listing}."]
     if lost:
-        said.append(f"{len(lost)} listed image{'s are' if len(lost) > 1 else ' is'} not in the folder, such as {lost[0]}.")
-    classes = classes_of_shapes(survey, kind, names, pairs, f"{sum(names.values())} shapes")
+        said.append(f"Listed, but not in the folder: {number(len(lost), 'image')}, such as {lost[0]}.")
+    classes = classes_of_shapes(survey, kind, names, pairs, number(sum(names.values()), "shape"))
     return Guess(kind.title, classes, splits.places, (*said, *splits.guessed), splits.left_open)
 
 
@@ -99,7 +98,7 @@ def _none_of(survey: Survey, lost: Sequence[str]) -> str:
     bases = {PurePosixPath(image).name: image for image in survey.of(*images.SUFFIXES)}
     alike = next(((name, bases[base]) for name in lost for base in (name[place + 1 :] for place, one in enumerate(name)
                                                                     if one in "-_") if base in bases), None)
-    said = f"lists {len(lost)} images, such as {lost[0]}, and none of them is in the folder"
+    said = f"lists {number(len(lost), 'image')}, such as {lost[0]}, and none is in the folder"
     return f"{said}; {alike[0]} may be {alike[1]}, so make their names equal." if alike else f"{said}; put them there."
 
 

@@ -14,7 +14,7 @@ from fastscnn.data.init import words
 from fastscnn.data.init.guess import SEED, list_name
 from fastscnn.data.init.pairing import Pair
 from fastscnn.data.init.places import Place, chosen, place
-from fastscnn.data.init.sentences import percent
+from fastscnn.data.init.sentences import number, percent
 from fastscnn.data.init.sequences import by_sequence, frames
 from fastscnn.data.init.survey import ARRAYS, Survey
 from fastscnn.data.lists import ListFile
@@ -75,8 +75,8 @@ def by_folder(
     order = [*(name for name in _ORDER if name in named), *(name for name in named if name not in _ORDER)]
     left_open = []
     if "" in places:
-        left_open.append(f"{len(images[''])} images are in no folder of a split, and are left out; add them to one, or remove "
-                         "them.")
+        rest = number(len(images[""]), "image")
+        left_open.append(f"the {of} of the splits leave out {rest} with labels; move them into one, or remove them.")
     found = {name: named[name] for name in order}
     guessed = [f"The splits {', '.join(order)} are those of the {of}.", *_said_missing(found), *_said_written(found)]
     return Splits(found, (*guessed, *dropped), tuple(left_open))
@@ -106,13 +106,13 @@ def divided(survey: Survey, whole: Place, images: Sequence[str], only: str, line
     parts, count = by_sequence(sequences, FRACTIONS)
     found = {name: chosen(Place((), "", tuple(lines)) if lines else whole, part) for name, part in parts.items()}
     share = percent(len(parts["val"]) / len(images))
-    how = (f"{count} of {len(sequences)} sequences are val ({share} of the images)" if count else
+    how = (f"{count} of {len(sequences)} sequences {'is' if count == 1 else 'are'} val ({share} of the images)" if count else
            f"the last {percent(FRACTIONS['val'])} of each of {len(sequences)} sequences are val" if len(sequences) > 1 else
            f"the last {share} are val")
-    lists = " and ".join(list_name(name) for name in found)
     return Splits(found, (
         f"{why}. The names are numbered and neighbours look alike, as frames of videos do. At random, val would hold "
-        f"neighbours of images in train, and its scores would be too high. So {how}, by {lists}; add new images there.",))
+        f"neighbours of images in train, and its scores would be too high. So {how}.",
+        f"The images are listed in {' and '.join(map(list_name, found))}; add new images there."))
 
 
 def _said_written(places: Mapping[str, Place]) -> list[str]:
@@ -138,7 +138,7 @@ def _said_lists(found: Mapping[str, tuple[str, int]]) -> str:
 
 def _without(pairs: Sequence[Pair], found: Mapping[str, tuple[str, int]]) -> tuple[str, ...]:
     rest = len(pairs) - sum(count for _, count in found.values())
-    return (f"{rest} images with labels are in none of the lists, and are left out.",) if rest > 0 else ()
+    return (f"the lists leave out {number(rest, 'image')} with labels; add them to one, or remove them.",) if rest > 0 else ()
 
 
 def lists_of(survey: Survey, images: set[str]) -> tuple[dict[str, tuple[str, int]], tuple[str, ...]]:
@@ -198,7 +198,8 @@ def _disjoint(
             dropped.append(f"The list {path} is not used: {error}")
             continue
         if listed.keys() & seen:
-            dropped.append(f"The list {path} is not used: it shares {len(listed.keys() & seen)} images with another list.")
+            shared = number(len(listed.keys() & seen), "image")
+            dropped.append(f"The list {path} is not used: it shares {shared} with another list.")
             continue
         seen |= listed.keys()
         found["train" if name == "trainval" else name] = (path, listed)
