@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from fastscnn.base.errors import FastSCNNError
 from fastscnn.data.init import known, known_ids
 from fastscnn.data.init.class_files import ClassFile, Row
 from fastscnn.data.init.guess import Classes
+from fastscnn.data.init.id_files import Fit, Ids, fitting, ids_of
 from fastscnn.data.init.sentences import (
     LOSSY,
     NAMES,
@@ -24,35 +25,7 @@ from fastscnn.data.init.sentences import (
 from fastscnn.data.init.values import Values
 from fastscnn.model.label_set import IGNORE_INDEX, Colour
 
-_UNLABELLED = (IGNORE_INDEX, 65535)  # and ids below 0: values of pixels without a label, if no file names them
 _MAX_ID = (1 << 31) - 1
-_LEAST_STEP = 4  # between ids that divide 0 to 255 evenly
-
-
-@dataclass(frozen=True)
-class _Ids:
-    """The ids of a sample of label files.
-
-    Attributes:
-        values: the content of the files.
-        used: the ids of classes, sorted.
-        void: the other ids: below 0, 255 and 65535.
-        levels: whether the ids divide 0 to 255 evenly, so that 255 is a class.
-    """
-
-    values: Values
-    used: tuple[int, ...]
-    void: tuple[int, ...]
-    levels: bool
-
-
-@dataclass(frozen=True)
-class _Fit:
-    """The file that names the ids: stored id -> class, and what the ids are, for the sentence about it."""
-
-    file: ClassFile
-    rows: Mapping[int, Row]
-    which: str = ""
 
 
 def of_ids(values: Values, files: Sequence[ClassFile], name: str) -> Classes:
@@ -70,8 +43,8 @@ def of_ids(values: Values, files: Sequence[ClassFile], name: str) -> Classes:
     _refuse_others(values, stored)
     if city := known_ids.of_cityscapes(stored, name):
         return city
-    ids = _ids(values, stored)
-    fit = _fitting(files, ids)
+    ids = ids_of(values, stored)
+    fit = fitting(files, ids)
     if fit:
         made = _named(ids, fit)
     elif known_ids.is_voc(ids.used, name):
@@ -95,55 +68,7 @@ def _refuse_others(values: Values, stored: Sequence[int]) -> None:
                             f"{_MAX_ID}, so save the label files again.")
 
 
-def _ids(values: Values, stored: Sequence[int]) -> _Ids:
-    positive = [one for one in stored if one >= 0]
-    counts = range(len(positive), 2 * len(positive) + 1) if len(positive) > 2 else ()
-    levels = any(_levels(positive, count) for count in counts)
-    void = [one for one in stored if one < 0 or (one in _UNLABELLED and not levels)]
-    return _Ids(values, tuple(one for one in stored if one not in void), tuple(void), levels)
-
-
-def _levels(stored: Sequence[int], count: int) -> dict[int, int]:
-    """Return id -> position if the ids, with 255, are among `count` values that divide 0 to 255 evenly; {} if not."""
-    if not stored or stored[-1] != IGNORE_INDEX or count < len(stored) or _LEAST_STEP * (count - 1) > IGNORE_INDEX:
-        return {}
-    step = IGNORE_INDEX / (count - 1)
-    found = {one: round(one / step) for one in stored}
-    fits = all(abs(one - place * step) <= 1 for one, place in found.items())
-    return found if fits and len(set(found.values())) == len(found) else {}
-
-
-def _fitting(files: Sequence[ClassFile], ids: _Ids) -> _Fit | None:
-    """Return the file whose classes fit the ids: by its own ids, by scaled positions, by positions from 0, or from 1."""
-    positive = sorted({*ids.used, *(one for one in ids.void if one >= 0)})
-    plain = [one for one in positive if one not in _UNLABELLED]
-    for file in files:
-        rows = {row.id: row for row in file.rows if row.id is not None}
-        if file.has_ids and plain and set(plain) <= {0, *rows}:
-            return _Fit(file, rows, "; its ids begin with 1" if min(rows) == 1 else "")
-    if len(positive) > 2:
-        for file in files:
-            for first in (0, 1):  # 1: 0 has no name
-                if found := _levels(positive, len(file.rows) + first):
-                    rows = {one: file.rows[place - first] for one, place in found.items() if place >= first}
-                    return _Fit(file, rows, "; the ids are their positions, scaled to 0 to 255")
-    positions = [(file, _positions(file)) for file in files if not file.has_ids]
-    lowest, highest = min(plain, default=0), max(plain, default=0)
-    for file, names in positions:
-        if highest < len(names) and not (lowest >= 1 and highest == len(names)):
-            return _Fit(file, dict(enumerate(names)))
-    for file, names in positions:
-        if highest == len(names):
-            return _Fit(file, dict(enumerate(names, 1)), "; the ids begin with 1, since the highest is the number of names")
-    return None
-
-
-def _positions(file: ClassFile) -> list[Row]:
-    """Return the rows that have a position; labelme's __ignore__ has none."""
-    return [row for row in file.rows if row.name.lower() not in ("__ignore__", "_ignore_")]
-
-
-def _named(ids: _Ids, fit: _Fit) -> Classes:
+def _named(ids: Ids, fit: Fit) -> Classes:
     """Return the classes that a file names."""
     stored, share = dict(fit.rows), ids.values.share(0)
     guessed = [f"{fit.file.path} names the classes{fit.which}."]
@@ -160,7 +85,7 @@ def _named(ids: _Ids, fit: _Fit) -> Classes:
     return _with_ids(ids, kept, void, guessed)
 
 
-def _numbered(ids: _Ids, files: Sequence[ClassFile]) -> Classes:
+def _numbered(ids: Ids, files: Sequence[ClassFile]) -> Classes:
     """Return classes that are named by their ids."""
     if not ids.used:
         raise FastSCNNError(f"the label files hold nothing but {listed(ids.void)}, which means not labelled.")
@@ -178,7 +103,7 @@ def _numbered(ids: _Ids, files: Sequence[ClassFile]) -> Classes:
     return replace(made, left_open=tuple(left_open))
 
 
-def _doubts(ids: _Ids, made: Classes) -> list[str]:
+def _doubts(ids: Ids, made: Classes) -> list[str]:
     """Return what is left open about ids that may or may not be classes."""
     found, share = [], ids.values.share
     if 0 in ids.used and len(ids.used) > 1:
@@ -202,7 +127,7 @@ def _ignore_key(made: Classes) -> list[int]:
     return value if isinstance(value, list) else []
 
 
-def _with_ids(ids: _Ids, kept: Mapping[int, str], void: Sequence[int], guessed: Sequence[str]) -> Classes:
+def _with_ids(ids: Ids, kept: Mapping[int, str], void: Sequence[int], guessed: Sequence[str]) -> Classes:
     """Return classes by their stored ids: without [map] if these count from 0, or from 1 with 0 ignored.
 
     Args:
@@ -213,7 +138,7 @@ def _with_ids(ids: _Ids, kept: Mapping[int, str], void: Sequence[int], guessed: 
     """
     if not kept:
         raise FastSCNNError("all ids of the label files are ignored ones, so there is no class.")
-    own = [one for one in ids.void if one not in kept]
+    own = [one for one in ids.void if one not in kept and one not in void]
     said = (*guessed, *([ignored(own)] if own else []))
     names, numbers = tuple(kept.values()), list(kept)
     all_void = sorted({*void, *own, IGNORE_INDEX})

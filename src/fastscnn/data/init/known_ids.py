@@ -36,7 +36,8 @@ def carla(values: Values) -> Classes | None:
 
 def of_cityscapes(ids: Sequence[int], name: str) -> Classes | None:
     """Return Cityscapes' classes if the name of a label file says so, and the ids fit."""
-    if "labelTrainIds" in name and set(ids) <= {-1, IGNORE_INDEX, *range(len(cityscapes.LABELS))}:
+    used = set(ids) - {-1, IGNORE_INDEX}
+    if "labelTrainIds" in name and used and used <= set(range(len(cityscapes.LABELS))):
         keys = {"ignore": [-1, IGNORE_INDEX]} if -1 in ids else {}
         return Classes(cityscapes.LABELS.names, colours=cityscapes.LABELS.colours, keys=keys, guessed=(
             f"The file names say train ids of Cityscapes: its 19 classes; {'-1 and ' if keys else ''}255 is ignored.",))

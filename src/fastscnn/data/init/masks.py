@@ -10,7 +10,7 @@ from fastscnn.data.init.classes import classes_of
 from fastscnn.data.init.guess import Guess
 from fastscnn.data.init.pairing import pair, said_pairs
 from fastscnn.data.init.sentences import number
-from fastscnn.data.init.splits import Splits, pairs_in_lists, splits_of
+from fastscnn.data.init.splits import Splits, splits_of, splits_of_lists
 from fastscnn.data.init.survey import Survey
 from fastscnn.data.init.values import read
 
@@ -34,7 +34,7 @@ def guess_of_lists(survey: Survey) -> Guess | None:
     Raises:
         FastSCNNError: files that are no labels.
     """
-    splits, labels = pairs_in_lists(survey)
+    splits, labels = splits_of_lists(survey)
     return _with_classes(survey, labels, splits, "lists of images and label files", []) if splits else None
 
 

@@ -2,30 +2,21 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import PurePosixPath
 
-from fastscnn.base.errors import FastSCNNError
-from fastscnn.data.formats import text
-from fastscnn.data.init import words
 from fastscnn.data.init.guess import SEED, list_name
 from fastscnn.data.init.pairing import Pair
 from fastscnn.data.init.places import Place, chosen, place
 from fastscnn.data.init.sentences import number, percent
 from fastscnn.data.init.sequences import by_sequence, frames
-from fastscnn.data.init.survey import ARRAYS, Survey
-from fastscnn.data.lists import ListFile
-from fastscnn.media import images as media
+from fastscnn.data.init.split_lists import Lists, lists_of, lists_with_labels
+from fastscnn.data.init.survey import Survey
 
 FRACTIONS: Mapping[str, float] = {"train": 0.8, "val": 0.2}
 _ALL = "all"
-_ORDER = ("train", "trainval", "val", "test")
-_LISTS = (".txt", ".csv", ".lst", ".list")
-_HEAD = 50  # lines that decide whether a file is a list
-_MOSTLY = 0.8  # least share of lines that name an image
+_ORDER = ("train", "val", "test")
 
 
 @dataclass(frozen=True)
@@ -42,16 +33,32 @@ def splits_of(survey: Survey, pairs: Sequence[Pair]) -> Splits:
     made = place(survey, pairs)
     dropped: tuple[str, ...] = ()
     if not made.listed or made.images:
-        found, dropped = lists_of(survey, {pair.image for pair in pairs})
-        if found:
-            return Splits({name: replace(made, list=path, listed=()) for name, (path, _) in found.items()},
-                          (_said_lists(found), *_said_missing(found), *dropped), _without(pairs, found))
+        lists = lists_of(survey, {pair.image for pair in pairs})
+        dropped = lists.dropped
+        if lists.paths:
+            rest = len(pairs) - sum(map(len, lists.files.values()))
+            left_open = f"the lists leave out {number(rest, 'image')} with labels; add them to one, or remove them."
+            return Splits({name: replace(made, list=path, listed=()) for name, path in lists.paths.items()},
+                          _said_lists(lists), (left_open,) if rest > 0 else ())
     groups: dict[str, list[Pair]] = defaultdict(list)
     for pair in pairs:
         groups[pair.split].append(pair)
     places = {name: place(survey, group) for name, group in groups.items()}
     images = {name: [pair.image for pair in group] for name, group in groups.items()}
     return by_folder(survey, places, images, made, dropped)
+
+
+def splits_of_lists(survey: Survey) -> tuple[Splits | None, list[str]]:
+    """Return the splits of lists with an image and its label file in each line, and the label files; None if there are none."""
+    lists = lists_with_labels(survey)
+    labels = [file for listed in lists.files.values() for file in listed.values()]
+    places = {name: Place((), "", list=path) for name, path in lists.paths.items()}
+    if len(places) != 1:
+        return (Splits(places, _said_lists(lists)) if places else None), labels
+    (name, whole), = places.items()
+    listed = lists.files[name]
+    made = divided(survey, whole, sorted(listed), name, [f"{image}\t{file}" for image, file in listed.items()])
+    return replace(made, guessed=(*made.guessed, *lists.dropped)), labels
 
 
 def by_folder(
@@ -132,101 +139,6 @@ def _said_missing(names: Collection[str]) -> list[str]:
     return said
 
 
-def _said_lists(found: Mapping[str, tuple[str, int]]) -> str:
-    return "The splits are those of lists: " + ", ".join(f"{name} of {path}" for name, (path, _) in found.items()) + "."
-
-
-def _without(pairs: Sequence[Pair], found: Mapping[str, tuple[str, int]]) -> tuple[str, ...]:
-    rest = len(pairs) - sum(count for _, count in found.values())
-    return (f"the lists leave out {number(rest, 'image')} with labels; add them to one, or remove them.",) if rest > 0 else ()
-
-
-def lists_of(survey: Survey, images: set[str]) -> tuple[dict[str, tuple[str, int]], tuple[str, ...]]:
-    """Return split -> (list, number of images) of the lists that choose from these images, and sentences about others."""
-    by_folder: dict[str, dict[str, str]] = defaultdict(dict)
-    for path in survey.of(*_LISTS):
-        name = words.split_of(PurePosixPath(path).stem)
-        if name and _is_list(survey, path, images):
-            by_folder[str(PurePosixPath(path).parent)].setdefault(name, path)
-    found, dropped = _disjoint(survey, _best(by_folder), sorted(images))
-    return {name: (path, len(listed)) for name, (path, listed) in found.items()}, dropped
-
-
-def pairs_in_lists(survey: Survey) -> tuple[Splits | None, list[str]]:
-    """Return the splits of lists with an image and its label file in each line, and the label files; None if there are none."""
-    by_folder: dict[str, dict[str, str]] = defaultdict(dict)
-    for path in survey.of(*_LISTS):
-        name = words.split_of(PurePosixPath(path).stem)
-        if name and _has_columns(survey, path):
-            by_folder[str(PurePosixPath(path).parent)].setdefault(name, path)
-    found, dropped = _disjoint(survey, _best(by_folder), ())
-    if not found:
-        return None, []
-    labels = [file for _, listed in found.values() for file in listed.values()]
-    counts = {name: (path, len(listed)) for name, (path, listed) in found.items()}
-    if len(found) == 1:
-        (name, (path, listed)), = found.items()
-        lines = [f"{image}\t{file}" for image, file in listed.items()]
-        made = divided(survey, Place((), "", list=path), sorted(listed), name, lines)
-        return replace(made, guessed=(*made.guessed, *dropped)), labels
-    places = {name: Place((), "", list=path) for name, (path, _) in found.items()}
-    return Splits(places, (_said_lists(counts), *_said_missing(places), *dropped)), labels
-
-
-def _best(by_folder: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
-    """Return the lists of the folder that has most of them; of VOC's, the one for segmentation."""
-
-    def rank(folder: str) -> tuple[bool, int, int]:
-        return "segmentation" in folder.lower(), len(by_folder[folder]), -len(folder)
-
-    chosen = dict(by_folder[max(by_folder, key=rank)]) if by_folder else {}
-    if "train" in chosen or "val" in chosen:
-        chosen.pop("trainval", None)  # it holds the images of both
-    return chosen
-
-
-def _disjoint(
-    survey: Survey, chosen: Mapping[str, str], images: Sequence[str]
-) -> tuple[dict[str, tuple[str, dict[str, str]]], tuple[str, ...]]:
-    """Return split -> (list, its images with label files) of lists that share no images, and sentences about others."""
-    found, dropped, seen = {}, [], set[str]()
-    for name in sorted(chosen, key=_ORDER.index):
-        path = chosen[name]
-        try:
-            listed = dict(ListFile(survey.root / path, survey.root, images).read())
-        except FastSCNNError as error:
-            dropped.append(f"The list {path} is not used: {error}")
-            continue
-        if listed.keys() & seen:
-            shared = number(len(listed.keys() & seen), "image")
-            dropped.append(f"The list {path} is not used: it shares {shared} with another list.")
-            continue
-        seen |= listed.keys()
-        found["train" if name == "trainval" else name] = (path, listed)
-    return found, tuple(dropped)
-
-
-def _has_columns(survey: Survey, path: str) -> bool:
-    """Return whether each line has an image and its label file."""
-    try:
-        listed = ListFile(survey.root / path, survey.root).read()
-    except FastSCNNError:
-        return False
-    return all(PurePosixPath(labels).suffix.lower() in (*media.SUFFIXES, *ARRAYS) for _, labels in listed)
-
-
-def _is_list(survey: Survey, path: str, images: set[str]) -> bool:
-    try:
-        lines = [line.strip() for line in unicodedata.normalize("NFC", text.read(survey.root / path)).splitlines()]
-    except FastSCNNError:
-        return False
-    lines = [line for line in lines if line and not line.startswith("#")]
-    sample = lines[:_HEAD]
-    paths = [PurePosixPath(unicodedata.normalize("NFC", image)) for image in images]
-    stems = {path.stem for path in paths} | {path.name for path in paths}
-    hits = sum(any(_last(cell) in stems for cell in (line, *line.replace(",", " ").split())) for line in sample)
-    return bool(sample) and hits >= _MOSTLY * len(sample)
-
-
-def _last(text: str) -> str:
-    return text.replace("\\", "/").rpartition("/")[2]
+def _said_lists(lists: Lists) -> tuple[str, ...]:
+    splits = ", ".join(f"{name} of {path}" for name, path in lists.paths.items())
+    return f"The splits are those of lists: {splits}.", *_said_missing(lists.paths), *lists.dropped
