@@ -238,19 +238,20 @@ def cutout(labels: UInt8Array) -> np.ndarray:
         (lambda labels: np.dstack([255 + 0 * labels, 255 * binary(labels)]), "1 colour"),
     ],
 )
-def test_masks_in_the_alpha_channel_are_refused(tmp_path: Path, encode: Callable[..., np.ndarray], colours: str) -> None:
+def test_masks_in_the_alpha_channel(tmp_path: Path, encode: Callable[..., np.ndarray], colours: str) -> None:
     pairs(tmp_path, "images/{n}.jpg", "masks/{n}.png", encode)
-    with pytest.raises(FastSCNNError) as caught:
-        init_dataset(tmp_path)
-    assert str(caught.value) == (
-        f"{tmp_path / 'masks'}: the files have transparent parts and hold {colours}, so the alpha channel may be the mask; "
-        "save the alpha channel of each as a greyscale PNG in a folder named masks.")
+    made = init_dataset(tmp_path)
+    assert any(f"have transparent parts and hold {colours} (6 label files read), so the alpha channel" in said
+               for said in made.guessed)
+    assert '\nlabels_are = "binary"\nchannel = "alpha"\n' in made.toml
+    assert made.classes == ("background", "foreground")
+    read(tmp_path, made, TWO, False)
 
 
 def test_images_that_hold_their_masks(tmp_path: Path) -> None:
     for number in range(COUNT):
         save(tmp_path / f"s{number}.png", cutout(truth(number)))
-    with pytest.raises(FastSCNNError, match=r"Some have transparent parts; if these are the masks, save the alpha channel"):
+    with pytest.raises(FastSCNNError, match=r"Some have transparent parts; if these are the masks, put the orig"):
         init_dataset(tmp_path)
 
 

@@ -26,6 +26,9 @@ def classes_of(values: Values, files: Sequence[ClassFile], names: str) -> Classe
         raise FastSCNNError(f"{values.unread[0]}")
     if values.coloured and (carla := known_ids.carla(values)):
         return carla
+    named = values.coloured and colour_classes.file_of_colours(values, files) is not None
+    if alpha := mask_classes.of_alpha(values, files, named):
+        return alpha
     if values.coloured or values.palettes_differ:
         return colour_classes.of_colours(values, files)
     # Colours that a file names hold in each file. Those of grey files are grey, as in Supervisely's masks.

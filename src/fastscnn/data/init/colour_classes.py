@@ -9,12 +9,11 @@ from fastscnn.data.formats.colours import hexadecimal, number_of, unpack
 from fastscnn.data.init import known
 from fastscnn.data.init.class_files import ClassFile, Row
 from fastscnn.data.init.guess import Classes
-from fastscnn.data.init.sentences import LOSSY, NAMES, SAVE_ALPHA, UNLABELLED, about_rest, absent, files_read, listed
+from fastscnn.data.init.sentences import LOSSY, NAMES, UNLABELLED, about_rest, absent, files_read, listed
 from fastscnn.data.init.values import Values
 from fastscnn.model.label_set import IGNORE_INDEX, Colour
 
 _COVERED = 0.5  # share of the pixels whose colours a file must name
-_MOST_WITH_ALPHA = 64  # colours of label files with transparent parts
 _RARE = 1e-3  # share of the pixels below which a colour is not taken for a class
 
 
@@ -41,11 +40,6 @@ def of_colours(values: Values, files: Sequence[ClassFile]) -> Classes:
     file = file_of_colours(values, files)
     known_rows, source = (file.rows, file.path) if file else _of_palette(values)
     frequent = [packed for packed, count in seen.most_common() if count / max(1, seen.total()) >= _RARE]
-    if values.transparent and (len(seen) == 1 or (not known_rows and len(seen) > _MOST_WITH_ALPHA)):
-        count = f"{len(seen)} colour{'s' * (len(seen) != 1)}"
-        count = f"{len(seen)} colour{'s' * (len(seen) != 1)}"
-        raise FastSCNNError(f"the files have transparent parts and hold {count}, so the alpha channel may be the mask; "
-                            f"{SAVE_ALPHA}.")
     if not known_rows:
         _refuse_photographs(values, len(seen), 1 - sum(seen[packed] for packed in frequent) / max(1, seen.total()))
     rows, twins = _distinct(known_rows)

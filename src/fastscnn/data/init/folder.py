@@ -15,7 +15,6 @@ from fastscnn.base.types import UInt8Array
 from fastscnn.data import datasets, toml
 from fastscnn.data.init import builtin, contact_sheet, masks, shapes
 from fastscnn.data.init.guess import Guess
-from fastscnn.data.init.sentences import SAVE_ALPHA
 from fastscnn.data.init.survey import OURS, Survey, survey
 from fastscnn.data.init.values import has_transparent_parts, spread
 from fastscnn.data.patterns import captured
@@ -103,7 +102,8 @@ def _nothing(found: Survey, rejected: list[str]) -> FastSCNNError:
         what = f"contains no images ({', '.join(sorted(images.SUFFIXES))})" if found.files else "is empty"
     elif any(has_transparent_parts(found.root / path) for path in spread(pictures, 5)):
         return FastSCNNError(f"{found.root}: contains no labels that belong to its images; seen: {found.summary()}. Some have "
-                             f"transparent parts; if these are the masks, {SAVE_ALPHA}.")
+                             "transparent parts; if these are the masks, put the original images into a folder named images, "
+                             "and these files into a folder named masks.")
     else:
         what = "contains no labels that belong to its images"
     return FastSCNNError(f"{found.root}: {what}; seen: {found.summary()}. Put label files with the names of their images into "

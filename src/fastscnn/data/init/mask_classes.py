@@ -6,11 +6,12 @@ from collections.abc import Sequence
 
 from fastscnn.data.init.class_files import ClassFile
 from fastscnn.data.init.guess import Classes
-from fastscnn.data.init.sentences import NAMES, files_read, listed
+from fastscnn.data.init.sentences import NAMES, files_read, ignored, number
 from fastscnn.data.init.values import Values
 
 _BLENDED = 0.9  # least share of 0 and 255 in an antialiased mask
 _TOPS = (1, 255, 65535)  # values of the second class
+_MOST_COLOURS = 64  # of label files whose colours are classes although they have transparent parts
 
 
 def of_masks(values: Values, files: Sequence[ClassFile]) -> Classes | None:
@@ -29,16 +30,38 @@ def of_masks(values: Values, files: Sequence[ClassFile]) -> Classes | None:
         guessed.append("The masks are JPEGs; values from 128 upward are the second class. PNG keeps edges exact.")
     elif blended:
         guessed.append("Values between, as of antialiased edges, belong to the nearer class.")
-    names, left_open = ("background", "foreground"), f"no file names the two classes; {NAMES}, that of 0 first."
-    if found := next(((two, file) for file in files if (two := _two_names(file, max(seen)))), None):
-        names, left_open = found[0], ""
-        guessed.append(f"{found[1].path} names the classes.")
+    names, left_open = _names(files, max(seen), guessed)
     if void or max(seen) > 255:  # labels_are = "binary" reads 0 to 255
-        guessed += [f"{listed(void)} {'is' if len(void) == 1 else 'are'} ignored."] if void else []
+        guessed += [ignored(void)] if void else []
         mapped = {str(value): "ignore" for value in void} | {"0": names[0], str(max(seen)): names[1]}
         return Classes(names, map=mapped, guessed=tuple(guessed),
-                       left_open=(left_open.replace("`classes`", "`classes` and in [map]"),) if left_open else ())
-    return Classes(names, "binary", guessed=tuple(guessed), left_open=(left_open,) if left_open else ())
+                       left_open=tuple(said.replace("`classes`", "`classes` and in [map]") for said in left_open))
+    return Classes(names, "binary", guessed=tuple(guessed), left_open=left_open)
+
+
+def of_alpha(values: Values, files: Sequence[ClassFile], named: bool) -> Classes | None:
+    """Return the two classes of masks in the alpha channel, of a photograph or of one colour; None for other label files.
+
+    Args:
+        values: what a sample of the label files holds.
+        files: the files that name classes.
+        named: whether a file names the colours.
+    """
+    if not values.transparent or (len(values.counts) > 1 and (named or len(values.counts) <= _MOST_COLOURS)):
+        return None
+    guessed = [f"The label files have transparent parts and hold {number(len(values.counts), 'colour')} "
+               f"({files_read(values)}), so the alpha channel is taken as a mask of two classes. Transparent parts come first."]
+    names, left_open = _names(files, 255, guessed)
+    return Classes(names, "binary", keys={"channel": "alpha"}, guessed=tuple(guessed), left_open=left_open)
+
+
+def _names(files: Sequence[ClassFile], top: int, guessed: list[str]) -> tuple[tuple[str, str], tuple[str, ...]]:
+    """Return the names of the two classes, and what is left open about them; add to `guessed` which file gives them."""
+    for file in files:
+        if two := _two_names(file, top):
+            guessed.append(f"{file.path} names the classes.")
+            return two, ()
+    return ("background", "foreground"), (f"no file names the two classes; {NAMES}, that of 0 first.",)
 
 
 def _blended(values: Values) -> bool:

@@ -8,7 +8,6 @@ from fastscnn.data.init.values import Values
 
 LOSSY = ("the label files are JPEGs, whose compression changes values near edges, so labels are read wrong there; export them "
          "as PNG.")
-SAVE_ALPHA = "save the alpha channel of each as a greyscale PNG in a folder named masks"
 NAMES = "write the names of the classes in `classes`"
 UNLABELLED = 0.3  # share of the pixels up to which 0 or black, without a name, is taken as unlabelled; above, as background
 _SHOWN = 8  # values or names in one sentence
