@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import sys
 import unicodedata
 from pathlib import Path
 
 import numpy as np
 import pytest
-from test_dataset_init import COUNT, SIZE, boxes, coco_json, corners, labelme_json, photo, save, text, truth
+from test_dataset_init import COUNT, NAMES, SIZE, boxes, coco_json, corners, labelme_json, photo, save, text, truth
 
 from fastscnn import cli
 from fastscnn.base.errors import FastSCNNError
@@ -135,6 +137,31 @@ def test_equal_names_in_two_folders(tmp_path: Path) -> None:
     spec = datasets.load(tmp_path)
     assert {split: {path.parent.name for path in spec.image_files(split)} for split in made.images} == {
         "train": {"train"}, "val": {"val"}}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the file system refuses such names")
+@pytest.mark.parametrize("name", [b"caf\xe9_%d", b"a\nb_%d"])
+def test_names_that_are_no_text(tmp_path: Path, name: bytes) -> None:
+    """Images of such names are named in an error, and other files are left out."""
+    for number in range(COUNT):
+        save(tmp_path / f"images/s{number}.png", photo(number))
+        save(tmp_path / f"labels/s{number}.png", truth(number))
+    wrong = (tmp_path / "images/s0.png").rename(tmp_path / "images" / f"{os.fsdecode(name % 0)}.png")
+    with pytest.raises(FastSCNNError, match="its name contains a line break, or is not UTF-8"):
+        init_dataset(tmp_path)
+    wrong.rename(tmp_path / "images/s0.png")
+    (tmp_path / os.fsdecode(name % 0 + b"_classes.txt")).write_text("\n".join(NAMES))
+    assert "class 0" in init_dataset(tmp_path).classes
+    read(tmp_path)
+
+
+def test_the_name_of_the_folder(tmp_path: Path) -> None:
+    root = tmp_path / "a\x7f\"b\u00e9"
+    for number in range(COUNT):
+        save(root / f"images/s{number}.png", photo(number))
+        save(root / f"labels/s{number}.png", truth(number))
+    init_dataset(root)
+    assert datasets.load(root).name == root.name
 
 
 # progress

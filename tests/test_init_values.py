@@ -138,6 +138,16 @@ def test_names_of_masks(tmp_path: Path, rows: str, names: tuple[str, str]) -> No
     assert init_dataset(tmp_path).classes == names
 
 
+def test_masks_of_another_value(tmp_path: Path) -> None:
+    tree(tmp_path, lambda labels: 100 * binary(labels))
+    assert init_dataset(tmp_path).classes == ("class 0", "class 100")
+    text(tmp_path / "classes.txt", "background\ncar\n")
+    made = init_dataset(tmp_path, force=True)
+    assert made.classes == ("background", "car")
+    assert made.left_open == ()
+    read(tmp_path, made, TWO, False)
+
+
 def lut(*values: int) -> Callable[[UInt8Array], np.ndarray]:
     return lambda labels: np.array(values, np.uint8)[labels]
 

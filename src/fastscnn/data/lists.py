@@ -127,7 +127,7 @@ def divided(images: Sequence[str], fractions: Mapping[str, float], seed: int) ->
         fractions: split -> fraction of the images, above 0; together at most 1.
         seed: another seed divides them in another way.
     """
-    order = sorted(images, key=lambda image: hashlib.sha256(f"{seed}/{image}".encode()).digest())
+    order = sorted(images, key=lambda image: hashlib.sha256(f"{seed}/{image}".encode(errors="surrogateescape")).digest())
     divided, start = {}, 0.0
     for split, fraction in fractions.items():
         end = start + fraction

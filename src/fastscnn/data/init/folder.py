@@ -72,8 +72,8 @@ def init_dataset(
         progress: called with (files done, all files) while files are read; each step of the work begins anew.
 
     Raises:
-        FastSCNNError: no such folder, a dataset.toml without `force`, no images, no labels that can be read, or two kinds of
-            labels that are equally likely.
+        FastSCNNError: no such folder, a dataset.toml without `force`, no images, no labels that can be read, two kinds of
+            labels that are equally likely, or a file name with a line break or in another encoding than UTF-8.
     """
     root = files.expand(folder)
     if not root.is_dir():
@@ -120,7 +120,7 @@ def _builtin(guess: Guess) -> Initialised:
 def _written(guess: Guess, path: Path, found: Survey) -> Initialised:
     """Write a guess that loads, and whose label files can be read."""
     root = path.parent
-    name = root.resolve().name or OURS
+    name = root.resolve().name.encode(errors="replace").decode() or OURS
     lists = {root / file: text for file, text in guess.lists.items()}
     _check_free(root, guess.lists, found.own)
     sheet = _sheet_name(root, guess, found.own)

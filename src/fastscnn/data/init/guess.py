@@ -131,7 +131,7 @@ def _printable(text: str) -> str:
 
 def _value(value: object) -> str:
     """Return a value in TOML, whose texts, numbers and lists of them are those of JSON."""
-    return json.dumps(value, ensure_ascii=False)
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def _key(text: str) -> str:

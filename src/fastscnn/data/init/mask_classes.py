@@ -15,12 +15,16 @@ _MOST_COLOURS = 64  # of label files whose colours are classes although they hav
 
 
 def of_masks(values: Values, files: Sequence[ClassFile]) -> Classes | None:
-    """Return the two classes of masks of 0 and 1, 255 or 65535, antialiased or mixed ones too; None for other label files."""
+    """Return the two classes of masks: 0, and 1, 255, 65535 or, if a file gives two names, any other value.
+
+    Antialiased masks, and those of which some hold 1 and others 255, are masks too. None for other label files.
+    """
     void = sorted(value for value in values.counts if value < 0)
     seen = set(values.counts) - set(void)
     mixed = seen == {0, 1, 255} and not any({1, 255} <= one for one in values.sets)
     blended = _blended(values)
-    if not (len(seen) == 2 and 0 in seen and max(seen) in _TOPS) and not blended and not (mixed and not void):
+    plain = len(seen) == 2 and 0 in seen and (max(seen) in _TOPS or any(_two_names(file, max(seen)) for file in files))
+    if not plain and not blended and not (mixed and not void):
         return None
     if seen == {0, 1} and any(len(file.rows) > 2 for file in files):
         return None  # more classes exist; the sample holds two of them
@@ -31,7 +35,7 @@ def of_masks(values: Values, files: Sequence[ClassFile]) -> Classes | None:
     elif blended:
         guessed.append("Values between, as of antialiased edges, belong to the nearer class.")
     names, left_open = _names(files, max(seen), guessed)
-    if void or max(seen) > 255:  # labels_are = "binary" reads 0 to 255
+    if void or (plain and max(seen) not in (1, 255)):  # labels_are = "binary" reads values from 128 to 255 as the second class
         guessed += [ignored(void)] if void else []
         mapped = {str(value): "ignore" for value in void} | {"0": names[0], str(max(seen)): names[1]}
         return Classes(names, map=mapped, guessed=tuple(guessed),

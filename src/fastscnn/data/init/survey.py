@@ -11,6 +11,7 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
+from fastscnn.base.errors import FastSCNNError
 from fastscnn.media import images
 
 _T = TypeVar("_T")
@@ -67,7 +68,11 @@ class Survey:
 
 
 def survey(root: Path, progress: Callable[[int, int], None] | None = None) -> Survey:
-    """Return the files in a folder, in one pass. Linked folders are followed once."""
+    """Return the files in a folder, in one pass. Linked folders are followed once.
+
+    Raises:
+        FastSCNNError: an image or array whose name dataset.toml and lists cannot hold. Other such files are left out.
+    """
     own = _own(root / f"{OURS}.toml")
     files: list[str] = []
     visited: set[str] = set()
@@ -81,7 +86,17 @@ def survey(root: Path, progress: Callable[[int, int], None] | None = None) -> Su
         place = Path(folder).relative_to(root).as_posix()
         found = (name if place == "." else f"{place}/{name}" for name in names if not name.startswith("."))
         files += [path for path in found if path not in own]
-    return Survey(root, tuple(sorted(files)), own, progress or (lambda done, total: None))
+    wrong = [path for path in files if not _is_text(path)]
+    for path in Survey(root, tuple(wrong)).pixels:
+        raise FastSCNNError(f"{root / ascii(path)[1:-1]}: its name contains a line break, or is not UTF-8, as from an archive "
+                            "of another system; rename it.")
+    kept = sorted(set(files) - set(wrong))
+    return Survey(root, tuple(kept), own, progress or (lambda done, total: None))
+
+
+def _is_text(path: str) -> bool:
+    """Return whether a path is valid UTF-8, in one line."""
+    return path.splitlines() == [path] and path.encode(errors="replace").decode() == path
 
 
 def _own(path: Path) -> frozenset[str]:
