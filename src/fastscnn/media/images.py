@@ -318,7 +318,8 @@ def _values(path: str | Path, image: Image.Image, raw_mode: str) -> npt.NDArray[
     channels = np.array(image)
     if mode != "RGB":
         if (channels[:, :, -1] != channels[0, 0, -1]).any():
-            raise FastSCNNError(f"{path}: has transparent parts, and they may or may not be labels; save it without alpha.")
+            raise FastSCNNError(f"{path}: has transparent parts, and they may or may not be labels; save it without alpha, "
+                                'or, if they are the mask, set channel = "alpha" in dataset.toml.')
         channels = channels[:, :, :-1]
     if (channels != channels[:, :, :1]).any():
         raise FastSCNNError(f"{path}: is a colour image ({mode}), but class ids are expected; if its colours are classes, "
