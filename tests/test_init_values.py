@@ -9,7 +9,22 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_dataset_init import COLOURS, COUNT, NAMES, SIZE, binary, coloured, indexed, pairs, photo, save, text, truth
+from test_dataset_init import (
+    COLOURS,
+    COUNT,
+    NAMES,
+    SIZE,
+    binary,
+    coloured,
+    indexed,
+    pairs,
+    photo,
+    save,
+    supervisely,
+    text,
+    truth,
+    yolo,
+)
 
 from fastscnn.base.errors import FastSCNNError
 from fastscnn.base.types import UInt8Array
@@ -328,6 +343,30 @@ def test_the_colours_of_a_palette(tmp_path: Path) -> None:
     made = init_dataset(tmp_path)
     assert "The colours are those of the palette of the label files." in made.guessed
     assert datasets.load(tmp_path).label_set.colours == tuple(COLOURS.values())
+
+
+def test_colours_of_which_a_file_names_some(tmp_path: Path) -> None:
+    tree(tmp_path, coloured)
+    rows = [f"{name},{r},{g},{b}\n" for name, (r, g, b) in COLOURS.items()]
+    text(tmp_path / "class_dict.csv", "name,r,g,b\n" + "".join(rows[:3]))
+    assert "(6 label files read); class_dict.csv names some of them." in " ".join(sentences(tmp_path))
+    text(tmp_path / "class_dict.csv", "name,r,g,b\n" + "".join(rows))
+    assert "class_dict.csv names them." in " ".join(init_dataset(tmp_path, force=True).guessed)
+
+
+def test_sentences_about_shapes(tmp_path: Path) -> None:
+    pytest.importorskip("cv2", reason="needs the extra formats")
+    supervisely(tmp_path / "supervisely")
+    yolo(tmp_path / "yolo")
+    text(tmp_path / "yolo/data.yaml", "names: ['car', 'sky', 'tree', 'horse']\n")
+    said = sentences(tmp_path / "supervisely")
+    assert "The names of the shapes are the classes (6 label files read)." in said
+    assert "meta.json gives the colours." in said
+    assert any(sentence.endswith('set background = "ignore".') and " % of the pixels are without a shape" in sentence
+               for sentence in said)
+    said = sentences(tmp_path / "yolo")
+    assert "The numbers of the shapes are the classes (6 label files read)." in said
+    assert "No shape that was read has horse; remove what no other file has." in said
 
 
 def test_train_ids_of_cityscapes_that_are_all_ignored(tmp_path: Path) -> None:
