@@ -87,8 +87,8 @@ def main() -> None:
                 "picture": path.stem,
                 "format": path.suffix[1:],
                 "size": list(loaded[path.stem].shape[:2]),
-                "equal": round(100 * float((segmenter.segment(images.read(path)).labels == images.read_ids(
-                    path.with_suffix(path.suffix + ".labels"))).mean()), 4),
+                "equal": round(100 * float((segmenter.segment(images.read(path)).labels == images.read_values(
+                    path.with_suffix(path.suffix + ".labels"))[0]).mean()), 4),
             }
             for path in pictures
         ]

@@ -26,7 +26,7 @@ WriteOnnx = Callable[..., Path]
 if find_spec("torch") is None:  # the core is also tested without the extra `train`
     _LEARN = (
         "network", "loss", "checkpoint", "classify", "distributed", "train", "train_cli", "train_mixture", "export",
-        "quantize", "stem", "cuda", "convert", "thermal",
+        "quantize", "stem", "cuda", "convert", "thermal", "every_format", "round_trip",
     )
     collect_ignore = [f"test_{name}.py" for name in _LEARN]
 

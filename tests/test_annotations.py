@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from PIL import Image, ImageDraw
 from fastscnn.annotations import polygons, regions, rle
 from fastscnn.annotations.polygons import Polygon, trace
 from fastscnn.annotations.writer import AnnotationFormat, AnnotationWriter
+from fastscnn.base import files
 from fastscnn.base.errors import ArgumentError, FastSCNNError
 from fastscnn.base.types import BoolArray, UInt8Array
 from fastscnn.cli import main
@@ -304,6 +306,157 @@ def test_a_folder_that_cannot_be_written() -> None:
         write("coco")
 
 
+@contextmanager
+def no_file_above(size: int) -> Iterator[None]:
+    """Let writes fail beyond this size, as on a full disk."""
+    resource = pytest.importorskip("resource")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize("more", [0, 10, 500])
+@pytest.mark.parametrize("first", [False, True])
+def test_a_full_disk_costs_the_image_that_does_not_fit(first: bool, more: int) -> None:
+    with AnnotationWriter("coco", "out", NAMES) as writer:
+        if not first:
+            writer.add("a.jpg", SCENE)
+        (size,) = [part.stat().st_size for part in Path("out").glob(".*.part")] or [0]
+        with no_file_above(size + more), pytest.raises(FastSCNNError, match=r"^out/coco\.json: cannot be written \("):
+            writer.add("b.jpg", SCENE)
+        writer.add("c.jpg", SCENE)
+        writer.add("b.jpg", SCENE)
+    table = json.loads(Path("out/coco.json").read_bytes())
+    names = ["c.jpg", "b.jpg"] if first else ["a.jpg", "c.jpg", "b.jpg"]
+    assert [(image["id"], image["file_name"]) for image in table["images"]] == list(enumerate(names, 1))
+    per_image = len(table["annotations"]) // len(names)
+    assert [(entry["id"], entry["image_id"]) for entry in table["annotations"]] == [
+        (number + 1, number // per_image + 1) for number in range(per_image * len(names))]
+    assert [file.name for file in Path("out").iterdir()] == ["coco.json"]
+
+
+def test_a_coco_file_that_cannot_be_completed() -> None:
+    def full() -> None:
+        with AnnotationWriter("coco", "out", NAMES) as writer:
+            writer.add("a.jpg", SCENE)
+            (part,) = Path("out").iterdir()
+            size.append(part.stat().st_size)
+            limit.enter_context(no_file_above(size[0] + 10))
+
+    size: list[int] = []
+    with ExitStack() as limit, pytest.raises(FastSCNNError, match="the annotations of its 1 images are missing"):
+        full()
+    assert list(Path("out").iterdir()) == []
+
+
+def test_a_coco_file_without_an_image_that_fits() -> None:
+    with AnnotationWriter("coco", "out", NAMES) as writer, no_file_above(10), pytest.raises(FastSCNNError):
+        writer.add("a.jpg", SCENE)
+    assert list(Path("out").iterdir()) == []
+
+
+@pytest.mark.parametrize(("kind", "blocked"), [("labelme", "out/a.json"), ("yolo", "out/yolo/labels/a.txt")])
+@pytest.mark.parametrize("reason", ["folder", "permission"])
+def test_a_file_that_cannot_be_written_does_not_end_the_batch(
+    tiny_onnx: Path, stripes: synthetic.Scene, kind: str, blocked: str, reason: str, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("a", "b", "c"):
+        images.write(Path(f"in/{name}.png"), stripes.image)
+    if reason == "folder":
+        Path(blocked).mkdir(parents=True)
+    else:
+        write = files.write
+
+        def refused(path: Path, data: bytes) -> None:
+            if str(path) == blocked:
+                raise FastSCNNError(f"{path}: cannot be written (Permission denied); the old file, if any, is kept.")
+            write(path, data)
+
+        monkeypatch.setattr(files, "write", refused)
+    assert main(["segment", "in", "--weights", str(tiny_onnx), "--out", "out", "--annotations", kind, "--json"]) == 1
+    printed = capsys.readouterr()
+    first, *others = [json.loads(line) for line in printed.out.splitlines()]
+    assert set(first) == {"image", "error"}
+    assert first["error"].startswith(f"in/a.png: {blocked}: cannot be written (")
+    assert [line["image"] for line in others] == ["in/b.png", "in/c.png"]
+    assert all(Path(line["annotations"]).is_file() for line in others)
+    assert "1 of 3 images failed; the others are segmented" in printed.err
+
+
+def test_a_folder_with_the_name_of_the_coco_file() -> None:
+    Path("out/coco.json").mkdir(parents=True)
+    with pytest.raises(FastSCNNError, match=r"^out/coco\.json: is a folder; move it away"):
+        write("coco")
+
+
+def test_a_data_yaml_of_other_classes() -> None:
+    """The class ids in the text files would have other meanings."""
+    write("yolo")
+    with AnnotationWriter("yolo", "out", LabelSet(("sky", "road", "car", "tree"))) as writer:
+        with pytest.raises(FastSCNNError, match=r"^out/yolo/data\.yaml: names other classes; move it away"):
+            writer.add("in/c.jpg", SCENE)
+        assert not Path("out/yolo/labels/c.txt").exists()
+    with AnnotationWriter("yolo", "out", NAMES) as writer:
+        writer.add("in/c.jpg", SCENE)
+    Path("out/yolo/data.yaml").write_bytes(b"\xff")
+    with AnnotationWriter("yolo", "out", NAMES) as writer, pytest.raises(FastSCNNError, match=r"data\.yaml: cannot be read"):
+        writer.add("in/d.jpg", SCENE)
+
+
+@pytest.mark.parametrize("kind", ["coco", "coco-rle", "labelme", "yolo"])
+@pytest.mark.parametrize(("arguments", "message"), [
+    ({"tolerance": -1}, "tolerance: must be a number of pixels, at least 0, not -1"),
+    ({"tolerance": float("nan")}, "tolerance: .* not nan"),
+    ({"tolerance": float("inf")}, "tolerance: .* not inf"),
+    ({"tolerance": "1"}, "tolerance: .* not '1'"),
+    ({"tolerance": None}, "tolerance: .* not None"),
+    ({"min_area": 0}, "min_area: must be at least 1, not 0"),
+    ({"min_area": 1.5}, "min_area: must be a whole number"),
+    ({"label_set": ("road", "car")}, "label_set: must be a LabelSet, not "),
+    ({"folder": 3}, "A path is needed, not 3"),
+])
+def test_wrong_settings(kind: AnnotationFormat, arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ArgumentError, match=message):
+        AnnotationWriter(**{"kind": kind, "folder": "out", "label_set": NAMES, **arguments})
+
+
+@pytest.mark.parametrize("kind", ["coco", "coco-rle", "labelme", "yolo"])
+@pytest.mark.parametrize(("labels", "message"), [
+    (np.zeros((4, 4), np.int64), "labels: must be a uint8 array"),
+    (np.zeros((4, 4)), "labels: must be a uint8 array"),
+    (np.zeros((4, 4, 1), np.uint8), "labels: must be a uint8 array"),
+    (np.zeros((0, 4), np.uint8), "labels: must be a uint8 array"),
+    ([[0, 1]], "labels: must be a uint8 array"),
+    (np.array([[0, 4]], np.uint8), "labels: contain the id 4, and there are 4 classes; use 0 to 3, or 255"),
+    (np.array([[254, 255]], np.uint8), "labels: contain the id 254"),
+])
+def test_wrong_labels(kind: AnnotationFormat, labels: Any, message: str) -> None:
+    with AnnotationWriter(kind, "out", NAMES) as writer, pytest.raises(ArgumentError, match=message):
+        writer.add("a.jpg", labels)
+    assert not Path("out").exists()
+
+
+def test_wrong_masks_and_places() -> None:
+    writer = AnnotationWriter("labelme", "out", NAMES)
+    masks: list[Any] = [np.zeros((96, 127), bool), np.zeros(SCENE.shape, np.uint8), SCENE.tolist()]
+    for mask in masks:
+        with pytest.raises(ArgumentError, match="ood_mask: must be a bool array of the shape of the labels"):
+            writer.describe(Path("a.jpg"), Path("out/a"), SCENE, mask)
+    with pytest.raises(ArgumentError, match="result: must be in out, not elsewhere/a"):
+        writer.describe(Path("a.jpg"), Path("elsewhere/a"), SCENE)
+
+
+@pytest.mark.parametrize("kind", ["coco", "coco-rle", "labelme", "yolo"])
+def test_labels_without_any_annotation(kind: AnnotationFormat) -> None:
+    with AnnotationWriter(kind, "out", NAMES) as writer:
+        path = writer.add("a.jpg", np.full((4, 4), 255, np.uint8))
+    assert path.is_file()
+
+
 def test_unknown_format() -> None:
     with pytest.raises(ArgumentError, match=r"There is no annotation format 'cocoo'\. Did you mean 'coco'\?"):
         AnnotationWriter("cocoo", "out", NAMES)  # type: ignore[arg-type]
@@ -314,7 +467,7 @@ def test_accuracy_of_simplified_polygons(camvid_root: Path, kind: str, tolerance
     """The figures of docs/datasets.md: mIoU of label files of CamVid after the way through simplified polygons."""
     confusion = np.zeros((12, 256), np.int64)
     for path in sorted((camvid_root / "valannot").iterdir())[::20]:
-        labels = images.read_ids(path)
+        labels = images.read_values(path)[0].astype(np.uint8)
         found = trace(labels, tolerance, 10, centres=kind == "labelme")
         back, _ = drawn(found, by_labelme if kind == "labelme" else by_pycocotools, labels.shape)
         pairs = labels.ravel().astype(np.int64) * 256 + back.ravel()

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from fastscnn import Segmenter
-from fastscnn.base.errors import FastSCNNError
+from fastscnn.base.errors import ArgumentError, FastSCNNError
 from fastscnn.benchmark.benchmark import benchmark
 from fastscnn.upsampling import native
 from fastscnn.version import __version__
@@ -110,9 +110,12 @@ def test_an_unknown_protocol(tiny: Segmenter) -> None:
         benchmark(tiny, (96, 128), "papre")
 
 
-@pytest.mark.parametrize(("runs", "warmup"), [(0, 1), (1, -1)])
-def test_wrong_counts(tiny: Segmenter, runs: int, warmup: int) -> None:
-    with pytest.raises(FastSCNNError, match=f"not {runs} and {warmup}"):
+@pytest.mark.parametrize(("runs", "warmup", "message"), [
+    (0, 1, "runs: must be at least 1, not 0"), (1, -1, "warmup: must be at least 0, not -1"),
+    (1.5, 0, "runs: must be a whole number"),
+])
+def test_wrong_counts(tiny: Segmenter, runs: int, warmup: int, message: str) -> None:
+    with pytest.raises(ArgumentError, match=message):
         benchmark(tiny, (96, 128), "files", runs, warmup)
 
 

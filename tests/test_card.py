@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from fastscnn.base.errors import FastSCNNError
 from fastscnn.model import card
@@ -265,3 +267,28 @@ def test_the_reader_of_0_1_takes_a_card_of_today(made: Card) -> None:
 
 def test_missing() -> None:
     assert str(card.missing(SOURCE)).startswith("weights/a.onnx: carries no fastscnn card")
+
+
+@pytest.mark.parametrize(("size", "inputs"), [
+    ((360, 480), [(360, 480), (264, 352), (168, 224), (104, 128)]),
+    ((480, 360), [(480, 360), (352, 264), (256, 200), (128, 104)]),
+    ((1024, 2048), [(1024, 2048), (768, 1536), (512, 1024), (256, 512)]),
+    ((64, 96), [(64, 96), (32, 64)]),  # 3/4 becomes the card's size again, 1/4 is too small
+    ((32, 32), [(32, 32)]),
+    ((16, 64), []),
+])
+def test_base_sizes(size: tuple[int, int], inputs: list[tuple[int, int]]) -> None:
+    assert Card(LabelSet(("road",)), size).inputs() == inputs
+
+
+@given(st.integers(32, 3000), st.integers(32, 3000))
+@settings(derandomize=True, deadline=None)
+def test_base_sizes_of_any_card(height: int, width: int) -> None:
+    found = Card(LabelSet(("road",)), (height, width)).inputs()
+    assert found[0] == (height, width)
+    assert len(set(found)) == len(found)
+    assert found == sorted(found, reverse=True)
+    for tall, wide in found:
+        assert min(tall, wide) >= 32
+        assert ((height - tall) % 32, (width - wide) % 32) == (0, 0)
+        assert wide == 32 + (width - 32) % 32 or abs(wide - tall * width / height) <= 16

@@ -100,7 +100,7 @@ def labelled(root: Path, value: int, *names: str) -> None:
 
 def without(root: Path, value: int, *names: str) -> None:
     for name in names:
-        labels = images.read_ids(root / f"labels/{name}.png")
+        labels = images.read_values(root / f"labels/{name}.png")[0]
         images.write(root / f"labels/{name}.png", np.where(labels == value, np.uint8(0), labels))
 
 

@@ -523,6 +523,22 @@ def test_each_is_found_and_a_right_dataset_is_not(tmp_path: Path, name: str) -> 
     assert cached == [report, report], "the same from the cache"
 
 
+@pytest.mark.parametrize(("classes", "pairs", "found"), [
+    (("sky", "road"), [(0, 1), (0, 255)], True),
+    (("sky", "road", "car"), [(0, 1), (0, 255)], False),  # 255 marks pixels to ignore
+    (("sky", "road"), [(0, 1), (0, 255), (0, 2)], False),  # an unknown id
+    (("sky", "road"), [(0, 1), (1, 255)], False),
+])  # fmt: skip
+def test_only_masks_of_two_classes_are_mixed(
+    tmp_path: Path, classes: tuple[str, ...], pairs: list[tuple[int, int]], found: bool
+) -> None:
+    def write(path: Path, blocks: UInt8Array, number: int) -> None:
+        save(path, np.array(pairs[number % len(pairs)], np.uint8)[blocks % 2])
+
+    report = Case("", "", "", classes=classes).make(tmp_path, write)
+    assert bool(of_kind(report, "mixed-masks")) == found
+
+
 def test_kinds_are_described() -> None:
     page = (Path(__file__).parents[1] / "docs/datasets.md").read_text()
     rows = re.findall(r"^\| `([a-z-]+)` \|", page.partition("## What `check` finds")[2], re.MULTILINE)

@@ -342,7 +342,7 @@ def test_a_submission_holds_label_ids(tmp_path: Path) -> None:
     assert file == tmp_path / "new" / "ulm_000001_000019_pred_labelIds.png"
     with Image.open(file) as stored:
         assert (stored.format, stored.mode, stored.size) == ("PNG", "L", (2048, 1024))
-    np.testing.assert_array_equal(images.read_ids(file), np.array([7, 24, 26])[labels])
+    np.testing.assert_array_equal(images.read_values(file)[0], np.array([7, 24, 26])[labels])
 
 
 @pytest.mark.parametrize("shape", [(512, 1024), (33, 70), (1, 1), (1100, 3000)])
@@ -353,7 +353,7 @@ def test_a_resized_submission_is_nearest(tmp_path: Path, shape: tuple[int, int])
     assert not list(tmp_path.iterdir())
     file = write_submission(tmp_path, IMAGE, labels, SMALL, resize=True)
     nearest = Image.fromarray(np.array([7, 24, 26], np.uint8)[labels]).resize((2048, 1024), Image.Resampling.NEAREST)
-    np.testing.assert_array_equal(images.read_ids(file), np.asarray(nearest))
+    np.testing.assert_array_equal(images.read_values(file)[0], np.asarray(nearest))
 
 
 def test_a_submission_is_not_overwritten_unasked(tmp_path: Path) -> None:
@@ -361,9 +361,9 @@ def test_a_submission_is_not_overwritten_unasked(tmp_path: Path) -> None:
     file = write_submission(tmp_path, IMAGE, ones, SMALL)
     with pytest.raises(FastSCNNError, match="exists, and the server accepts one file"):
         write_submission(tmp_path, IMAGE, twos, SMALL)
-    assert images.read_ids(file).max() == 24
+    assert images.read_values(file)[0].max() == 24
     write_submission(tmp_path, IMAGE, twos, SMALL, overwrite=True)
-    assert images.read_ids(file).min() == 26
+    assert images.read_values(file)[0].min() == 26
     write_submission(tmp_path, "ulm_000001_000020_leftImg8bit.png", ones, SMALL)  # another frame is no obstacle
     file.rename(tmp_path / "ulm_000001_000019_other.png")
     for overwrite in (False, True):
@@ -447,7 +447,7 @@ def test_scores_and_submission(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert file.name.startswith("ulm_000000_000019")
     image = images.read(root / "leftImg8bit/val/ulm/ulm_000000_000019_leftImg8bit.png")
     expected = Segmenter.load(weights, "torch").segment(image).labels
-    back = official.LABELS.train_ids()[images.read_ids(file)]
+    back = official.LABELS.train_ids()[images.read_values(file)[0]]
     np.testing.assert_array_equal(back, expected)
     capsys.readouterr()
     assert cli.main([*words, "--submit", str(out)]) == 1  # never over another one's

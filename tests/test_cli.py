@@ -11,7 +11,8 @@ import subprocess
 import sys
 import threading
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,9 @@ from PIL import Image
 from fastscnn import Segmenter, cli
 from fastscnn.data import synthetic
 from fastscnn.data.synthetic import Scene
-from fastscnn.media import images
+from fastscnn.media import folders, images
+from fastscnn.model.card import KEY, Card
+from fastscnn.model.label_set import LabelSet
 from fastscnn.training.recipes import names
 from fastscnn.version import __version__
 
@@ -101,7 +104,7 @@ def test_segment_writes_labels_and_overlay(run: Run, tiny_onnx: Path, picture: P
     code, out, err = run("segment", picture, "--weights", tiny_onnx, "--threads", 1, "--backend", "onnx")
     assert (code, err) == (0, "")
     assert files_in("segmented") == ["stripes.labels.png", "stripes.overlay.jpg"]
-    np.testing.assert_array_equal(images.read_ids(Path("segmented/stripes.labels.png")), stripes.labels)
+    np.testing.assert_array_equal(images.read_values(Path("segmented/stripes.labels.png"))[0], stripes.labels)
     overlay = images.read(Path("segmented/stripes.overlay.jpg"))
     assert overlay.shape[0] > 128
     assert overlay.shape[1:] == (192, 3)
@@ -140,7 +143,7 @@ def test_demo(run: Run, tiny_onnx: Path, tmp_path: Path, write_onnx: WriteOnnx) 
     code, out, err = run("demo", "--weights", street, "--json")
     assert (code, err) == (0, "")
     (line,) = lines(out)
-    drawn = images.read_ids(Path(line["labels"]))
+    drawn = images.read_values(Path(line["labels"]))[0]
     assert line["pixel_accuracy"] == round(100 * float(np.mean(drawn == synthetic.draw(seed=3).labels)), 2)
     assert 0 <= line["miou"] <= 100
     code, out, _ = run("demo", "--weights", street)
@@ -178,7 +181,7 @@ def test_segment_every_kind_of_image(run: Run, tiny_onnx: Path, kind: str) -> No
     assert (code, err) == (0, "")
     (line,) = lines(out)
     assert line["size"] == [40, 48]
-    assert images.read_ids(Path(line["labels"])).shape == (40, 48)
+    assert images.read_values(Path(line["labels"]))[0].shape == (40, 48)
     assert line["class_percentages"]["red"] == 100, "of grey images too, where all classes tie"
 
 
@@ -272,7 +275,7 @@ def test_sizes(run: Run, tiny_onnx: Path, picture: Path, stripes: Scene, size: s
     assert code == (2 if message else 0)
     assert message in boxed(err)
     if not message:
-        np.testing.assert_array_equal(images.read_ids(Path("segmented/stripes.labels.png")), stripes.labels)
+        np.testing.assert_array_equal(images.read_values(Path("segmented/stripes.labels.png"))[0], stripes.labels)
 
 
 def test_home_folders_in_options(run: Run, tiny_onnx: Path, picture: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -323,10 +326,100 @@ def test_a_budget(run: Run, tiny_onnx: Path, picture: Path, monkeypatch: pytest.
     assert code == 0
     assert "Input 64x96:" in err
     assert "for frames of 128x192, onnx float32 (measured on 2" in unfolded(err)
-    assert "its model card has no mIoU for this input" in unfolded(err)
+    assert "its model card has no mIoU for this size" in unfolded(err)
     code, _, err = run(*words, "--latency-budget", "0.0001")
     assert code == 1
     assert "latency budget: no input size takes at most 0.0001 ms on this machine; the fastest, " in err
+
+
+@pytest.fixture
+def seen(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
+    """The sizes of the network's inputs, filled as ONNX Runtime gets them."""
+    from fastscnn.backends.onnx import OnnxBackend
+
+    sizes: list[tuple[int, ...]] = []
+    call = OnnxBackend.__call__
+
+    def note(self: OnnxBackend, images: Any) -> Any:
+        sizes.append(images.shape[1:3])
+        return call(self, images)
+
+    monkeypatch.setattr(OnnxBackend, "__call__", note)
+    monkeypatch.setattr("fastscnn.benchmark.latency_budget._SECONDS", 0.0)
+    return sizes
+
+
+SCORED = {"test": {"miou": 58.5}, "test at 32x64": {"miou": 44.5}}
+
+
+@pytest.mark.parametrize(
+    ("shapes", "inputs", "notes"),
+    [
+        # all in the shape of the card
+        ([(128, 192), (64, 96)], [(64, 96), (64, 96)],
+         ["Input 64x96: ", "for frames of 128x192,", "; mIoU 58.50 on test by its model card."]),
+        # all of one other shape
+        ([(64, 300)], [(32, 160)],
+         ["Input 64x96 in the shape of each image, 32x160 at 64x300: ", "for frames of 64x300,",
+          "; mIoU 58.50 on test by its model card, for images in the shape of 64x96."]),
+        # several shapes; of two frames of one area, the one with the larger input is measured
+        ([(64, 96), (100, 256), (256, 100), (96, 96)], [(64, 96), (64, 128), (128, 64), (64, 64)],
+         ["Input 64x96 in the shape of each image, 128x64 at 256x100: ", "for frames of 256x100,",
+          ", for images in the shape of 64x96."]),
+    ],
+)
+def test_a_budget_for_several_shapes(
+    run: Run,
+    write_onnx: WriteOnnx,
+    seen: list[tuple[int, ...]],
+    shapes: list[tuple[int, int]],
+    inputs: list[tuple[int, int]],
+    notes: list[str],
+) -> None:
+    card = Card(LabelSet(("red", "green", "blue")), (64, 96), metrics=SCORED)
+    path = write_onnx(Path("scored.onnx"), metadata={KEY: card.to_json()})
+    for index, shape in enumerate(shapes):
+        images.write(Path(f"photos/{index}.png"), np.zeros((*shape, 3), np.uint8))
+    words = ["segment", "photos", "--weights", path, "--threads", 1, "--backend", "onnx", "--latency-budget", "60000"]
+    code, _, err = run(*words)
+    assert code == 0
+    for text in notes:
+        assert text in unfolded(err)
+    assert seen[-len(shapes) :] == inputs
+    seen.clear()
+    code, _, _ = run("segment", "photos", "--weights", path, "--threads", 1, "--backend", "onnx")
+    assert seen == inputs, "the card's size has the same shapes"
+
+
+def test_the_smaller_size_of_a_budget(
+    run: Run, write_onnx: WriteOnnx, seen: list[tuple[int, ...]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from fastscnn.benchmark.latency_budget import LatencyBudget
+
+    monkeypatch.setattr(LatencyBudget, "largest", lambda self, _: self.choices[-1])
+    card = Card(LabelSet(("red", "green", "blue")), (64, 96), metrics=SCORED)
+    path = write_onnx(Path("scored.onnx"), metadata={KEY: card.to_json()})
+    images.write(Path("wide.png"), np.zeros((64, 300, 3), np.uint8))
+    code, _, err = run("segment", "wide.png", "--weights", path, "--backend", "onnx", "--latency-budget", "33ms")
+    assert code == 0
+    assert "Input 32x64 in the shape of each image, 32x96 at 64x300: " in unfolded(err)
+    assert "; mIoU 44.50 on test by its model card, for images in the shape of 64x96." in unfolded(err)
+    assert seen[-1] == (32, 96)
+
+
+@pytest.mark.parametrize(("words", "message"), [
+    (["--ood-mask"], "the card has no OOD threshold"),
+    (["--annotations", "coco"], "coco.json: holds annotations already"),
+])
+def test_what_the_card_or_the_disk_refuses_is_said_before_the_measurement(
+    run: Run, tiny_onnx: Path, picture: Path, words: list[str], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fastscnn.benchmark.latency_budget.measure_latency", lambda *_: pytest.fail("measured"))
+    Path("segmented").mkdir()
+    Path("segmented/coco.json").touch()
+    code, _, err = run("segment", picture, "--weights", tiny_onnx, "--latency-budget", "33ms", *words)
+    assert code == 1
+    assert message in err
 
 
 def test_a_budget_for_a_folder_whose_first_file_is_bad(
@@ -371,7 +464,7 @@ def test_several_at_a_time_keep_their_order(run: Run, tiny_onnx: Path, stripes: 
     assert code == 0
     assert [Path(json.loads(line)["image"]).stem for line in out.splitlines()] == [str(index) for index in range(9)]
     for index in range(9):
-        labels = images.read_ids(Path(f"segmented/{index}.labels.png"))
+        labels = images.read_values(Path(f"segmented/{index}.labels.png"))[0]
         assert np.mean(labels == np.roll(stripes.labels, index, axis=1)) > 0.75  # resizing blurs the borders
     code, out, _ = run(*words)
     assert "images per second from file to file, 3 at a time" in out
@@ -455,6 +548,7 @@ def test_evaluate_at_several_scales(run: Run, tiny_onnx: Path, data: Path) -> No
         ("1,0", "scales: each must be above 0"),
         ("nan", "not nan"),
         ("0.1", "scales: 0.1 makes 6x10 of 64x96"),
+        ("17", "scales: each must be above 0 and at most 16, not 17"),
     ],
 )
 def test_wrong_scales(run: Run, tiny_onnx: Path, data: Path, scales: str, message: str) -> None:
@@ -462,6 +556,62 @@ def test_wrong_scales(run: Run, tiny_onnx: Path, data: Path, scales: str, messag
     assert (code, out) == (2, "")
     assert "scales" in err
     assert message in boxed(err)
+
+
+def test_a_folder_is_listed_once_and_the_progress_has_its_images(
+    run: Run, tiny_onnx: Path, stripes: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a", "b", "x/c", "out/a.overlay"):
+        images.write(Path(f"photos/{name}.png"), stripes.image)
+    Path("photos/notes.txt").touch()
+    Path("photos/broken.png").touch()
+    listed: list[Path] = []
+    steps: list[tuple[int, int | None]] = []
+    listing = folders.listing
+
+    def note(folder: Path, without: Path | None = None) -> Any:
+        listed.append(folder)
+        return listing(folder, without)
+
+    @contextmanager
+    def shown(what: str, quiet: bool = False, rate: bool = False) -> Iterator[Callable[[int, int | None], None]]:
+        yield lambda done, total: steps.append((done, total))
+
+    monkeypatch.setattr("fastscnn.media.inputs.listing", note)
+    monkeypatch.setattr("fastscnn.cli.segment.progress_bar", shown)
+    code, _, err = run("segment", "photos", "--out", "photos/out", "--weights", tiny_onnx)
+    assert (code, listed) == (1, [Path("photos")])
+    assert steps == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    assert "1 of 4 images failed" in err
+    assert err.count("Left out of the folders: 1 file that is not an image that can be read, photos/notes.txt.") == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["segment", "{picture}", "--tile", "8x8"], "tile: must be HxW"),
+        (["segment", "{picture}", "--tile", "48x64"], "tile: needs at least 64x64, not 48x64"),
+        (["segment", "{picture}", "--tile", "9000x9000"], "tile: 9000x9000 is over the limit of 40 megapixels"),
+        (["segment", "{picture}", "--size", "16x96"], "size: height: must be at least 32, not 16"),
+        (["segment", "{picture}", "--size", "9000x9000"], "size: 9000x9000 is over the limit of 40 megapixels"),
+        (["demo", "--size", "16x96"], "size: height: must be at least 32, not 16"),
+        (["evaluate", "{data}", "--scales=1,0"], "scales: each must be above 0"),
+        (["evaluate", "{data}", "--scales=nan"], "scales: each must be above 0"),
+        (["evaluate", "{data}", "--size=64x96", "--scales=1,0.1"], "scales: 0.1 makes 6x10 of 64x96"),
+        (["evaluate", "{data}", "--split", "tset"], "There is no split of stripes 'tset'. Did you mean 'test'?"),
+        (["evaluate", "{data}", "--split", "test+tset"], "There is no split of stripes 'tset'"),
+        (["evaluate", "{data}", "{data}", "--split", "tset"], "There is no split of stripes 'tset'"),
+        (["evaluate", "{data}", "--split", "tset", "--submit", "out"], "There is no split of stripes 'tset'"),
+    ],
+)
+def test_arguments_are_checked_before_the_network_is_loaded(
+    run: Run, tiny_onnx: Path, data: Path, picture: Path, words: list[str], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fastscnn.backends.load", lambda *_: pytest.fail("loaded"))
+    places = {"picture": picture, "data": data}
+    code, out, err = run(*(word.format(**places) for word in words), "--weights", tiny_onnx)
+    assert (code, out) == (2, "")
+    assert message in unfolded(err)
 
 
 def test_check(run: Run, data: Path) -> None:
@@ -585,13 +735,20 @@ def test_benchmark_of_probabilities(run: Run, tiny_onnx: Path) -> None:
         (["--sizes", "96x128", "--runs", "0"], "runs: must be at least 1"),
         (["--output", "prob"], "output: prob needs frames in memory, but the protocol files writes labels"),
         (["--output", "prob", "--protocol", "paper", "--mmseg", "x"], "mmseg: compares labels only; omit --output"),
+        (["--sizes", "64x64,9000x9000"], "size: 9000x9000 is over the limit of 40 megapixels"),
+        (["--warmup", "-1"], "warmup: must be at least 0, not -1"),
+        (["--mmseg", "x", "--backend", "cuda"], "mmseg: is timed on the CPU; omit --backend cuda or --mmseg"),
         (["--precision", "int8"], "in float32 or bfloat16, not in int8"),
         (["--sizes", "64x64", "--runs", "1", "--mmseg", "nowhere"], "nowhere: contains no Python interpreter; give the"),
     ],
 )
-def test_wrong_benchmarks(run: Run, tiny_onnx: Path, words: list[str], message: str) -> None:
+def test_wrong_benchmarks(
+    run: Run, tiny_onnx: Path, words: list[str], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if "--precision" not in words:  # all others are refused before the network is loaded
+        monkeypatch.setattr("fastscnn.backends.load", lambda *_: pytest.fail("loaded"))
     code, _, err = run("benchmark", "--weights", tiny_onnx, *words)
-    wrong_input = "--plot" in words or "nowhere" in words or "--precision" in words
+    wrong_input = "nowhere" in words or "--precision" in words
     assert code == (1 if wrong_input else 2)
     assert message in unfolded(err)
 

@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fastscnn import convert
-from fastscnn.base.errors import FastSCNNError
+from fastscnn.base.errors import ArgumentError, FastSCNNError
 from fastscnn.convert.layouts import LAYOUTS, PROJECT
 from fastscnn.data import datasets
 from fastscnn.evaluation.evaluate import evaluate_pairs
@@ -457,6 +457,8 @@ def test_another_layout_than_asked_for(tmp_path: Path) -> None:
         convert.convert(file, tmp_path / "w.safetensors", "tramack", CLASSES, SIZE)
     with pytest.raises(FastSCNNError, match="written as safetensors"):
         convert.convert(file, file, "tramac", CLASSES, SIZE)
+    with pytest.raises(ArgumentError, match="size: height: must be at least 32, not 16"):
+        convert.convert(file, tmp_path / "w.safetensors", "tramac", CLASSES, (16, 64))
     assert file.stat().st_size > 1000
 
 

@@ -26,6 +26,7 @@ from fastscnn.backends.cuda import labels_torch
 from fastscnn.backends.cuda.backend import CudaBackend
 from fastscnn.backends.cuda.streams import Streams, Work, settings
 from fastscnn.backends.torch import TorchBackend
+from fastscnn.base import machine
 from fastscnn.base.errors import FastSCNNError
 from fastscnn.base.types import Float32Array, UInt8Array
 from fastscnn.data import synthetic
@@ -230,6 +231,7 @@ def test_facts(host: CudaBackend, street: tuple[FastSCNN, Card]) -> None:
     assert (backend.name, backend.precision, backend.threads, backend.streams) == ("cuda", "float32", 1, 2)
     assert sorted(host.fallbacks) == ["CUDA graphs: the device is cpu", "the Triton kernel of the labels: the device is cpu"]
     assert backend.matmul_peak() > 0
+    assert backend.device() == machine.processor()
 
 
 @pytest.mark.parametrize(("count", "size"), [(1, (96, 128)), (2, (33, 47))])
@@ -558,6 +560,7 @@ def test_gpu_uses_graph_and_kernel(frames: list[UInt8Array]) -> None:
     backend.labels(frames[0], (96, 128))
     assert backend.fallbacks == []
     assert backend.matmul_peak() > 1e11
+    assert backend.device() == torch.cuda.get_device_name()
 
 
 @on_gpu

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -204,7 +205,7 @@ def test_at_the_command_line(
     pictures = scenes(1, 65, 131)
     np.testing.assert_array_equal(got(pictures), plain(pictures))
     # The card has the scores at each input size that is large enough, and the accuracy loss of the other backends.
-    assert list(got.card.metrics) == ["val", "val at 72x96", "val at 48x64"]
+    assert list(got.card.metrics) == ["val", "val at 64x96"]
     assert set(got.card.losses) <= {"openvino bfloat16"}
     assert dataclasses.replace(got.card, metrics=plain.card.metrics, losses={}, calibration=None) == plain.card
     assert got.card.calibration is not None
@@ -328,6 +329,19 @@ def test_the_error_has_the_report(traced: Exported, tiny_dataset: Path, tmp_path
     assert json.loads(json.dumps(report)) == report | {"verifications": list(report["verifications"]),
                                                        "attempts": list(report["attempts"])}
     assert (report["file_size"], report["max_iou_loss"], report["attempts"][0]["accepted"]) == (None, -1, False)
+
+
+@pytest.mark.parametrize(("arguments", "message"), [
+    ({"max_iou_loss": float("nan")}, "max_iou_loss: must be a number of points, not nan"),
+    ({"max_iou_loss": "1"}, "max_iou_loss: must be a number of points, not '1'"),
+    ({"int8": True, "calibration": "trian"}, "There is no split of tiny 'trian'"),
+])
+def test_wrong_arguments_are_refused_before_the_network_is_loaded(
+    tiny_dataset: Path, tmp_path: Path, arguments: dict[str, Any], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fastscnn.exporting.pipeline.checkpoint.load", lambda *_: pytest.fail("loaded"))
+    with pytest.raises(ArgumentError, match=message):
+        export("weights.safetensors", tmp_path / "model.onnx", data=tiny_dataset, **arguments)
 
 
 def test_json_is_one_line(

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastscnn.base.errors import FastSCNNError
-from fastscnn.data.formats import coco
+from fastscnn.data.formats import coco, text
 from fastscnn.data.formats.base import Contents
 from fastscnn.data.formats.coco import CocoLabels
 from fastscnn.model.label_set import LabelSet
@@ -133,7 +133,6 @@ def rle(counts: object, size: object = (4, 5)) -> dict[str, Any]:
     ({"size": (10_000, 10_000)}, "over the limit of 40 megapixels"),
     ({"categories": [{"id": 1}]}, "the category 1 has no name"),
     ({"categories": [*CATEGORIES, {"id": 5, "name": "x"}]}, "two entries of 'categories' have the id 5"),
-    ({"categories": [{"id": 1, "name": "cars"}]}, "annotation 7: There is no name 'cars'. Did you mean 'car'"),
     ({"annotations": annotated([[SQUARE]], [8])}, "the annotation 0 is of the category 8, which"),
     ({"annotations": [{"id": 0, "image_id": 9, "category_id": 1}]}, "the annotation 0 is of the image 9, which"),
     ({"annotations": [{"id": 0, "image_id": [3], "category_id": 1}]}, r"the annotation 0 is of the image \[3\]"),
@@ -197,6 +196,7 @@ def test_without_pycocotools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_a_large_file_is_parsed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(text, "_TICK", 0)
     path = write(tmp_path / "a.json")
     FORMAT.read(path, Path("a.png"), CLASSES)
     monkeypatch.setattr(json, "loads", None)

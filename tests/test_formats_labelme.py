@@ -125,7 +125,6 @@ BOX = [[0, 0], [1, 1]]
     (None, "has no list of shapes"),
     ([3], "shape 0 has no label"),
     ([shape("polygon", BOX, None)], "shape 0 has no label"),
-    ([shape("polygon", BOX + BOX, "cat")], "shape 0: There is no name 'cat'. Did you mean 'car'"),
     ([shape("points", BOX)], "shape 0 has the type 'points', which has no area; draw a polygon"),
     ([shape("polygon", BOX)], "shape 0 has 2 points, but 3 or more are needed"),
     ([shape("circle", [[0, 0]])], "shape 0 has 1 points, but 2 are needed"),

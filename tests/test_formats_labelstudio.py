@@ -166,8 +166,21 @@ def test_masks_beside_the_file(tmp_path: Path) -> None:
     assert FORMAT.read(path, Path("a.png"), CLASSES).labels.tolist() == [[0, 0, 0]]
 
 
+def test_outlines_are_in_pixels(tmp_path: Path) -> None:
+    path = write(tmp_path, task([brushed([[1, 0]], "cat"), outlined([[0, 50], [50, 50], [100, 0]], size=(1, 2))]))
+    ((place, corners),) = FORMAT.outlines(path, Path("a.png"), (1, 2))
+    assert (place, corners.tolist()) == ("region 1 of the task 1", [[0, 0.5], [1, 0.5], [2, 0]])
+
+
+def test_names_of_no_class_are_counted(tmp_path: Path) -> None:
+    regions = write(tmp_path, task([brushed([[1, 0]], "cat"), brushed([[0, 1]], "road")]))
+    read = FORMAT.read(regions, Path("a.png"), CLASSES)
+    assert (read.labels.tolist(), read.unknown) == ([[255, 0]], {"cat": 1})
+    read = FORMAT.read(masks(tmp_path, **{"8-by-1-tag-red-cat-0": [[1]]}), Path("a.png"), CLASSES)
+    assert (read.labels.tolist(), read.unknown) == ([[255]], {"red-cat": 1})
+
+
 @pytest.mark.parametrize(("by_name", "message"), [
-    ({"8-by-1-tag-cat-0": [[1]]}, "the mask task-1-annotation-8-by-1-tag-cat-0.png: There is no name 'cat'"),
     ({"8-by-1-tag-car-0": [[1]], "9-by-1-tag-car-0": [[1]]}, "masks of several annotations of the task 1"),
     ({"8-by-1-tag-car-0": [[1]], "8-by-1-tag-car-1": [[1, 1]]}, "car-1.png: is not a grey mask of the size"),
     ({"8-by-1-tag-car-0": [[[1, 1, 1]]]}, "is not a grey mask"),
@@ -202,7 +215,6 @@ def rle(encoded: object) -> dict[str, Any]:
     ([task(None)], "the result of the task 1 is not a list"),
     ([task([{}])], "the result of the task 1 is not a list"),
     ([task([RECTANGLE])], "region 0 of the task 1 has the type 'rectanglelabels'"),
-    ([task([outlined(SQUARE, "cat")])], "region 0 of the task 1: There is no name 'cat'. Did you mean 'car'"),
     ([task([outlined(SQUARE), outlined(SQUARE, size=(4, 6))])], "the regions of the task 1 state different sizes"),
     ([task([outlined(SQUARE, size=(0, 6))])], "the image of region 0 of the task 1 has the height 0"),
     ([task([outlined(SQUARE) | {"image_rotation": 90}])], "region 0 of the task 1 is on a rotated image"),

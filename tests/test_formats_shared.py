@@ -14,21 +14,23 @@ import pytest
 
 from fastscnn.base.errors import FastSCNNError
 from fastscnn.data.formats import geometry, text
-from fastscnn.data.formats.base import Shape, Shapes
+from fastscnn.data.formats.base import Shape
+from fastscnn.data.formats.coco import CocoLabels
 from fastscnn.data.formats.listing import Listing
 
 
 def test_later_shapes_and_later_names_of_the_order_lie_above() -> None:
     shapes = [Shape("shape 0", "car", 0), Shape("shape 1", "road", 1), Shape("shape 2", "tree", 2), Shape("shape 3", "car", 3)]
     ids = {"road": 0, "car": 1, "tree": 255}
-    assert Shapes(ids).layers(Path("a"), shapes) == [(1, 0), (0, 1), (255, 2), (1, 3)]
-    assert Shapes(ids, order=("road", "car")).layers(Path("a"), shapes) == [(255, 2), (0, 1), (1, 0), (1, 3)]
-    assert pickle.loads(pickle.dumps(Shapes(ids))) == Shapes(ids)
+    assert CocoLabels(ids).layers(shapes) == ([(1, 0), (0, 1), (255, 2), (1, 3)], {})
+    assert CocoLabels(ids, order=("road", "car")).layers(shapes) == ([(255, 2), (0, 1), (1, 0), (1, 3)], {})
+    assert pickle.loads(pickle.dumps(CocoLabels(ids))) == CocoLabels(ids)
 
 
-def test_an_unknown_name_is_named_with_the_nearest_one() -> None:
-    with pytest.raises(FastSCNNError, match=r"^a: shape 7: There is no name 'cat'\. Did you mean 'car'\?.* add it to \[map\]"):
-        Shapes({"car": 1}).layers(Path("a"), [Shape("shape 7", "cat", 0)])
+def test_names_of_no_class_are_counted() -> None:
+    shapes = [Shape("shape 0", "cat", 0), Shape("shape 1", "car", 1), Shape("shape 2", "cat", 2)]
+    assert CocoLabels({"car": 1}).layers(shapes) == ([(255, 0), (1, 1), (255, 2)], {"cat": 2})
+    assert CocoLabels({"car": 1}, rest=0).layers(shapes) == ([(0, 0), (1, 1), (0, 2)], {})
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
@@ -43,7 +45,8 @@ def test_text_in_unicode_is_read(tmp_path: Path, encoding: str) -> None:
     (codecs.BOM_UTF16_LE + b"a", "is not text in UTF-16; save it as UTF-8"),
     (b'["a', "is truncated or not JSON"),
     (b"[" * 100_000, "is truncated or not JSON"),
-    ('["a"]'.encode("utf-16-le"), "is truncated or not JSON"),
+    ('["a"]'.encode("utf-16-le"), "is not text in UTF-8; save it as UTF-8"),
+    ('["ß"]'.encode("utf-16-be"), "is not text in UTF-8; save it as UTF-8"),
     (b"", "is truncated or not JSON"),
     (b"9" * 5000, "is truncated or not JSON"),
     (b"{}", "is not a JSON list"),
@@ -82,7 +85,8 @@ def test_a_wrong_list_is_an_error(names: list[str], message: str) -> None:
         Listing(Path("f"), ((name, [name]) for name in names))
 
 
-def test_a_file_is_parsed_once_until_it_changes(tmp_path: Path) -> None:
+def test_a_file_is_parsed_once_until_it_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(text, "_TICK", 0)
     parsed = []
 
     @text.once_per_file
@@ -111,6 +115,30 @@ def test_a_file_is_parsed_once_until_it_changes(tmp_path: Path) -> None:
     assert len(parsed) == 3
     with pytest.raises(FastSCNNError, match="no such file"):
         parse(tmp_path / "b")
+
+
+def test_a_file_that_has_just_been_written_is_not_kept(tmp_path: Path) -> None:
+    parse = text.once_per_file(lambda path: path.read_text())
+    path = tmp_path / "a"
+    for content in ("one", "two", "six"):  # equal sizes, and possibly equal time stamps
+        path.write_text(content)
+        assert parse(path) == content
+
+
+def test_kept_files_are_bounded_by_their_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(text, "_TICK", 0)
+    monkeypatch.setattr(text, "_BYTES", 100)
+    parsed: list[str] = []
+    parse = text.once_per_file(lambda path: parsed.append(path.name))
+    for size, names in ((10, "abcdefghij"), (50, "klmnop")):
+        for name in names:
+            (tmp_path / name).write_text("x" * size)
+        for name in names * 2:
+            parse(tmp_path / name)
+    assert "".join(parsed) == "abcdefghij" + "klmnop" * 2, "ten small files are kept; of large ones, four"
+    for name in "nop":
+        parse(tmp_path / name)
+    assert len(parsed) == 22
 
 
 @pytest.mark.parametrize(("values", "least", "message"), [

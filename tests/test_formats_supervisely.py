@@ -150,10 +150,16 @@ def test_a_bitmap_that_zlib_did_not_compress(tmp_path: Path) -> None:
 TRIANGLE = [[0, 0], [1, 1], [0, 1]]
 
 
+def test_outlines(tmp_path: Path) -> None:
+    mask = bitmap(base(images.png(np.ones((1, 1), np.uint8))), [0, 0])
+    path = write(tmp_path / "a.json", [mask, outlined("polygon", TRIANGLE)])
+    ((place, corners),) = FORMAT.outlines(path, IMAGE, (4, 5))
+    assert (place, corners.tolist()) == ("object 1", TRIANGLE)
+
+
 @pytest.mark.parametrize(("objects", "message"), [
     (None, "has no list of objects, so it is not Supervisely's"),
     ([3], "object 0 has no classTitle"),
-    ([RING, outlined("polygon", TRIANGLE, label="cat")], "object 1: There is no name 'cat'. Did you mean 'car'"),
     ([outlined("line", TRIANGLE)], "object 0 has the geometryType 'line', not one of polygon, bitmap, rectangle"),
     ([RING | {"points": None}], "object 0 has no points"),
     ([outlined("polygon", TRIANGLE[:2])], "object 0 has 2 points, but 3 or more"),

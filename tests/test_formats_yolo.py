@@ -94,7 +94,6 @@ def test_an_empty_file_has_no_shapes(tmp_path: Path) -> None:
     ("1.0 0 0 1 0 1 1", "begins with '1.0'"),
     ("-1 0 0 1 0 1 1", "begins with '-1'"),
     ("² 0 0 1 0 1 1", "begins with '²'"),
-    ("2 0 0 1 0 1 1", "line 1: There is no name '2'"),
     ("1 0 0 1 0 1 x", "line 1 contains words that are not numbers"),
     ("1 0 0 1 0 1 nan", "line 1 has coordinates outside the image"),
     ("1 0 0 1 0 1 1e40", "line 1 has coordinates outside the image"),

@@ -19,11 +19,12 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from PIL import Image, ImageOps
+from PIL import Image, ImageFile, ImageOps
 
 from fastscnn.base.errors import ArgumentError, FastSCNNError
 from fastscnn.media import images
 from fastscnn.media.drawing import Canvas
+from fastscnn.media.encoding import encoding
 
 RGB = np.array([[[10, 20, 30], [200, 100, 50]], [[0, 0, 0], [255, 255, 255]], [[1, 2, 3], [90, 80, 70]]], np.uint8)  # 3x2
 GREY = np.array([[0, 60], [120, 255], [7, 200]], np.uint8)
@@ -141,6 +142,39 @@ def test_exif_orientation(tmp_path: Path, kind: str, orientation: int) -> None:
     assert images.size(path) == upright.shape
 
 
+EXIF = b"MM\0*" + struct.pack(">IHHHIHHI", 8, 1, 0x0112, 3, 1, 6, 0, 0)  # orientation 6
+XMP = b"XML:com.adobe.xmp\0\0\0\0\0" + b'<rdf:Description tiff:Orientation="6"/>'
+
+
+@pytest.mark.parametrize(("kind", "data", "expected"), [
+    (b"eXIf", EXIF, 6), (b"iTXt", XMP, 6), (b"tEXt", b"Title\0a", 1), (b"tIME", bytes(7), 1),
+])  # fmt: skip
+@pytest.mark.parametrize("follows", [True, False])
+@pytest.mark.parametrize("mode", ["RGB", "P"])
+def test_metadata_of_a_png_before_and_behind_its_pixels(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: bytes, data: bytes, expected: int, follows: bool, mode: str
+) -> None:
+    picture = encoded(Image.fromarray(RGB).convert(mode), "PNG")
+    place = picture.index(b"IEND" if follows else b"IDAT") - 4
+    path = tmp_path / "a.png"
+    path.write_bytes(picture[:place] + chunk(kind, data) + picture[place:])
+    decoded = []
+    load = ImageFile.ImageFile.load
+    monkeypatch.setattr(ImageFile.ImageFile, "load", lambda image: decoded.append(image) or load(image))  # type: ignore[func-returns-value]
+    found = encoding(path)
+    assert (images.size(path), found and found.orientation) == ((3, 2) if expected == 1 else (2, 3), expected)
+    assert bool(decoded) == (follows and kind != b"tIME"), "only metadata behind the pixels needs them decoded"
+    assert images.read_oriented(path)[1] == expected
+
+
+def test_size_of_a_truncated_png(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    path.write_bytes(encoded(Image.fromarray(RGB), "PNG")[:-30])
+    with pytest.raises(FastSCNNError, match="is truncated or broken"):
+        images.size(path)
+    assert encoding(path) is None
+
+
 @pytest.mark.parametrize("value", [0, 9, 65535])
 def test_meaningless_orientation_is_upright(tmp_path: Path, value: int) -> None:
     exif = Image.Exif()
@@ -190,7 +224,7 @@ BROKEN: dict[str, tuple[Callable[[], bytes], str]] = {
 }
 
 
-@pytest.mark.parametrize("read", [images.read, images.read_ids, images.read_colours])
+@pytest.mark.parametrize("read", [images.read, images.read_values, images.read_colours])
 @pytest.mark.parametrize("name", BROKEN)
 def test_refused(tmp_path: Path, name: str, read: Callable[[Path], object]) -> None:
     make, message = BROKEN[name]
@@ -229,7 +263,7 @@ def test_missing_file_and_folder(tmp_path: Path) -> None:
 
 
 IDS = np.array([[0, 1], [2, 3]], np.uint8)
-READ_IDS: dict[str, tuple[Callable[[], bytes], Any]] = {
+READ_VALUES: dict[str, tuple[Callable[[], bytes], Any]] = {
     "grey": (lambda: encoded(Image.fromarray(GREY), "PNG"), GREY),
     "palette": (palette, np.arange(6).reshape(3, 2)),
     "palette-clear": (lambda: palette(3), np.arange(6).reshape(3, 2)),
@@ -241,22 +275,22 @@ READ_IDS: dict[str, tuple[Callable[[], bytes], Any]] = {
     "4-bit palette": (lambda: encoded(Image.fromarray(IDS).convert("P"), "PNG", bits=4), IDS),
     "colours": (lambda: encoded(Image.fromarray(RGB), "PNG"), "is a colour image \\(RGB\\), but class ids"),
     "grey-alpha": (lambda: encoded(Image.fromarray(np.dstack([GREY, ALPHA])), "PNG"), "has transparent parts"),
-    "over 255": (lambda: opencv(GREY.astype(np.uint16) + 45), "holds the id 300"),
-    "negative": (lambda: encoded(Image.fromarray(np.array([[3, -7]], np.int32)), "TIFF"), "holds the id -7"),
+    "over 255": (lambda: opencv(GREY.astype(np.uint16) + 45), GREY.astype(np.uint16) + 45),
+    "negative": (lambda: encoded(Image.fromarray(np.array([[3, -7]], np.int32)), "TIFF"), [[3, -7]]),
 }
 
 
-@pytest.mark.parametrize("name", READ_IDS)
-def test_read_ids(tmp_path: Path, name: str) -> None:
-    make, expected = READ_IDS[name]
+@pytest.mark.parametrize("name", READ_VALUES)
+def test_read_values(tmp_path: Path, name: str) -> None:
+    make, expected = READ_VALUES[name]
     path = tmp_path / "labels"
     path.write_bytes(make())
     if isinstance(expected, str):
         with pytest.raises(FastSCNNError, match=expected):
-            images.read_ids(path)
+            images.read_values(path)
     else:
-        ids = images.read_ids(path)
-        assert ids.dtype == np.uint8
+        ids, _ = images.read_values(path)
+        assert (ids.dtype == np.uint8) == (name not in ("16-bit", "32-bit", "over 255", "negative"))
         np.testing.assert_array_equal(ids, expected)
 
 
@@ -471,7 +505,7 @@ def test_what_opencv_cannot_do_is_refused(tmp_path: Path) -> None:
     with pytest.raises(FastSCNNError, match=r"wide\.jpg: a JPEG has at most 65500 pixels a side"):
         images.write(tmp_path / "wide.jpg", np.zeros((1, 65_501), np.uint8))
     images.write(tmp_path / "wide.png", np.zeros((1, 65_501), np.uint8))
-    assert images.read_ids(tmp_path / "wide.png").shape == (1, 65_501)
+    assert images.read_values(tmp_path / "wide.png")[0].shape == (1, 65_501)
 
 
 CHANNELS: dict[str, tuple[Callable[[], bytes], np.ndarray[Any, Any] | str]] = {
@@ -612,13 +646,12 @@ def test_ids_in_pgm_files_are_as_stored(tmp_path: Path, maxval: int, plain: bool
     values = np.arange(min(maxval, 255) + 1)[None].repeat(2, axis=0)
     path = tmp_path / "a.pgm"
     path.write_bytes(pgm(values, maxval, plain))
-    np.testing.assert_array_equal(images.read_ids(path), values)
+    np.testing.assert_array_equal(images.read_values(path)[0], values)
 
 
 @pytest.mark.parametrize(("data", "message"), [
     (pgm([[0, 3]], 2), "holds the value 3, but its header says that 2 is the largest"),
     (pgm([[0, 3]], 2, plain=True), "truncated or broken"),
-    (pgm([[0, 300]], 1000), "holds the id 300"),
     (pgm([[0, 2], [1, 1]], 2)[:-1], "truncated or broken"),
     (b"P4 8 1\n\x0f", "is a PBM file, in which 1 is black"),
     (b"P1 2 1\n0 1\n", "is a PBM file, in which 1 is black"),
@@ -627,14 +660,14 @@ def test_netpbm_files_that_are_no_ids(tmp_path: Path, data: bytes, message: str)
     path = tmp_path / "a.pgm"
     path.write_bytes(data)
     with pytest.raises(FastSCNNError, match=message):
-        images.read_ids(path)
+        images.read_values(path)[0]
 
 
 def test_jpeg_2000_holds_no_ids(tmp_path: Path) -> None:
     path = tmp_path / "a.jp2"
     path.write_bytes(encoded(Image.fromarray(IDS), "JPEG2000"))
     with pytest.raises(FastSCNNError, match="is a JPEG 2000 file, in which ids may be changed"):
-        images.read_ids(path)
+        images.read_values(path)[0]
 
 
 @pytest.mark.parametrize("maxval", [65535, 4095])

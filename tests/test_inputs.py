@@ -24,9 +24,14 @@ def touch(*names: str) -> None:
 
 def found(*paths: str, out: str = "out") -> dict[str, str]:
     """Image -> path of its results without suffix."""
-    jobs = inputs.find([Path(path) for path in paths], Path(out))
+    jobs = inputs.find([Path(path) for path in paths], Path(out)).jobs
     assert len({job.image for job in jobs}) == len(jobs)
     return {str(job.image): str(job.result) for job in jobs}
+
+
+def left_out(*paths: str) -> str:
+    """The sentence about what is left out."""
+    return inputs.find([Path(path) for path in paths], Path("out")).left_out
 
 
 @pytest.mark.parametrize(
@@ -94,7 +99,7 @@ Pairs = dict[str, str | None]  # image -> its thermal file, None where none belo
 )
 def test_thermal_files(files: list[str], paths: list[str], thermal: str, expected: Pairs) -> None:
     touch(*files)
-    jobs = inputs.find([Path(path) for path in paths], Path("out"), Path(thermal))
+    jobs = inputs.find([Path(path) for path in paths], Path("out"), Path(thermal)).jobs
     assert {str(job.image): str(job.extra_channels[0]) if job.extra_channels else None for job in jobs} == expected
     for job in jobs:
         assert job.fault == "" if job.extra_channels else job.fault.startswith(f"{job.image}: ")
@@ -102,7 +107,7 @@ def test_thermal_files(files: list[str], paths: list[str], thermal: str, expecte
 
 def test_what_keeps_an_image_from_its_thermal_file() -> None:
     touch("r/x/1.png", "r/2.png", "t/1.png", "t/y/1.png", "t/2.tif", "t/2.png", "r/x/3.png")
-    faults = [job.fault for job in inputs.find([Path("r")], Path("out"), Path("t"))]
+    faults = [job.fault for job in inputs.find([Path("r")], Path("out"), Path("t")).jobs]
     assert faults == [
         "r/2.png: both t/2.png and t/2.tif could be its thermal file; keep one of them.",
         "r/x/1.png: both t/1.png and t/y/1.png could be its thermal file; keep one of them.",
@@ -116,9 +121,9 @@ def test_links_lie_where_they_stand() -> None:
     for folder, target in (("p", "1.png"), ("p/t", "2.png")):
         Path(folder).mkdir()
         Path(folder, "a.png").symlink_to(Path("store", target).resolve())
-    (job,) = inputs.find([Path("p")], Path("out"), Path("p/t"))
+    (job,) = inputs.find([Path("p")], Path("out"), Path("p/t")).jobs
     assert (job.image, job.extra_channels) == (Path("p/a.png"), (Path("p/t/a.png"),))
-    (job,) = inputs.find([Path("p")], Path("out"), Path("p/t/a.png"))
+    (job,) = inputs.find([Path("p")], Path("out"), Path("p/t/a.png")).jobs
     assert (job.image, job.extra_channels) == (Path("p/a.png"), (Path("p/t/a.png"),))
 
 
@@ -179,14 +184,14 @@ def test_every_format_of_photographs_is_found_in_any_case() -> None:
     touch(*names, "p/a.eps", "p/a.heic", "p/a.svg", "p/a.ico", "p/Thumbs.db")
     assert set(found("p")) == names
     assert {".jfif", ".jpe", ".avif", ".gif", ".jp2", ".j2k", ".pgm", ".pbm", ".pnm", ".tga", ".dib"} < images.SUFFIXES
-    assert inputs.left_out([Path("p")], Path("out")) == (
+    assert left_out("p") == (
         "Left out of the folders: 4 files that are not images that can be read, such as p/a.eps.")
 
 
 def test_hidden_files_and_folders_are_skipped() -> None:
     touch("p/a.png", "p/._a.png", "p/.ipynb_checkpoints/a.png", "p/.DS_Store", "p/x/.cache/b.png")
     assert list(found("p")) == ["p/a.png"]
-    assert inputs.left_out([Path("p")], Path("out")) == (
+    assert left_out("p") == (
         "Left out of the folders: 3 hidden files and folders, such as p/._a.png.")
     touch(".hidden/a.png")
     assert list(found(".hidden", "p/._a.png")) == [".hidden/a.png", "p/._a.png"], "given by name"
@@ -200,7 +205,7 @@ def test_linked_folders_are_followed_once() -> None:
         Path("drive", link).symlink_to(Path(target).resolve())
     assert found("drive") == {
         "drive/c.png": "out/c", "drive/day0/a.png": "out/day0/a", "drive/day1/b.png": "out/day1/b"}
-    assert inputs.left_out([Path("drive")], Path("out")) == (
+    assert left_out("drive") == (
         "Left out of the folders: 3 links to what is listed already, such as drive/a_loop; "
         "1 pipe, device or broken link, drive/gone.png.")
 
@@ -209,14 +214,14 @@ def test_the_folder_of_results_is_not_entered_by_a_link() -> None:
     touch("p/a.png", "out/b.png", "out/notes.txt")
     Path("p/results").symlink_to(Path("out").resolve())
     assert list(found("p")) == ["p/a.png"]
-    assert inputs.left_out([Path("p")], Path("out")) == ""
+    assert left_out("p") == ""
 
 
 def test_pipes_are_left_out() -> None:
     touch("p/a.png")
     os.mkfifo("p/b.png")
     assert list(found("p")) == ["p/a.png"]
-    assert inputs.left_out([Path("p"), Path("q.png")], Path("out")) == (
+    assert left_out("p", "q.png") == (
         "Left out of the folders: 1 pipe, device or broken link, p/b.png.")
 
 
@@ -225,12 +230,52 @@ def test_folders_that_cannot_be_opened_are_named() -> None:
     touch("p/a.png", "p/x/b.png")
     Path("p/x").chmod(0)
     assert list(found("p")) == ["p/a.png"]
-    assert "1 folder that cannot be opened, p/x" in inputs.left_out([Path("p")], Path("out"))
+    assert "1 folder that cannot be opened, p/x" in left_out("p")
     Path("p/x").chmod(0o700)
 
 
 def test_several_kinds_in_several_folders() -> None:
     touch("p/a.png", "p/b.mp4", "q/c.png", "q/d.MOV", "q/notes.txt")
-    assert inputs.left_out([Path("p"), Path("q"), Path("p/a.png")], Path("out")) == (
+    assert left_out("p", "q", "p/a.png") == (
         "Left out of the folders: 2 videos (give them by name), such as p/b.mp4; "
         "1 file that is not an image that can be read, q/notes.txt.")
+
+
+def test_each_folder_is_listed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    touch(*(f"p/x{folder}/{name}.png" for folder in range(3) for name in range(4)), "p/notes.txt", "out/a.png")
+    seen: list[str] = []
+    scan = os.scandir
+
+    def note(place: Path) -> object:
+        seen.append(str(place))
+        return scan(place)
+
+    monkeypatch.setattr(os, "scandir", note)
+    found = inputs.find([Path("p")], Path("out"))
+    assert (len(found.jobs), sorted(seen)) == (12, ["p", "p/x0", "p/x1", "p/x2"])
+    assert "1 file that is not an image that can be read, p/notes.txt" in found.left_out
+
+
+def test_paths_are_resolved_once_for_each_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    touch(*(f"p/x{folder}/{name}.png" for folder in range(3) for name in range(50)), "p/x0/t/0.png", "t/0.png")
+    seen: list[str] = []
+    resolve = os.path.realpath
+
+    def note(place: Path, **more: bool) -> str:
+        seen.append(str(place))
+        return resolve(place, **more)
+
+    monkeypatch.setattr(os.path, "realpath", note)
+    assert len(inputs.find([Path("p")], Path("out"), Path("t")).jobs) == 151
+    assert len(seen) < 20
+
+
+def test_what_is_reached_in_the_folder_of_results_is_no_input() -> None:
+    touch("p/a.png", "out/sub/deep/b.png", "out/c.png")
+    Path("p/link").symlink_to(Path("out/sub").resolve())
+    Path("p/c.png").symlink_to(Path("out/c.png").resolve())  # a link is where it is itself
+    assert list(found("p")) == ["p/a.png", "p/c.png"]
+    with pytest.raises(FastSCNNError, match="out/sub: all its images are in out, the output folder"):
+        found("out/sub")
+    assert list(found("out/sub", out="out/other")) == ["out/sub/deep/b.png"]
+    assert list(found("out/sub", out="out/su")) == ["out/sub/deep/b.png"], "a name that begins like the folder"

@@ -9,22 +9,25 @@ import pytest
 
 from fastscnn import Segmenter
 from fastscnn.base.errors import FastSCNNError
+from fastscnn.base.types import UInt8Array
 from fastscnn.benchmark import latency_budget
 from fastscnn.benchmark.latency_budget import LatencyBudget, LatencyChoice, measure_latency
+from fastscnn.inference.size import BaseSize, in_shape
 
-CHOICES = (LatencyChoice((360, 480), 20.0), LatencyChoice((270, 360), 12.0), LatencyChoice((180, 240), 6.0))
+CHOICES = tuple(LatencyChoice(BaseSize(*size), milliseconds)
+                for size, milliseconds in (((360, 480), 20.0), ((264, 352), 12.0), ((168, 224), 6.0)))
 BUDGET = LatencyBudget(CHOICES, "2026-01-02", Path("remembered.json"))
-SIZES = [(64, 96), (48, 72), (32, 48)]  # of `tiny`: a quarter is too small for the network
+SIZES = [(64, 96), (32, 64)]  # of `tiny`: 3/4 becomes the card's size again, a quarter is too small for the network
 
 
-@pytest.mark.parametrize(("milliseconds", "size"), [(100, 360), (20, 360), (19.9, 270), (12, 270), (6, 180)])
+@pytest.mark.parametrize(("milliseconds", "size"), [(100, 360), (20, 360), (19.9, 264), (12, 264), (6, 168)])
 def test_the_largest_that_fits(milliseconds: float, size: int) -> None:
     assert BUDGET.largest(milliseconds).size[0] == size
 
 
 @pytest.mark.parametrize("milliseconds", [5.9, 0, -1, float("nan")])
 def test_none_fits(milliseconds: float) -> None:
-    message = r"the fastest, 180x240, takes 6\.0 ms .*\(measured on 2026-01-02; delete remembered\.json to measure again\)"
+    message = r"the fastest, 168x224, takes 6\.0 ms .*\(measured on 2026-01-02; delete remembered\.json to measure again\)"
     with pytest.raises(FastSCNNError, match=message):
         BUDGET.largest(milliseconds)
 
@@ -39,7 +42,7 @@ def test_sizes_and_progress(tiny: Segmenter) -> None:
     measured = measure_latency(tiny, (96, 128), progress=lambda done, total: calls.append((done, total)))
     assert [choice.size for choice in measured.choices] == SIZES
     assert all(0 < choice.milliseconds < 1000 for choice in measured.choices)
-    assert calls == [(done, 42) for done in range(1, 43)]
+    assert calls == [(done, 28) for done in range(1, 29)]
     assert measured.file is None
     assert measured.source() == ""
 
@@ -48,7 +51,7 @@ def test_slow_sizes_take_fewer_runs(tiny: Segmenter, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(latency_budget, "_SECONDS", 0.0)
     calls: list[tuple[int, int]] = []
     measure_latency(tiny, (96, 128), progress=lambda done, total: calls.append((done, total)))
-    assert len(calls) == 15
+    assert len(calls) == 10
 
 
 @pytest.mark.parametrize("frame", [(40, 50), (3000, 70), (2500, 3000)])
@@ -80,9 +83,39 @@ def test_measured_once(tiny_onnx: Path, tmp_path: Path, monkeypatch: pytest.Monk
     assert [first.file] == list(tmp_path.iterdir())
     measure_latency(segmenter, (96, 160), tmp_path)  # other frames
     measure_latency(Segmenter.load(tiny_onnx, "onnx", threads=2), (96, 128), tmp_path)  # other threads
-    monkeypatch.setattr("fastscnn.base.machine.processor", lambda: "another")
-    measure_latency(segmenter, (96, 128), tmp_path)
-    assert len(list(tmp_path.iterdir())) == 4
+    for name, other in {
+        "fastscnn.base.machine.processor": lambda: "another",
+        "fastscnn.backends.onnx.OnnxBackend.device": lambda _: "another",
+        "fastscnn.benchmark.latency_budget.in_shape": lambda size, _: (size[0] + 32, size[1]),
+        "fastscnn.model.card._FRACTIONS": (1.0, 0.9, 0.5),
+        "fastscnn.model.card.congruent": lambda side, _: 8 * round(side / 8),
+        "fastscnn.benchmark.latency_budget.version": lambda _: "9.9",
+        "fastscnn.upsampling.native.KERNEL": None,
+    }.items():
+        before = set(tmp_path.iterdir())
+        with monkeypatch.context() as patch:
+            patch.setattr(name, other)
+            measure_latency(segmenter, (96, 128), tmp_path)
+        same_sizes = name.endswith("_FRACTIONS")  # 0.9 becomes the card's size too
+        assert (set(tmp_path.iterdir()) == before) == same_sizes, name
+    assert measure_latency(segmenter, (96, 128), tmp_path) == first
+
+
+@pytest.mark.parametrize("frame", [(96, 144), (96, 96), (60, 240), (240, 60)])
+def test_the_network_gets_the_shape_of_the_frame(
+    tiny: Segmenter, monkeypatch: pytest.MonkeyPatch, frame: tuple[int, int]
+) -> None:
+    seen: list[tuple[int, ...]] = []
+    call = type(tiny.backend).__call__
+
+    def note(self: Any, images: UInt8Array) -> Any:
+        seen.append(images.shape[1:3])
+        return call(self, images)
+
+    monkeypatch.setattr(type(tiny.backend), "__call__", note)
+    monkeypatch.setattr(latency_budget, "_SECONDS", 0.0)
+    measured = measure_latency(tiny, frame)
+    assert list(dict.fromkeys(seen)) == [in_shape(choice.size, frame) for choice in measured.choices]
 
 
 def test_a_cache_that_cannot_be_written(tiny: Segmenter) -> None:

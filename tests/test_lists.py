@@ -97,13 +97,13 @@ def test_one_column_of_paths(voc: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("2007_1\n", r"line 1 names '2007_1', which is no image of .* \(did you mean JPEGImages/2007_01\.jpg\?\)"),
+        ("2007_1\n", r"line 1 names 2007_1, which is no image of .* \(did you mean JPEGImages/2007_01\.jpg\?\)"),
         ("2007_01\n2007_02\n2007_01.jpg\n", r"line 3 names JPEGImages/2007_01\.jpg again"),
         ("", "names no image; write one path in each line"),
         ("# nothing\n\n", "names no image"),
         ("2007_01 1\n", "line 1 names the label file 1, which does not exist"),
         ("2007_01\n2007_02 SegmentationClass/2007_02.png\n", "has lines with a label file and lines without"),
-        ("\0\n", "line 1 names"),
+        ("\0\n", "is not text in UTF-8; save it as UTF-8"),
         ("a" * 5000 + "\n", "line 1 names"),
     ],
 )

@@ -67,7 +67,7 @@ def test_a_member_is_read_with_the_classes_of_the_first(mixed: Mixture, tiny_dat
     assert set(second.not_annotated) == set(CLASSES) - {"Road", "Building"}
     pair = second.spec.pairs("train")[0]
     image, labels = second.read(pair)
-    raw = images.read_ids(pair.labels)
+    raw = images.read_values(pair.labels)[0]
     assert np.array_equal(image, images.read(pair.image))
     assert np.array_equal(labels, np.array([ROAD, BUILDING, 255], np.uint8)[raw])
     pixels = np.bincount(raw.ravel(), minlength=3)
@@ -141,15 +141,15 @@ def test_wrong_maps(tiny_dataset: Path, partial_dataset: Path, class_map: dict[s
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (f"wieght = 1\n{FILE_MAP}", "There is no key of dataset 2 'wieght'. Did you mean 'weight'?"),
+        (f"wieght = 1\n{FILE_MAP}", "There is no key of datasets.2 'wieght'. Did you mean 'weight'?"),
         (f"weight = 0\n{FILE_MAP}", "partial: weight is 0; it must be a number above 0."),
         (f"weight = true\n{FILE_MAP}", "partial: weight is True; it must be a number above 0."),
         (f"weight = nan\n{FILE_MAP}", "partial: weight is nan; it must be a number above 0."),
         (f"weight = 2\n{FILE_MAP}", "tiny: has no weight, but other datasets have one; give weights to all or to none."),
-        (f"split = 1\n{FILE_MAP}", "split of dataset 2 is 1; it must be a text in quotes."),
-        ("map = 3\n", "map of dataset 2 must be a table of class names"),
-        ("[datasets.map]\nvoid = 3\n", "map of dataset 2 must be a table of class names"),
-        ("[[datasets]]\nweight = 3\n", "dataset 3 has no key data; add it."),
+        (f"split = 1\n{FILE_MAP}", "datasets.2.split is 1; it must be a text in quotes."),
+        ("map = 3\n", "datasets.2.map must be a table with class names, such as door = "),
+        ("[datasets.map]\nvoid = 3\n", "datasets.2.map.void is 3; it must be a text in quotes."),
+        ("[[datasets]]\nweight = 3\n", "datasets.3.data is missing; add it."),
     ],
 )
 def test_wrong_mixture_files(written: Callable[[str], Path], more: str, message: str) -> None:
@@ -168,6 +168,8 @@ def test_other_wrong_mixtures(tiny_dataset: Path, partial_dataset: Path, tmp_pat
     path = written(FILE_MAP)
     with pytest.raises(ArgumentError, match="is a mixture of datasets; give it alone"):
         mixture.load([tiny_dataset, path])
+    with pytest.raises(FastSCNNError, match="is a mixture file, but one dataset is needed here; give one that it names"):
+        datasets.load(path)
     path.write_text("datasets = 3\n")
     with pytest.raises(FastSCNNError, match=r"begin each with \[\[datasets\]\]"):
         mixture.load(path)

@@ -35,10 +35,10 @@ def test_random_polygons_equal_json2label(
     path = folder / "a_gtFine_polygons.json"
     path.write_text(json.dumps({"imgHeight": height, "imgWidth": width, "objects": objects}))
     theirs.json2labelImg(str(path), str(folder / "ids.png"))
-    np.testing.assert_array_equal(polygons.read(path, cityscapes.IDS), images.read_ids(folder / "ids.png"))
+    np.testing.assert_array_equal(polygons.read(path, cityscapes.IDS), images.read_values(folder / "ids.png")[0])
     theirs.json2labelImg(str(path), str(folder / "train.png"), "trainIds")
     labels = cityscapes.fine(folder).read_labels(path)
-    np.testing.assert_array_equal(labels, images.read_ids(folder / "train.png"))
+    np.testing.assert_array_equal(labels, images.read_values(folder / "train.png")[0])
 
 
 def test_what_is_drawn(tmp_path: Path) -> None:

@@ -79,7 +79,7 @@ def test_labels_read_back_equal(tmp_path: Path) -> None:
     with Image.open(path) as image:
         assert (image.format, image.mode, image.size) == ("PNG", "L", (17, 15))
         np.testing.assert_array_equal(np.asarray(image), labels)
-    np.testing.assert_array_equal(images.read_ids(path), labels)
+    np.testing.assert_array_equal(images.read_values(path)[0], labels)
 
 
 def test_a_segmentation_equals_itself_only() -> None:
@@ -145,9 +145,9 @@ def test_save_writes_all_that_there_is(tmp_path: Path, monkeypatch: pytest.Monke
         "labels": "a.b.labels.png", "overlay": "a.b.overlay.jpg", "confidence": "a.b.confidence.png", "ood_mask": "a.b.ood.png",
     }  # fmt: skip
     assert all(path.is_file() and path.parent == tmp_path / "full" for path in written.values())
-    np.testing.assert_array_equal(images.read_ids(written["labels"]), LABELS)
-    assert set(np.unique(images.read_ids(written["confidence"]))) == {128}
-    np.testing.assert_array_equal(images.read_ids(written["ood_mask"]), (LABELS == 1) * np.uint8(255))
+    np.testing.assert_array_equal(images.read_values(written["labels"])[0], LABELS)
+    assert set(np.unique(images.read_values(written["confidence"])[0])) == {128}
+    np.testing.assert_array_equal(images.read_values(written["ood_mask"])[0], (LABELS == 1) * np.uint8(255))
 
 
 @pytest.mark.parametrize("stem", ["", ".", "..", "a/b", "/a", "a\\b", "a\0", 3])

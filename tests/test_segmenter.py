@@ -24,7 +24,7 @@ from fastscnn.data import synthetic
 from fastscnn.data.synthetic import Scene
 from fastscnn.inference import sources
 from fastscnn.inference.segmenter import Size
-from fastscnn.inference.size import in_shape
+from fastscnn.inference.size import BaseSize, in_shape
 from fastscnn.media import images
 from fastscnn.model import card
 from fastscnn.upsampling import upsample
@@ -52,6 +52,9 @@ class Seeing:
     def __call__(self, images: Any) -> Any:
         self.seen = images
         return np.zeros((1, 2, -(-images.shape[1] // 8), -(-images.shape[2] // 8)), np.float32)
+
+    def device(self) -> str:
+        return "none"
 
     def matmul_peak(self) -> float:
         return 1.0
@@ -108,11 +111,22 @@ def test_the_shape_of_any_image(height: int, width: int, tall: int, wide: int) -
 
 def test_an_explicit_size_is_exact_also_in_a_copy(tiny_onnx: Path) -> None:
     image = np.zeros((64, 300, 3), np.uint8)
-    for size, shape in ((None, (32, 160)), ((64, 96), (64, 96)), ("64x96", (64, 96)), ("native", (64, 300))):
+    for size, shape in ((None, (32, 160)), ((64, 96), (64, 96)), ("64x96", (64, 96)), ("native", (64, 300)),
+                        (BaseSize(64, 96), (32, 160)), (BaseSize(32, 64), (32, 96))):
         one = Segmenter.load(tiny_onnx, size=size, threads=1)
         for each in (one, pickle.loads(pickle.dumps(one))):
             assert each.forward(image).input.shape[:2] == shape
             assert each.input_size((64, 300)) == shape
+            assert each.shape_kept == (shape != (64, 96))
+
+
+@pytest.mark.parametrize(("image", "made"), [
+    ((720, 960), (264, 352)), ((1080, 1920), (232, 416)), ((1920, 1080), (392, 224)), ((480, 480), (296, 320)),
+])
+def test_a_base_size_gets_the_shape_of_each_image(image: tuple[int, int], made: tuple[int, int]) -> None:
+    assert Segmenter(Seeing(), BaseSize(264, 352)).input_size(image) == made == in_shape((264, 352), image)
+    assert Segmenter(Seeing(), (264, 352)).input_size(image) == (264, 352)
+    assert [(side - trained) % 32 for side, trained in zip(made, (360, 480), strict=True)] == [0, 0]
 
 
 @pytest.mark.parametrize("shape", [(32, 32), (32, 500), (301, 33), (45, 32)])
@@ -404,9 +418,24 @@ def test_wrong_sizes(tiny_onnx: Path, size: Any, message: str) -> None:
         ({"backend": "onx"}, "There is no backend 'onx'. Did you mean 'onnx'"),
         ({"precision": "int4"}, "There is no precision 'int4'"),
         ({"scales": None}, "scales: each must be above 0 and at most 16, not None"),
+        ({"scales": ()}, "scales: at least one is needed"),
+        ({"scales": (1, float("nan"))}, "scales: each must be above 0 and at most 16, not nan"),
+        ({"scales": (0.5,), "size": (60, 96)}, r"scales: 0\.5 makes 30x48 of 60x96"),
+        ({"size": BaseSize(16, 96)}, "size: height: must be at least 32, not 16"),
+        ({"size": "9000x9000"}, "size: 9000x9000 is over the limit of 40 megapixels"),
+        ({"size": (1000, 1000), "scales": (7,)}, "size: 7000x7000 is over the limit of 40 megapixels"),
+        ({"size": (40000, 40000), "tile": "auto"}, "size: 40000x40000 is over the limit of 1000 megapixels"),
+        ({"tile": "8x8"}, "tile: must be HxW"),
+        ({"tile": (48, 64)}, "tile: needs at least 64x64, not 48x64"),
+        ({"tile": (9000, 9000)}, "tile: 9000x9000 is over the limit of 40 megapixels"),
     ],
 )
-def test_wrong_arguments(tiny_onnx: Path, arguments: dict[str, Any], message: str) -> None:
+def test_wrong_arguments(
+    tiny_onnx: Path, arguments: dict[str, Any], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are refused before the network is loaded."""
+    monkeypatch.setattr("onnxruntime.InferenceSession", lambda *_, **__: pytest.fail("loaded"))
+    monkeypatch.setattr("fastscnn.backends.select._load_onnx", lambda *_: pytest.fail("loaded"))
     with pytest.raises(ArgumentError, match=message):
         Segmenter.load(**{"weights": tiny_onnx, **arguments})
 

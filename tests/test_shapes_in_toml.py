@@ -8,15 +8,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from fastscnn.base.errors import FastSCNNError
 from fastscnn.data import datasets
+from fastscnn.data.check import outlines
 from fastscnn.data.check.dataset import check
 from fastscnn.media import images
 
 pytest.importorskip("pycocotools")
 
-SQUARES = {"house": (5, 5, 30, 30), "bus": (20, 20, 38, 45)}  # x0, y0, x1, y1; the second lies over the first
+SQUARES = {"house": (5, 5, 30, 30), "bus": (20, 20, 38, 45)}  # x0, y0, x1, y1; the bus leaves the image
 
 
 def corners(name: str) -> list[list[int]]:
@@ -100,15 +103,144 @@ def test_shapes(tmp_path: Path, kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", FORMATS)
-def test_names_of_no_class_are_an_error(tmp_path: Path, kind: str) -> None:
+def test_names_of_no_class_are_one_error(tmp_path: Path, kind: str) -> None:
     root = made(tmp_path, kind)
     text = (root / "dataset.toml").read_text().replace('"house", "bus"', '"houses"')
     (root / "dataset.toml").write_text(text)
     spec = datasets.load(root)
     with pytest.raises(FastSCNNError, match=r"labels/.*: There is no name '(house|bus|1)'.*add it to \[map\] in dataset.toml"):
         spec.read(spec.pairs("train")[0])
-    assert {finding.kind for finding in check(spec).findings if finding.severity == "error"} == {"unreadable-labels"}
+    for report in (check(spec, cache=tmp_path / "cache"), check(spec, cache=tmp_path / "cache")):
+        (finding,) = (finding for finding in report.findings if finding.severity == "error")
+        assert finding.kind == "unknown-names"
+        assert finding.message.startswith(f"{finding.path}: shapes of the split 'train' have names that are no class of d: ")
+        first = f"2 shapes in 2 images, first in {finding.path.relative_to(root)}"
+        of_names = f"'house' ({first}; did you mean 'houses'?), 'bus' ({first})."
+        assert finding.message.endswith(f"'1' ({first})." if kind == "yolo" else of_names)
 
 
-def test_one_file_is_no_shared_label_file(tmp_path: Path) -> None:
-    assert not [finding for finding in check(datasets.load(made(tmp_path, "coco"))).findings if finding.kind == "shared-labels"]
+def test_most_frequent_names_of_no_class(tmp_path: Path) -> None:
+    root = made(tmp_path, "labelme")
+    for name, labels in (("a", range(12)), ("b", (7, 3, 3))):
+        shapes = [{"label": f"thing {label}", "points": corners("bus")} for label in labels]
+        (root / f"labels/{name}.json").write_text(json.dumps({"imageHeight": 40, "imageWidth": 50, "shapes": shapes}))
+    (finding,) = (finding for finding in check(datasets.load(root)).findings if finding.severity == "error")
+    assert ": 'thing 3' (3 shapes in 2 images, first in labels/a.json), 'thing 7' (2 shapes" in finding.message
+    assert finding.message.endswith(" and 4 more.")
+
+
+@pytest.mark.parametrize("labels", ["labels/ann.json", "{1}/ann.json"])
+def test_one_file_of_many_images_is_no_shared_label_file(tmp_path: Path, labels: str) -> None:
+    root = made(tmp_path, "coco")
+    text = (root / "dataset.toml").read_text().replace("images/*", "*/*").replace("labels/labels.json", labels)
+    (root / "dataset.toml").write_text(text)
+    (root / "labels/labels.json").rename(root / labels.format("*", "images"))
+    assert {finding.kind for finding in check(datasets.load(root)).findings} == {"outside-shapes"}
+
+
+BOW_TIE = [[5, 5], [35, 35], [35, 5], [5, 35]]
+FAR_LEFT = [[-30, 5], [20, 5], [20, 30], [-30, 30]]
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+@pytest.mark.parametrize(("bus", "found", "message"), [
+    (BOW_TIE, "crossing-outlines", "cross themselves, so that over 5 % of their area is lost or added"),
+    (FAR_LEFT, "outside-shapes", "leave the image by more than 1 % of its side"),
+])  # fmt: skip
+def test_odd_outlines_are_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, bus: list[list[int]], found: str, message: str
+) -> None:
+    if kind == "yolo" and bus is FAR_LEFT:
+        pytest.skip("an error of its own in YOLO's files")
+    right = {name: corners(name) for name in SQUARES}
+    monkeypatch.setitem(globals(), "corners", lambda name: bus if name == "bus" else right[name])
+    spec = datasets.load(made(tmp_path, kind))
+    for report in (check(spec, cache=tmp_path / "cache"), check(spec, cache=tmp_path / "cache")):
+        finding = next(finding for finding in report.findings if finding.kind == found)
+        assert (finding.severity, report.ok) == ("warning", True)
+        place = {"coco": "annotation 1", "labelme": "shape 1", "yolo": "line 2", "cvat": "polygon 1 of the image 'a.png'"}[kind]
+        said = f"2 outlines of 2 images of the split 'train' {message}, such as {place} of images/a.png."
+        assert finding.message == f"{finding.path}: {said}"
+
+
+points = st.lists(st.tuples(st.integers(0, 12), st.integers(0, 12)), min_size=3, max_size=9)
+
+
+def crosses(outline: list[tuple[int, int]]) -> bool:
+    def side(a: tuple[int, int], b: tuple[int, int], c: tuple[int, int]) -> int:
+        return int(np.sign((b[0] - a[0]) * (c[1] - a[1]) - (b[1] - a[1]) * (c[0] - a[0])))
+
+    edges = list(zip(outline, [*outline[1:], outline[0]], strict=True))
+    return any(side(a, b, c) * side(a, b, d) < 0 > side(c, d, a) * side(c, d, b) for a, b in edges for c, d in edges)
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(outline=points)
+def test_crossings_are_exact(outline: list[tuple[int, int]]) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        for block in (2, 256):
+            patch.setattr(outlines, "_BLOCK", block)
+            assert outlines._crosses(np.array(outline, np.float64)) == crosses(outline)
+
+
+@pytest.mark.parametrize(("outline", "lost"), [
+    (BOW_TIE, True),
+    ([[0, 0], [100, 0], [100, 100], [50, 0.5], [50, -0.5], [0, 100]], False),  # crosses itself by half a pixel
+    ([[0, 0], [9, 0], [9, 9], [0, 9], [0, 0], [6, 0], [6, 6], [0, 6]], True),  # encloses a part twice
+])  # fmt: skip
+def test_area_that_is_lost(outline: list[list[float]], lost: bool) -> None:
+    assert outlines._changes_area(np.array(outline, np.float64)) == lost
+
+
+def test_a_bridge_to_a_hole_is_no_crossing() -> None:
+    ring = [[0, 0], [30, 0], [30, 30], [0, 30], [0, 10], [10, 10], [10, 20], [20, 20], [20, 10], [10, 10], [0, 10]]
+    assert not outlines._crosses(np.array(ring, np.float64))
+
+
+@pytest.mark.parametrize("kind", ["coco", "cvat"])
+def test_listed_images_that_are_missing(tmp_path: Path, kind: str) -> None:
+    root = made(tmp_path, kind)
+    FORMATS[kind][1](root / "labels", ["a", "b", "sub/c", "d"])
+    finding = next(finding for finding in check(datasets.load(root)).findings if finding.kind != "outside-shapes")
+    file = root / "labels" / FORMATS[kind][0]
+    assert (finding.kind, finding.severity, finding.path) == ("extra-labels", "warning", file)
+    assert finding.message == f"{file}: lists 2 images that no split reads from it, such as sub/c.png."
+    with (root / "dataset.toml").open("a") as toml:  # a file may serve several splits
+        toml.write(f'[splits.val]\nimages = "more/*.png"\nlabels = "labels/{FORMATS[kind][0]}"\n')
+    for seed, name in enumerate("cd"):
+        images.write(root / f"more/{name}.png", np.full((40, 50, 3), seed + 7, np.uint8))
+    for report in (check(datasets.load(root)), check(datasets.load(root), ["train"])):
+        assert {finding.kind for finding in report.findings} == {"outside-shapes"}
+
+
+def test_a_changed_mask_of_label_studio_is_read_again(tmp_path: Path) -> None:
+    masks = tmp_path / "masks"
+    images.write(masks / "a.jpg", np.zeros((40, 50, 3), np.uint8))
+    tasks = [{"id": 1, "data": {"image": "a.jpg"}, "annotations": []}]
+    (masks / "tasks.json").write_text(json.dumps(tasks))
+    (tmp_path / "dataset.toml").write_text('name = "d"\nclasses = ["house", "bus"]\nlabels_are = "label-studio"\n'
+                                           '[splits.test]\nimages = "masks/*.jpg"\nlabels = "masks/tasks.json"\n')
+    spec = datasets.load(tmp_path)
+
+    def pixels() -> list[int]:
+        cached = check(spec, cache=tmp_path / "cache")
+        assert cached == check(spec, cache=tmp_path / "cache") == check(spec)
+        assert {finding.kind for finding in cached.findings} <= {"one-class"}, "masks are no images that are left out"
+        return list(cached.pixels["test"])
+
+    def mask(columns: int, name: str) -> None:
+        drawn = np.zeros((40, 50), np.uint8)
+        drawn[:, :columns] = 255
+        images.write(masks / f"task-1-annotation-8-by-1-tag-{name}-0.png", drawn)
+
+    mask(20, "house")
+    assert pixels() == [800, 0]
+    mask(10, "house")
+    assert pixels() == [400, 0], "another content"
+    (masks / "task-1-annotation-8-by-1-tag-house-0.png").rename(masks / "task-1-annotation-8-by-1-tag-bus-0.png")
+    assert pixels() == [0, 400], "another name"
+    mask(15, "house")
+    assert pixels() == [600, 0], "one more, above the first"
+    mask(15, "hose")
+    (finding,) = (finding for finding in check(spec, cache=tmp_path / "cache").findings if finding.severity == "error")
+    assert "'hose' (1 shape in 1 image, first in masks/tasks.json; did you mean 'house'?)" in finding.message

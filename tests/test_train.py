@@ -419,10 +419,10 @@ def test_an_unknown_split_is_refused(run: Run, tmp_path: Path, arguments: dict[s
 @pytest.mark.parametrize("split", ["train", "val"])
 def test_faulty_data_is_refused_before_the_first_step(own_dataset: Path, tmp_path: Path, split: str) -> None:
     path = sorted((own_dataset.parent / "labels" / split).iterdir())[1]
-    labels = images.read_ids(path)
+    labels = images.read_values(path)[0].astype(np.uint8)
     labels[:3, :3] = 50
     images.write(path, labels)
-    with pytest.raises(FastSCNNError, match=rf"{path.name}.*no class of tiny: 50 \(9 pixels\).*fastscnn check"):
+    with pytest.raises(FastSCNNError, match=rf"{path.name}.*no class of tiny: 50 \(9 pixels\)\. Correct the ids, add the"):
         train(DEBUG, datasets.load(str(own_dataset)), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -180,6 +181,20 @@ def test_one_dataset_is_described_as_before(tiny_dataset: Path, tmp_path: Path) 
     assert said == []
 
 
+def test_warnings_of_the_check_are_counted(tiny_dataset: Path, tmp_path: Path) -> None:
+    root = tmp_path / "my data"
+    shutil.copytree(tiny_dataset.parent, root)
+    for folder in ("images", "labels"):
+        shutil.copy(root / folder / "train/0.png", root / folder / "train/copy.png")
+    (said,) = checked(mixture.load(str(root)), "train", "val").messages()
+    assert said == f"The check of the data has 1 warning; list with: fastscnn check '{root}'"
+    shutil.copy(root / "images/train/1.png", root / "images/train/0.jpeg")
+    *_, said = checked(mixture.load([datasets.load(tiny_dataset), str(root), datasets.load(root)]), "train", None).messages()
+    assert said == f"The check of the data has 2 warnings; list with: fastscnn check {tiny_dataset} '{root}'"
+    (said,) = checked(mixture.load(replace(datasets.load(root), source="")), "train", None).messages()
+    assert said.endswith("list with: fastscnn check DATASET")
+
+
 def test_class_weights_count_pixels_as_often_as_they_are_seen(mixed: Mixture, weighted: Mixture) -> None:
     data = checked(mixed, "train", None)
     read = [member.read(pair)[1] for member in mixed.members for pair in member.spec.pairs("train")]
@@ -203,9 +218,16 @@ def test_data_that_cannot_be_trained_on(tiny_dataset: Path, partial_dataset: Pat
     spec = datasets.load(tiny_dataset)
     for folder in ("images", "labels"):
         (root / folder).symlink_to(tiny_dataset.parent / folder, target_is_directory=True)
-    (root / "dataset.toml").write_text(tiny_dataset.read_text().replace("'tiny'", "'held'").replace("/train/", "/val/"))
-    with pytest.raises(FastSCNNError, match="is a training image of tiny and a validation image of tiny"):
+    (root / "dataset.toml").write_text(tiny_dataset.read_text().replace('"tiny"', '"held"').replace("/train/", "/val/"))
+    with pytest.raises(FastSCNNError, match=r"images/val/6.png: this training image of held is the same image as .*6\.png, a "
+                                            "validation image of tiny; remove one of the two"):
         checked(mixture.load([spec, root]), "train", "val")
+    (root / "images").unlink()
+    for path in (tiny_dataset.parent / "images/val").iterdir():  # the same pixels in other files
+        images.write(root / "images/val" / path.name, images.read(path))
+    with pytest.raises(FastSCNNError, match="a validation image of tiny"):
+        checked(mixture.load([spec, root]), "train", "val")
+    assert checked(mixture.load([spec, root]), "train", None).images == (6, 3)
     with pytest.raises(FastSCNNError, match="There is no split of partial 'all'"):
         checked(mixture.load([spec, Source(partial_dataset, map=MAP, split="all")]), "train", None)
     few = tmp_path / "few" / "dataset.toml"
@@ -236,7 +258,9 @@ def test_the_command_line(
     file.write_text(f"[[datasets]]\ndata = '{tiny_dataset}'\n[[datasets]]\ndata = '{partial_dataset}'\n"
                     "[datasets.map]\nconstruction = 'Building'\nvoid = 'ignore'\n")
     assert cli.main(["train", "debug", str(file), *more]) == 0
-    assert "partial: 4 images of train, 40.0 % of the crops" in " ".join(capsys.readouterr().err.split())
+    printed = " ".join(capsys.readouterr().err.split())
+    assert "partial: 4 images of train, 40.0 % of the crops" in printed
+    assert "warning" not in printed
     assert checkpoint.load(tmp_path / "run" / "last.safetensors")[1].data is not None
     more[1] = str(tmp_path / "same")
     assert cli.main(["train", "debug", str(tiny_dataset), str(tiny_dataset), *more]) == 0

@@ -209,7 +209,7 @@ def test_the_input_size_of_any_picture(call: Call, seed: int, longest: int) -> N
 def test_png_in_javascript(call: Call, tmp_path: Path, size: tuple[int, int]) -> None:
     labels = np.random.default_rng(0).integers(0, 256, size).astype(np.uint8)
     (tmp_path / "labels.png").write_bytes(call("png", labels, size))
-    np.testing.assert_array_equal(images.read_ids(tmp_path / "labels.png"), labels)
+    np.testing.assert_array_equal(images.read_values(tmp_path / "labels.png")[0], labels)
     with Image.open(tmp_path / "labels.png") as opened:
         assert opened.mode == "L"
 
@@ -603,7 +603,7 @@ def test_a_users_own_network_in_the_browser(
     report = json.loads(done.stdout)
     segmenter = Segmenter.load(path, "onnx", threads=1)
     expected = segmenter.segment(stripes.image).labels
-    assert (images.read_ids(tmp_path / "labels.png") == expected).mean() >= 0.999
+    assert (images.read_values(tmp_path / "labels.png")[0] == expected).mean() >= 0.999
     assert report["legend"] == list(segmenter.card.label_set.names)
     height, width = segmenter.card.size
     assert f"{precision}, input {height}x{width} in the shape of each picture;" in report["footer"]
@@ -621,7 +621,7 @@ def test_labels_of_the_page(browsed: Browsed) -> None:
         height, width = image.shape[:2]
         assert shown == "{}x{}".format(*segmenter.input_size((height, width)))
         expected: UInt8Array = segmenter.segment(image).labels
-        got = images.read_ids(picture["labels"])
+        got = images.read_values(picture["labels"])[0]
         assert got.shape == expected.shape
         assert (got == expected).mean() >= 0.999, (picture["path"], (got == expected).mean())
     stems = [Path(picture["path"]).stem for picture in orders["pictures"]]
@@ -682,7 +682,7 @@ def test_the_page_works(browsed: Browsed) -> None:
 @pytest.mark.slow
 def test_the_page_without_a_mouse(browsed: Browsed) -> None:
     orders, report = browsed
-    labels = images.read_ids(orders["pictures"][-1]["labels"])
+    labels = images.read_values(orders["pictures"][-1]["labels"])[0]
     names = report["legend"]
     height, width = labels.shape
     assert names[labels[int(0.52 * height), width // 2]] == report["probe"] == report["here"]

@@ -6,8 +6,9 @@ import json
 import os
 from contextlib import suppress
 from dataclasses import dataclass, field
+from io import FileIO
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import numpy as np
 
@@ -43,7 +44,7 @@ class Coco:
     _names: set[str] = field(default_factory=set)
     _annotations: int = 0
     _part: Path | None = None
-    _file: TextIO | None = None
+    _file: FileIO | None = None
 
     @property
     def path(self) -> Path:
@@ -51,9 +52,9 @@ class Coco:
         return self.folder / "coco.json"
 
     def taken(self, result: Path) -> Path | None:
-        """Return the file of earlier annotations that this image would replace."""
+        """Return the file of earlier annotations that this image would replace, or a folder of that name."""
         del result
-        return self.path if self.path.exists() else None
+        return self.path if os.path.lexists(self.path) else None
 
     def describe(self, image: Path, result: Path, labels: UInt8Array) -> tuple[_Entry, list[_Entry]]:
         """Return the entries of an image: itself and its annotations, without ids."""
@@ -63,56 +64,78 @@ class Coco:
         return entry, self._masks(labels) if self.masks else self._polygons(labels)
 
     def add(self, described: tuple[_Entry, list[_Entry]]) -> Path:
-        """Add an image to the file; return the file. Raise FastSCNNError if it has one of this name already."""
+        """Add an image to the file; return the file.
+
+        Raises:
+            FastSCNNError: the file has an image of this name already, or cannot be written; it then keeps the others.
+        """
         image, annotations = described
         if image["file_name"] in self._names:
             raise FastSCNNError(f"{self.path}: has an image {image['file_name']} already; rename one of them.")
-        self._names.add(image["file_name"])
         number = len(self._images) + 1
+        lines = [json.dumps({"id": self._annotations + place, "image_id": number, **annotation})
+                 for place, annotation in enumerate(annotations, 1)]
+        text = "".join(f",\n{line}" for line in lines)
         try:
-            file = self._file or self._open()
-            for annotation in annotations:
-                self._annotations += 1
-                comma = "" if self._annotations == 1 else ","
-                file.write(f"{comma}\n{json.dumps({'id': self._annotations, 'image_id': number, **annotation})}")
+            self._append(text if self._annotations else text.removeprefix(","))
         except OSError as error:
-            raise self._failed(error) from error
+            raise FastSCNNError(f"{self.path}: cannot be written ({error.strerror or error}); "
+                                "the annotations of this image are missing.") from error
+        self._annotations += len(lines)
+        self._names.add(image["file_name"])
         self._images.append({"id": number, **image})
         return self.path
 
     def close(self) -> None:
-        """Complete the file and give it its name. Without images, nothing is written."""
+        """Complete the file and give it its name. Without images, nothing is written.
+
+        Raises:
+            FastSCNNError: the file cannot be completed; it is removed.
+        """
         if self._file is None or self._part is None:
             return
         try:
             with self._file as file:
-                file.write(f'\n], "images": {json.dumps(self._images)}}}\n')
-                file.flush()
-                os.fsync(file.fileno())
-            self._part.replace(self.path)
+                if self._images:
+                    self._append(f'\n], "images": {json.dumps(self._images)}}}\n')
+                    os.fsync(file.fileno())
+            if self._images:
+                self._part.replace(self.path)
         except OSError as error:
-            raise self._failed(error) from error
+            raise FastSCNNError(f"{self.path}: cannot be written ({error.strerror or error}); "
+                                f"the annotations of its {len(self._images)} images are missing.") from error
         finally:
             self._file = None
+            with suppress(OSError):  # it is there only after an error, or without images
+                self._part.unlink()
 
-    def _open(self) -> TextIO:
+    def _append(self, text: str) -> None:
+        """Write text to the end of the temporary file, or leave it as it was."""
+        file = self._file or self._open()
+        end = file.tell()
+        rest = memoryview((text if end else self._head() + text).encode("ascii"))
+        try:
+            while rest:
+                rest = rest[file.write(rest) :]
+        except BaseException:
+            file.seek(end)
+            file.truncate()
+            raise
+
+    def _open(self) -> FileIO:
         self.folder.mkdir(parents=True, exist_ok=True)
         self._part = files.part(self.path)
-        self._file = self._part.open("x", encoding="ascii")
+        self._file = self._part.open("xb", buffering=0)  # what is in a buffer cannot be taken back
+        return self._file
+
+    def _head(self) -> str:
         names = self.label_set.names
         head = {
             "info": {"description": f"Labels by fastscnn {__version__}", "version": __version__},
             "licenses": [],
             "categories": [{"id": index, "name": name, "supercategory": ""} for index, name in enumerate(names, 1)],
         }
-        self._file.write(f'{json.dumps(head)[:-1]}, "annotations": [')
-        return self._file
-
-    def _failed(self, error: OSError) -> FastSCNNError:
-        if self._part is not None:
-            with suppress(OSError):
-                self._part.unlink()
-        return FastSCNNError(f"{self.path}: cannot be written ({error.strerror or error}); the old file, if any, is kept.")
+        return f'{json.dumps(head)[:-1]}, "annotations": ['
 
     def _polygons(self, labels: UInt8Array) -> list[_Entry]:
         entries = []

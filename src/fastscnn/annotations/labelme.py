@@ -49,7 +49,7 @@ class LabelMe(PerImage):
 
 
 def _relative(image: Path, folder: Path) -> str:
-    """Return the path of an image as seen from a folder, with forward slashes; absolute if they are on two drives."""
+    """Return the path of an image relative to a folder, with forward slashes; absolute if they are on two drives."""
     try:
         return Path(os.path.relpath(image.absolute(), folder.absolute())).as_posix()
     except ValueError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,9 +32,9 @@ class PerImage(ABC):
         """Return the file of an image, by the path of its results without suffix."""
 
     def taken(self, result: Path) -> Path | None:
-        """Return the file of earlier annotations that this image would replace."""
+        """Return the file of earlier annotations that this image would replace. A folder of that name is none."""
         path = self.file(result)
-        return path if path.exists() else None
+        return path if os.path.lexists(path) and not path.is_dir() else None
 
     def add(self, described: tuple[Path, bytes]) -> Path:
         """Write the file of an image; return it."""

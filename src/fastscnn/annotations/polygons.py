@@ -27,8 +27,8 @@ class Polygon:
 
     Attributes:
         label: class id.
-        points: float64 [N, 2] of (x, y) in pixels. A hole is part of the outline, joined to it by a line that is passed
-            forth and back, since COCO and YOLO have no holes.
+        points: float64 [N, 2] of (x, y) in pixels. COCO and YOLO have no holes, so a hole is part of the outline: a line that
+            is passed in both directions joins them.
         pixels: number of pixels of the region.
     """
 
@@ -37,30 +37,35 @@ class Polygon:
     pixels: int
 
 
+def check(tolerance: float, min_area: int) -> None:
+    """Raise ArgumentError unless the tolerance is a finite number, at least 0, and the area a whole number, at least 1."""
+    if not is_number(tolerance) or not 0 <= tolerance < np.inf:
+        raise ArgumentError(f"tolerance: must be a number of pixels, at least 0, not {tolerance!r}.")
+    whole("min_area", min_area)
+
+
 def trace(
     labels: UInt8Array, tolerance: float = TOLERANCE, min_area: int = MIN_AREA, centres: bool = False
 ) -> list[Polygon]:
     """Return the polygons of labels, the largest region first.
 
-    Neighbours share their border also after the simplification (by Douglas and Peucker, between the points where three
-    regions meet), so that there are neither gaps nor overlaps. A region that would vanish keeps its exact outline.
+    Borders are simplified by the algorithm of Douglas and Peucker, between the points where three regions meet. Neighbours
+    therefore still share their border, without gaps or overlaps. A region that would vanish keeps its exact outline.
 
     Args:
         labels: class ids, uint8 [H, W]; 255 for pixels without a polygon.
         tolerance: largest distance of the simplified outlines from the exact ones, in pixels; 0 keeps them exact.
         min_area: a region of fewer pixels becomes part of the larger neighbour with the longest common border.
-        centres: points are the centres of the region's outermost pixels, which is exact for programs that fill a polygon and
-            draw its outline (Pillow, OpenCV), instead of the corners of pixels, which is exact for those that test the centre
-            of each pixel (pycocotools).
+        centres: False: points are corners of pixels, which is exact for programs that test the centre of each pixel
+            (pycocotools). True: points are centres of the region's outermost pixels, which is exact for programs that fill a
+            polygon and draw its outline (Pillow, OpenCV).
 
     Raises:
-        ArgumentError: a tolerance below 0, or labels of another type or shape.
+        ArgumentError: a wrong tolerance or area, or labels of another type or shape.
     """
     if not isinstance(labels, np.ndarray) or labels.dtype != np.uint8 or labels.ndim != 2 or not labels.size:
         raise ArgumentError("labels: must be a uint8 array [H, W] of class ids.")
-    if not is_number(tolerance) or not 0 <= tolerance < np.inf:
-        raise ArgumentError(f"tolerance: must be a number of pixels, at least 0, not {tolerance!r}.")
-    whole("min_area", min_area)
+    check(tolerance, min_area)
     if min_area > 1:
         labels = regions.absorb(labels, min_area)
     numbered = regions.connected(labels)
@@ -155,7 +160,7 @@ def _distances(points: Points, start: Points, end: Points) -> Points:
 
 
 def _joined(outlines: Sequence[Points]) -> Points:
-    """Return the outer outline with its holes as one line: each hole is joined by a level line to what lies left of it."""
+    """Return the outer outline with its holes as one line: a level line joins each hole to the outline left of it."""
     outer, *holes = outlines
     for hole in sorted(holes, key=lambda hole: tuple(hole[np.lexsort((hole[:, 1], hole[:, 0]))[0]])):
         first = int(np.lexsort((hole[:, 1], hole[:, 0]))[0])  # the leftmost point
@@ -166,7 +171,7 @@ def _joined(outlines: Sequence[Points]) -> Points:
 
 
 def _left_of(outline: Points, point: Points) -> tuple[int, Points]:
-    """Return the index of the side of an outline that is next on the left of a point, and its point [1, 2] at that height.
+    """Return the index of the side of an outline that is nearest on the left of a point, and its point [1, 2] at that height.
 
     Without such a side, which a simplification can cause, it is the nearest corner.
     """

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from fastscnn.base.types import BoolArray, UInt8Array
 
 Int32Array = npt.NDArray[np.int32]
-# Directions in the order of a clockwise walk, as (y, x): east, south, west, north. The region lies on the right of the walk.
+# Directions in the order of a clockwise walk, as (y, x): east, south, west, north. The region is on the right of the walk.
 STEPS = np.array([[0, 1], [1, 0], [0, -1], [-1, 0]], np.int32)
 _START = np.array([[0, 0], [0, 1], [1, 1], [1, 0]], np.int32)  # corner of a pixel where its side begins: top, right, ...
 _OUTSIDE = -1  # number of the pixels around the image

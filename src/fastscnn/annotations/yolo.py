@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 from fastscnn.annotations.per_image import PerImage
 from fastscnn.annotations.polygons import trace
 from fastscnn.base import files
+from fastscnn.base.errors import FastSCNNError
 from fastscnn.base.types import UInt8Array
 
 
@@ -20,7 +22,7 @@ class Yolo(PerImage):
         return self.folder / "yolo" / "labels" / place.with_name(f"{place.name}.txt")
 
     def describe(self, image: Path, result: Path, labels: UInt8Array) -> tuple[Path, bytes]:
-        """Return the file of an image and its content: a line of the class id and x y of each point, relative to the size."""
+        """Return the file of an image and its content: in each line a class id, and x y of each point relative to the size."""
         del image
         size = labels.shape[::-1]
         lines = []
@@ -30,9 +32,22 @@ class Yolo(PerImage):
         return self.file(result), "".join(lines).encode()
 
     def add(self, described: tuple[Path, bytes]) -> Path:
-        """Write the file of an image, and data.yaml before the first; return the file."""
+        """Write the file of an image, and data.yaml before the first; return the file.
+
+        Raises:
+            FastSCNNError: a file cannot be written, or data.yaml exists and names other classes.
+        """
         table = self.folder / "yolo" / "data.yaml"
-        if not table.exists():
-            names = "".join(f"  {index}: {json.dumps(name)}\n" for index, name in enumerate(self.label_set.names))
+        names = "".join(f"  {index}: {json.dumps(name)}\n" for index, name in enumerate(self.label_set.names))
+        if not os.path.lexists(table):
             files.write(table, f"train: images\nval: images\nnames:\n{names}".encode())
+        elif not _read(table).endswith(f"names:\n{names}"):
+            raise FastSCNNError(f"{table}: names other classes; move it away, or choose another output folder.")
         return super().add(described)
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise FastSCNNError(f"{path}: cannot be read ({error}); move it away, or choose another output folder.") from error

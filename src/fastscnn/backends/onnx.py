@@ -65,6 +65,10 @@ class OnnxBackend:
             raise FastSCNNError(message) from error
         return np.asarray(logits, np.float32)
 
+    def device(self) -> str:
+        """See `Backend`."""
+        return machine.processor()
+
     def bandwidth(self) -> float:
         """See `Backend`."""
         return machine.bandwidth(self.threads)

@@ -82,6 +82,10 @@ class OpenVinoBackend:
             message = f"OpenVINO cannot run images of shape {list(images.shape)} ({reason}); use a smaller input size."
             raise FastSCNNError(message) from error
 
+    def device(self) -> str:
+        """See `Backend`."""
+        return machine.processor()
+
     def bandwidth(self) -> float:
         """See `Backend`."""
         return machine.bandwidth(self.threads)

@@ -44,6 +44,10 @@ class Backend(Protocol):
         """
         ...
 
+    def device(self) -> str:
+        """Return the name of the processor or GPU that runs the network."""
+        ...
+
     def matmul_peak(self) -> float:
         """Measure the compute limit: operations per second of a large matrix product in this backend and precision.
 

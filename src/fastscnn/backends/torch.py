@@ -55,6 +55,11 @@ class TorchBackend:
         result: Float32Array = logits.float().cpu().numpy()
         return np.ascontiguousarray(result)
 
+    def device(self) -> str:
+        """See `Backend`."""
+        device = self._model.mean.device
+        return torch.cuda.get_device_name(device) if device.type == "cuda" else machine.processor()
+
     def bandwidth(self) -> float:
         """See `Backend`."""
         on_cuda = self._model.mean.device.type == "cuda"

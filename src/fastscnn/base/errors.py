@@ -14,12 +14,18 @@ class ArgumentError(FastSCNNError, ValueError):
     """A wrong argument: a name, a size, a number or a type that is not accepted. The command line exits with 2."""
 
 
+def nearest(word: str, known: Iterable[str]) -> str:
+    """Return the known name whose spelling is nearest to `word`, without regard to case; "" if none is near."""
+    spelled = {name.lower(): name for name in sorted(known)}
+    near = get_close_matches(word.lower(), spelled, n=1, cutoff=0.5)
+    return spelled[near[0]] if near else ""
+
+
 def unknown(kind: str, word: object, known: Iterable[str]) -> ArgumentError:
     """Return the error for a name that does not exist, with the nearest name that does and all of them."""
     names = sorted(known)
-    spelled = {name.lower(): name for name in names}
-    near = get_close_matches(word.lower(), spelled, n=1, cutoff=0.5) if isinstance(word, str) else []
-    hint = f" Did you mean {spelled[near[0]]!r}?" if near else ""
+    near = nearest(word, names) if isinstance(word, str) else ""
+    hint = f" Did you mean {near!r}?" if near else ""
     return ArgumentError(f"There is no {kind} {word!r}.{hint} Known: {', '.join(names)}.")
 
 

@@ -14,4 +14,5 @@ Float32Array = npt.NDArray[np.float32]
 Float64Array = npt.NDArray[np.float64]
 
 BackendName = Literal["auto", "onnx", "openvino", "torch", "cuda"]
+AnnotationFormat = Literal["coco", "coco-rle", "labelme", "yolo"]
 PrecisionName = Literal["auto", "float32", "bfloat16", "float16", "int8"]

@@ -15,7 +15,7 @@ import numpy as np
 
 from fastscnn.backends import MAX_STREAMS
 from fastscnn.base import machine
-from fastscnn.base.arguments import MAX_PIXELS
+from fastscnn.base.arguments import MAX_PIXELS, whole
 from fastscnn.base.errors import ArgumentError, FastSCNNError, unknown
 from fastscnn.base.types import BackendName, PrecisionName, UInt8Array
 from fastscnn.benchmark.cold_start import cold_start
@@ -77,10 +77,13 @@ def benchmark(
         output: A name in `OUTPUTS`; "prob" only for frames in memory.
 
     Raises:
-        FastSCNNError: an argument is wrong; raised before anything is timed.
+        ArgumentError: as `check`.
+        FastSCNNError: the weights are in no file.
     """
-    chosen, runs, warmup, path = _check(segmenter, size, protocol, runs, warmup, output)
-    backend = segmenter.backend
+    chosen, runs, warmup = check(size, protocol, runs, warmup, output)
+    backend, path = segmenter.backend, segmenter.path
+    if path is None:
+        raise FastSCNNError("Only weights from a file can be benchmarked: the cold start loads the file.")
     segmenter = Segmenter(backend, size, path)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -119,14 +122,14 @@ def benchmark(
     )
 
 
-def _check(
-    segmenter: Segmenter, size: tuple[int, int], protocol: str, runs: int | None, warmup: int | None, output: str
-) -> tuple[Protocol, int, int, Path]:
-    """Return the protocol, the numbers of frames and the weight file.
+def check(
+    size: tuple[int, int], protocol: str, runs: int | None, warmup: int | None, output: str
+) -> tuple[Protocol, int, int]:
+    """Return the protocol and the numbers of timed and warm-up frames. Arguments are those of `benchmark`.
 
     Raises:
-        ArgumentError: a wrong argument.
-        FastSCNNError: the weights are in no file.
+        ArgumentError: an unknown name, a number out of range, or an output that the protocol does not compute. Or a frame
+            below 64 pixels a side or over 40 megapixels.
     """
     for kind, name, known in (("protocol", protocol, PROTOCOLS), ("output", output, OUTPUTS)):
         if name not in known:
@@ -135,14 +138,13 @@ def _check(
     if chosen.files and output == "prob":
         raise ArgumentError("output: prob needs frames in memory, but the protocol files writes labels; "
                             "choose the protocol paper or mmseg.")
-    runs, warmup = chosen.runs if runs is None else runs, chosen.warmup if warmup is None else warmup
-    if runs < 1 or warmup < 0:
-        raise ArgumentError(f"runs: must be at least 1 and warmup at least 0, not {runs} and {warmup}.")
+    runs = whole("runs", chosen.runs if runs is None else runs, 1)
+    warmup = whole("warmup", chosen.warmup if warmup is None else warmup, 0)
+    if min(size) < synthetic.MIN_SIDE:
+        raise ArgumentError(f"size: a frame needs at least {synthetic.MIN_SIDE} pixels a side, not {size[0]}x{size[1]}.")
     if size[0] * size[1] > MAX_PIXELS:
         raise ArgumentError(f"size: {size[0]}x{size[1]} is over the limit of {MAX_PIXELS // 1_000_000} megapixels.")
-    if segmenter.path is None:
-        raise FastSCNNError("Only weights from a file can be benchmarked: the cold start loads the file.")
-    return chosen, runs, warmup, segmenter.path
+    return chosen, runs, warmup
 
 
 def _write(folder: Path, image: UInt8Array) -> Job:

@@ -1,4 +1,4 @@
-"""Find the largest network input whose labels are ready within a latency budget on this machine."""
+"""Find the largest base size of the network's input whose labels are ready within a latency budget on this machine."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import contextlib
 import datetime
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from time import perf_counter
 
@@ -18,34 +19,36 @@ from fastscnn.base.errors import FastSCNNError
 from fastscnn.base.types import UInt8Array
 from fastscnn.data import synthetic
 from fastscnn.inference.segmenter import Segmenter
-from fastscnn.inference.size import in_shape
+from fastscnn.inference.size import BaseSize, in_shape
 from fastscnn.media import images
+from fastscnn.upsampling import native
 from fastscnn.version import __version__
 
 _WARMUP, _RUNS = 10, 60
 _SECONDS = 6.0  # limit for one size, once there are `_LEAST` runs
 _LEAST = 5
+_LIBRARIES = ("numpy", "pillow", "onnxruntime", "openvino", "torch", "triton")
 
 
 @dataclass(frozen=True)
 class LatencyChoice:
-    """An input size of the network and its latency.
+    """A base size of the network's input and its latency.
 
     Attributes:
-        size: (height, width).
+        size: the base size; the input has the shape of each frame.
         milliseconds: 95th percentile from a frame in memory to its full-size labels.
     """
 
-    size: tuple[int, int]
+    size: BaseSize
     milliseconds: float
 
 
 @dataclass(frozen=True)
 class LatencyBudget:
-    """The latency of every input size on this machine.
+    """The latency of every base size on this machine.
 
     Attributes:
-        choices: the input sizes, largest first.
+        choices: the base sizes, largest first.
         day: date of the measurement, YYYY-MM-DD (UTC).
         file: cache file of the measurement; None: not cached.
     """
@@ -55,7 +58,7 @@ class LatencyBudget:
     file: Path | None
 
     def largest(self, milliseconds: float) -> LatencyChoice:
-        """Return the largest input size whose latency is at most `milliseconds`.
+        """Return the largest base size whose latency is at most `milliseconds`.
 
         Raises:
             FastSCNNError: none is fast enough; the message names the fastest and its latency.
@@ -79,14 +82,14 @@ def measure_latency(
     cache: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> LatencyBudget:
-    """Measure the latency at the card's input size, and at 3/4, 1/2 and 1/4 of it, or return the cached result.
+    """Measure the latency of each base size of the card (`Card.inputs`), or return the cached result.
 
-    Each of these sizes is in the shape of `frame` (`size.in_shape`).
+    The network's input has the shape of `frame` (`size.in_shape`).
 
     Args:
         segmenter: segmenter to measure, loaded from a file.
         frame: (height, width) of the images to segment.
-        cache: folder for results, keyed by machine, weights, backend, threads and frame; None: always measure.
+        cache: folder for results, keyed by everything that the times depend on; None: always measure.
         progress: called with (done, total) after each run.
 
     Raises:
@@ -95,14 +98,10 @@ def measure_latency(
     if segmenter.path is None:
         raise FastSCNNError("A latency budget needs weights loaded from a file: results are cached by the content of the file.")
     backend = segmenter.backend
-    facts = (
-        files.digest(segmenter.path), backend.name, backend.precision, backend.threads,
-        backend.streams, *frame, machine.processor(), machine.threads(), __version__,
-    )
-    file = cache / f"{hashlib.sha256(repr(facts).encode()).hexdigest()[:16]}.json" if cache else None
+    sizes = [BaseSize(*size) for size in backend.card.inputs()]
+    file = cache / f"{_key(segmenter, segmenter.path, sizes, frame)}.json" if cache else None
     if file and (known := _read(file)):
         return known
-    sizes = [in_shape(size, frame) for size in backend.card.inputs()]
     image = images.widened(_image(frame), backend.card.channels)
     measured = []
     for index, size in enumerate(sizes):
@@ -126,6 +125,26 @@ def measure_latency(
     return LatencyBudget(tuple(measured), today, file)
 
 
+def _key(segmenter: Segmenter, weights: Path, sizes: Sequence[BaseSize], frame: tuple[int, int]) -> str:
+    """Return the digest of everything that the times depend on."""
+    backend = segmenter.backend
+    facts = (
+        files.digest(weights), backend.name, backend.precision, backend.threads, backend.streams, backend.device(),
+        frame, [(size, in_shape(size, frame)) for size in sizes], _libraries(), native.KERNEL is None,
+        machine.processor(), machine.threads(), __version__,
+    )
+    return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
+
+
+def _libraries() -> dict[str, str]:
+    """Return the versions of the installed libraries that run networks and resize images."""
+    versions = {}
+    for name in _LIBRARIES:
+        with contextlib.suppress(PackageNotFoundError):
+            versions[name] = version(name)
+    return versions
+
+
 def _image(frame: tuple[int, int]) -> UInt8Array:
     """Return a street scene of that size. Large scenes are resized: drawing them takes longer than segmenting."""
     scale = min(1.0, (synthetic.SIZE[0] * synthetic.SIZE[1] / (frame[0] * frame[1])) ** 0.5)
@@ -136,7 +155,7 @@ def _image(frame: tuple[int, int]) -> UInt8Array:
 def _read(file: Path) -> LatencyBudget | None:
     with contextlib.suppress(OSError, ValueError, TypeError, LookupError):  # missing or broken file: measure again
         known = json.loads(file.read_text())
-        choices = tuple(LatencyChoice((choice["size"][0], choice["size"][1]), float(choice["milliseconds"]))
+        choices = tuple(LatencyChoice(BaseSize(choice["size"][0], choice["size"][1]), float(choice["milliseconds"]))
                         for choice in known["choices"])
         return LatencyBudget(choices, str(known["day"]), file) if choices else None
     return None

@@ -30,8 +30,8 @@ _CONFIGURATIONS: Mapping[str, tuple[str, Mapping[str, str]]] = {
     "channels_last, bfloat16": ("tuned", {}),
     "channels_last, bfloat16, kept memory": ("tuned", _KEEP_MEMORY),
 }
-_FRAMES = 4  # per contestant and turn
-_PAUSE = 0.3  # seconds, until the previous contestant's threads stop spinning
+_FRAMES = 4  # per configuration and turn
+_PAUSE = 0.3  # seconds, until the threads of the previous configuration stop spinning
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def compare_with_mmseg(
         segmenters: segmenters with equal threads and classes; their networks run at `size`.
         size: (height, width) of the frame.
         environment: virtual environment with mmsegmentation, or its Python interpreter.
-        rounds: turns of each contestant.
+        rounds: turns of each configuration.
         progress: called with (done, total) after each turn.
 
     Raises:

@@ -3,7 +3,8 @@
     python mmseg_worker.py HEIGHT WIDTH CLASSES THREADS (default|tuned)
 
 Prints the version of mmsegmentation when ready. Then, for each input line N, prints a JSON list with the milliseconds of N
-frames, from uint8 RGB in memory to full-size labels: what mmsegmentation's tools/analysis_tools/benchmark.py times.
+frames. A frame is timed from uint8 RGB in memory to full-size labels, as in mmsegmentation's
+tools/analysis_tools/benchmark.py.
 """
 
 from __future__ import annotations

@@ -9,16 +9,16 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from fastscnn.base import files
-from fastscnn.base.errors import FastSCNNError
+from fastscnn.base.errors import ArgumentError
 from fastscnn.benchmark.report import BenchmarkReport
 
 _FORMATS = (".svg", ".png", ".pdf")
 
 
 def check(path: Path) -> None:
-    """Raise FastSCNNError unless the suffix is .svg, .png or .pdf."""
+    """Raise ArgumentError unless the suffix is .svg, .png or .pdf."""
     if path.suffix.lower() not in _FORMATS:
-        raise FastSCNNError(f"{path}: unknown plot format; use the suffix {', '.join(_FORMATS)}.")
+        raise ArgumentError(f"{path}: unknown plot format; use the suffix {', '.join(_FORMATS)}.")
 
 
 def growth(path: Path, reports: Sequence[BenchmarkReport]) -> None:
@@ -29,7 +29,8 @@ def growth(path: Path, reports: Sequence[BenchmarkReport]) -> None:
         reports: reports of one backend at several sizes.
 
     Raises:
-        FastSCNNError: the suffix is unknown, or the file cannot be written.
+        ArgumentError: the suffix is unknown.
+        FastSCNNError: the file cannot be written.
     """
     check(path)
     reports = sorted(reports, key=lambda report: report.size[0] * report.size[1])

@@ -117,6 +117,9 @@ def parse(run: Callable[..., int], prog: str, usage: str, words: Sequence[str], 
                             config=(tyro.conf.FlagCreatePairsOff,))
     except SystemExit as stopped:
         if stopped.code:
+            if "..." in usage and (apart := _apart(options, words)):
+                many = usage.partition(" ...")[0].split()[-1]
+                complain(f"{', '.join(apart)}: give every {many} in one place, without options between them.")
             STDERR.print(f"usage: {prog} {usage}", soft_wrap=True)
         else:
             print(_wrapped(printed.getvalue(), f"{prog} {usage}"))
@@ -127,6 +130,18 @@ def parse(run: Callable[..., int], prog: str, usage: str, words: Sequence[str], 
         complain(str(error))
         STDERR.print(f"usage: {prog} {usage}", soft_wrap=True)
         return 2
+
+
+def _apart(options: Callable[..., Any], words: Sequence[str]) -> list[str]:
+    """Return the words that tyro takes for no value, since an option separates them from the others of their list."""
+    import tyro
+
+    try:
+        with contextlib.redirect_stderr(io.StringIO()):
+            _, unknown = tyro.cli(options, args=words, config=(tyro.conf.FlagCreatePairsOff,), return_unknown_args=True)
+    except SystemExit:
+        return []
+    return [] if any(word.startswith("-") for word in unknown) else unknown
 
 
 def _wrapped(text: str, usage: str) -> str:

@@ -27,6 +27,7 @@ from fastscnn.cli.options import (
 )  # fmt: skip
 
 if TYPE_CHECKING:
+    from fastscnn.base.types import BackendName
     from fastscnn.benchmark.mmseg import MmsegComparison
     from fastscnn.benchmark.report import BenchmarkReport
 
@@ -63,15 +64,14 @@ def run(
 
     Also print how close the network comes to the limit of the machine.
     """
-    from fastscnn.benchmark.benchmark import PROTOCOLS, benchmark
-    from fastscnn.benchmark.mmseg import compare_with_mmseg, interpreter
+    from fastscnn.benchmark.benchmark import PROTOCOLS, benchmark, check
+    from fastscnn.benchmark.mmseg import compare_with_mmseg
 
     configure(quiet, verbose)
-    _check_frames(sizes)
-    if mmseg and output != "cls":
-        raise ArgumentError("mmseg: compares labels only; omit --output or --mmseg.")
+    for frame in sizes:
+        check(frame, protocol, runs, warmup, output)
     if mmseg:
-        interpreter(mmseg)  # an environment that does not fit is an error before the measurement
+        _check_mmseg(mmseg, backend, output)
     draw = _plotter(plot) if plot else None
     segmenter = load(weights, backend, None, threads, precision=precision)
     if mmseg and segmenter.card.channels != 3:
@@ -99,13 +99,15 @@ def run(
     return 0
 
 
-def _check_frames(frames: Sequence[tuple[int, int]]) -> None:
-    """Raise FastSCNNError for a frame that is too small for a generated scene."""
-    from fastscnn.data import synthetic
+def _check_mmseg(environment: Path, backend: BackendName, output: str) -> None:
+    """Raise FastSCNNError for options that cannot be compared, or an environment without an interpreter."""
+    from fastscnn.benchmark.mmseg import interpreter
 
-    for frame in frames:
-        if min(frame) < synthetic.MIN_SIDE:
-            raise ArgumentError(f"sizes: a frame needs at least {synthetic.MIN_SIDE} pixels a side, not {write_size(frame)}.")
+    if backend == "cuda":
+        raise ArgumentError("mmseg: is timed on the CPU; omit --backend cuda or --mmseg.")
+    if output != "cls":
+        raise ArgumentError("mmseg: compares labels only; omit --output or --mmseg.")
+    interpreter(environment)
 
 
 def _print_growth(reports: Sequence[BenchmarkReport]) -> None:

@@ -11,6 +11,7 @@ from time import perf_counter, sleep
 from typing import TYPE_CHECKING
 
 from fastscnn.base.errors import ArgumentError, FastSCNNError, missing_extra
+from fastscnn.cli.console import note
 from fastscnn.media import inputs
 
 if TYPE_CHECKING:
@@ -38,16 +39,20 @@ class Clip:
 def clips(paths: Sequence[Path], camera: str | None, out: Path, fps: float, realtime: bool) -> list[Clip]:
     """Return the videos to segment; an empty list if the paths are images that do not become a video.
 
+    For images that become a video, print what is left out of the folders.
+
     Raises:
         FastSCNNError: arguments that exclude each other, or PyAV is missing.
     """
     if camera is None and not (paths and any(inputs.is_video(path) for path in (out, *paths))):
         return []
     try:
-        from fastscnn.media import video
+        from fastscnn.media import video, video_writer
     except ImportError as error:
         raise missing_extra(f"Reading videos ({error})", "video") from error
     into_file = inputs.is_video(out)
+    if into_file:
+        video_writer.check(out)
     folder = out.parent if into_file else out
     if camera is not None:
         if paths:
@@ -55,26 +60,33 @@ def clips(paths: Sequence[Path], camera: str | None, out: Path, fps: float, real
         jobs, live = [inputs.Job(Path(camera), folder / "camera")], True
         openers: list[Callable[[], Source]] = [partial(video.camera, camera)]
     elif not any(inputs.is_video(path) for path in paths):
-        images, live = inputs.find(paths, out), False
+        found, live = inputs.find(paths, out), False
+        if found.left_out:
+            note(found.left_out)
         if realtime:
             raise ArgumentError("realtime: for videos only; images have no speed of their own.")
-        jobs = [inputs.Job(images[0].image.parent, folder / out.stem)]
-        openers = [partial(video.stills, [job.image for job in images], Fraction(fps).limit_denominator(1001))]
+        jobs = [inputs.Job(found.jobs[0].image.parent, folder / out.stem)]
+        openers = [partial(video.stills, [job.image for job in found.jobs], Fraction(fps).limit_denominator(1001))]
     else:
         if not all(inputs.is_video(path) for path in paths):
             raise ArgumentError("paths: images and videos cannot be mixed; use two calls.")
-        jobs, live = inputs.find(paths, folder), realtime
+        jobs, live = inputs.find(paths, folder).jobs, realtime
         openers = [partial(_paced if realtime else video.read, job.image) for job in jobs]
     if into_file and len(jobs) > 1:
         raise ArgumentError(f"{out}: is one file for {len(jobs)} videos; give --out a folder.")
     targets = [out if into_file else job.beside(".overlay.mp4") for job in jobs]
+    _refuse_inputs(jobs, targets)
+    return [Clip(opener, job, target, live) for opener, job, target in zip(openers, jobs, targets, strict=True)]
+
+
+def _refuse_inputs(jobs: Sequence[Job], targets: Sequence[Path]) -> None:
+    """Raise ArgumentError if an overlay would overwrite a video to segment."""
     given = {job.image.resolve() for job in jobs}
     for job, target in zip(jobs, targets, strict=True):
         if target.resolve() in given:
             lost = "the video itself" if target.resolve() == job.image.resolve() else \
                    f"an input video, which the overlay of {job.image} would overwrite"
             raise ArgumentError(f"{target}: is {lost}; give --out another name.")
-    return [Clip(opener, job, target, live) for opener, job, target in zip(openers, jobs, targets, strict=True)]
 
 
 def sizes(clips: Sequence[Clip]) -> Iterator[tuple[int, int]]:

@@ -79,7 +79,7 @@ def run(
     if len(data.members) > 1:
         if submit or report:
             raise ArgumentError("submit and report: describe one dataset; evaluate one at a time with these options.")
-        splits = [split or member.spec.evaluation_split() for member in data.members]
+        splits = [_checked(split or member.spec.evaluation_split(), member.spec) for member in data.members]
         segmenter = load(weights, backend, size, threads, scales, flip, precision)
         return max(_score(segmenter, member, chosen, None, json, named=True)
                    for member, chosen in zip(data.members, splits, strict=True))
@@ -87,12 +87,23 @@ def run(
     if submit and report:
         raise ArgumentError("report: --submit scores nothing, so there is nothing to report; omit one of them.")
     split = split or ("test" if submit else spec.evaluation_split())
+    if submit:
+        spec.split(split)
+    else:
+        _checked(split, spec)
+    if report:
+        check_ours(report / PAGE)
     segmenter = load(weights, backend, size, threads, scales, flip, precision)
     if submit:
         return _submit(segmenter, spec, split, submit, json)
-    if report:
-        check_ours(report / PAGE)
     return _score(segmenter, data.members[0], split, report, json)
+
+
+def _checked(split: str, spec: DatasetSpec) -> str:
+    """Return a split, or several joined by `+`. Raise FastSCNNError if one is unknown or has no labels."""
+    for name in split.split("+"):
+        spec.labelled(name)
+    return split
 
 
 def _score(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterable, Sequence
+from math import prod
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -12,10 +13,12 @@ from fastscnn.base import files
 from fastscnn.base.errors import FastSCNNError, missing_extra
 from fastscnn.base.types import BackendName, PrecisionName
 from fastscnn.cli.console import note, progress_bar
+from fastscnn.cli.options import write_size
 
 if TYPE_CHECKING:
     from fastscnn.inference.segmenter import Segmenter, Size
     from fastscnn.inference.tiles import Tile
+    from fastscnn.model.card import Card
     from fastscnn.model.label_set import LabelSet
 
 
@@ -37,31 +40,45 @@ def load(
 
 
 def within(milliseconds: float, segmenter: Segmenter, frames: Iterable[tuple[int, int]], quiet: bool) -> Segmenter:
-    """Return the segmenter with the largest input that meets a latency budget, and print which on stderr.
+    """Return the segmenter with the largest base size that meets a latency budget, and print that size on stderr.
 
     Args:
         milliseconds: for each frame.
-        segmenter: whose input size to choose.
-        frames: (height, width) of the images; the largest counts.
+        segmenter: the segmenter, at the card's size.
+        frames: (height, width) of the images. The latency is measured for the largest.
         quiet: show no progress.
 
     Raises:
-        FastSCNNError: no input is fast enough.
+        FastSCNNError: no size is fast enough.
     """
     from fastscnn.benchmark import latency_budget
     from fastscnn.data import synthetic
     from fastscnn.inference.segmenter import Segmenter
 
-    frame = max(frames, key=lambda size: size[0] * size[1], default=synthetic.SIZE)
+    sizes = set(frames)
+    inputs = {frame: segmenter.input_size(frame) for frame in sizes}
+    # Of frames of one area, the one with the largest input.
+    frame = max(sizes, key=lambda frame: (prod(frame), prod(inputs[frame]), frame), default=synthetic.SIZE)
     with progress_bar("measure this machine", quiet) as advance:
         measured = latency_budget.measure_latency(segmenter, frame, files.cache("latency-budget"), advance)
     choice = measured.largest(milliseconds)
-    known = segmenter.card.miou(choice.size)
-    accuracy = f"mIoU {known[1]:.2f} on {known[0]} by its model card" if known else "its model card has no mIoU for this input"
-    backend = segmenter.backend
-    note(f"Input {choice.size[0]}x{choice.size[1]}: {choice.milliseconds:.1f} ms at the 95th percentile for frames of "
-         f"{frame[0]}x{frame[1]}, {backend.name} {backend.precision}{measured.source()}; {accuracy}.")
-    return Segmenter(backend, choice.size, segmenter.path)
+    chosen = Segmenter(segmenter.backend, choice.size, segmenter.path)
+    same = {chosen.input_size(each) for each in sizes} == {choice.size}
+    shaped = "" if same else f" in the shape of each image, {write_size(chosen.input_size(frame))} at {write_size(frame)}"
+    note(f"Input {write_size(choice.size)}{shaped}: {choice.milliseconds:.1f} ms at the 95th percentile for frames of "
+         f"{write_size(frame)}, {chosen.backend.name} {chosen.backend.precision}{measured.source()}; "
+         f"{_accuracy(chosen.card, choice.size, same)}.")
+    return chosen
+
+
+def _accuracy(card: Card, size: tuple[int, int], same_shape: bool) -> str:
+    """Return the mIoU of a base size by the model card, in words."""
+    known = card.miou(size)
+    if known is None:
+        return "its model card has no mIoU for this size"
+    split, miou = known
+    limit = "" if same_shape else f", for images in the shape of {write_size(card.size)}"
+    return f"mIoU {miou:.2f} on {split} by its model card{limit}"
 
 
 def parse_classes(text: str) -> LabelSet:

@@ -150,8 +150,8 @@ Size = Annotated[
 ]
 Tile = Annotated[
     tuple[int, int] | str | None, value("HxW|auto", _tile, write=write_size),
-    described("Run the network on overlapping tiles of this size and blend their logits, for images of up to 1,000 "
-              "megapixels; auto: the model's input size. The image is not resized unless --size HxW resizes it."),
+    described("Run the network on overlapping tiles of this size and blend their logits (auto: the model's input size). "
+              "For images of up to 1,000 megapixels. The image is not resized unless --size HxW is given."),
 ]
 Scales = Annotated[
     tuple[float, ...], value("S,S,...", numbers, write=write_numbers),

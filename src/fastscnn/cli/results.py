@@ -9,7 +9,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from fastscnn.base.errors import ArgumentError
-from fastscnn.cli.console import print_stages, show
+from fastscnn.cli.console import note, print_stages, show
 
 if TYPE_CHECKING:
     from fastscnn.base.types import UInt8Array
@@ -28,24 +28,28 @@ def is_image_file(out: Path) -> bool:
 
 
 def jobs(paths: Sequence[Path], out: Path, thermal: Path | None) -> list[Job]:
-    """Return the images to segment. If `out` names an image file, there must be one image.
+    """Return the images to segment, and print what is left out. If `out` names an image file, there must be one image.
 
     Raises:
-        FastSCNNError: as `inputs.find`; or one file for several images, an image format that is not written, or the
-            image itself as its own result.
+        ArgumentError: one file for several images, an image format that is not written, or the image itself as its own
+            result.
+        FastSCNNError: as `inputs.find`.
     """
     from fastscnn.media import inputs
 
     found = inputs.find(paths, out, thermal)
+    if found.left_out:
+        note(found.left_out)
     if not is_image_file(out):
-        return found
-    if len(found) > 1:
-        raise ArgumentError(f"{out}: is one file for {len(found)} images; give --out a folder.")
+        return found.jobs
+    if len(found.jobs) > 1:
+        raise ArgumentError(f"{out}: is one file for {len(found.jobs)} images; give --out a folder.")
     if out.suffix.lower() not in _WRITTEN:
         raise ArgumentError(f"{out}: overlays are written as {', '.join(_WRITTEN)}; give --out such a name, or a folder.")
-    if out.resolve() == found[0].image.resolve():
+    (job,) = found.jobs
+    if out.resolve() == job.image.resolve():
         raise ArgumentError(f"{out}: is the image itself; give --out another name.")
-    return [replace(found[0], result=out.with_suffix(""))]
+    return [replace(job, result=out.with_suffix(""))]
 
 
 def write(

@@ -15,9 +15,10 @@ from tyro.conf import Positional, arg
 from fastscnn.backends import MAX_STREAMS
 from fastscnn.base import files, machine
 from fastscnn.base.errors import ArgumentError, FastSCNNError
+from fastscnn.base.types import AnnotationFormat
 from fastscnn.cli import clips as sources
 from fastscnn.cli import results, segment_video
-from fastscnn.cli.console import complain, configure, note, progress_bar, show
+from fastscnn.cli.console import complain, configure, progress_bar, show
 from fastscnn.cli.flags import load, within
 from fastscnn.cli.options import (
     Backend,
@@ -50,7 +51,7 @@ USAGE = "[options] PATH ..."
 _MANY = 50  # images: with fewer, compiling the network for OpenVINO takes longer than it saves
 
 
-def _annotation_format(text: str) -> str:
+def _annotation_format(text: str) -> AnnotationFormat:
     from fastscnn.annotations.writer import known
 
     return known(text)
@@ -63,16 +64,17 @@ def run(
     ] = (),
     *,
     out: Annotated[Path, path("DIR|FILE"), described(
-        "Folder of the results; or a file: .mp4, .mov or .mkv for one video, a camera or images as a video; .png or "
-        ".jpg for the overlay of one image.")] = Path("segmented"),
+        "Folder of the results, or a file. .mp4, .mov or .mkv: the overlays of one video, a camera or images as a video. "
+        ".png or .jpg: the overlay of one image.")] = Path("segmented"),
     weights: Weights = None,
     thermal: Annotated[Path | None, path("PATH"), described(
-        "Thermal images, for weights that take RGB and thermal: a file for one image; or a folder with a file for each "
-        "image, of the same name and in the same subfolder. These files are not inputs.")] = None,
+        "Thermal images, for weights trained on RGB and thermal images. A file for one image, or a folder with a file for "
+        "each image, of the same name and in the same subfolder. These files are not inputs.")] = None,
     size: Size = None,
     tile: Tile = None,
     latency_budget: Annotated[float | None, value("MS", milliseconds), described(
-        "Use the largest input size that takes at most this many milliseconds a frame here, such as 33ms.")] = None,
+        "Use the largest input size that takes at most this many milliseconds a frame here, such as 33ms. As without it, "
+        "the input has the shape of each image.")] = None,
     backend: Backend = "auto",
     precision: Precision = "auto",
     threads: Threads = None,
@@ -80,7 +82,7 @@ def run(
     ood_mask: Annotated[bool, switch(
         "Also write an out-of-distribution mask (255 = unknown): STEM.ood.png. The overlay leaves those pixels "
         "uncoloured.")] = False,
-    annotations: Annotated[str | None, value("FORMAT", _annotation_format), described(
+    annotations: Annotated[AnnotationFormat | None, value("FORMAT", _annotation_format), described(
         "Also write the labels of images as polygons to correct in an annotation tool: coco, coco-rle (exact masks), "
         "labelme or yolo.")] = None,
     camera: Annotated[str | None, value("CAMERA", str), described(
@@ -101,8 +103,6 @@ def run(
     For each image, write STEM.labels.png (class ids) and STEM.overlay.jpg; for each video, STEM.overlay.mp4 (needs
     the extra 'video').
     """
-    from fastscnn.media import inputs
-
     configure(quiet, verbose)
     if not paths and camera is None:
         raise ArgumentError("Missing PATH: give images, folders or videos, or --camera. Try `fastscnn demo`.")
@@ -120,8 +120,6 @@ def run(
     if clips and annotations:
         raise ArgumentError("annotations: for images only; save the frames of a video as images first.")
     jobs = [] if clips else results.jobs(paths, out, thermal)
-    if text := inputs.left_out(paths, out):
-        note(text)
     # Several images at a time, each on fewer threads: reading and writing files use one processor each.
     at_most = MAX_STREAMS if clips else min(MAX_STREAMS, max(1, len(jobs)))
     # Large images in tiles one by one: each may need gigabytes.
@@ -131,29 +129,30 @@ def run(
         backend = "onnx"
     segmenter = load(weights, backend, size, threads, precision=precision, streams=streams, tile=tile)
     _check_channels(segmenter, thermal)
+    if ood_mask:
+        segmenter.check_ood()
+    annotating = _annotation_writer(annotations, segmenter, jobs, out)
     if latency_budget is not None:
         frames = sources.sizes(clips) if clips else _readable_sizes(jobs)
         segmenter = within(latency_budget, segmenter, frames, json)
-    if ood_mask:
-        segmenter.check_ood()
     if clips:
         options = segment_video.VideoOptions(labels, preview, smoothing, confidence, ood_mask)
         return segment_video.run(segmenter, clips, options, json)
     work = partial(segmenter.segment, confidence=confidence, ood_mask=ood_mask)
-    with _annotation_writer(annotations, segmenter, jobs, out) as writer:
+    with annotating as writer:
         return _segment_images(segmenter, work, jobs, out, json, writer)
 
 
 def _annotation_writer(
-    annotations: str | None, segmenter: Segmenter, jobs: Sequence[Job], out: Path
+    annotations: AnnotationFormat | None, segmenter: Segmenter, jobs: Sequence[Job], out: Path
 ) -> AbstractContextManager[AnnotationWriter | None]:
     """Return the writer of `--annotations`, if given."""
     if annotations is None:
         return nullcontext()
-    from fastscnn.annotations.writer import AnnotationWriter, known
+    from fastscnn.annotations.writer import AnnotationWriter
 
     folder = out.parent if results.is_image_file(out) else out
-    writer = AnnotationWriter(known(annotations), folder, segmenter.card.label_set)
+    writer = AnnotationWriter(annotations, folder, segmenter.card.label_set)
     writer.refuse_taken([job.result for job in jobs])
     return writer
 
@@ -170,9 +169,8 @@ def _segment_images(
     start = perf_counter()
     with progress_bar("segment", quiet=json or len(jobs) == 1) as advance:
         lines = ordered(lambda job: _segment_file(segmenter, work, job, out, writer), jobs, segmenter.backend.streams)
-        for done, (_, (line, described)) in enumerate(lines, start=1):
-            if writer is not None and described is not None:
-                line["annotations"] = str(writer.write(described))
+        for done, (job, (made, described)) in enumerate(lines, start=1):
+            line = made if writer is None or described is None else _write_annotations(writer, described, job, made)
             if "error" in line:
                 failed.append(line["error"])
             else:
@@ -192,6 +190,26 @@ def _segment_images(
         others = "the others are segmented" if times else "none is segmented"
         complain(f"{len(failed)} of {len(jobs)} images failed; {others}.")
     return 1 if failed else 0
+
+
+def _write_annotations(writer: AnnotationWriter, described: Any, job: Job, line: dict[str, Any]) -> dict[str, Any]:
+    """Write the annotations of an image; return its JSON line with their file, or with the error alone."""
+    try:
+        return {**line, "annotations": str(writer.write(described))}
+    except FastSCNNError as error:
+        return _failure(job, error)
+
+
+def _failure(job: Job, error: FastSCNNError) -> dict[str, Any]:
+    """Return the JSON line of an image that failed."""
+    message = str(error) if str(error).startswith(f"{job.image}: ") else f"{job.image}: {error}"
+    return {**_named(job), "error": message}
+
+
+def _named(job: Job) -> dict[str, Any]:
+    """Return the files of an image, as its JSON line names them."""
+    thermal = {"thermal": str(job.extra_channels[0])} if job.extra_channels else {}
+    return {"image": str(job.image), **thermal}
 
 
 def _check_channels(segmenter: Segmenter, thermal: Path | None) -> None:
@@ -221,9 +239,6 @@ def _segment_file(
     """Segment one file and write its results; return its JSON line, with the error if there was one, and its annotations."""
     from fastscnn.media import images
 
-    named = {"image": str(job.image)}
-    if job.extra_channels:
-        named["thermal"] = str(job.extra_channels[0])
     try:
         if job.fault:
             raise FastSCNNError(job.fault)
@@ -235,7 +250,6 @@ def _segment_file(
         described = None
         if writer is not None:
             described = writer.describe(job.image, job.result, segmentation.labels, segmentation.ood_mask)
-        return {**named, **line}, described
+        return {**_named(job), **line}, described
     except FastSCNNError as error:
-        message = str(error) if str(error).startswith(f"{job.image}: ") else f"{job.image}: {error}"
-        return {**named, "error": message}, None
+        return _failure(job, error), None

@@ -78,7 +78,7 @@ def _window() -> Iterator[Window]:
 
 @contextmanager
 def _stopped() -> Iterator[threading.Event]:
-    """Yield an event that the first Ctrl-C or SIGTERM sets, so that the file is closed whole; the second acts as usual.
+    """Yield an event that the first Ctrl-C or SIGTERM sets, so that the file is completed; the second acts as usual.
 
     Outside the main thread, where Python allows no signal handlers, the event is never set.
     """

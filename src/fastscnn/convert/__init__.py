@@ -16,6 +16,7 @@ from torch import Tensor
 from fastscnn.base.errors import ArgumentError, FastSCNNError, unknown
 from fastscnn.convert import pickles
 from fastscnn.convert.layouts import LAYOUTS, PROJECT, Layout
+from fastscnn.inference.size import network_size
 from fastscnn.model import architecture
 from fastscnn.model.architecture import PPM_BINS
 from fastscnn.model.card import Card
@@ -44,10 +45,12 @@ def convert(file: Path, out: Path, layout: str, label_set: LabelSet, size: tuple
         The card of the written file.
 
     Raises:
+        ArgumentError: `out` does not end in .safetensors, or a size below 32x32.
         FastSCNNError: as `converted`, or the file cannot be written.
     """
     if out.suffix != ".safetensors":
         raise ArgumentError(f"{out}: weights are written as safetensors; use the file extension .safetensors.")
+    network_size(size)
     model, card = converted(file, layout, label_set, size)
     return checkpoint.save(out, model, card)
 

@@ -8,9 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from fastscnn.base.errors import FastSCNNError, unknown
 from fastscnn.data.datasets import DatasetSpec
-from fastscnn.model.label_set import IGNORE_INDEX
-
-IGNORE = "ignore"  # in a class map: the pixels of this class are ignored
+from fastscnn.model.label_set import IGNORE_INDEX, IGNORE_NAME
 
 
 def train_ids(spec: DatasetSpec, first: DatasetSpec, given: Mapping[str, str]) -> tuple[int, ...]:
@@ -29,9 +27,9 @@ def train_ids(spec: DatasetSpec, first: DatasetSpec, given: Mapping[str, str]) -
     for key, target in given.items():
         if (name := _named(key, own)) is None:
             raise FastSCNNError(f"{spec.name}: {unknown(f'class of {spec.name}', key, own)} Correct its map.")
-        found = None if target == IGNORE else _named(target, names)
-        if target != IGNORE and found is None:
-            raise FastSCNNError(f"{spec.name}: {unknown(f'class of {first.name}', target, [*names, IGNORE])} "
+        found = None if target == IGNORE_NAME else _named(target, names)
+        if target != IGNORE_NAME and found is None:
+            raise FastSCNNError(f"{spec.name}: {unknown(f'class of {first.name}', target, [*names, IGNORE_NAME])} "
                                 f"Correct what {key!r} maps to.")
         if name in said:
             raise FastSCNNError(f"{spec.name}: its map has two entries for the class {name!r}; remove one.")
@@ -59,4 +57,4 @@ def _unmapped(spec: DatasetSpec, first: DatasetSpec, missing: Sequence[str]) -> 
     key = word if re.fullmatch(r"[A-Za-z0-9_-]+", word) else json.dumps(word)
     others = f" The same holds for {', '.join(map(repr, missing[1:]))}." if missing[1:] else ""
     return FastSCNNError(f"{spec.name}: {unknown(f'class of {first.name}', word, first.label_set.names)} Write in a mixture "
-                         f'file, below [datasets.map], which class it is: {key} = "CLASS", or {key} = "{IGNORE}".{others}')
+                         f'file, below [datasets.map], which class it is: {key} = "CLASS", or {key} = "{IGNORE_NAME}".{others}')

@@ -86,6 +86,11 @@ def load(data: str | PathLike[str] | DatasetSpec) -> DatasetSpec:
 
 def load_any(data: str | PathLike[str]) -> DatasetSpec | ClassFolders:
     """Load the description of a dataset like `load`, or of class folders: "imagenet:ROOT"."""
+    found = _loaded(data)
+    return found if isinstance(found, ClassFolders) else replace(found, source=fspath(data))
+
+
+def _loaded(data: str | PathLike[str]) -> DatasetSpec | ClassFolders:
     path = files.expand(data)
     if path.suffix == ".toml":
         return toml.spec(path)

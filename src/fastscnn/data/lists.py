@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 
 from fastscnn.base.errors import FastSCNNError
 from fastscnn.data.formats import text
+from fastscnn.data.formats.listing import count_equal
 from fastscnn.media import images
 
 _COLUMNS = 2  # an image and its label file
@@ -74,7 +75,7 @@ class ListFile:
             if self._image(number, first):
                 problem = f"names the label file {second}, which does not exist in {self.root}; correct the path"
                 raise self._error(number, problem)
-        raise self._error(number, f"names {line!r}, which is no image of {self.root}{self._nearest(line)}; correct the line")
+        raise self._error(number, f"names {line}, which is no image of {self.root}{self._nearest(line)}; correct the line")
 
     def _image(self, number: int, name: str) -> str:
         """Return the image of a name; "" if there is none."""
@@ -142,12 +143,7 @@ def _composed(path: str) -> PurePosixPath:
 
 def _common(one: PurePosixPath, other: PurePosixPath) -> int:
     """Return how many last parts of two paths are equal, without their suffixes; at least 1."""
-    count = 1
-    for left, right in zip(reversed(one.parts[:-1]), reversed(other.parts[:-1]), strict=False):
-        if left != right:
-            break
-        count += 1
-    return count
+    return 1 + count_equal(one.parts[-2::-1], other.parts[-2::-1])
 
 
 def _relative(path: Path, root: Path) -> str:

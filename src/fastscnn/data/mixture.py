@@ -25,23 +25,21 @@ count it as absent from those images.
 from __future__ import annotations
 
 import math
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from os import PathLike, fspath
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from fastscnn.base import files
 from fastscnn.base.arguments import is_number
-from fastscnn.base.errors import ArgumentError, FastSCNNError, unknown
+from fastscnn.base.errors import ArgumentError, FastSCNNError
 from fastscnn.base.types import BoolArray, Int64Array, UInt8Array
 from fastscnn.data import class_map, datasets
-from fastscnn.data.class_map import IGNORE
 from fastscnn.data.datasets import ClassFolders, DatasetSpec, Pair
-from fastscnn.model.label_set import IGNORE_INDEX, LabelSet
+from fastscnn.data.toml_table import MIXTURE_KEY, Table
+from fastscnn.model.label_set import IGNORE_INDEX, IGNORE_NAME, LabelSet
 
 _KEYS = ("data", "split", "weight", "map")
 
@@ -109,8 +107,8 @@ class Member:
     @property
     def class_map(self) -> dict[str, str]:
         """Class of the dataset -> class of `label_set`, or "ignore"."""
-        names = dict(enumerate(self.label_set.names))
-        return {own: names.get(index, IGNORE) for own, index in zip(self.spec.label_set.names, self.train_ids, strict=True)}
+        names, own = dict(enumerate(self.label_set.names)), self.spec.label_set.names
+        return {name: names.get(index, IGNORE_NAME) for name, index in zip(own, self.train_ids, strict=True)}
 
     def read(self, pair: Pair) -> tuple[UInt8Array, UInt8Array]:
         """Read a pair like `DatasetSpec.read`, with the train ids of `label_set`."""
@@ -179,12 +177,11 @@ def load(data: SourceLike | Mixture | Sequence[SourceLike]) -> Mixture:
             continue
         if len(given) > 1:
             raise ArgumentError(f"{each}: is a mixture of datasets; give it alone, and add the other datasets to the file.")
-        assert isinstance(each, str | PathLike)
-        path = files.expand(each)
+        sources = _sources(table)
         try:
-            return _combined(_sources(path.parent, table))
+            return _combined(sources)
         except FastSCNNError as error:
-            raise FastSCNNError(f"{path}: {error}") from error
+            raise FastSCNNError(f"{table.path}: {error}") from error
     return _combined([each if isinstance(each, Source) else Source(each) for each in given])
 
 
@@ -206,41 +203,32 @@ def load_any(data: SourceLike | ClassFolders | Mixture | Sequence[SourceLike]) -
     return load(data)
 
 
-def _mixture_table(data: SourceLike) -> dict[str, Any] | None:
+def _mixture_table(data: SourceLike) -> Table | None:
     """Return the content of a mixture file; None for anything else, and for files that `datasets.load` then reports."""
     if not isinstance(data, str | PathLike) or (path := files.expand(data)).suffix != ".toml":
         return None
     try:
-        table = tomllib.loads(path.read_text("utf-8-sig"))
-    except (OSError, ValueError, RecursionError):
+        table = Table.load(path)
+    except FastSCNNError:
         return None
-    return table if "datasets" in table else None
+    return table if MIXTURE_KEY in table else None
 
 
-def _sources(folder: Path, table: dict[str, Any]) -> list[Source]:
-    """Return the datasets of a mixture file in `folder`."""
-    for key in table:
-        if key != "datasets":
-            raise unknown("key", key, ["datasets"])
-    entries = table["datasets"]
+def _sources(table: Table) -> list[Source]:
+    """Return the datasets of a mixture file."""
+    table.only((MIXTURE_KEY,))
+    entries = table.value(MIXTURE_KEY)
     if not isinstance(entries, list) or not entries or not all(isinstance(entry, dict) for entry in entries):
-        raise FastSCNNError("datasets must be tables; begin each with [[datasets]].")
-    return [_source(folder, f"dataset {number}", entry) for number, entry in enumerate(entries, start=1)]
+        raise table.error(MIXTURE_KEY, "must be tables; begin each with [[datasets]].")
+    return [_source(Table(table.path, entry, f"datasets.{number}")) for number, entry in enumerate(entries, start=1)]
 
 
-def _source(folder: Path, place: str, entry: dict[str, Any]) -> Source:
-    for key in entry:
-        if key not in _KEYS:
-            raise unknown(f"key of {place}", key, _KEYS)
-    if "data" not in entry:
-        raise FastSCNNError(f"{place} has no key data; add it.")
-    for key in ("data", "split"):
-        if key in entry and (not isinstance(entry[key], str) or not entry[key]):
-            raise FastSCNNError(f"{key} of {place} is {entry[key]!r}; it must be a text in quotes.")
-    classes = entry.get("map", {})
-    if not isinstance(classes, dict) or not all(isinstance(value, str) for value in classes.values()):
-        raise FastSCNNError(f'map of {place} must be a table of class names, such as door = "Building".')
-    return Source(_beside(folder, entry["data"]), entry.get("split"), entry.get("weight"), classes)
+def _source(entry: Table) -> Source:
+    entry.only(_KEYS)
+    named = entry.table("map", 'class names, such as door = "Building"') if "map" in entry else None
+    classes = {key: named.text(key) for key in named} if named else {}
+    split = entry.text("split") if "split" in entry else None
+    return Source(_beside(entry.path.parent, entry.text("data")), split, entry.value("weight", None), classes)
 
 
 def _beside(folder: Path, data: str) -> str:

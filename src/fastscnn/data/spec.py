@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os.path
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,7 +15,7 @@ import numpy.typing as npt
 from fastscnn.base.errors import FastSCNNError, unknown
 from fastscnn.base.types import UInt8Array
 from fastscnn.data.dataset_metrics import DatasetMetrics
-from fastscnn.data.formats.base import Decoded, LabelFormat
+from fastscnn.data.formats.base import Decoded, LabelFormat, Shapes
 from fastscnn.data.formats.ids import IdLabels
 from fastscnn.data.patterns import any_case, beside, glob_of, matching
 from fastscnn.media import images
@@ -100,6 +100,7 @@ class DatasetSpec:
         crop: (x0, y0, x1, y1) in pixels, the part of images and labels that is used; None uses all.
         every: use the first of every so many images of each folder, in the order of their names.
         metrics: what the dataset's authors report beside the mIoU; None for the mIoU alone.
+        source: what it was loaded from, such as "camvid:ROOT", for commands in messages; "" if it was made in Python.
     """
 
     name: str
@@ -111,6 +112,7 @@ class DatasetSpec:
     crop: tuple[int, int, int, int] | None = None
     every: int = 1
     metrics: DatasetMetrics | None = None
+    source: str = field(default="", compare=False)
 
     @property
     def channels(self) -> int:
@@ -259,11 +261,14 @@ class DatasetSpec:
             FastSCNNError: unreadable, or an id that is no class.
         """
         decoded = self.decode(labels, image or labels)
-        if decoded.unknown and not self.labels.lenient:
-            what, value = self.labels.unknown.removesuffix("s"), next(iter(decoded.unknown))
-            raise FastSCNNError(f"{labels}: contains the {what} {value}, which is no class of {self.name}; "
-                                "`fastscnn check` lists all such files.")
-        return decoded.labels
+        if not decoded.unknown or self.labels.lenient:
+            return decoded.labels
+        what, value = self.labels.unknown.removesuffix("s"), next(iter(decoded.unknown))
+        if isinstance(self.labels, Shapes):
+            raise FastSCNNError(f"{labels}: {unknown(what, value, self.labels.ids)} Correct it, or add it to [map] in "
+                                f"dataset.toml; `fastscnn check` lists all such {what}s.")
+        raise FastSCNNError(f"{labels}: contains the {what} {value}, which is no class of {self.name}; "
+                            "`fastscnn check` lists all such files.")
 
     def _beside(self, split: str, image: Path, pattern: str) -> Path:
         """Return the file that a pattern names for an image; with a suffix of another case if only that exists."""

@@ -57,7 +57,7 @@ from fastscnn.data.lists import ListFile, divided
 from fastscnn.data.patterns import has_placeholder
 from fastscnn.data.spec import DatasetSpec, Split, relative
 from fastscnn.data.toml_labels import FORMATS, label_format
-from fastscnn.data.toml_table import Table, is_byte
+from fastscnn.data.toml_table import MIXTURE_KEY, Table, is_byte
 from fastscnn.model.label_set import Colour, LabelSet
 
 _KEYS = ("name", "classes", "colours", "ignore", "labels_are", "map", "terms", "splits")
@@ -72,15 +72,18 @@ def spec(path: Path) -> DatasetSpec:
         FastSCNNError: no such file, not TOML, or a key that is missing, unknown or invalid; or a list of images that is.
     """
     table = Table.load(path)
+    if MIXTURE_KEY in table:
+        raise FastSCNNError(f"{path}: is a mixture file, but one dataset is needed here; give one that it names.")
     kind = table.choice("labels_are", FORMATS, "ids")
     table.only((*_KEYS, *FORMATS[kind].keys))
     label_set = _label_set(table)
+    labels = label_format(table, kind, label_set)
     return DatasetSpec(
         name=table.text("name"),
         root=path.parent,
         label_set=label_set,
-        splits=_splits(table, FORMATS[kind].of_many),
-        labels=label_format(table, kind, label_set),
+        splits=_splits(table, labels.of_many),
+        labels=labels,
         terms=table.text("terms", DatasetSpec.terms),
     )
 

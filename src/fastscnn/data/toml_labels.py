@@ -18,9 +18,8 @@ from fastscnn.data.formats.labelstudio import LabelStudioLabels
 from fastscnn.data.formats.supervisely import SuperviselyLabels
 from fastscnn.data.formats.yolo import YoloLabels
 from fastscnn.data.toml_table import Table
-from fastscnn.model.label_set import IGNORE_INDEX, Colour, LabelSet
+from fastscnn.model.label_set import IGNORE_INDEX, IGNORE_NAME, Colour, LabelSet
 
-_IGNORE = "ignore"  # a class of [map] that is none
 _REST = "*"  # key of [map]
 _MAX_ID = (1 << 31) - 1
 _COLOUR = re.compile(r"#([0-9a-fA-F]{6})|\[?\s*(\d{1,3})[ ,]+(\d{1,3})[ ,]+(\d{1,3})\s*\]?")
@@ -33,12 +32,10 @@ class _Format:
     Attributes:
         make: returns the label format.
         keys: keys of dataset.toml that it alone has.
-        of_many: whether one file may hold the labels of many images.
     """
 
     make: Callable[[Table, LabelSet], LabelFormat]
     keys: tuple[str, ...] = ()
-    of_many: bool = False
 
 
 def label_format(table: Table, kind: str, label_set: LabelSet) -> LabelFormat:
@@ -52,8 +49,8 @@ def label_format(table: Table, kind: str, label_set: LabelSet) -> LabelFormat:
     Raises:
         FastSCNNError: a key that is missing, invalid, or contradicts another.
     """
-    if _IGNORE in label_set.names and "map" in table:
-        raise table.error("classes", f"contains {_IGNORE!r}, which means no class in [map]; choose another name.")
+    if IGNORE_NAME in label_set.names and "map" in table:
+        raise table.error("classes", f"contains {IGNORE_NAME!r}, which means no class in [map]; choose another name.")
     return FORMATS[kind].make(table, label_set)
 
 
@@ -119,33 +116,33 @@ def _shapes(make: Callable[..., Shapes], numbered: bool = False) -> Callable[[Ta
         keys = map(str, range(len(label_set))) if numbered else label_set.names
         own = {} if numbered and named else {key: train for train, key in enumerate(keys)}
         ids = {**own, **named}
-        background = table.text("background", _IGNORE)
-        if background not in (*label_set.names, _IGNORE):
-            raise FastSCNNError(f"{table.path}: background: {unknown('class', background, [*label_set.names, _IGNORE])}")
+        background = table.text("background", IGNORE_NAME)
+        if background not in (*label_set.names, IGNORE_NAME):
+            raise FastSCNNError(f"{table.path}: background: {unknown('class', background, [*label_set.names, IGNORE_NAME])}")
         order = table.texts("order")
         for name in order:
             if name not in ids:
                 raise FastSCNNError(f"{table.path}: order: {unknown('name', name, ids)}")
-        train = IGNORE_INDEX if background == _IGNORE else label_set.index(background)
-        return cast(LabelFormat, make(ids, train, order, rest))
+        train = IGNORE_INDEX if background == IGNORE_NAME else label_set.index(background)
+        return make(ids, train, order, rest)
 
     return shapes
 
 
-def _shape_format(make: Callable[..., Shapes], of_many: bool = False, numbered: bool = False) -> _Format:
-    return _Format(_shapes(make, numbered), ("background", "order"), of_many)
+def _shape_format(make: Callable[..., Shapes], numbered: bool = False) -> _Format:
+    return _Format(_shapes(make, numbered), ("background", "order"))
 
 
 FORMATS: Mapping[str, _Format] = {
     "ids": _Format(_ids, ("channel", "variable")),
     "colours": _Format(_colours),
     "binary": _Format(_binary, ("threshold", "channel")),
-    "coco": _shape_format(CocoLabels, of_many=True),
+    "coco": _shape_format(CocoLabels),
     "labelme": _shape_format(LabelMeLabels),
     "yolo": _shape_format(YoloLabels, numbered=True),
-    "cvat": _shape_format(CvatLabels, of_many=True),
+    "cvat": _shape_format(CvatLabels),
     "supervisely": _shape_format(SuperviselyLabels),
-    "label-studio": _shape_format(LabelStudioLabels, of_many=True),
+    "label-studio": _shape_format(LabelStudioLabels),
 }
 
 
@@ -154,7 +151,7 @@ def _map(table: Table, label_set: LabelSet) -> tuple[dict[str, int], int | None]
     if "map" not in table:
         return {}, None
     given = table.table("map", 'a class or "ignore" for each stored id, colour or name')
-    trained = {name: train for train, name in enumerate(label_set.names)} | {_IGNORE: IGNORE_INDEX}
+    trained = {name: train for train, name in enumerate(label_set.names)} | {IGNORE_NAME: IGNORE_INDEX}
     named = {}
     for key in given:
         name = given.value(key)

@@ -11,6 +11,7 @@ from fastscnn.base.errors import FastSCNNError, unknown
 from fastscnn.data.formats import text
 
 _REQUIRED: Any = object()
+MIXTURE_KEY = "datasets"  # of a mixture file, which is no description of one dataset
 
 
 class Table:

@@ -15,6 +15,7 @@ from fastscnn.base.types import BackendName, PrecisionName
 from fastscnn.data.datasets import DatasetSpec, Pair
 from fastscnn.evaluation.metrics import Confusion
 from fastscnn.inference.segmenter import Segmenter
+from fastscnn.inference.size import BaseSize
 
 _FASTER: tuple[tuple[BackendName, PrecisionName], ...] = (  # those that can lose accuracy
     ("openvino", "bfloat16"), ("onnx", "int8"), ("openvino", "int8"),
@@ -133,7 +134,7 @@ def backend_losses(
 def scores_by_size(
     segmenter: Segmenter, spec: DatasetSpec, split: str, progress: Callable[[int, int], None] | None = None
 ) -> dict[str, Any]:
-    """Score a network at its own input size, and at 3/4, 1/2 and 1/4 of it.
+    """Score a network at its own input size and at the smaller ones of `Card.inputs`, in the shape of each image.
 
     Args:
         segmenter: the network at its own input size.
@@ -148,7 +149,7 @@ def scores_by_size(
         FastSCNNError: as `accuracy_loss`.
     """
     card = segmenter.card
-    others = {card.metric(split, size): Segmenter(segmenter.backend, size) for size in card.inputs()[1:]}
+    others = {card.metric(split, size): Segmenter(segmenter.backend, BaseSize(*size)) for size in card.inputs()[1:]}
     own, losses = accuracy_loss(segmenter, others, spec, spec.pairs(split), progress)
     scores = {split: own, **{name: loss.confusion for name, loss in losses.items()}}
     return {

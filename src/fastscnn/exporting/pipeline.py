@@ -6,12 +6,14 @@ import contextlib
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import isnan
 from pathlib import Path
 
 from fastscnn import backends
 from fastscnn.backends import Backend
 from fastscnn.backends.torch import TorchBackend
 from fastscnn.base import files
+from fastscnn.base.arguments import is_number
 from fastscnn.base.errors import ArgumentError, FastSCNNError
 from fastscnn.data import datasets
 from fastscnn.data.datasets import DatasetSpec, Pair
@@ -59,7 +61,7 @@ def export(
         Everything that was measured.
 
     Raises:
-        ArgumentError: `out` does not end in .onnx, or `int8` or `max_iou_loss` without `data`.
+        ArgumentError: `out` does not end in .onnx, a wrong limit, or `int8` or `max_iou_loss` without `data`.
         AccuracyLossError: the loss exceeds `max_iou_loss`; `out` is not written, and the error has the report.
         FastSCNNError: the weights or a file of the dataset cannot be read, the dataset has other classes, `out` cannot be
             written, or ONNX Runtime and PyTorch differ by more than 1e-4 in a logit or in one label of 10,000.
@@ -82,9 +84,13 @@ def export(
     for argument, given in {"int8": int8, "max_iou_loss": max_iou_loss is not None}.items():
         if given and data is None:
             raise ArgumentError(f"{argument}: needs labelled images; give a dataset as `data` too.")
+    if max_iou_loss is not None and (not is_number(max_iou_loss) or isnan(max_iou_loss)):
+        raise ArgumentError(f"max_iou_loss: must be a number of points, not {max_iou_loss!r}.")
     stage = on_stage or _silent
     spec = None if data is None else datasets.load(data)
     scored = _Scored(spec, split, spec.pairs(split), stage) if spec else None
+    if spec and int8:
+        spec.pairs(calibration)  # a wrong split is an error before the trace
     model, card = checkpoint.load(source)
     with stage("trace"):
         plain = trace(model, card)

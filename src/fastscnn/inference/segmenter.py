@@ -21,10 +21,10 @@ from fastscnn.base.errors import FastSCNNError
 from fastscnn.base.types import BackendName, BoolArray, Float32Array, PrecisionName, UInt8Array
 from fastscnn.inference import sources
 from fastscnn.inference.segmentation import Segmentation
-from fastscnn.inference.size import NetworkSize, Size, check_scales, in_shape, network_size, scaled
+from fastscnn.inference.size import BaseSize, NetworkSize, Size, in_shape, network_scales, network_size, scaled
 from fastscnn.inference.smoothing import TemporalSmoothing
 from fastscnn.inference.sources import ImageSource
-from fastscnn.inference.tiles import MAX_TILED_PIXELS, Tile, tile_size, tiled
+from fastscnn.inference.tiles import MAX_TILED_PIXELS, MIN_TILE, Tile, tile_size, tiled
 from fastscnn.media import images
 from fastscnn.media.stream import ordered
 from fastscnn.model.architecture import MIN_SIDE
@@ -62,14 +62,15 @@ class Segmenter:
 
     Args:
         backend: the network, ready to run.
-        size: of the network's input: None for the card's own, in the shape of each image (`size.in_shape`); (height, width)
-            or "HxW" for exactly this size; "native" for each image's. Labels have the image's size in any case.
+        size: of the network's input. (height, width) or "HxW": exactly this size. "native": the size of each image. A
+            `size.BaseSize`: about this area, in the shape of each image (`size.in_shape`). None: the card's size as the base
+            size. Labels always have the size of the image.
         path: the weight file.
         scales: times `size`, the sizes at which each image is run; the probabilities of all passes are averaged.
         flip: also run each scale mirrored left to right.
         tile: run the network on overlapping tiles of this size, (height, width), "HxW" or "auto" for the card's size, and
-            blend their logits. The image is not resized unless `size` or `scales` say so: `size` is None or "native" for
-            each image's own size. Files of up to 1,000 megapixels are read; without tiles, up to 40.
+            blend their logits. The image is not resized unless `size` or `scales` is given; None as the size means "native".
+            Files of up to 1,000 megapixels are read; without tiles, up to 40.
 
     Raises:
         ArgumentError: a wrong size, scale or tile.
@@ -98,14 +99,13 @@ class Segmenter:
         self._backend: Backend | None = backend
         self.path, self.flip = path, flip
         self._file = path and path.absolute()  # for copies that are made after a change of the working folder
-        self.scales = tuple(scales) if isinstance(scales, Iterable) else (scales,)
-        self.tile = tile_size(tile, backend.card.size)
-        self._wanted = network_size(size) or ("native" if self.tile else None)
-        self.size: NetworkSize = self._wanted or backend.card.size
-        if min(backend.card.size) < MIN_SIDE and self.size == backend.card.size:
-            raise FastSCNNError(f"{path or 'The weights'}: the card's input size is {'x'.join(map(str, self.size))}, and the "
+        card = backend.card
+        self.tile = tile_size(tile, card.size)
+        self.size: NetworkSize = network_size(size) or ("native" if self.tile else BaseSize(*card.size))
+        if self.size != "native" and min(self.size) < MIN_SIDE:
+            raise FastSCNNError(f"{path or 'The weights'}: the card's input size is {card.size[0]}x{card.size[1]}, and the "
                                 f"network needs at least {MIN_SIDE}x{MIN_SIDE}; give a size.")
-        check_scales(self.scales, self.size)
+        self.scales = network_scales(scales, self.size, self.max_pixels)
 
     @classmethod
     def load(
@@ -143,7 +143,10 @@ class Segmenter:
             >>> fastscnn.Segmenter.load(backend="onnx", precision="float32", threads=1)
             Segmenter(weights='camvid.onnx', backend='onnx', precision='float32', size='360x480', threads=1)
         """
+        # Loading takes seconds, so all checks that need no card come first.
         size = network_size(size)
+        in_tiles = tile_size(tile, (MIN_TILE, MIN_TILE)) is not None
+        scales = network_scales(scales, size, MAX_TILED_PIXELS if in_tiles else MAX_PIXELS)
         path = files.expand(weights) if weights is not None else bundled(backend, precision)
         return cls(backends.load(path, backend, threads, precision, streams), size, path, scales, flip, tile)
 
@@ -199,7 +202,7 @@ class Segmenter:
                                 "process; make one with Segmenter.load(FILE).")
         backend = self.backend
         return type(self).load, (
-            self._file, backend.name, self._wanted, backend.threads, self.scales, self.flip, backend.precision,
+            self._file, backend.name, self.size, backend.threads, self.scales, self.flip, backend.precision,
             backend.streams, self.tile,
         )  # fmt: skip
 
@@ -241,8 +244,8 @@ class Segmenter:
 
         Args:
             image: a path (no URL), the bytes of an image file, a binary file object, a PIL image, or an array uint8
-                [H, W, channels]: RGB, and the extra channels that the weights were trained on (`images.stack`). A grey
-                array [H, W] is repeated to RGB. At least 32 pixels a side.
+                [H, W, channels]. The channels are RGB and the extra channels of the weights (`images.stack`). A grey array
+                [H, W] is repeated to RGB. At least 32 pixels a side.
             confidence: also return the probability of each label, with the card's temperature.
             ood_mask: also return where the image shows nothing that the weights were trained on, by the card's threshold.
             bgr: the array is in OpenCV's order: blue, green, red.
@@ -311,7 +314,7 @@ class Segmenter:
         start = perf_counter()
         # Softmax keeps the order of the classes, so the labels of a single pass need no probabilities.
         mean = None if self._single else self._mean(logits, full)
-        # On one thread: right behind a network that used two, waking the second costs more than it gains.
+        # On one thread: directly after a network that used two, waking the second takes longer than it saves.
         labels = upsample.labels(logits[0], full) if mean is None else upsample.argmax(mean)
         ends = {"labels": perf_counter()}
         probability: Float32Array | None = None
@@ -359,7 +362,7 @@ class Segmenter:
 
     @property
     def _single(self) -> bool:
-        """Whether an image takes a single pass."""
+        """Whether each image needs a single pass only."""
         return len(self.scales) == 1 and not self.flip
 
     @property
@@ -386,18 +389,18 @@ class Segmenter:
 
     @property
     def shape_kept(self) -> bool:
-        """The network's input has the shape of each image. False: it has exactly the size that was given."""
-        return self._wanted in (None, "native")
+        """Whether the network's input has the shape of each image. False: it has exactly the size that was given."""
+        return self.size == "native" or isinstance(self.size, BaseSize)
 
     def input_size(self, image: tuple[int, int], scale: float = 1.0) -> tuple[int, int]:
-        """Return the (height, width) at which the network sees an image of (height, width), times `scale`.
+        """Return the size (height, width) of the network's input for an image of (height, width), times `scale`.
 
         Raises:
             ArgumentError: it is below 32x32.
         """
         if self.size == "native":
             return scaled(image, scale)
-        return scaled(self.size if self._wanted else in_shape(self.size, image), scale)
+        return scaled(in_shape(self.size, image) if self.shape_kept else self.size, scale)
 
     def _resized(self, image: UInt8Array, scale: float) -> UInt8Array:
         return images.resize(image, self.input_size(_full_size(image), scale), self.max_pixels)

@@ -3,25 +3,33 @@
 from __future__ import annotations
 
 import re
-from math import floor, sqrt
-from typing import Literal
+from collections.abc import Iterable
+from math import sqrt
+from typing import Literal, NamedTuple
 
 from fastscnn.base.arguments import is_number, whole
 from fastscnn.base.errors import ArgumentError
-from fastscnn.model.architecture import DEEP_STRIDE, MIN_SIDE
+from fastscnn.model.architecture import MIN_SIDE, congruent
 
-Size = tuple[int, int] | str | None  # (height, width), "HxW", "native", or None for the card's own
+Size = tuple[int, int] | str | None  # (height, width), a BaseSize, "HxW", "native", or None for the card's own
 NetworkSize = tuple[int, int] | Literal["native"]
 _MAX_SCALE = 16
 _SAME_SHAPE = 1.1  # ratio of two aspect ratios up to which resizing an image to the other shape costs no accuracy
 _HEIGHT_WIDTH = re.compile(r"\s*(\d{1,9})\s*[xX×]\s*(\d{1,9})\s*", re.ASCII)
 
 
+class BaseSize(NamedTuple):
+    """A size of the network's input that takes the shape of each image (`in_shape`); a plain tuple is used exactly."""
+
+    height: int
+    width: int
+
+
 def network_size(size: Size) -> NetworkSize | None:
-    """Return a size in its normal form: (height, width) as ints, "native", or None.
+    """Return a size in its normal form: (height, width) as ints, a BaseSize, "native", or None.
 
     Args:
-        size: "HxW" such as "360x480", (height, width) as whole numbers, "native", or None.
+        size: "HxW" such as "360x480", (height, width) as whole numbers, a BaseSize, "native", or None.
 
     Raises:
         ArgumentError: any other value, or a side under 32.
@@ -43,31 +51,24 @@ def network_size(size: Size) -> NetworkSize | None:
         height, width = whole("size: height", height, MIN_SIDE), whole("size: width", width, MIN_SIDE)
     if min(height, width) < MIN_SIDE:
         raise ArgumentError(f"size: the network needs at least {MIN_SIDE}x{MIN_SIDE}, not {height}x{width}.")
-    return height, width
+    return BaseSize(height, width) if isinstance(size, BaseSize) else (height, width)
 
 
 def in_shape(size: tuple[int, int], image: tuple[int, int]) -> tuple[int, int]:
-    """Return a network input size in the shape of an image: of about the same area as `size`, so that it takes the same time.
+    """Return a network input size in the shape of an image and of about the area of `size`, so that it takes the same time.
 
-    Its sides differ from those of `size` by multiples of 32: weights are accurate only at the offset between the network's
-    grids at 1/8 and at 1/32 that they were trained with. If the aspect ratios differ by less than 10 %, it is `size`.
-    docs/accuracy.md has the figures of this rule.
+    Its sides differ from those of `size` by multiples of 32 (`architecture.congruent`). If the aspect ratios differ by less
+    than 10 %, it is `size`. docs/accuracy.md has the figures of this rule.
 
     Args:
-        size: (height, width) of the network's input that the weights were trained for.
+        size: base size (height, width): that of the card, or one of `Card.inputs`.
         image: (height, width) of an image.
     """
     stretch = (image[1] * size[0]) / (image[0] * size[1])  # of the aspect ratios, width over height
     if 1 / _SAME_SHAPE < stretch < _SAME_SHAPE:
         return size
     height, width = size[0] / sqrt(stretch), size[1] * sqrt(stretch)
-    return _congruent(height, size[0]), _congruent(width, size[1])
-
-
-def _congruent(side: float, trained: int) -> int:
-    """Return the number nearest to `side` that differs from `trained` by a multiple of 32, at least 32; halves go up."""
-    nearest = trained + DEEP_STRIDE * floor((side - trained) / DEEP_STRIDE + 0.5)
-    return max(nearest, MIN_SIDE + (trained - MIN_SIDE) % DEEP_STRIDE)
+    return congruent(height, size[0]), congruent(width, size[1])
 
 
 def height_width(text: str) -> tuple[int, int]:
@@ -78,15 +79,28 @@ def height_width(text: str) -> tuple[int, int]:
     return int(match[1]), int(match[2])
 
 
-def check_scales(scales: tuple[object, ...], size: NetworkSize) -> None:
-    """Raise ArgumentError unless there is a scale, each is above 0 and at most 16, and none makes the input too small."""
-    if not scales:
+def network_scales(scales: object, size: NetworkSize | None, max_pixels: int) -> tuple[float, ...]:
+    """Return scales in their normal form: a tuple.
+
+    Args:
+        scales: one number or several, each above 0 and at most 16.
+        size: of the network's input; None if it is that of a card that is not read yet.
+        max_pixels: limit of the network's input.
+
+    Raises:
+        ArgumentError: no scale, another value, or an input that is too small or too large.
+    """
+    several = tuple(scales) if isinstance(scales, Iterable) else (scales,)
+    if not several:
         raise ArgumentError("scales: at least one is needed; 1 is the input size itself.")
-    for scale in scales:
+    for scale in several:
         if not is_number(scale) or not 0 < float(scale) <= _MAX_SCALE:  # NaN fails this comparison too
             raise ArgumentError(f"scales: each must be above 0 and at most {_MAX_SCALE}, not {scale!r}.")
-        if size != "native":
-            scaled(size, float(scale))
+        if size is not None and size != "native":
+            height, width = scaled(size, float(scale))
+            if height * width > max_pixels:
+                raise ArgumentError(f"size: {height}x{width} is over the limit of {max_pixels // 1_000_000} megapixels.")
+    return several
 
 
 def scaled(size: tuple[int, int], scale: float) -> tuple[int, int]:

@@ -2,8 +2,8 @@
 
 A network segments each frame independently, so noise alone moves borders between classes and makes uncertain regions
 flicker. `TemporalSmoothing` averages the logits over time, cell by cell of their grid at 1/8. The less the mean colour of
-a cell changed, the more weight the past gets, so a passing car is not mixed with the road behind it. After a cut, the
-average starts again.
+a cell changed, the larger is the weight of the past. A passing car is therefore not mixed with the road behind it. After a
+cut, the average starts again.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 """Logits of an image of any size, from overlapping tiles.
 
-Each tile is run through the network by itself. Where tiles overlap, their logits are averaged; the weight of a tile falls
+Each tile is run through the network separately. Where tiles overlap, their logits are averaged; the weight of a tile falls
 linearly to its border. All tiles lie on one grid, that of the whole image, so labels, confidence and OOD mask are made as
 for any image. The logits need 4 * classes * H * W / 64 bytes: 138 MB for 11 classes and 200 megapixels.
 
-Labels differ from those of the whole image in a single pass, because the network also uses the mean colours and shapes of
-everything that it sees; docs/speed.md has the figures.
+Labels differ from those of the whole image in a single pass, because the network also pools features over its whole input.
+docs/speed.md has the figures.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fastscnn.base.arguments import MAX_PIXELS
 from fastscnn.base.errors import ArgumentError
 from fastscnn.base.types import Float32Array, UInt8Array
 from fastscnn.inference.size import network_size
@@ -54,7 +55,7 @@ def tile_size(tile: Tile, card_size: tuple[int, int]) -> tuple[int, int] | None:
         card_size: (height, width) of the network's input by the card.
 
     Raises:
-        ArgumentError: another value, or a side under 64.
+        ArgumentError: another value, a side under 64, or more than 40 megapixels.
     """
     if tile is None:
         return None
@@ -67,6 +68,8 @@ def tile_size(tile: Tile, card_size: tuple[int, int]) -> tuple[int, int] | None:
                             f"not {tile!r}.")
     if min(size) < MIN_TILE:
         raise ArgumentError(f"tile: needs at least {MIN_TILE}x{MIN_TILE}, not {size[0]}x{size[1]}.")
+    if size[0] * size[1] > MAX_PIXELS:
+        raise ArgumentError(f"tile: {size[0]}x{size[1]} is over the limit of {MAX_PIXELS // 1_000_000} megapixels.")
     return size
 
 

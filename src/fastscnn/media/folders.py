@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from operator import attrgetter
 from pathlib import Path
 
 from fastscnn.media import images
@@ -12,7 +13,7 @@ from fastscnn.media import images
 VIDEOS = frozenset({
     ".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ts", ".webm", ".wmv",
 })
-# Kind of a file that is left out -> what a note says of one and of several.
+# Kind of a file that is left out -> its name in a note, singular and plural.
 _KINDS = {
     "video": ("video (give it by name)", "videos (give them by name)"),
     "hidden": ("hidden file or folder", "hidden files and folders"),
@@ -26,7 +27,7 @@ _NOT_MENTIONED = frozenset({".ds_store", "thumbs.db", "desktop.ini"})  # of macO
 
 @dataclass
 class Listing:
-    """What lies in a folder and the folders below it.
+    """The content of a folder and of the folders below it.
 
     Attributes:
         images: image files, sorted.
@@ -57,8 +58,8 @@ def is_video(path: Path) -> bool:
 def listing(folder: Path, without: Path | None = None) -> Listing:
     """Return the images in a folder and below it.
 
-    Links are followed after all else, so that a file that is also linked keeps its own place; a file or folder that is
-    reached twice counts once.
+    Links are followed last, so that a file that is also linked is listed at its own place. A file or folder that is reached
+    twice counts once.
 
     Args:
         folder: a folder; it may be a link or hidden.
@@ -70,49 +71,54 @@ def listing(folder: Path, without: Path | None = None) -> Listing:
     while links:
         place = links.pop(0)
         real = os.path.realpath(place)
-        if place.is_dir():
-            links += sorted(_walk(place, skipped, seen, found))
+        if os.path.isdir(place):  # noqa: PTH112 - Path.is_dir raises an error for a link into a closed folder
+            links += sorted(_walk(place, real, skipped, seen, found))
         elif real in seen:
             found.leave_out("again", place)
         else:
             seen.add(real)
-            _sort(place, found)
-    found.images.sort()
+            _sort(place, os.path.isfile(place), found)  # noqa: PTH113
+    found.images.sort(key=attrgetter("parts"))  # the order of paths, but faster
     return found
 
 
-def _walk(top: Path, skipped: str | None, seen: set[str], found: Listing) -> Iterator[Path]:
+def _walk(top: Path, real_top: str, skipped: str | None, seen: set[str], found: Listing) -> Iterator[Path]:
     """List a folder and the real folders in it; yield the links."""
-    def failed(error: OSError) -> None:
-        found.leave_out("unreadable", Path(error.filename))
-
-    for root, folders, names in os.walk(top, onerror=failed):
-        real, place = os.path.realpath(root), Path(root)
-        if real in seen or real == skipped:
-            if real in seen:
-                found.leave_out("again", place)
-            folders.clear()
+    waiting = [(top, real_top)]
+    while waiting:
+        place, real = waiting.pop()
+        if real in seen:
+            found.leave_out("again", place)
+            continue
+        if skipped is not None and (real == skipped or Path(skipped) in Path(real).parents):
             continue
         seen.add(real)
-        for index, name in enumerate([*names, *folders]):
-            path = place / name
+        try:
+            with os.scandir(place) as listed:
+                entries = list(listed)
+        except OSError:
+            found.leave_out("unreadable", place)
+            continue
+        for entry in entries:
+            path, name = place / entry.name, entry.name
             if name.lower() in _NOT_MENTIONED:
                 continue
             if name.startswith("."):
                 found.leave_out("hidden", path)
-            elif path.is_symlink():
+            elif entry.is_symlink():
                 yield path
-            elif index < len(names):
-                seen.add(str(Path(real, name)))
-                _sort(path, found)
-        folders[:] = [name for name in folders if not name.startswith(".")]
+            elif entry.is_dir():
+                waiting.append((path, os.path.join(real, name)))  # noqa: PTH118 - faster than a Path for each file
+            else:
+                seen.add(os.path.join(real, name))  # noqa: PTH118
+                _sort(path, entry.is_file(), found)
 
 
-def _sort(path: Path, found: Listing) -> None:
-    """Add a file to the images, or to what is left out."""
+def _sort(path: Path, is_file: bool, found: Listing) -> None:
+    """Add a file, or a pipe or device, to the images or to what is left out."""
     suffix = path.suffix.lower()
     if suffix in images.SUFFIXES or suffix in VIDEOS:
-        if not path.is_file():
+        if not is_file:
             found.leave_out("broken", path)
         elif suffix in images.SUFFIXES:
             found.images.append(path)

@@ -17,6 +17,7 @@ resizer everywhere keeps the accuracy that was measured. How each kind of file i
 from __future__ import annotations
 
 import io
+import struct
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -31,10 +32,11 @@ from fastscnn.base.errors import FastSCNNError
 from fastscnn.base.types import UInt8Array
 from fastscnn.media import netpbm
 from fastscnn.media.decoding import SUFFIXES, Source, file_name, name, opened
+from fastscnn.media.integers import integers
 
 __all__ = [
     "SUFFIXES", "Source", "file_name", "jpeg", "name", "png", "read", "read_channel", "read_colours",
-    "read_grey", "read_ids", "read_oriented", "read_values", "read_wide_ids", "resize", "size", "stack", "widened", "write",
+    "read_grey", "read_oriented", "read_values", "read_wide_ids", "resize", "size", "stack", "widened", "write",
 ]  # fmt: skip
 
 _T = TypeVar("_T", bound=np.generic)
@@ -42,6 +44,7 @@ _JPEG_SIDE = 65_500  # pixels, libjpeg's limit
 _BAND = 4_000_000  # pixels that are converted at a time
 _ORIENTATION = 0x0112
 _ONE_BYTE = ("L", "P", "1")
+_PNG, _PNG_METADATA = b"\x89PNG\r\n\x1a\n", (b"eXIf", b"tEXt", b"zTXt", b"iTXt")
 _SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N")
 
 
@@ -80,19 +83,6 @@ def read_oriented(source: Source, max_pixels: int = MAX_PIXELS) -> tuple[UInt8Ar
         orientation = orientation_of(image)
         pixels = _rgb(image)
         return _turned(pixels, _own_orientation(image)), orientation
-
-
-def read_ids(path: str | Path) -> UInt8Array:
-    """Return a label file as its stored values, uint8 [H, W]; see `read_values`.
-
-    Raises:
-        FastSCNNError: as `read_values`; also if the file holds values over 255.
-    """
-    values, _ = read_values(path)
-    outside = values[(values < 0) | (values > 255)] if values.dtype != np.uint8 else values[:0]
-    if outside.size:
-        raise FastSCNNError(f"{path}: holds the id {int(outside[0])}; class ids go from 0 to 255.")
-    return values.astype(np.uint8, copy=False)
 
 
 def read_values(path: str | Path) -> tuple[npt.NDArray[np.integer[Any]], UInt8Array | None]:
@@ -224,9 +214,10 @@ def widened(image: UInt8Array, channels: int) -> UInt8Array:
 
 
 def size(path: str | Path) -> tuple[int, int]:
-    """Return (height, width) in pixels of what `read` would return. Raises what `read` raises.
+    """Return (height, width) in pixels of what `read` would return.
 
-    Only the header is read, except that a PNG is decoded, since its orientation may follow its pixels.
+    The pixels are not decoded, so damage in them is not found. Other errors are those of `read`. A PNG whose metadata follows
+    its pixels is decoded, since the metadata may hold the orientation.
     """
     with opened(path) as image:
         width, height = image.size
@@ -312,7 +303,7 @@ def _values(path: str | Path, image: Image.Image, raw_mode: str) -> npt.NDArray[
     if mode in (*_SIXTEEN_BIT, "I"):
         return np.array(image)
     if mode == "F":
-        return _whole(path, np.array(image))
+        return integers(path, np.array(image))
     if mode not in ("LA", "PA", "La", "RGB", "RGBA") or "16" in raw_mode:
         raise FastSCNNError(f"{path}: has the mode {raw_mode or mode}, but class ids are expected; save it as greyscale.")
     channels = np.array(image)
@@ -345,14 +336,6 @@ def _eight_bits(path: str | Path, values: npt.NDArray[np.integer[Any]]) -> UInt8
     return low
 
 
-def _whole(path: str | Path, values: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.integer[Any]]:
-    """Return floats as integers."""
-    wrong = ~np.isfinite(values) | (values != np.rint(values)) | (np.abs(values) >= 1 << 31)
-    if wrong.any():
-        raise FastSCNNError(f"{path}: holds the value {values[wrong][0]:g}, which is no class id; ids are whole numbers.")
-    return values.astype(np.int32)
-
-
 def _scaled_to_bytes(image: Image.Image) -> UInt8Array:
     """Return more than 8 bits as 8, [H, W]; see `read_grey`."""
     values = np.array(image).astype(np.int64)
@@ -374,14 +357,33 @@ def _uncoloured(path: str | Path, image: Image.Image) -> UInt8Array:
 
 
 def palette_of(image: Image.Image) -> UInt8Array | None:
-    """Return the palette of an indexed image, RGB uint8 [N, 3]; None for other images."""
-    return np.array(image.getpalette("RGB"), np.uint8).reshape(-1, 3) if image.mode == "P" else None
+    """Return the palette of an indexed image, RGB uint8 [N, 3]; None for other images. A PNG is not decoded for it."""
+    if image.mode != "P":
+        return None
+    stored = image.palette.palette if image.format == "PNG" and image.palette else None
+    colours = stored if isinstance(stored, bytes) else image.getpalette("RGB")
+    return np.array(list(colours or ()), np.uint8).reshape(-1, 3)
 
 
 def orientation_of(image: Image.Image) -> int:
     """Return the EXIF orientation, 1 (upright) to 8; 1 if the file has none or an invalid one."""
-    value = image.getexif().get(_ORIENTATION, 1)
+    tags = image.getexif() if image.format != "PNG" or _metadata_follows(image) else Image.Image.getexif(image)
+    value = tags.get(_ORIENTATION, 1)
     return int(value) if value in range(1, 9) else 1
+
+
+def _metadata_follows(png: Image.Image) -> bool:
+    """Return whether metadata may follow the pixels of a PNG: Pillow's `getexif` decodes every PNG to find it."""
+    if not isinstance(file := getattr(png, "fp", None), io.BytesIO):
+        return True
+    data, place, pixels = file.getbuffer(), len(_PNG), False
+    while place + 8 <= len(data):
+        length, kind = struct.unpack_from(">I4s", data, place)
+        if kind == b"IEND" or (pixels and kind in _PNG_METADATA):
+            return bool(kind != b"IEND")
+        pixels = pixels or kind == b"IDAT"
+        place += 12 + length  # length, kind, content, checksum
+    return True  # truncated: decoding says so
 
 
 def _turns_itself(image: Image.Image) -> bool:

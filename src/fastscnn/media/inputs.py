@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from fastscnn.base.errors import FastSCNNError
 from fastscnn.media import images
 from fastscnn.media.folders import Listing, is_video, listing
 
-__all__ = ["Job", "find", "is_video", "left_out"]
+__all__ = ["Inputs", "Job", "find", "is_video"]
 
 
 @dataclass(frozen=True)
@@ -36,22 +37,21 @@ class Job:
         return self.result.with_name(self.result.name + suffix)
 
 
-def left_out(paths: Sequence[Path], out: Path) -> str:
-    """Return a sentence about the files in the folders among `paths` that `find` leaves out; "" if there is none.
+@dataclass(frozen=True)
+class Inputs:
+    """The images that a list of paths names.
 
-    Args:
-        paths: image files and folders.
-        out: folder of the results, whose files are not mentioned.
+    Attributes:
+        jobs: the images.
+        left_out: a sentence about the other files in the folders; "" if there are none. Files in the folder of the results
+            are not mentioned.
     """
-    whole = Listing()
-    for path in map(files.expand, paths):
-        if path.is_dir():
-            for kind, others in listing(path, out).left_out.items():
-                whole.left_out.setdefault(kind, []).extend(others)
-    return whole.sentence()
+
+    jobs: list[Job]
+    left_out: str
 
 
-def find(paths: Sequence[Path], out: Path, thermal: Path | None = None) -> list[Job]:
+def find(paths: Sequence[Path], out: Path, thermal: Path | None = None) -> Inputs:
     """Return the images among `paths`, folders searched recursively, and the path of their results in `out`.
 
     In folders, hidden files are skipped, links are followed, and what is reached twice counts once. The structure inside a
@@ -67,30 +67,36 @@ def find(paths: Sequence[Path], out: Path, thermal: Path | None = None) -> list[
     Raises:
         FastSCNNError: a folder without images, two images that would write the same file, or an unusable `thermal`.
     """
-    jobs: dict[Path, Path] = {}  # image -> result with the image's suffix
+    results: dict[Path, Path] = {}  # image -> result with the image's suffix
+    left_out = Listing()
     expanded = [files.expand(path) for path in paths]
-    for path in {path.resolve(): path for path in expanded}.values():  # duplicates count once
+    for path in {os.path.realpath(path): path for path in expanded}.values():  # duplicates count once
         if path.is_dir():
-            found = [image for image in listing(path, out).images if not _lies_in(image, out)]
-            if not found and listing(path).images:
-                raise FastSCNNError(f"{path}: all its images are in {out}, the output folder; choose another output folder.")
-            if not found:
-                left = f" {sentence}" if (sentence := left_out([path], out)) else ""
-                raise FastSCNNError(f"{path}: contains no image ({', '.join(sorted(images.SUFFIXES))}).{left}")
-            jobs |= {image: out / image.relative_to(path) for image in found}
+            found = listing(path, out)
+            if not found.images:
+                raise _no_images(path, out, found)
+            results |= {image: out / image.relative_to(path) for image in found.images}
+            for kind, others in found.left_out.items():
+                left_out.left_out.setdefault(kind, []).extend(others)
         else:
-            jobs[path] = out / path.name
+            results[path] = out / path.name
     if thermal is not None:
-        jobs = {image: result for image, result in jobs.items() if not _lies_in(image, thermal)}
-    wanted = Counter(result.with_suffix("") for result in jobs.values())
-    named = []
-    for image, result in jobs.items():
-        short = result.with_suffix("")
-        named.append(Job(image, result if wanted[short] > 1 else short))
-    _refuse_doubles(named)
-    if thermal is None:
-        return named
-    return _paired(named, {image: result.relative_to(out) for image, result in jobs.items()}, thermal)
+        results = {image: results[image] for image in _outside(results, thermal)}
+    short = {image: result.with_suffix("") for image, result in results.items()}
+    wanted = Counter(short.values())
+    jobs = [Job(image, result if wanted[short[image]] > 1 else short[image]) for image, result in results.items()]
+    _refuse_doubles(jobs)
+    if thermal is not None:
+        jobs = _paired(jobs, {image: result.relative_to(out) for image, result in results.items()}, thermal)
+    return Inputs(jobs, left_out.sentence())
+
+
+def _no_images(folder: Path, out: Path, found: Listing) -> FastSCNNError:
+    """Return the error for a folder without images."""
+    if listing(folder).images:
+        return FastSCNNError(f"{folder}: all its images are in {out}, the output folder; choose another output folder.")
+    left_out = f" {sentence}" if (sentence := found.sentence()) else ""
+    return FastSCNNError(f"{folder}: contains no image ({', '.join(sorted(images.SUFFIXES))}).{left_out}")
 
 
 def _paired(jobs: Sequence[Job], places: Mapping[Path, Path], thermal: Path) -> list[Job]:
@@ -124,10 +130,14 @@ def _paired(jobs: Sequence[Job], places: Mapping[Path, Path], thermal: Path) -> 
     return paired
 
 
-def _lies_in(image: Path, place: Path) -> bool:
-    """Return whether an image is the file `place` or is in the folder `place`, even if it is a link to another folder."""
-    home = image.parent.resolve()
-    return place.resolve() in (image.resolve(), home, *home.parents)
+def _outside(given: Iterable[Path], place: Path) -> list[Path]:
+    """Return the images that are not the file `place` and not in the folder `place`; a link is where it is itself."""
+    real = place.resolve()
+    if place.is_file():
+        return [image for image in given if image.resolve() != real]
+    homes = {folder: folder.resolve() for folder in {image.parent for image in given}}  # once for each folder
+    inside = {folder for folder, home in homes.items() if real in (home, *home.parents)}
+    return [image for image in given if image.parent not in inside]
 
 
 def _refuse_doubles(jobs: Sequence[Job]) -> None:

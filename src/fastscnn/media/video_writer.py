@@ -21,13 +21,19 @@ from av.video.reformatter import ColorRange, Colorspace
 from av.video.stream import VideoStream
 
 from fastscnn.base import files
-from fastscnn.base.errors import FastSCNNError
+from fastscnn.base.errors import ArgumentError, FastSCNNError
 from fastscnn.base.types import UInt8Array
 from fastscnn.media.video import Source
 
 FORMATS = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska"}  # formats that keep timestamps, by FFmpeg's names
 _H264, _MPEG4 = "libx264", "mpeg4"
 _BT709 = 1
+
+
+def check(path: Path) -> None:
+    """Raise ArgumentError unless the suffix is that of a format in `FORMATS`."""
+    if path.suffix.lower() not in FORMATS:
+        raise ArgumentError(f"{path}: videos are written as {', '.join(FORMATS)}; use one of these suffixes.")
 
 
 class Writer:
@@ -48,12 +54,12 @@ class Writer:
         notes: messages for the user: another codec than H.264, audio dropped. Copying the audio may add to them.
 
     Raises:
-        FastSCNNError: another suffix, a file that cannot be written, a full disk, or an encoder that cannot be opened.
+        ArgumentError: another suffix.
+        FastSCNNError: a file that cannot be written, a full disk, or an encoder that cannot be opened.
     """
 
     def __init__(self, path: Path, source: Source, size: tuple[int, int]) -> None:
-        if path.suffix.lower() not in FORMATS:
-            raise FastSCNNError(f"{path}: videos are written as {', '.join(FORMATS)}.")
+        check(path)
         self.path, self.source, self.size = files.expand(path), source, size
         self.frames, self.kept, self.notes = 0, False, list[str]()
         self._codec = _H264 if _H264 in av.codecs_available else _MPEG4

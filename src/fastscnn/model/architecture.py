@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from math import prod
+from math import floor, prod
 from typing import Literal
 
 from fastscnn.base.errors import unknown
@@ -104,6 +104,16 @@ def variant(name: str) -> Variant:
 def scaled(stage: Stage, width_mult: float) -> int:
     """Return the channels of a stage at a width multiplier, rounded to a multiple of 8."""
     return 8 * round(width_mult * stage.channels / 8)
+
+
+def congruent(side: float, trained: int) -> int:
+    """Return the side of a network input nearest to `side` that differs from `trained` by a multiple of 32; halves go up.
+
+    Weights are accurate only at the offset between the grids at 1/8 and at 1/32 that they were trained with. The offset
+    depends on the side modulo 32; docs/accuracy.md has the figures. The result is at least 32.
+    """
+    nearest = trained + DEEP_STRIDE * floor((side - trained) / DEEP_STRIDE + 0.5)
+    return max(nearest, MIN_SIDE + (trained - MIN_SIDE) % DEEP_STRIDE)
 
 
 def reduced(size: Size, stride: int) -> Size:

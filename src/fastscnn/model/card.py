@@ -5,9 +5,9 @@ Versions of the JSON
 `SCHEMA` counts incompatible changes only. A reader refuses a larger number and says that the file is newer. It keeps
 fields that it does not know, so a field can be added without a new number. fastscnn 0.1 wrote no number: that is schema 1.
 
-fastscnn 0.1 refuses an unknown field, but it takes any content in `recipe`. Files of 0.2 open in 0.1, because the JSON
-keeps the fields of 0.1 under their old names (`width`, `unknown_below`) and holds what is new inside
-`recipe["fastscnn"]`: `schema` and `content_sha256`. `Card` shows none of this: it has the new names, and its `recipe` is
+fastscnn 0.1 refuses an unknown field, but it accepts any content in `recipe`. Files of 0.2 open in 0.1: the JSON keeps the
+fields of 0.1 under their old names (`width`, `unknown_below`). New fields are inside `recipe["fastscnn"]`: `schema` and
+`content_sha256`. `Card` shows none of this: it has the new names, and its `recipe` is
 the recipe alone.
 """
 
@@ -21,7 +21,7 @@ from typing import Any
 
 from fastscnn.base.arguments import MAX_PIXELS
 from fastscnn.base.errors import FastSCNNError
-from fastscnn.model.architecture import MIN_SIDE
+from fastscnn.model.architecture import MIN_SIDE, congruent
 from fastscnn.model.card_fields import Fields, broken, parse
 from fastscnn.model.label_set import LabelSet
 from fastscnn.version import __version__
@@ -215,12 +215,14 @@ class Card:
         return precision == "float32" or (measured is not None and measured["miou"] <= MAX_MIOU_LOSS)
 
     def inputs(self) -> list[tuple[int, int]]:
-        """Return the input sizes (height, width) that a latency budget chooses from.
+        """Return the base sizes (height, width) of the input that a latency budget chooses from, the largest first.
 
-        They are all, 3/4, 1/2 and 1/4 of the card's height and width, without sizes too small for the network.
+        They are about 1, 3/4, 1/2 and 1/4 times the card's size, in about its shape, without sizes too small for the network.
+        Their sides differ from the card's by multiples of 32 (`architecture.congruent`).
         """
-        sizes = [(round(self.size[0] * fraction), round(self.size[1] * fraction)) for fraction in _FRACTIONS]
-        return [size for size in sizes if min(size) >= MIN_SIDE]
+        height, width = self.size
+        heights = [congruent(fraction * height, height) for fraction in _FRACTIONS if fraction * min(self.size) >= MIN_SIDE]
+        return [(side, congruent(side * width / height, width)) for side in dict.fromkeys(heights)]
 
     def metric(self, split: str, size: tuple[int, int]) -> str:
         """Return the key in `metrics` of a split at an input size (height, width)."""

@@ -12,6 +12,7 @@ from fastscnn.base.errors import FastSCNNError, unknown
 from fastscnn.base.types import Int64Array, UInt8Array
 
 IGNORE_INDEX = 255  # train id of pixels that are excluded from training and evaluation
+IGNORE_NAME = "ignore"  # stands for such pixels where a class is expected, in class maps and in dataset.toml
 
 Colour = tuple[int, int, int]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,9 +15,9 @@ from fastscnn.base import files
 from fastscnn.base.errors import FastSCNNError
 from fastscnn.base.types import Float64Array, Int64Array
 from fastscnn.data.check.dataset import CheckReport, check
-from fastscnn.data.class_map import IGNORE
 from fastscnn.data.datasets import DatasetSpec, Pair
 from fastscnn.data.mixture import Member, Mixture
+from fastscnn.model.label_set import IGNORE_NAME
 
 
 @dataclass(frozen=True)
@@ -90,9 +91,19 @@ class TrainingData:
         ]}
 
     def messages(self) -> Iterator[str]:
-        """Yield a description of each of several datasets; nothing for one dataset."""
-        if len(self.splits) == 1:
-            return
+        """Yield a description of each of several datasets, and the number of warnings if there are any."""
+        yield from self._descriptions() if len(self.splits) > 1 else ()
+        yield from [self.warnings] if self.warnings else ()
+
+    @property
+    def warnings(self) -> str:
+        """The number of warnings of the checks and the command that lists them; "" if there are none."""
+        count = len({finding for report in self.reports for finding in report.findings})  # errors are refused
+        given = dict.fromkeys(member.spec.source for member in self.mixture.members if member.spec.source)
+        command = f"fastscnn check {' '.join(map(shlex.quote, given)) or 'DATASET'}"
+        return f"The check of the data has {count} warning{'s' * (count != 1)}; list with: {command}" if count else ""
+
+    def _descriptions(self) -> Iterator[str]:
         shares = self.mixture.shares(self.images)
         for member, split, count, share in zip(self.mixture.members, self.splits, self.images, shares, strict=True):
             yield f"{member.name}: {count} images of {split}, {100 * share:.1f} % of the crops; {_described(member)}."
@@ -140,37 +151,44 @@ def _report(spec: DatasetSpec, splits: Sequence[str]) -> CheckReport:
     """Return the report on the splits. Raise FastSCNNError with the first of its errors."""
     report = check(spec, splits, cache=files.cache("check"))
     errors = [finding for finding in report.findings if finding.severity == "error"]
-    if errors:
-        more = f" There are {len(errors) - 1} more errors." if len(errors) > 1 else ""
-        raise FastSCNNError(f"{errors[0].message}{more} `fastscnn check` lists all problems.")
-    return report
+    if not errors:
+        return report
+    first, others = errors[0], len(errors) - 1
+    fix = "" if first.kind.startswith("unreadable") else f" {first.fix}"  # the message of a reader has its own
+    more = f" `fastscnn check` lists {others} more {'error' if others == 1 else 'errors'}." if others else ""
+    raise FastSCNNError(f"{first.message}{fix}{more}")
 
 
 def _refuse_missing_classes(data: TrainingData) -> None:
+    warnings = f" {data.warnings}" if data.warnings else ""
     for member, split, pixels in zip(data.mixture.members, data.splits, data._pixels(), strict=True):
         if not pixels.any():
-            raise FastSCNNError(f"{member.spec.root}: every pixel of the split {split!r} is ignored; check the label files.")
+            raise FastSCNNError(f"{member.spec.root}: every pixel of the split {split!r} is ignored; correct the label files."
+                                f"{warnings}")
     pixels = data.pixels
     if pixels.all():
         return
     empty = ", ".join(name for name, count in zip(data.mixture.members[0].label_set.names, pixels, strict=True) if not count)
     if len(data.splits) > 1:
         raise FastSCNNError(f"{data.mixture.name}: no dataset has pixels of {empty} in its training split; add such images, or "
-                            f"remove these classes from {data.mixture.first.name}.")
+                            f"remove these classes from {data.mixture.first.name}.{warnings}")
     raise FastSCNNError(f"{data.mixture.first.root}: the split {data.splits[0]!r} has no pixels of {empty}; add such images, "
-                        "or remove these classes.")
+                        "or remove these classes. If label files hold ids, give those of the other classes in [map]."
+                        f"{warnings}")
 
 
 def _refuse_leaks(data: TrainingData, validation: str | None) -> None:
-    """Refuse files of further datasets that are also validated on; within a dataset, its check compares pixels."""
+    """Refuse images of further datasets that are also validated on; within a dataset, its check finds them."""
     if not validation or len(data.pairs) == 1:
         return
-    held_out = {pair.image.resolve() for pair in data.mixture.first.pairs(validation)}
-    for member, pairs in zip(data.mixture.members[1:], data.pairs[1:], strict=True):
+    first, known = data.mixture.first, data.reports[0].hashes
+    images = [pair.image for pair in first.pairs(validation)]
+    held_out = {image.resolve(): image for image in images} | {known[image]: image for image in images}  # a crop changes hashes
+    for member, report, pairs in zip(data.mixture.members[1:], data.reports[1:], data.pairs[1:], strict=True):
         for pair in pairs:
-            if pair.image.resolve() in held_out:
-                raise FastSCNNError(f"{pair.image}: is a training image of {member.name} and a validation image of "
-                                    f"{data.mixture.first.name}; remove it from one of them.")
+            if other := held_out.get(pair.image.resolve()) or held_out.get(report.hashes[pair.image]):
+                raise FastSCNNError(f"{pair.image}: this training image of {member.name} is the same image as {other}, a "
+                                    f"validation image of {first.name}; remove one of the two.")
 
 
 def _described(member: Member) -> str:
@@ -178,7 +196,7 @@ def _described(member: Member) -> str:
     sources: dict[str, list[str]] = {}
     for own, target in member.class_map.items():
         sources.setdefault(target, []).append(own)
-    ignored = sources.pop(IGNORE, [])
+    ignored = sources.pop(IGNORE_NAME, [])
     renamed = [f"{', '.join(own)} -> {target}" for target, own in sources.items() if own != [target]]
     parts = [*renamed, *([f"ignored: {', '.join(ignored)}"] if ignored else [])]
     missing = member.not_annotated

@@ -132,6 +132,10 @@ class CudaBackend:
         logits: Float32Array = self._send(images, None).result()
         return logits
 
+    def device(self) -> str:
+        """See `Backend`."""
+        return torch.cuda.get_device_name(self._device) if self._streams.on_cuda else machine.processor()
+
     def bandwidth(self) -> float:
         """See `Backend`."""
         return device_bandwidth() if self._streams.on_cuda else machine.bandwidth(self.threads)

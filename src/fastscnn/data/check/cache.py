@@ -28,7 +28,7 @@ class Cache:
             folder: folder of the caches.
             spec: the dataset. Another root, label set or crop has another cache.
         """
-        self._root = spec.root
+        self._root, self._labels = spec.root, spec.labels
         self._classes = len(spec.label_set)
         meaning = [__version__, [field.name for field in fields(Facts)], str(spec.root), str(spec.root.resolve()), spec.name,
                    asdict(spec.label_set), repr(spec.labels), spec.crop]
@@ -38,15 +38,19 @@ class Cache:
         self._changed = False
 
     def digest(self, pair: Pair) -> str:
-        """Return the sha256 of the contents of all files of a pair; "" if one cannot be read. A file is read once."""
+        """Return the sha256 of the names and contents of all files that are read for a pair; "" if one cannot be read.
+
+        A file is read once.
+        """
         try:
-            for path in (pair.image, pair.labels, *pair.extra_channels):
+            paths = (pair.image, *self._labels.files(pair.labels, pair.image), *pair.extra_channels)
+            for path in paths:
                 if path not in self._digests:  # one label file may belong to many images
                     self._digests[path] = files.digest(path)
-        except OSError:
+        except (OSError, FastSCNNError):
             return ""
-        of_files = [self._digests[path] for path in (pair.image, pair.labels, *pair.extra_channels)]
-        return hashlib.sha256("".join(of_files).encode()).hexdigest()
+        of_files = [(relative(self._root, path), self._digests[path]) for path in paths]
+        return hashlib.sha256(json.dumps(of_files).encode()).hexdigest()
 
     def get(self, pair: Pair, digest: str) -> Facts | None:
         """Return the facts of a pair; None if they are unknown or were those of other contents."""
@@ -94,4 +98,6 @@ class Cache:
             size=(height, width),
             values=tuple(map(int, saved["values"])),
             palette=tuple((int(index), str(colour)) for index, colour in saved["palette"]),
+            names=tuple((str(name), int(count)) for name, count in saved["names"]),
+            outlines=tuple((str(kind), int(count), str(place)) for kind, count, place in saved["outlines"]),
         )

@@ -29,7 +29,7 @@ def about_classes(spec: DatasetSpec, split: str, found: Found) -> Iterator[Findi
     """Yield classes that a split lacks, and a split of one class."""
     pixels = summed(spec, found[split])
     there = [name for name, count in zip(spec.label_set.names, pixels, strict=True) if count]
-    if len(there) == 1 and not any(facts.unknown for _, facts in found[split]):
+    if len(there) == 1 and not any(facts.unknown or facts.names for _, facts in found[split]):
         yield _one_class(spec, split, there[0], found[split])
         return
     for index, name in enumerate(spec.label_set.names):
@@ -68,7 +68,8 @@ def mixed_masks(spec: DatasetSpec, found: Found) -> Iterator[Finding]:
     files = [(split, pair, set(facts.values)) for split, pairs in found.items() for pair, facts in pairs]
     ones = [pair for _, pair, values in files if 1 in values]
     ignored = isinstance(spec.labels, IdLabels) and spec.labels.mapping(spec.label_set).get(IGNORE_INDEX) == IGNORE_INDEX
-    if not ignored or not ones or any({1, IGNORE_INDEX} <= values for _, _, values in files):
+    masks = len(spec.label_set) == 2 and all(values <= {0, 1, IGNORE_INDEX} for _, _, values in files)
+    if not ignored or not ones or not masks or any({1, IGNORE_INDEX} <= values for _, _, values in files):
         return
     for split, pair, values in files:
         if values == {0, IGNORE_INDEX}:

@@ -8,7 +8,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from fastscnn.data.check import compare
@@ -17,7 +17,8 @@ from fastscnn.data.check.facts import Facts, Remark
 from fastscnn.data.check.files import read
 from fastscnn.data.check.findings import Finding, Report
 from fastscnn.data.check.folders import Folders
-from fastscnn.data.patterns import has_placeholder
+from fastscnn.data.check.names import unknown_names
+from fastscnn.data.check.outlines import about_outlines
 from fastscnn.data.spec import DatasetSpec, Pair, Split, relative
 from fastscnn.media import images
 
@@ -35,6 +36,7 @@ class CheckReport(Report):
         sizes: "HxW" -> number of images of that size, upright and without crop; most frequent first.
         fingerprint: sha256 of splits, file names relative to the root, decoded pixels and decoded ids. It does not depend on
             where the dataset is and how its files are compressed.
+        hashes: image file -> sha256 of its decoded pixels, of the images that can be read; not in the JSON.
     """
 
     counts: Mapping[str, int]
@@ -43,6 +45,7 @@ class CheckReport(Report):
     ignored: Mapping[str, float]
     sizes: Mapping[str, Mapping[str, int]]
     fingerprint: str
+    hashes: Mapping[Path, str] = field(repr=False)
 
 
 def check(
@@ -83,6 +86,7 @@ def check(
         ignored={split: _percent((ignored[split], sum(pixels[split])))[0] for split in chosen},
         sizes={split: _sizes(found[split]) for split in chosen},
         fingerprint=_fingerprint(spec, found),
+        hashes={pair.image: one.image for pair, one in facts.items() if one.image},
     )
 
 
@@ -122,6 +126,8 @@ def _findings(spec: DatasetSpec, found: compare.Found) -> Iterator[Finding]:
     folders = Folders(spec, list(found))
     for split in found:
         yield from _of_split(spec, split, found[split], fix_of_ids)
+        yield from unknown_names(spec, split, found[split])
+        yield from about_outlines(spec, split, found[split])
         yield from folders.findings(split)
         yield from compare.about_classes(spec, split, found)
     yield from compare.about_unknown(spec, found)
@@ -135,13 +141,12 @@ def _of_split(spec: DatasetSpec, split: str, found: compare.Read, fix_of_ids: st
     place = spec.split(split)
     yield from _of_counts(spec, split, place, found)
     sharing = Counter(pair.labels for pair, _ in found)
-    one_file = place.labels and not has_placeholder(place.labels)  # as of COCO
     for pair, facts in found:
         for remark in facts.remarks:
             path = pair.labels if remark.of_labels else pair.image
             fix = fix_of_ids if fix_of_ids and remark.kind == "unknown-ids" else _fix(remark, place)
             yield Finding(remark.severity, split, path, remark.kind, remark.message, fix)
-        if sharing[pair.labels] > 1 and not one_file:
+        if sharing[pair.labels] > 1 and not spec.labels.of_many:
             message = f"{pair.image}: shares its label file {pair.labels} with another image."
             yield Finding("warning", split, pair.image, "shared-labels", message, "Give each image its own label file.")
 

@@ -33,6 +33,8 @@ class Facts:
         values: the stored ids, each once; () for other formats, and for more than 256 ids.
         palette: (index, "#rrggbb") of the indices that an indexed file uses and that are not ignored; () if the file was
             decoded by its palette.
+        names: (name, number of shapes) of the names of no class, in a format of shapes.
+        outlines: see `outlines.odd_outlines`.
     """
 
     remarks: tuple[Remark, ...]
@@ -44,3 +46,5 @@ class Facts:
     size: tuple[int, int]
     values: tuple[int, ...]
     palette: tuple[tuple[int, str], ...]
+    names: tuple[tuple[str, int], ...] = ()
+    outlines: tuple[tuple[str, int, str], ...] = ()

@@ -14,6 +14,8 @@ from fastscnn.base.errors import FastSCNNError
 from fastscnn.base.types import UInt8Array
 from fastscnn.data.check import labels
 from fastscnn.data.check.facts import Facts, Remark
+from fastscnn.data.check.outlines import odd_outlines
+from fastscnn.data.formats.base import Shapes
 from fastscnn.data.spec import DatasetSpec, Pair, exists, size_of
 from fastscnn.media import images
 from fastscnn.media.encoding import Encoding
@@ -38,6 +40,8 @@ def read(spec: DatasetSpec, pair: Pair) -> Facts:
     if picture is not None and decoded is not None and picture.shape[:2] != decoded.labels.shape:
         message = f"{pair.labels}: is {size_of(decoded.labels)}, but its image {pair.image} is {size_of(picture)}."
         fix = _fix_of_sizes(picture.shape[:2], decoded.labels.shape, turned)
+        if isinstance(spec.labels, Shapes):  # the file states the size
+            fix = "Use the images that were annotated, in their size and orientation, or annotate these images."
         remarks.append(Remark("error", True, "size-mismatch", message, fix))
     height, width = (0, 0) if picture is None else picture.shape[:2]
     counts, stored = labels.Counts.none(spec), None
@@ -58,6 +62,8 @@ def read(spec: DatasetSpec, pair: Pair) -> Facts:
         size=(height, width),
         values=counts.values,
         palette=counts.palette,
+        names=counts.names,
+        outlines=() if decoded is None else odd_outlines(spec, pair, decoded.labels.shape),
     )
 
 

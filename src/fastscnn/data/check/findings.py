@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Literal
 
@@ -16,8 +16,8 @@ KINDS = (
     "duplicate", "leak",
     # single label files
     "missing-labels", "shared-labels", "unreadable-labels", "size-mismatch", "lossy-labels", "picture-as-labels",
-    "swapped-files", "no-mask", "palette-mismatch", "unknown-ids", "unknown-colours", "mostly-unknown",
-    "empty-labels",
+    "swapped-files", "no-mask", "palette-mismatch", "unknown-ids", "unknown-colours", "unknown-names",
+    "mostly-unknown", "empty-labels", "outside-shapes", "crossing-outlines",
     # files compared with each other
     "palettes-differ", "mixed-masks", "one-class", "absent-class", "same-labels", "contradicting-labels",
     # files that are not read
@@ -82,8 +82,9 @@ class Report:
         return all(finding.severity != "error" for finding in self.findings)
 
     def to_json(self) -> str:
-        """Return the report as one JSON object, including `ok`."""
-        return json.dumps({"ok": self.ok, **asdict(self)}, default=str)
+        """Return the report as one JSON object, including `ok`, and without what `repr` leaves out."""
+        shown = {item.name for item in fields(self) if item.repr}
+        return json.dumps({"ok": self.ok, **{key: value for key, value in asdict(self).items() if key in shown}}, default=str)
 
 
 def grouped(findings: Iterable[Finding]) -> list[FindingGroup]:

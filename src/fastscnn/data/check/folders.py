@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from fastscnn.base.errors import FastSCNNError
 from fastscnn.data.check.findings import Finding
 from fastscnn.data.patterns import captured
 from fastscnn.data.spec import DatasetSpec, exists, relative
@@ -40,19 +42,29 @@ class Folders:
         self._seen: set[Path] = set()
         self._unlabelled: set[Path] = set()
         self._reported: set[Path] = set()
+        self._of_many: dict[Path, dict[str, list[Path]]] = {}  # label file of many images -> split -> its images
         for split, place in spec.splits.items():
             everything = replace(spec, splits={split: replace(place, files=None)})
             self._images[split] = {*everything.image_files(split, all_frames=True), *map(spec.root.joinpath, place.listed)}
             for image in self._images[split]:
                 labels = spec.label_files(split, image)
-                self._seen |= {image, *labels, *spec.channel_files(split, image)}
+                self._seen |= {image, *labels, *self._beside(labels, image), *spec.channel_files(split, image)}
+                if spec.labels.of_many:
+                    self._of_many.setdefault(labels[0], {}).setdefault(split, []).append(image)
                 if not any(map(exists, labels)):
                     self._unlabelled.add(image)
         self._extra = {split: list(self._extras(split)) for split in chosen}
 
+    def _beside(self, labels: Iterable[Path], image: Path) -> Iterator[Path]:
+        """Yield the files beside label files that are read with them, such as Label Studio's masks."""
+        for path in labels:
+            with contextlib.suppress(FastSCNNError):  # a finding of its own
+                yield from self._spec.labels.files(path, image)
+
     def findings(self, split: str) -> Iterator[Finding]:
         """Yield what is left out of a split."""
         yield from self._extra_findings(split)
+        yield from self._listed_only(split)
         if self._spec.splits[split].patterns:
             yield from self._left_out(split)
             yield from self._hidden(split)
@@ -83,6 +95,21 @@ class Folders:
             if image := candidates.get(str(extra.path).casefold()):
                 message, fix = f"{message}, but there is {image}", self._fix(split, image)
             yield Finding("warning", split, extra.path, extra.kind, f"{message}.", fix)
+
+    def _listed_only(self, split: str) -> Iterator[Finding]:
+        """Yield label files of many images that list images which no split reads from them."""
+        for path, taken in self._of_many.items():
+            if path in self._reported or split not in taken:
+                continue
+            self._reported.add(path)
+            with contextlib.suppress(FastSCNNError):  # a finding of its own
+                listing = self._spec.labels.listing(path)
+                missing = listing.without(image for found in taken.values() for image in found) if listing else []
+                if missing:
+                    count = f"{len(missing)} image{'s' * (len(missing) != 1)}"
+                    message = f"{path}: lists {count} that no split reads from it, such as {missing[0]}."
+                    fix = "Add the images, or remove them from the label file."
+                    yield Finding("warning", split, path, "extra-labels", message, fix)
 
     def _candidates(self, split: str) -> dict[str, Path]:
         """Return case-folded path of a label file or extra channel -> an image that might belong to it."""

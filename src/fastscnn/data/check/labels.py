@@ -35,6 +35,7 @@ class Counts:
     unknown: int = 0
     values: tuple[int, ...] = ()
     palette: tuple[tuple[int, str], ...] = ()
+    names: tuple[tuple[str, int], ...] = ()
     remarks: tuple[Remark, ...] = ()
 
     @classmethod
@@ -79,17 +80,19 @@ class Labels:
         assert self.decoded is not None
         counts = _counts(labels)
         pixels, ignored = counts[: len(self.spec.label_set)], int(counts[IGNORE_INDEX])
-        unknown = sum(self.decoded.unknown.values())
+        names = tuple(self.decoded.unknown.items()) if self.spec.labels.unknown == "names" else ()
+        unknown = 0 if names else sum(self.decoded.unknown.values())
         if unknown and not self.spec.labels.lenient:
             ignored = max(0, ignored - unknown)
         values = _values(stored) if self.spec.labels.unknown == "ids" else {}
         palette, remarks = self._palette(values)
-        remarks += [] if self.remarks else [*self._unknown(self.decoded.unknown), *self._masks(values)]
-        if ignored == labels.size:
+        if not names and not self.remarks:
+            remarks += [*self._unknown(self.decoded.unknown), *self._masks(values)]
+        if ignored == labels.size and not names:
             message = f"{self.pair.labels}: every pixel is ignored."
             remarks.append(Remark("warning", True, "empty-labels", message, "Remove the image and its labels, or label it."))
         kept = tuple(values) if len(values) <= _MOST_VALUES else ()
-        return Counts(tuple(map(int, pixels)), ignored, unknown, kept, palette, tuple(remarks))
+        return Counts(tuple(map(int, pixels)), ignored, unknown, kept, palette, names, tuple(remarks))
 
     def _unknown(self, unknown: Mapping[str, int]) -> Iterator[Remark]:
         what, path = self.spec.labels.unknown, self.pair.labels

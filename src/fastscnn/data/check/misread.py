@@ -21,7 +21,7 @@ from fastscnn.model.label_set import IGNORE_INDEX
 
 _MOST_COLOURS = 256  # distinct colours of labels; photographs have thousands
 _MOST_IDS = 64  # distinct ids of no class; grey photographs have more
-_FIX = "Correct the file in the tool that made it and export it again, or correct [map] in dataset.toml."
+_FIX = "Correct the annotations in the tool that made the file, and export it again."
 _FIXES = {
     IdLabels: "Save the labels with one whole number for each pixel, or correct labels_are in dataset.toml.",
     BinaryLabels: "Save the labels as masks of one channel with the values 0 and 255, or correct labels_are in dataset.toml.",

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from fastscnn.base.arguments import MAX_PIXELS
 from fastscnn.base.errors import FastSCNNError, missing_extra, unknown
+from fastscnn.media.integers import integers
 
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 
@@ -27,7 +28,7 @@ def npy(path: Path) -> npt.NDArray[np.integer[Any]]:
     except (OSError, ValueError, EOFError) as error:
         raise FastSCNNError(f"{path}: is no .npy file of numbers, or is truncated ({error}); save it again.") from error
     _check_shape(path, array.shape)
-    return whole(path, np.array(array))
+    return integers(path, np.array(array))
 
 
 def mat(path: Path, variable: str = "") -> npt.NDArray[np.integer[Any]]:
@@ -64,25 +65,7 @@ def mat(path: Path, variable: str = "") -> npt.NDArray[np.integer[Any]]:
         raise FastSCNNError(f"{path}: has {len(matrices)} matrices ({named}); name one with variable in dataset.toml.")
     array = matrices[variable or next(iter(matrices))]
     _check_shape(path, array.shape)
-    return whole(path, array)
-
-
-def whole(path: Path, array: npt.NDArray[Any]) -> npt.NDArray[np.integer[Any]]:
-    """Return an array as integers. Raise FastSCNNError for values that are not whole numbers."""
-    if array.dtype.kind == "b":
-        return array.astype(np.uint8)
-    if array.dtype.kind in "ui" and array.dtype.itemsize <= 4:
-        return array
-    if array.dtype.kind not in "uif":
-        raise FastSCNNError(f"{path}: holds {array.dtype}, and class ids are whole numbers.")
-    if array.size and (not np.isfinite(array).all() or (array != np.rint(array)).any() or np.abs(array).max() >= 1 << 31):
-        raise FastSCNNError(f"{path}: holds values that are no class ids, such as {_no_id(array)}; ids are whole numbers.")
-    return array.astype(np.int32)
-
-
-def _no_id(array: npt.NDArray[Any]) -> float:
-    wrong = ~np.isfinite(array) | (array != np.rint(array))
-    return float(array[wrong][0] if wrong.any() else np.abs(array).max())
+    return integers(path, array)
 
 
 def _check_shape(path: Path, shape: tuple[int, ...]) -> None:

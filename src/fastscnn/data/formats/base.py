@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Protocol, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 import numpy.typing as npt
 
-from fastscnn.base.errors import FastSCNNError, unknown
-from fastscnn.base.types import UInt8Array
+from fastscnn.base.types import Float64Array, UInt8Array
 from fastscnn.data.formats.listing import Listing
 from fastscnn.model.label_set import IGNORE_INDEX, LabelSet
 
@@ -24,7 +25,8 @@ class Decoded:
     Attributes:
         labels: train ids, uint8 [H, W]; 255 where a pixel is ignored, and where it is of no class.
         stored: the decoded content of the file, of any type and [H, W, ...]: it identifies the labels before their mapping.
-        unknown: what is stored but is of no class (an id, a colour or a name), with its number of pixels.
+        unknown: what is stored but is of no class: ids and colours with their number of pixels, names with their number of
+            shapes.
     """
 
     labels: UInt8Array
@@ -32,29 +34,47 @@ class Decoded:
     unknown: Mapping[str, int] = field(default_factory=dict)
 
 
-class LabelFormat(Protocol):
+class LabelFormat(ABC):
     """A format of label files. It is plain data, so that a dataset can be compared, pickled and sent to processes.
 
     Attributes:
         unknown: what unknown content is called in findings: "ids", "colours" or "names".
         lenient: whether pixels of unknown content are ignored (and found by `check`); otherwise they are an error.
+        of_many: whether a label file may hold the labels of many images.
     """
 
-    unknown: ClassVar[str]
-    lenient: ClassVar[bool]
+    unknown: ClassVar[str] = "ids"
+    lenient: ClassVar[bool] = False
+    of_many: ClassVar[bool] = False
 
+    @abstractmethod
     def read(self, labels: Path, image: Path, label_set: LabelSet) -> Decoded:
         """Read the labels of one image.
 
         Args:
-            labels: the label file. One file may hold the labels of many images.
+            labels: the label file.
             image: the image file, by whose name the labels are found in such a file.
             label_set: the classes, and the mapping from stored ids.
 
         Raises:
             FastSCNNError: a file that is missing, truncated or malformed, or has no labels for the image.
         """
-        ...
+
+    def files(self, labels: Path, image: Path) -> tuple[Path, ...]:
+        """Return the files that `read` reads for one image: the label file, then others beside it. The image is left out.
+
+        Raises:
+            FastSCNNError: as `read`.
+        """
+        return (labels,)
+
+    def listing(self, labels: Path) -> Listing[Any] | None:
+        """Return the images that a label file of many images lists; None for other formats.
+
+        Raises:
+            FastSCNNError: as `read`.
+        """
+        return None
 
 
 @dataclass(frozen=True)
@@ -64,12 +84,10 @@ class Contents:
     Attributes:
         names: stored name -> number of its shapes; 0 for a name that is declared but not used.
         images: the image names that the file lists; () if it holds the labels of one image.
-        listing: finds the name in `images` of an image file, as `LabelFormat.read` does; None if `images` is ().
     """
 
     names: Mapping[str, int]
     images: tuple[str, ...] = ()
-    listing: Listing[str] | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -88,7 +106,7 @@ class Shape(Generic[Geometry]):
 
 
 @dataclass(frozen=True)
-class Shapes:
+class Shapes(LabelFormat):
     """What all formats of shapes (polygons, masks) share. Later shapes lie over earlier ones.
 
     Attributes:
@@ -105,23 +123,20 @@ class Shapes:
     rest: int | None = None
 
     unknown: ClassVar[str] = "names"
-    lenient: ClassVar[bool] = False
-    of_many: ClassVar[bool] = False
 
-    def layers(self, path: Path, shapes: Iterable[Shape[Geometry]]) -> list[tuple[int, Geometry]]:
-        """Return (train id, geometry) of the shapes of the file `path`, the lowest first.
+    @abstractmethod
+    def outlines(self, labels: Path, image: Path, size: tuple[int, int]) -> Iterator[tuple[str, Float64Array]]:
+        """Yield the place and the corners, float64 [N, 2] of x and y in pixels, of each polygon and upright box of an image.
 
-        Raises:
-            FastSCNNError: a name that is not in `ids`; it names the nearest one.
+        Args:
+            labels, image: as of `read`, which has read them without an error.
+            size: (height, width) of the labels.
         """
+
+    def layers(self, shapes: Iterable[Shape[Geometry]]) -> tuple[list[tuple[int, Geometry]], dict[str, int]]:
+        """Return (train id, geometry) of shapes, the lowest first; and each name of no class with its number of shapes."""
         level = {name: place for place, name in enumerate(self.order)}
         ordered = sorted(shapes, key=lambda shape: level.get(shape.name, -1))
-        return [(self._train_id(path, shape), shape.geometry) for shape in ordered]
-
-    def _train_id(self, path: Path, shape: Shape[Any]) -> int:
-        if shape.name not in self.ids:
-            if self.rest is not None:
-                return self.rest
-            raise FastSCNNError(f"{path}: {shape.place}: {unknown('name', shape.name, self.ids)} "
-                                "Correct it, or add it to [map] in dataset.toml.")
-        return self.ids[shape.name]
+        rest = IGNORE_INDEX if self.rest is None else self.rest
+        unknown = Counter(shape.name for shape in ordered if self.rest is None and shape.name not in self.ids)
+        return [(self.ids.get(shape.name, rest), shape.geometry) for shape in ordered], dict(unknown)

@@ -5,24 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
 
 from fastscnn.data.formats import polygons
-from fastscnn.data.formats.base import Decoded
+from fastscnn.data.formats.base import Decoded, LabelFormat
 from fastscnn.data.formats.ids import IdLabels
 from fastscnn.model.label_set import LabelSet
 
 
 @dataclass(frozen=True)
-class CityscapesLabels:
+class CityscapesLabels(LabelFormat):
     """Label files of ids; and polygon files, which are drawn.
 
     Attributes:
         polygon_ids: object name -> id; an object with an id below 0 is not drawn.
     """
-
-    unknown: ClassVar[str] = "ids"
-    lenient: ClassVar[bool] = False
 
     polygon_ids: Mapping[str, int]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from fastscnn.base.errors import FastSCNNError
-from fastscnn.base.types import UInt8Array
+from fastscnn.base.types import Float64Array, UInt8Array
 from fastscnn.data.formats import rasterise, text
 from fastscnn.data.formats.base import Contents, Decoded, Shape, Shapes
 from fastscnn.data.formats.geometry import Point, is_whole, points, size
@@ -31,19 +31,29 @@ class CocoLabels(Shapes):
 
     def read(self, labels: Path, image: Path, label_set: LabelSet) -> Decoded:
         """Read the labels of one image; see `LabelFormat`. The parsed file is kept for the next image."""
-        entry = _parsed(labels).listing.find(image)
+        entry = self.listing(labels).find(image)
         extent = size(labels, entry.height, entry.width, f"the image {entry.name!r}")
         drawn = np.full(extent, self.background, np.uint8)
-        for value, (place, segmentation) in self.layers(labels, entry.shapes):
+        layers, unknown = self.layers(entry.shapes)
+        for value, (place, segmentation) in layers:
             _draw(labels, place, segmentation, drawn, value)
-        return Decoded(drawn, drawn)
+        return Decoded(drawn, drawn, unknown)
+
+    def listing(self, labels: Path) -> Listing[_Entry]:
+        """Return the images that a file lists; see `LabelFormat.listing`."""
+        return _parsed(labels).listing
+
+    def outlines(self, labels: Path, image: Path, size: tuple[int, int]) -> Iterator[tuple[str, Float64Array]]:
+        """Yield the polygons of an image; see `Shapes.outlines`."""
+        for place, segmentation in (shape.geometry for shape in self.listing(labels).find(image).shapes):
+            for flat in segmentation if isinstance(segmentation, list) else ():
+                yield place, np.array(flat, np.float64).reshape(-1, 2)
 
 
 def contents(path: Path) -> Contents:
     """Return the categories and images of a file. Raises FastSCNNError like `CocoLabels.read`."""
     parsed = _parsed(path)
-    names = tuple(entry.name for entry in parsed.entries)
-    return Contents(parsed.names, names, Listing(path, zip(names, names, strict=True)))
+    return Contents(parsed.names, tuple(entry.name for entry in parsed.entries))
 
 
 @dataclass(eq=False)

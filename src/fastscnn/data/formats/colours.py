@@ -10,13 +10,13 @@ import numpy as np
 import numpy.typing as npt
 
 from fastscnn.base.types import UInt8Array
-from fastscnn.data.formats.base import Decoded
+from fastscnn.data.formats.base import Decoded, LabelFormat
 from fastscnn.media import images
 from fastscnn.model.label_set import IGNORE_INDEX, Colour, LabelSet
 
 
 @dataclass(frozen=True)
-class ColourLabels:
+class ColourLabels(LabelFormat):
     """Label files in which each class has one or several colours. Pixels of other colours are ignored, and found by `check`.
 
     Attributes:

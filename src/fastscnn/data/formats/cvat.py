@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -15,7 +15,7 @@ from xml.etree.ElementTree import Element
 import numpy as np
 
 from fastscnn.base.errors import FastSCNNError
-from fastscnn.base.types import UInt8Array
+from fastscnn.base.types import Float64Array, UInt8Array
 from fastscnn.data.formats import rasterise, text
 from fastscnn.data.formats.base import Contents, Decoded, Shape, Shapes
 from fastscnn.data.formats.geometry import Point, points, size
@@ -40,13 +40,24 @@ class CvatLabels(Shapes):
 
     def read(self, labels: Path, image: Path, label_set: LabelSet) -> Decoded:
         """Read the labels of one image; see `LabelFormat`. The parsed file is kept for the next image."""
-        entry = _parsed(labels).listing.find(image)
+        entry = self.listing(labels).find(image)
         extent = size(labels, _whole(entry.get("height")), _whole(entry.get("width")), f"the image {entry.get('name')!r}")
         drawn = np.full(extent, self.background, np.uint8)
         shapes = sorted(_shapes(labels, entry), key=lambda shape: _number(labels, shape, "z_order", 0))
-        for value, shape in self.layers(labels, (Shape(shape.place, shape.name, shape) for shape in shapes)):
+        layers, unknown = self.layers(Shape(shape.place, shape.name, shape) for shape in shapes)
+        for value, shape in layers:
             _draw(labels, shape, drawn, value)
-        return Decoded(drawn, drawn)
+        return Decoded(drawn, drawn, unknown)
+
+    def listing(self, labels: Path) -> Listing[Element]:
+        """Return the images that a file lists; see `LabelFormat.listing`."""
+        return _parsed(labels).listing
+
+    def outlines(self, labels: Path, image: Path, size: tuple[int, int]) -> Iterator[tuple[str, Float64Array]]:
+        """Yield the polygons of an image; see `Shapes.outlines`."""
+        for shape in _shapes(labels, self.listing(labels).find(image)):
+            if shape.geometry.tag in ("polygon", "box"):
+                yield shape.place, np.array(_outline(labels, shape))
 
 
 def contents(path: Path) -> Contents:
@@ -54,8 +65,7 @@ def contents(path: Path) -> Contents:
     parsed = _parsed(path)
     names = Counter(dict.fromkeys(parsed.names, 0))
     names.update(shape.name for image in parsed.images for shape in _shapes(path, image))
-    listed = tuple(image.get("name", "") for image in parsed.images)
-    return Contents(names, listed, Listing(path, zip(listed, listed, strict=True)))
+    return Contents(names, tuple(image.get("name", "") for image in parsed.images))
 
 
 @dataclass(frozen=True)
@@ -114,8 +124,13 @@ def _draw(path: Path, shape: Shape[Element], labels: UInt8Array, value: int) -> 
         angle = math.fmod(_number(path, shape, "rotation", 0), 360)
         rasterise.ellipse(labels, (round(x), round(y)), (round(right), round(down)), angle, value)
     else:
-        corners = _box(path, shape) if kind == "box" else _corners(path, shape)
-        rasterise.paint_polygons(labels, [points(path, shape.place, corners, least=3)], value)
+        rasterise.paint_polygons(labels, [_outline(path, shape)], value)
+
+
+def _outline(path: Path, shape: Shape[Element]) -> list[Point]:
+    """Return the corners of a polygon or a box."""
+    corners = _box(path, shape) if shape.geometry.tag == "box" else _corners(path, shape)
+    return points(path, shape.place, corners, least=3)
 
 
 def _corners(path: Path, shape: Shape[Element]) -> list[tuple[float, ...]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +13,7 @@ import numpy.typing as npt
 from fastscnn.base.errors import FastSCNNError
 from fastscnn.base.types import UInt8Array
 from fastscnn.data.formats import arrays
-from fastscnn.data.formats.base import Decoded
+from fastscnn.data.formats.base import Decoded, LabelFormat
 from fastscnn.media import images
 from fastscnn.model.label_set import IGNORE_INDEX, Colour, LabelSet
 
@@ -23,7 +23,7 @@ _TABLE = 1 << 16  # ids below this are mapped by a table
 
 
 @dataclass(frozen=True)
-class IdLabels:
+class IdLabels(LabelFormat):
     """Label files whose values are ids.
 
     Attributes:
@@ -34,9 +34,6 @@ class IdLabels:
         palette: the colour of each train id. An indexed file is decoded by its own palette if all colours that it uses are
             in here: some programs give the same class another index in each file. () always takes the index.
     """
-
-    unknown: ClassVar[str] = "ids"
-    lenient: ClassVar[bool] = False
 
     ids: Mapping[int, int] = field(default_factory=dict)
     rest: int | None = None
@@ -113,7 +110,7 @@ def _ids(label_set: LabelSet) -> dict[int, int]:
 
 
 @dataclass(frozen=True)
-class BinaryLabels:
+class BinaryLabels(LabelFormat):
     """Masks of two classes: 0 is the first class, and values of at least `threshold` are the second.
 
     A file that holds 0 and 1 only is a mask, too. Values between, as of an antialiased edge, belong to the nearer class.
@@ -122,9 +119,6 @@ class BinaryLabels:
         threshold: smallest value of the second class, in files of 8 bits.
         channel: the channel that holds the mask, such as "alpha"; "" for files of one channel.
     """
-
-    unknown: ClassVar[str] = "ids"
-    lenient: ClassVar[bool] = False
 
     threshold: int = 128
     channel: Channel = ""

@@ -5,12 +5,15 @@ from __future__ import annotations
 import base64
 import math
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from fastscnn.base.errors import FastSCNNError
-from fastscnn.base.types import BoolArray
+from fastscnn.base.types import BoolArray, Float64Array
 from fastscnn.data.formats import text
 from fastscnn.data.formats.base import Contents, Decoded, Shape, Shapes
 from fastscnn.data.formats.geometry import Point, Size, points, size
@@ -41,10 +44,17 @@ class LabelMeLabels(Shapes):
         extent = images.size(image) if height is None and width is None else size(labels, height, width)
         shapes = [Shape(place, name, _geometry(labels, place, thing, extent)) for place, name, thing in _things(labels, table)]
         canvas = Canvas(extent, self.background)
-        for value, (kind, corners, mask) in self.layers(labels, shapes):
+        layers, unknown = self.layers(shapes)
+        for value, (kind, corners, mask) in layers:
             _draw(canvas, kind, corners, mask, value)
         drawn = canvas.labels()
-        return Decoded(drawn, drawn)
+        return Decoded(drawn, drawn, unknown)
+
+    def outlines(self, labels: Path, image: Path, size: tuple[int, int]) -> Iterator[tuple[str, Float64Array]]:
+        """Yield the polygons of an image; see `Shapes.outlines`."""
+        for place, _, thing in _things(labels, text.read_json(labels, dict)):
+            if (thing.get("shape_type") or "polygon") in ("polygon", "rectangle", "oriented_rectangle"):
+                yield place, np.array(thing["points"], np.float64)
 
 
 def contents(path: Path) -> Contents:

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, TypeGuard, TypeVar
+from typing import Any, ClassVar, TypeGuard
 from urllib.parse import unquote
 
 import numpy as np
 
 from fastscnn.base.errors import FastSCNNError
-from fastscnn.base.types import BoolArray, UInt8Array
+from fastscnn.base.types import BoolArray, Float64Array, UInt8Array
 from fastscnn.data.formats import brush, rasterise, text
 from fastscnn.data.formats.base import Contents, Decoded, Shape, Shapes
 from fastscnn.data.formats.geometry import Size, is_coordinate, is_whole, points, size
@@ -23,7 +23,6 @@ from fastscnn.media import images
 from fastscnn.media.decoding import SUFFIXES, embedded
 from fastscnn.model.label_set import LabelSet
 
-_T = TypeVar("_T")
 _LABELS = ("brushlabels", "polygonlabels", "labels")  # keys that hold the names of a region
 _OF_THE_IMAGE = ("choices", "textarea", "rating", "number", "datetime", "taxonomy", "pairwise")  # results without a region
 _UPLOADED = re.compile(r"[0-9a-f]{8}-(?=.)")  # what Label Studio puts before the name of an uploaded file
@@ -45,7 +44,7 @@ class LabelStudioLabels(Shapes):
 
     def read(self, labels: Path, image: Path, label_set: LabelSet) -> Decoded:
         """Read the labels of one image; see `LabelFormat`. The parsed file is kept for the next image."""
-        task = _parsed(labels).listing.find(image)
+        task = self.listing(labels).find(image)
         shapes, extent = _regions(labels, task)
         if not shapes:
             shapes, extent = _mask_files(labels, task, tuple(self.ids))
@@ -53,19 +52,45 @@ class LabelStudioLabels(Shapes):
             raise FastSCNNError(f"{labels}: the task {task.number} has no annotation; annotate it, or remove its image {image} "
                                 "from the split.")
         drawn = np.full(extent or images.size(image), self.background, np.uint8)
-        for value, draw in self.layers(labels, shapes):
+        layers, unknown = self.layers(shapes)
+        for value, draw in layers:
             draw(drawn, value)
-        return Decoded(drawn, drawn)
+        return Decoded(drawn, drawn, unknown)
+
+    def files(self, labels: Path, image: Path) -> tuple[Path, ...]:
+        """Return the label file, and the masks beside it that are read for an image; see `LabelFormat.files`."""
+        task = self.listing(labels).find(image)
+        masks = () if task.results else _masks_of(labels, task)
+        return (labels, *(labels.parent / mask.string for mask in masks))
+
+    def listing(self, labels: Path) -> Listing[_Task]:
+        """Return the images that a file lists; see `LabelFormat.listing`."""
+        return _parsed(labels).listing
+
+    def outlines(self, labels: Path, image: Path, size: tuple[int, int]) -> Iterator[tuple[str, Float64Array]]:
+        """Yield the polygons of an image; see `Shapes.outlines`."""
+        task = self.listing(labels).find(image)
+        for number, result in enumerate(task.results or ()):
+            if "points" in result["value"]:
+                yield _place(task, number), np.array(result["value"]["points"], np.float64) / 100 * size[::-1]
 
 
 def contents(path: Path) -> Contents:
     """Return the labels and images of a file; uploaded images have their original names. Raises like `LabelStudioLabels.read`.
 
-    The labels of masks beside the file are not counted, since their file names join the tag and the label.
+    The labels of masks beside the file are not counted: see `mask_names`.
     """
     tasks = _parsed(path).tasks
     names = Counter(shape.name for task in tasks for shape in _regions(path, task)[0])
-    return Contents(names, tuple(task.names[-1] for task in tasks), Listing(path, _names(tasks, lambda task: task.names[-1])))
+    return Contents(names, tuple(task.names[-1] for task in tasks))
+
+
+def mask_names(path: Path) -> Counter[str]:
+    """Return the names in the file names of the masks beside a file, each with its number of masks.
+
+    The tag and the name are joined by "-": the name is taken to begin behind the first one.
+    """
+    return Counter(_names_of(mask)[0] for masks in _mask_files_in(path.parent).values() for mask in masks)
 
 
 @dataclass(eq=False)
@@ -92,13 +117,9 @@ def _parsed(path: Path) -> _Parsed:
         task = _Task(thing["id"], _image_names(path, thing), _results(path, thing))
         if tasks.setdefault(task.number, task) is not task:
             raise FastSCNNError(f"{path}: two tasks have the id {task.number}; keep one.")
-    return _Parsed(Listing(path, _names(tasks.values(), lambda task: task)), tuple(tasks.values()))
-
-
-def _names(tasks: Collection[_Task], entry: Callable[[_Task], _T]) -> Iterator[tuple[str, _T]]:
-    """Yield each stored name of a task, and its original name if no other task has it, with the entry of the task."""
-    count = Counter(name for task in tasks for name in task.names)
-    yield from ((name, entry(task)) for task in tasks for name in task.names if name == task.names[0] or count[name] == 1)
+    count = Counter(name for task in tasks.values() for name in task.names)
+    listed = ((name, task) for task in tasks.values() for name in task.names if name == task.names[0] or count[name] == 1)
+    return _Parsed(Listing(path, listed), tuple(tasks.values()))
 
 
 def _image_names(path: Path, thing: dict[str, Any]) -> tuple[str, ...]:
@@ -137,7 +158,7 @@ def _regions(path: Path, task: _Task) -> tuple[list[_Shape], Size | None]:
     shapes: list[_Shape] = []
     extent = None
     for number, result in enumerate(task.results or ()):
-        place = f"region {number} of the task {task.number}"
+        place = _place(task, number)
         own = size(path, result.get("original_height"), result.get("original_width"), f"the image of {place}")
         if own != (extent or own):
             raise FastSCNNError(f"{path}: the regions of the task {task.number} state different sizes of the image; "
@@ -158,6 +179,10 @@ def _regions(path: Path, task: _Task) -> tuple[list[_Shape], Size | None]:
             raise FastSCNNError(f"{path}: {place} is neither a brush nor a polygon ({result['type']!r}); replace it in Label "
                                 "Studio.")
     return shapes, extent
+
+
+def _place(task: _Task, number: int) -> str:
+    return f"region {number} of the task {task.number}"
 
 
 def _polygon(path: Path, place: str, outline: object, labels: UInt8Array, value: int) -> None:
@@ -187,29 +212,42 @@ def _are_bytes(encoded: object) -> TypeGuard[list[int]]:
 
 def _mask_files(path: Path, task: _Task, known: Sequence[str]) -> tuple[list[_Shape], Size | None]:
     """Return the masks of a task beside the file, in the order of their names, and their size."""
-    found = sorted(_beside(path, task.number), key=lambda match: (match[4], int(match[5])))
-    if len({match[2] for match in found}) > 1:
-        raise FastSCNNError(f"{path.parent}: has masks of several annotations of the task {task.number}; keep those of one.")
     shapes: list[_Shape] = []
     extent = None
-    for match in found:
-        file = path.parent / match.string
+    for found in _masks_of(path, task):
+        file = path.parent / found.string
         mask = embedded(text.read_bytes(file)) != 0
         if mask.ndim != 2 or (extent and mask.shape != extent):
             raise FastSCNNError(f"{file}: is not a grey mask of the size of the other masks of its task; export it again.")
         extent = size(file, *mask.shape)
-        tail = match[4].split("-")[1:]  # the tag may contain "-", too
-        names = ["-".join(tail[start:]) for start in range(len(tail))]
-        name = next((name for name in names if name in known), names[0] if names else match[4])
-        shapes.append(Shape(f"the mask {match.string}", name, partial(_paste, mask)))
+        names = _names_of(found)
+        name = next((name for name in names if name in known), names[0])
+        shapes.append(Shape(f"the mask {found.string}", name, partial(_paste, mask)))
     return shapes, extent
 
 
-def _beside(path: Path, task: int) -> Iterator[re.Match[str]]:
-    for file in path.parent.glob(f"task-{task}-annotation-*.png"):
-        match = _MASK_FILE.fullmatch(file.name)
-        if match:
-            yield match
+def _masks_of(path: Path, task: _Task) -> Sequence[re.Match[str]]:
+    """Return the masks of a task beside the file, in the order of their names."""
+    found = _mask_files_in(path.parent).get(str(task.number), ())
+    if len({mask[2] for mask in found}) > 1:
+        raise FastSCNNError(f"{path.parent}: has masks of several annotations of the task {task.number}; keep those of one.")
+    return found
+
+
+@text.once_per_file
+def _mask_files_in(folder: Path) -> Mapping[str, Sequence[re.Match[str]]]:
+    """Return the masks in a folder, by their task."""
+    found = defaultdict(list)
+    for file in folder.glob("task-*.png"):
+        if match := _MASK_FILE.fullmatch(file.name):
+            found[match[1]].append(match)
+    return {task: sorted(masks, key=lambda mask: (mask[4], int(mask[5]))) for task, masks in found.items()}
+
+
+def _names_of(mask: re.Match[str]) -> list[str]:
+    """Return the names that the file name of a mask may hold: its tag and its name are joined by "-" and may contain it."""
+    words = mask[4].split("-")
+    return ["-".join(words[start:]) for start in range(1, len(words))] or [mask[4]]
 
 
 def _paste(mask: BoolArray, labels: UInt8Array, value: int) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import unicodedata
 from collections.abc import Iterable
+from itertools import takewhile
+from operator import eq
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -25,6 +28,7 @@ class Listing(Generic[Entry]):
 
     def __init__(self, path: Path, entries: Iterable[tuple[str, Entry]]) -> None:
         self._path = path
+        self._names: dict[int, tuple[str, Entry]] = {}  # id of an entry -> its first name, and the entry itself
         self._by_base: dict[str, dict[tuple[str, ...], Entry]] = {}
         for name, entry in entries:
             parts = _parts(name)
@@ -33,6 +37,15 @@ class Listing(Generic[Entry]):
             same = self._by_base.setdefault(parts[-1], {})
             if same.setdefault(parts, entry) is not entry:
                 raise FastSCNNError(f"{path}: lists the image {name!r} twice; keep one of the two entries.")
+            self._names.setdefault(id(entry), (name, entry))
+
+    def without(self, images: Iterable[Path]) -> list[str]:
+        """Return the names of the entries that are of none of these images."""
+        left = dict(self._names)
+        for image in images:
+            with contextlib.suppress(FastSCNNError):
+                left.pop(id(self.find(image)), None)
+        return [name for name, _ in left.values()]
 
     def find(self, image: Path) -> Entry:
         """Return the entry of an image; see `match`."""
@@ -69,9 +82,10 @@ def _parts(name: str) -> tuple[str, ...]:
 
 def _rank(parts: tuple[str, ...], wanted: tuple[str, ...]) -> tuple[bool, int]:
     """Return whether the whole of `parts` ends `wanted`, and how many parts are equal, from the end."""
-    shared = 0
-    for own, other in zip(reversed(parts), reversed(wanted), strict=False):
-        if own != other:
-            break
-        shared += 1
+    shared = count_equal(reversed(parts), reversed(wanted))
     return shared == len(parts), shared
+
+
+def count_equal(one: Iterable[str], other: Iterable[str]) -> int:
+    """Return how many first parts of two paths are equal. Reversed parts count from the end."""
+    return sum(1 for _ in takewhile(bool, map(eq, one, other)))

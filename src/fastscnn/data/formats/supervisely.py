@@ -6,6 +6,7 @@ import base64
 import math
 import zlib
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import numpy as np
 
 from fastscnn.base.arguments import MAX_PIXELS
 from fastscnn.base.errors import FastSCNNError
-from fastscnn.base.types import BoolArray, UInt8Array
+from fastscnn.base.types import BoolArray, Float64Array, UInt8Array
 from fastscnn.data.formats import rasterise, text
 from fastscnn.data.formats.base import Contents, Decoded, Shape, Shapes
 from fastscnn.data.formats.geometry import is_whole, points, size
@@ -40,9 +41,16 @@ class SuperviselyLabels(Shapes):
         if not isinstance(extent, dict):
             raise FastSCNNError(f"{labels}: has no size, so it is not Supervisely's JSON annotation; export it again.")
         drawn = np.full(size(labels, extent.get("height"), extent.get("width")), self.background, np.uint8)
-        for value, shape in self.layers(labels, _shapes(labels, table)):
+        layers, unknown = self.layers(_shapes(labels, table))
+        for value, shape in layers:
             _draw(labels, shape, drawn, value)
-        return Decoded(drawn, drawn)
+        return Decoded(drawn, drawn, unknown)
+
+    def outlines(self, labels: Path, image: Path, size: tuple[int, int]) -> Iterator[tuple[str, Float64Array]]:
+        """Yield the polygons of an image; see `Shapes.outlines`."""
+        for place, thing in (shape.geometry for shape in _shapes(labels, text.read_json(labels, dict))):
+            if thing["geometryType"] in ("polygon", "rectangle"):
+                yield place, np.array(thing["points"]["exterior"], np.float64)
 
 
 def contents(path: Path) -> Contents:

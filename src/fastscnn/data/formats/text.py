@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import codecs
 import json
+import time
+from collections import OrderedDict
 from collections.abc import Callable
-from functools import lru_cache
 from pathlib import Path
 from threading import Lock
 from typing import Any, TypeVar
@@ -14,7 +15,9 @@ from fastscnn.base.errors import FastSCNNError
 
 Parsed = TypeVar("Parsed")
 
-_FILES = 4  # label files that stay in memory for each format: the splits of a dataset
+_FILES = 4  # label files of each format that stay in memory, however large: the splits of a dataset
+_BYTES = 256 << 20  # of further ones; parsed, they need about 5 times as much memory
+_TICK = 2_000_000_000  # nanoseconds: the coarsest time stamps of file systems
 
 
 def read(path: Path, encoding: Callable[[bytes], str] = lambda _: "utf-8") -> str:
@@ -35,9 +38,12 @@ def read(path: Path, encoding: Callable[[bytes], str] = lambda _: "utf-8") -> st
     else:
         name = encoding(data)
     try:
-        return data.decode(name).replace("\r\n", "\n")
+        text = data.decode(name)
     except (ValueError, LookupError):  # the second: an encoding that does not exist
-        raise FastSCNNError(f"{path}: is not text in {name.upper()}; save it as UTF-8.") from None
+        text = "\0"
+    if "\0" in text:  # also UTF-16 of ASCII letters, without byte-order mark
+        raise FastSCNNError(f"{path}: is not text in {name.removesuffix('-sig').upper()}; save it as UTF-8.")
+    return text.replace("\r\n", "\n")
 
 
 def read_json(path: Path, kind: type[Parsed]) -> Parsed:
@@ -67,30 +73,43 @@ def read_bytes(path: Path) -> bytes:
 
 
 def once_per_file(parse: Callable[[Path], Parsed]) -> Callable[[Path], Parsed]:
-    """Make a parser keep its last results, for files that hold the labels of many images.
+    """Make a parser keep its last results, for files that hold the labels of many images, and for folders.
 
-    A file is parsed again if its size or a time stamp changes. One thread parses at a time. Errors are kept as well. Results
-    are shared, so callers must not change them.
+    A file is parsed again if its size or a time stamp changes. The result of one that has just been written is not kept, since
+    a second change may have the same time stamp. One thread parses at a time. Errors are kept as well. Results are shared,
+    so callers must not change them.
     """
     lock = Lock()
+    kept: OrderedDict[Path, tuple[tuple[int, ...], Parsed | FastSCNNError]] = OrderedDict()
 
-    @lru_cache(_FILES)
-    def kept(path: Path, _: tuple[int, ...]) -> Parsed | FastSCNNError:
-        try:
-            return parse(path)
-        except FastSCNNError as error:
-            return error
-
-    def parsed(path: Path) -> Parsed:
+    def result(path: Path) -> Parsed | FastSCNNError:
         try:
             status = path.stat()
         except OSError:
             read_bytes(path)  # the error with its reason
             raise
+        stamp = status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
+        before = kept.pop(path, None)
+        if before and before[0] == stamp:
+            kept[path] = before
+            return before[1]
+        fresh = 0 <= time.time_ns() - max(status.st_mtime_ns, status.st_ctime_ns) < _TICK
+        try:
+            found: Parsed | FastSCNNError = parse(path)
+        except FastSCNNError as error:
+            found = error
+        if fresh:
+            return found
+        kept[path] = stamp, found
+        while len(kept) > _FILES and sum(size for (size, *_), _ in kept.values()) > _BYTES:
+            kept.popitem(last=False)
+        return found
+
+    def parsed(path: Path) -> Parsed:
         with lock:
-            result = kept(path, (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino))
-        if isinstance(result, FastSCNNError):
-            raise FastSCNNError(str(result))
-        return result
+            found = result(path)
+        if isinstance(found, FastSCNNError):
+            raise FastSCNNError(str(found))
+        return found
 
     return parsed

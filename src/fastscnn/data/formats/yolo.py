@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastscnn.base.errors import FastSCNNError
+from fastscnn.base.types import Float64Array
 from fastscnn.data.formats import rasterise, text
 from fastscnn.data.formats.base import Contents, Decoded, Shape, Shapes
 from fastscnn.media import images
@@ -28,12 +30,17 @@ class YoloLabels(Shapes):
 
     def read(self, labels: Path, image: Path, label_set: LabelSet) -> Decoded:
         """Read the labels of one image, whose file states the size; see `LabelFormat`."""
-        shapes = _shapes(labels)
+        layers, unknown = self.layers(_shapes(labels))
         drawn = np.full(images.size(image), self.background, np.uint8)
         side = np.array(drawn.shape[::-1], np.float32)
-        for value, polygon in self.layers(labels, shapes):
+        for value, polygon in layers:
             rasterise.fill(drawn, [(polygon * side).astype(np.int32)], value)
-        return Decoded(drawn, drawn)
+        return Decoded(drawn, drawn, unknown)
+
+    def outlines(self, labels: Path, image: Path, size: tuple[int, int]) -> Iterator[tuple[str, Float64Array]]:
+        """Yield the polygons of an image; see `Shapes.outlines`."""
+        for shape in _shapes(labels):
+            yield shape.place, shape.geometry.astype(np.float64) * size[::-1]
 
 
 def contents(path: Path) -> Contents:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import re
@@ -26,6 +27,7 @@ _ID = re.compile(r"-?[0-9]{1,9}")
 _NUMBER = re.compile(r"-?\d+(\.\d+)?")
 _YAML_LIST = re.compile(r"^names\s*:\s*\[(.*?)\]", re.MULTILINE | re.DOTALL)
 _YAML_BLOCK = re.compile(r"^names\s*:[ \t]*(?:#.*)?\n((?:[ \t]*(?:-|['\"]?\d+['\"]?\s*:)[^\n]*\n?)+)", re.MULTILINE)
+_YAML_DOUBLE, _YAML_SINGLE = re.compile(r'"(?:[^"\\]|\\.)*"'), re.compile(r"'((?:[^']|'')*)'")
 _YAML_ENTRY = re.compile(r"^[ \t]*(?:-|['\"]?(\d+)['\"]?\s*:)\s*(.*?)\s*$", re.MULTILINE)
 IGNORED = frozenset(("ignore", "ignored", "__ignore__", "_ignore_", "void", "unlabeled", "unlabelled", "unknown", "dontcare",
                      "don't care", "not labeled", "not labelled"))  # names that are no class
@@ -184,7 +186,17 @@ def _yaml(text: str) -> Iterator[Row]:
             yield Row(name.strip().strip("\"'"), place)
     elif found := _YAML_BLOCK.search(text):
         for place, entry in enumerate(_YAML_ENTRY.finditer(found[1])):
-            yield Row(entry[2].split(" #")[0].strip().strip("\"'"), int(entry[1]) if entry[1] else place)
+            yield Row(_yaml_text(entry[2]), int(entry[1]) if entry[1] else place)
+
+
+def _yaml_text(value: str) -> str:
+    """Return a YAML string: in double quotes with the escapes of JSON, in single quotes, or plain up to a comment."""
+    if found := _YAML_DOUBLE.match(value):
+        with contextlib.suppress(ValueError):
+            return str(json.loads(found[0]))
+    if found := _YAML_SINGLE.match(value):
+        return found[1].replace("''", "'")
+    return value.partition(" #")[0].strip().strip("\"'")
 
 
 def _any_colour(value: object) -> Colour | None:

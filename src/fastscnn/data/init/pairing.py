@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import PurePosixPath
 
 from fastscnn.base.errors import FastSCNNError
@@ -169,11 +170,25 @@ def _by_rule(images: Sequence[_Named], labels: Sequence[_Named], rule: _Key) -> 
     found = []
     for file in labels:
         for core in file.cores:
-            near = by_key.get((rule(file), core), [])
+            near = _nearest(file, by_key.get((rule(file), core), []))
             if len(near) == 1 and near[0].path != file.path:
                 found.append((near[0], file, core))
                 break
     return found
+
+
+def _nearest(file: _Named, images: Sequence[_Named]) -> Sequence[_Named]:
+    """Return those of several images of one name whose folders end most like those of the label file."""
+    if len(images) < 2:
+        return images
+    own = PurePosixPath(file.path).parent.parts[::-1]
+
+    def shared(image: _Named) -> int:
+        both = zip(own, PurePosixPath(image.path).parent.parts[::-1], strict=False)
+        return sum(1 for _ in takewhile(lambda parts: parts[0] == parts[1], both))
+
+    most = max(map(shared, images))
+    return [image for image in images if shared(image) == most]
 
 
 def _chosen(survey: Survey, images: Sequence[_Named], found: Sequence[_Match]) -> Pairing:

@@ -94,7 +94,7 @@ def _covered(survey: Survey, kind: Kind, to: Mapping[str, str], classes: Sequenc
     by_image = {pair.image: pair for pair in pairs}
     for image in survey.tracked(spread(list(by_image), _MEASURED)):
         try:
-            read = labels.read(survey.root / by_image[image].labels, survey.root / image, label_set)  # type: ignore[attr-defined]
+            read = labels.read(survey.root / by_image[image].labels, survey.root / image, label_set)
         except FastSCNNError:
             continue  # reported when the guess is tried
         shares.append(float(np.mean(read.labels != IGNORE_INDEX)))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import PurePosixPath
 
 from fastscnn.base.errors import FastSCNNError
-from fastscnn.data.formats.base import Contents
+from fastscnn.data.formats import labelstudio
+from fastscnn.data.formats.listing import count_equal
 from fastscnn.data.init.guess import Guess
 from fastscnn.data.init.pairing import Pair, pair_with, said_pairs
 from fastscnn.data.init.places import Place, of_images
@@ -22,7 +22,6 @@ from fastscnn.data.init.words import first_split
 from fastscnn.media import images
 
 _MOST_FILES = 5000  # files of one image each whose names are read
-_TASK_MASK = re.compile(r"task-\d+-annotation-\d+-by-[^-]*-[^-]+-(.+)-\d+\.png")
 
 
 def guess(survey: Survey) -> Guess | None:
@@ -67,7 +66,7 @@ def _of_many(survey: Survey, kind: Kind, paths: Sequence[str]) -> Guess | None:
     lost = []
     for path in survey.tracked(paths):
         contents = kind.contents(survey.root / path)
-        found, missing = _located(survey, path, contents)
+        found, missing = _located(survey, path, kind)
         lost += missing
         if found:
             split = first_split(PurePosixPath(path).stem) or first_split(str(PurePosixPath(path).parent))
@@ -76,7 +75,7 @@ def _of_many(survey: Survey, kind: Kind, paths: Sequence[str]) -> Guess | None:
             listed[split] = sorted(found)
             names.update(contents.names)
             if kind.labels_are == "label-studio":
-                names.update(_mask_names(survey, path))
+                names.update(labelstudio.mask_names(survey.root / path))
             pairs += [Pair(image, path, "", split) for image in sorted(found)]
     if not pairs:
         raise FastSCNNError(f"{survey.root / paths[0]}: {_none_of(survey, lost)}")
@@ -102,32 +101,20 @@ def _none_of(survey: Survey, lost: Sequence[str]) -> str:
     return f"{said}; {alike[0]} may be {alike[1]}, so make their names equal." if alike else f"{said}; put them there."
 
 
-def _located(survey: Survey, path: str, contents: Contents) -> tuple[set[str], list[str]]:
+def _located(survey: Survey, path: str, kind: Kind) -> tuple[set[str], list[str]]:
     """Return the images of the folder that a file lists, and the listed names without one."""
-    by_name: dict[str, list[tuple[tuple[object, ...], str]]] = defaultdict(list)
+    listing = kind.make({}).listing(survey.root / path)
+    if listing is None:
+        raise ValueError(f"{kind.labels_are} has one file for each image")
     split = first_split(PurePosixPath(path).stem) or first_split(str(PurePosixPath(path).parent))
-    for image in survey.of(*images.SUFFIXES) if contents.listing else ():
+    by_entry: dict[int, list[tuple[tuple[object, ...], str]]] = defaultdict(list)
+    for image in survey.of(*images.SUFFIXES):
         try:
-            name, fit = contents.listing.match(survey.root / image)  # type: ignore[union-attr]
+            entry, fit = listing.match(survey.root / image)
         except FastSCNNError:
             continue  # not listed, or as likely one image as another
         parent = PurePosixPath(image).parent
-        near = _count_equal(PurePosixPath(path).parts, parent.parts)
-        by_name[name].append(((fit, first_split(str(parent)) == split, near), image))
-    return {max(found)[1] for found in by_name.values()}, [name for name in contents.images if name not in by_name]
-
-
-def _count_equal(one: Sequence[str], other: Sequence[str]) -> int:
-    """Return how many first parts of two paths are equal."""
-    count = 0
-    for left, right in zip(one, other, strict=False):
-        if left != right:
-            break
-        count += 1
-    return count
-
-
-def _mask_names(survey: Survey, path: str) -> Counter[str]:
-    """Return the names in the file names of Label Studio's masks beside a file."""
-    files = (found for file in (survey.root / path).parent.iterdir() if (found := _TASK_MASK.fullmatch(file.name)))
-    return Counter(found[1] for found in files)
+        near = count_equal(PurePosixPath(path).parts, parent.parts)
+        by_entry[id(entry)].append(((fit, first_split(str(parent)) == split, near), image))
+    found = {max(fitting)[1] for fitting in by_entry.values()}
+    return found, listing.without(survey.root / image for image in found)

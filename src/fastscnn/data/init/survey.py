@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -18,11 +18,16 @@ _T = TypeVar("_T")
 ARRAYS = (".npy", ".mat")
 MARK = "# Written by `fastscnn dataset init` with "  # begins the first line of dataset.toml; behind it, file names in JSON
 OURS = "dataset"  # dataset.toml, the contact sheet dataset.jpg and the lists dataset-SPLIT.txt
+_LABELS = ".labels.png"  # of `segment`, which writes annotations of the same labels if asked
+_OTHER_RESULTS = (".overlay.jpg", ".confidence.png", ".ood.png")  # of `segment`, too
 
 
 @dataclass(frozen=True)
 class Survey:
-    """The files in a folder. Hidden files and folders, and files that `dataset init` wrote earlier, are left out.
+    """The files in a folder.
+
+    Left out are hidden files and folders, files that `dataset init` wrote earlier, and what `segment` wrote beside its labels;
+    if it wrote annotations, its labels too, since people correct the annotations.
 
     Attributes:
         root: the folder.
@@ -90,13 +95,24 @@ def survey(root: Path, progress: Callable[[int, int], None] | None = None) -> Su
     for path in Survey(root, tuple(wrong)).pixels:
         raise FastSCNNError(f"{root / ascii(path)[1:-1]}: its name contains a line break, or is not UTF-8, as from an archive "
                             "of another system; rename it.")
-    kept = sorted(set(files) - set(wrong))
+    present = set(files) - set(wrong)
+    kept = sorted(path for path in present if not _is_result(path, present))
     return Survey(root, tuple(kept), own, progress or (lambda done, total: None))
 
 
 def _is_text(path: str) -> bool:
     """Return whether a path is valid UTF-8, in one line."""
     return path.splitlines() == [path] and path.encode(errors="replace").decode() == path
+
+
+def _is_result(path: str, files: Set[str]) -> bool:
+    """Return whether `segment` wrote this file, and it holds no labels or labels that are in annotations as well."""
+    if not path.endswith(_LABELS):
+        return path.endswith(_OTHER_RESULTS)
+    folders = [folder.as_posix() for folder in PurePosixPath(path).parents]
+    annotations = (f"{path.removesuffix(_LABELS)}.json", *(
+        file if folder == "." else f"{folder}/{file}" for folder in folders for file in ("coco.json", "yolo/data.yaml")))
+    return any(file in files for file in annotations)
 
 
 def _own(path: Path) -> frozenset[str]:
