@@ -778,7 +778,7 @@ def test_images_without_labels_are_left_out_by_a_list(tmp_path: Path) -> None:
     masks(tmp_path)
     save(tmp_path / "images/s7.jpg", photo(7))
     made = init_dataset(tmp_path)
-    assert "1 image without a label file is left out, such as images/s7.jpg." in made.guessed
+    assert "Left out: 1 image without a label file, such as images/s7.jpg." in made.guessed
     assert made.lists == (tmp_path / "dataset-all.txt",)
     assert made.lists[0].read_text().split() == [f"images/s{number}.jpg" for number in range(COUNT)]
     read(tmp_path, made, Expected(None))
@@ -959,8 +959,8 @@ def test_overlapping_lists(tmp_path: Path) -> None:
     text(tmp_path / "val.txt", "s3\ns4\n")
     made = init_dataset(tmp_path)
     assert made.images == {"train": 4}
-    assert "The list val.txt is not used: it shares 1 images with another list." in made.guessed
-    assert "2 images with labels are in none of the lists, and are left out." in made.left_open
+    assert "The list val.txt is not used: it shares 1 image with another list." in made.guessed
+    assert "the lists leave out 2 images with labels; add them to one, or remove them." in made.left_open
 
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

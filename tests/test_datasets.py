@@ -127,7 +127,7 @@ def test_a_fourth_channel(tmp_path: Path) -> None:
         (BASE + 'order = ["sky"]\nlabels_are = "labelme"\n' + TRAIN, "order: There is no name 'sky'"),
         (BASE + 'order = "car"\nlabels_are = "labelme"\n' + TRAIN, "order must be a list of texts"),
         (BASE + "threshold = 3\n" + TRAIN, "There is no key 'threshold'"),
-        (BASE + 'channel = "alpha"\n' + TRAIN, "no kind of channel 'alpha'"),
+        (BASE + 'channel = "depth"\n' + TRAIN, "no kind of channel 'depth'"),
         (BASE + '[splits.train]\nimages = []\nlabels = "{stem}.png"\n', r"splits.train.images is \[\]; it must be a pattern"),
         (BASE + '[splits.train]\nlist = "/a.txt"\n', "splits.train.list is '/a.txt', an absolute path"),
         (BASE + TRAIN + "fractions = 0.5\n", "splits.train.fractions must be a table with a fraction for each split"),

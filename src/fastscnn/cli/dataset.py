@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 from tyro.conf import Positional
 
 from fastscnn.cli import parse, wrong_call
-from fastscnn.cli.console import configure, show
+from fastscnn.cli.console import configure, progress_bar, show
 from fastscnn.cli.options import Json, Quiet, Verbose, path, required, switch
 
 if TYPE_CHECKING:
@@ -56,7 +56,8 @@ def init(
     from fastscnn.data.init.folder import init_dataset
 
     configure(quiet, verbose)
-    made = init_dataset(folder, force=force)
+    with progress_bar("dataset init", quiet=json) as advance:
+        made = init_dataset(folder, force=force, progress=advance)
     if json:
         print(made.to_json())
     else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import os.path
+import unicodedata
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,7 +24,8 @@ class ListFile:
     """A text file with an image in each line, or an image and its label file, as of PaddleSeg.
 
     Names may lack their suffix, as in Pascal VOC's ImageSets. They are relative to the dataset's root, to the list, or to a
-    folder on another machine, whose part of the path is then dropped. Empty lines and lines that begin with # are skipped.
+    folder on another machine, whose part of the path is then dropped. Accents may be composed (NFC) in the list and decomposed
+    (NFD, as of macOS) on the disk, or the reverse. Empty lines and lines that begin with # are skipped.
 
     Attributes:
         path: the list.
@@ -39,7 +41,7 @@ class ListFile:
     def __post_init__(self) -> None:
         by_stem: dict[str, list[str]] = defaultdict(list)
         for image in self.images:
-            by_stem[PurePosixPath(image).stem].append(image)
+            by_stem[_composed(image).stem].append(image)
         object.__setattr__(self, "_by_stem", by_stem)
 
     def read(self) -> tuple[tuple[str, str], ...]:
@@ -80,9 +82,9 @@ class ListFile:
         if not self.images:
             found = self._existing(name)
             return found if Path(found).suffix.lower() in images.SUFFIXES else ""
-        path = PurePosixPath(name.replace("\\", "/"))
+        path = _composed(name.replace("\\", "/"))
         near = [*self._by_stem.get(path.stem, []), *(self._by_stem.get(path.name, []) if path.suffix else [])]
-        ranked = [((_common(path, image), PurePosixPath(image).name == path.name), image) for image in dict.fromkeys(near)]
+        ranked = [((_common(path, own := _composed(image)), own.name == path.name), image) for image in dict.fromkeys(near)]
         best = max((rank for rank, _ in ranked), default=None)
         matches = [image for rank, image in ranked if rank == best]
         if len(matches) > 1:
@@ -91,6 +93,11 @@ class ListFile:
 
     def _existing(self, name: str) -> str:
         """Return a file's path relative to the root; "" if there is none. Leading folders of another machine are dropped."""
+        forms = dict.fromkeys((name, *(unicodedata.normalize(form, name) for form in ("NFC", "NFD"))))
+        return next((found for form in forms if (found := self._file(form))), "")
+
+    def _file(self, name: str) -> str:
+        """Return what `_existing` returns, for a name whose accents are as on the disk."""
         path = Path(name.replace("\\", "/"))
         parts = path.parts[1:] if path.is_absolute() else path.parts
         for base in (self.root, self.path.parent):
@@ -103,7 +110,7 @@ class ListFile:
         return ""
 
     def _nearest(self, name: str) -> str:
-        near = difflib.get_close_matches(PurePosixPath(name).stem, self._by_stem, n=1)
+        near = difflib.get_close_matches(_composed(name).stem, self._by_stem, n=1)
         return f" (did you mean {self._by_stem[near[0]][0]}?)" if near else ""
 
     def _error(self, number: int, problem: str) -> FastSCNNError:
@@ -121,7 +128,7 @@ def divided(images: Sequence[str], fractions: Mapping[str, float], seed: int) ->
         fractions: split -> fraction of the images, above 0; together at most 1.
         seed: another seed divides them in another way.
     """
-    order = sorted(images, key=lambda image: hashlib.sha256(f"{seed}/{image}".encode()).digest())
+    order = sorted(images, key=lambda image: hashlib.sha256(f"{seed}/{image}".encode(errors="surrogateescape")).digest())
     divided, start = {}, 0.0
     for split, fraction in fractions.items():
         end = start + fraction
@@ -130,9 +137,13 @@ def divided(images: Sequence[str], fractions: Mapping[str, float], seed: int) ->
     return divided
 
 
-def _common(one: PurePosixPath, other: str) -> int:
+def _composed(path: str) -> PurePosixPath:
+    return PurePosixPath(unicodedata.normalize("NFC", path))
+
+
+def _common(one: PurePosixPath, other: PurePosixPath) -> int:
     """Return how many last parts of two paths are equal, without their suffixes; at least 1."""
-    return 1 + count_equal(one.parts[-2::-1], PurePosixPath(other).parts[-2::-1])
+    return 1 + count_equal(one.parts[-2::-1], other.parts[-2::-1])
 
 
 def _relative(path: Path, root: Path) -> str:

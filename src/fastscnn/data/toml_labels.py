@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import cast, get_args
 
 from fastscnn.base.errors import FastSCNNError, unknown
 from fastscnn.data.formats.base import LabelFormat, Shapes
 from fastscnn.data.formats.coco import CocoLabels
 from fastscnn.data.formats.colours import ColourLabels, unpack
 from fastscnn.data.formats.cvat import CvatLabels
-from fastscnn.data.formats.ids import BinaryLabels, IdLabels
+from fastscnn.data.formats.ids import BinaryLabels, Channel, IdLabels
 from fastscnn.data.formats.labelme import LabelMeLabels
 from fastscnn.data.formats.labelstudio import LabelStudioLabels
 from fastscnn.data.formats.supervisely import SuperviselyLabels
@@ -72,7 +73,7 @@ def _ids(table: Table, label_set: LabelSet) -> IdLabels:
     return IdLabels(
         ids,
         rest,
-        channel=table.choice("channel", ("red", "green", "blue"), ""),  # type: ignore[arg-type]
+        channel=_channel(table),
         variable=table.text("variable", ""),
         palette=label_set.colours if "colours" in table else (),
     )
@@ -100,7 +101,11 @@ def _binary(table: Table, label_set: LabelSet) -> BinaryLabels:
                                      'such as ["background", "road"].')
     if "map" in table or "ignore" in table:
         raise table.error("map" if "map" in table else "ignore", 'does not go together with labels_are = "binary"; remove it.')
-    return BinaryLabels(table.whole("threshold", BinaryLabels.threshold, 1, 255))
+    return BinaryLabels(table.whole("threshold", BinaryLabels.threshold, 1, 255), _channel(table))
+
+
+def _channel(table: Table) -> Channel:
+    return cast(Channel, table.choice("channel", get_args(Channel)[1:], ""))
 
 
 def _shapes(make: Callable[..., Shapes], numbered: bool = False) -> Callable[[Table, LabelSet], LabelFormat]:
@@ -131,7 +136,7 @@ def _shape_format(make: Callable[..., Shapes], numbered: bool = False) -> _Forma
 FORMATS: Mapping[str, _Format] = {
     "ids": _Format(_ids, ("channel", "variable")),
     "colours": _Format(_colours),
-    "binary": _Format(_binary, ("threshold",)),
+    "binary": _Format(_binary, ("threshold", "channel")),
     "coco": _shape_format(CocoLabels),
     "labelme": _shape_format(LabelMeLabels),
     "yolo": _shape_format(YoloLabels, numbered=True),

@@ -119,17 +119,19 @@ def read_channel(path: str | Path, channel: str, box: Box | None = None) -> UInt
 
     Args:
         path: the file.
-        channel: "red", "green" or "blue".
+        channel: "red", "green", "blue" or "alpha".
         box: the window that is returned; None for the whole image.
 
     Raises:
-        FastSCNNError: as `read`; also if the file has no colours of 8 bits.
+        FastSCNNError: as `read`; also if the file has no such channel of 8 bits.
     """
     with windows.opened(path, box) as (image, cut):
-        if image.mode not in ("RGB", "RGBA") or "16" in _raw_mode(image):
+        letter = channel[0].upper()
+        if letter not in image.getbands() or len(image.getbands()) == 1 or "16" in _raw_mode(image):
             mode = _raw_mode(image) or image.mode
-            raise FastSCNNError(f"{path}: has the mode {mode}; ids in the channel {channel} need 8-bit RGB or RGBA.")
-        values = np.array(image.getchannel(("red", "green", "blue").index(channel)), np.uint8)
+            kinds = "8-bit RGBA or grey with alpha" if channel == "alpha" else "8-bit RGB or RGBA"
+            raise FastSCNNError(f"{path}: has the mode {mode}; ids in the channel {channel} need {kinds}.")
+        values = np.array(image.getchannel(letter), np.uint8)
         return _upright(values, image, cut)
 
 
@@ -315,7 +317,8 @@ def _values(path: str | Path, image: Image.Image, raw_mode: str) -> npt.NDArray[
     channels = np.array(image)
     if mode != "RGB":
         if (channels[:, :, -1] != channels[0, 0, -1]).any():
-            raise FastSCNNError(f"{path}: has transparent parts, and they may or may not be labels; save it without alpha.")
+            raise FastSCNNError(f"{path}: has transparent parts, and they may or may not be labels; save it without alpha, "
+                                'or, if they are the mask, set channel = "alpha" in dataset.toml.')
         channels = channels[:, :, :-1]
     if (channels != channels[:, :, :1]).any():
         raise FastSCNNError(f"{path}: is a colour image ({mode}), but class ids are expected; if its colours are classes, "

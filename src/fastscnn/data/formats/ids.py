@@ -17,7 +17,7 @@ from fastscnn.data.formats.base import Decoded, LabelFormat
 from fastscnn.media import images
 from fastscnn.model.label_set import IGNORE_INDEX, Colour, LabelSet
 
-Channel = Literal["", "red", "green", "blue"]
+Channel = Literal["", "red", "green", "blue", "alpha"]
 _Values = npt.NDArray[np.integer[Any]]
 _TABLE = 1 << 16  # ids below this are mapped by a table
 
@@ -117,13 +117,15 @@ class BinaryLabels(LabelFormat):
 
     Attributes:
         threshold: smallest value of the second class, in files of 8 bits.
+        channel: the channel that holds the mask, such as "alpha"; "" for files of one channel.
     """
 
     threshold: int = 128
+    channel: Channel = ""
 
     def read(self, labels: Path, image: Path, label_set: LabelSet) -> Decoded:
         """Read a mask; see `LabelFormat.read`."""
-        values, _ = IdLabels().stored(labels)
+        values, _ = IdLabels(channel=self.channel).stored(labels)
         low, high = int(values.min()), int(values.max())
         if low < 0 or high > IGNORE_INDEX:
             raise FastSCNNError(f"{labels}: holds values from {low} to {high}; a binary mask has values from 0 to 255.")

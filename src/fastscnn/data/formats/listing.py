@@ -48,7 +48,11 @@ class Listing(Generic[Entry]):
         return [name for name, _ in left.values()]
 
     def find(self, image: Path) -> Entry:
-        """Return the entry of an image.
+        """Return the entry of an image; see `match`."""
+        return self.match(image)[0]
+
+    def match(self, image: Path) -> tuple[Entry, tuple[bool, int]]:
+        """Return the entry of an image, and how well its name fits: whether all of it, and how many parts from the end.
 
         A name whose whole path ends the image's path comes first, else the base name counts. Of several images with this base
         name, the one that shares the most folders from the end is meant.
@@ -67,7 +71,7 @@ class Listing(Generic[Entry]):
             names = " and ".join(repr("/".join(parts)) for parts in best[:2])
             raise FastSCNNError(f"{self._path}: lists {names}, and the path of {image} fits both; rename the folders as they "
                                 "are in the label file.")
-        return same[best[0]]
+        return same[best[0]], ranks[best[0]]
 
 
 def _parts(name: str) -> tuple[str, ...]:

@@ -22,7 +22,8 @@ _SUFFIXES = (".txt", ".csv", ".json", ".yaml", ".yml", ".names", ".tsv")
 _NAMED = re.compile(r"class|label|name|palette|colou?r|code|categor|legend|meta|obj|data|config|map|notes", re.IGNORECASE)
 _HEX = re.compile(r"#?([0-9a-fA-F]{6})")
 _COLOURED = re.compile(r"(\d{1,3})[\s,;]+(\d{1,3})[\s,;]+(\d{1,3})")
-_NUMBERED = re.compile(r"(\d{1,3})\s*[:=,;\t ]\s*(\S.*)")
+_NUMBERED = re.compile(r"(-?\d{1,5})\s*[:=,;\t ]\s*(\S.*)")
+_ID = re.compile(r"-?[0-9]{1,9}")
 _NUMBER = re.compile(r"-?\d+(\.\d+)?")
 _YAML_LIST = re.compile(r"^names\s*:\s*\[(.*?)\]", re.MULTILINE | re.DOTALL)
 _YAML_BLOCK = re.compile(r"^names\s*:[ \t]*(?:#.*)?\n((?:[ \t]*(?:-|['\"]?\d+['\"]?\s*:)[^\n]*\n?)+)", re.MULTILINE)
@@ -149,7 +150,7 @@ def _table(header: list[str], lines: Iterable[list[str]]) -> Iterator[Row]:
         elif joined is not None and joined < len(cells):
             colour = _any_colour(cells[joined])
         stated = cells[number] if number is not None and number < len(cells) else ""
-        yield Row(text, int(stated) if stated.isdigit() else None, colour)
+        yield Row(text, int(stated) if _ID.fullmatch(stated) else None, colour)
 
 
 def _json(table: Any) -> Iterator[Row]:
@@ -160,7 +161,7 @@ def _json(table: Any) -> Iterator[Row]:
             yield from _json(inner)
         elif inner is None:
             for key, value in table.items():
-                if str(key).isdigit() and isinstance(value, str):
+                if _ID.fullmatch(str(key)) and isinstance(value, str):
                     yield Row(value, int(key))
                 elif isinstance(value, int) and not isinstance(value, bool):
                     yield Row(str(key), value)

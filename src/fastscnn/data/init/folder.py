@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
@@ -16,7 +16,7 @@ from fastscnn.data import datasets, toml
 from fastscnn.data.init import builtin, contact_sheet, masks, shapes
 from fastscnn.data.init.guess import Guess
 from fastscnn.data.init.survey import OURS, Survey, survey
-from fastscnn.data.init.values import spread
+from fastscnn.data.init.values import has_transparent_parts, spread
 from fastscnn.data.patterns import captured
 from fastscnn.data.spec import DatasetSpec, Pair
 from fastscnn.media import images
@@ -58,7 +58,9 @@ class Initialised:
         return json.dumps(vars(self), default=str)
 
 
-def init_dataset(folder: str | PathLike[str], *, force: bool = False) -> Initialised:
+def init_dataset(
+    folder: str | PathLike[str], *, force: bool = False, progress: Callable[[int, int], None] | None = None
+) -> Initialised:
     """Write a dataset.toml for the images and labels in a folder, as guessed from the files.
 
     It contains comments on what was guessed, and TODO where something is left open. Beside it are a contact sheet, which shows
@@ -67,10 +69,11 @@ def init_dataset(folder: str | PathLike[str], *, force: bool = False) -> Initial
     Args:
         folder: the folder; its files are read only.
         force: whether to overwrite a dataset.toml.
+        progress: called with (files done, all files) while files are read; each step of the work begins anew.
 
     Raises:
-        FastSCNNError: no such folder, a dataset.toml without `force`, no images, no labels that can be read, or two kinds of
-            labels that are equally likely.
+        FastSCNNError: no such folder, a dataset.toml without `force`, no images, no labels that can be read, two kinds of
+            labels that are equally likely, or a file name with a line break or in another encoding than UTF-8.
     """
     root = files.expand(folder)
     if not root.is_dir():
@@ -78,13 +81,13 @@ def init_dataset(folder: str | PathLike[str], *, force: bool = False) -> Initial
     path = root / f"{OURS}.toml"
     if path.exists() and not force:
         raise FastSCNNError(f"{path}: exists already; add --force to overwrite it.")
-    found = survey(root)
+    found = survey(root, progress)
     rejected: list[str] = []
     for recognise in _RECOGNISERS:
         try:
             guess = recognise(found)
             if guess:
-                return _builtin(guess) if guess.builtin else _written(guess, path, found.own)
+                return _builtin(guess) if guess.builtin else _written(guess, path, found)
         except FastSCNNError as error:
             rejected.append(str(error))
     raise _nothing(found, rejected)
@@ -94,8 +97,13 @@ def _nothing(found: Survey, rejected: list[str]) -> FastSCNNError:
     """Return the error about a folder in which no dataset is recognised."""
     if rejected:
         return FastSCNNError(rejected[0] if str(found.root) in rejected[0] else f"{found.root}: {rejected[0]}")
-    if not found.of(*images.SUFFIXES):
+    pictures = found.of(*images.SUFFIXES)
+    if not pictures:
         what = f"contains no images ({', '.join(sorted(images.SUFFIXES))})" if found.files else "is empty"
+    elif any(has_transparent_parts(found.root / path) for path in spread(pictures, 5)):
+        return FastSCNNError(f"{found.root}: contains no labels that belong to its images; seen: {found.summary()}. Some have "
+                             "transparent parts; if these are the masks, put the original images into a folder named images, "
+                             "and these files into a folder named masks.")
     else:
         what = "contains no labels that belong to its images"
     return FastSCNNError(f"{found.root}: {what}; seen: {found.summary()}. Put label files with the names of their images into "
@@ -109,13 +117,13 @@ def _builtin(guess: Guess) -> Initialised:
     return Initialised(guess.layout, guess.builtin, "", None, (), counts, spec.label_set.names, "", (said,), ())
 
 
-def _written(guess: Guess, path: Path, own: Collection[str]) -> Initialised:
+def _written(guess: Guess, path: Path, found: Survey) -> Initialised:
     """Write a guess that loads, and whose label files can be read."""
     root = path.parent
-    name = root.resolve().name or OURS
+    name = root.resolve().name.encode(errors="replace").decode() or OURS
     lists = {root / file: text for file, text in guess.lists.items()}
-    _check_free(root, guess.lists, own)
-    sheet = _sheet_name(root, guess, own)
+    _check_free(root, guess.lists, found.own)
+    sheet = _sheet_name(root, guess, found.own)
     before = {file: file.read_bytes() for file in lists if file.exists()}
     trial = files.part(path).with_suffix(".toml")
     try:
@@ -123,7 +131,7 @@ def _written(guess: Guess, path: Path, own: Collection[str]) -> Initialised:
             files.write(file, text.encode())
         files.write(trial, guess.toml(name).encode())
         spec = toml.spec(trial)
-        shown, problems = _tried(spec)
+        shown, problems = _tried(spec, found)
     except FastSCNNError as error:
         for file in lists:
             with contextlib.suppress(OSError):
@@ -147,7 +155,7 @@ def _written(guess: Guess, path: Path, own: Collection[str]) -> Initialised:
     )  # fmt: skip
 
 
-def _tried(spec: DatasetSpec) -> tuple[list[tuple[UInt8Array, UInt8Array]], list[str]]:
+def _tried(spec: DatasetSpec, found: Survey) -> tuple[list[tuple[UInt8Array, UInt8Array]], list[str]]:
     """Read a sample of the pairs; return some of them, and the problems of others.
 
     Raises:
@@ -156,7 +164,7 @@ def _tried(spec: DatasetSpec) -> tuple[list[tuple[UInt8Array, UInt8Array]], list
     pairs = [pair for split in spec.splits for pair in _sample(spec.pairs(split), _SAMPLE)]
     show = set(_sample(pairs, contact_sheet.SHOWN))
     shown, problems = [], []
-    for pair in pairs:
+    for pair in found.tracked(pairs):
         try:
             read = spec.read(pair)
         except FastSCNNError as error:

@@ -12,7 +12,6 @@ from fastscnn.data.init.survey import MARK, OURS
 from fastscnn.model.label_set import Colour
 
 SEED = 0
-FRACTIONS: Mapping[str, float] = {"train": 0.8, "val": 0.2}
 _WIDTH = 110  # columns of a comment
 _BARE = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-")
 
@@ -79,7 +78,7 @@ class Guess:
         lines += _comments([f"Layout: {self.layout}.", *self.guessed])
         lines += _todo(self.left_open)
         lines += ["", f"name = {_value(name)}", *_comments(classes.guessed), *_todo(classes.left_open)]
-        lines += ["# The id of a class is its position in this list.", *_array("classes", classes.names)]
+        lines += ["# Training numbers the classes from 0, in this order.", *_array("classes", classes.names)]
         if classes.colours:
             lines += _array("colours", [list(colour) for colour in classes.colours])
         lines += [f"labels_are = {_value(classes.labels_are)}"]
@@ -106,7 +105,7 @@ def _place(split: str, place: Place) -> list[str]:
     if place.listed or place.list:
         lines.append(f"list = {_value(list_name(split) if place.listed else place.list)}")
     if place.fractions:
-        lines.append(f"fractions = {{ {', '.join(f'{name} = {value}' for name, value in FRACTIONS.items())} }}")
+        lines.append(f"fractions = {{ {', '.join(f'{name} = {value}' for name, value in place.fractions.items())} }}")
         lines.append(f"seed = {SEED}")
     return lines
 
@@ -132,7 +131,7 @@ def _printable(text: str) -> str:
 
 def _value(value: object) -> str:
     """Return a value in TOML, whose texts, numbers and lists of them are those of JSON."""
-    return json.dumps(value, ensure_ascii=False)
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def _key(text: str) -> str:

@@ -8,8 +8,9 @@ from fastscnn.base.errors import FastSCNNError
 from fastscnn.data.init.class_files import class_files
 from fastscnn.data.init.classes import classes_of
 from fastscnn.data.init.guess import Guess
-from fastscnn.data.init.pairing import Pairing, pair
-from fastscnn.data.init.splits import Splits, pairs_in_lists, splits_of
+from fastscnn.data.init.pairing import pair, said_pairs
+from fastscnn.data.init.sentences import number
+from fastscnn.data.init.splits import Splits, splits_of, splits_of_lists
 from fastscnn.data.init.survey import Survey
 from fastscnn.data.init.values import read
 
@@ -24,7 +25,7 @@ def guess(survey: Survey) -> Guess | None:
     if found is None:
         return None
     splits = splits_of(survey, found.pairs)
-    return _with_classes(survey, [one.labels for one in found.pairs], splits, "images and label files", _said(found))
+    return _with_classes(survey, [one.labels for one in found.pairs], splits, "images and label files", said_pairs(found))
 
 
 def guess_of_lists(survey: Survey) -> Guess | None:
@@ -33,26 +34,18 @@ def guess_of_lists(survey: Survey) -> Guess | None:
     Raises:
         FastSCNNError: files that are no labels.
     """
-    splits, labels = pairs_in_lists(survey)
+    splits, labels = splits_of_lists(survey)
     return _with_classes(survey, labels, splits, "lists of images and label files", []) if splits else None
 
 
 def _with_classes(survey: Survey, paths: list[str], splits: Splits, layout: str, said: list[str]) -> Guess:
     labels = sorted(set(paths))
-    values = read(survey.root, labels)
+    values = read(survey, labels)
     try:
         classes = classes_of(values, class_files(survey), f"{survey.root.name}/{labels[0]}")
     except FastSCNNError as error:
-        raise FastSCNNError(f"{survey.root / PurePosixPath(labels[0]).parent}: {error}") from None
-    return Guess(layout, classes, splits.places, (*said, *splits.guessed), (*splits.left_open, *values.unread[:1]))
-
-
-def _said(found: Pairing) -> list[str]:
-    said = [f"{len(found.pairs)} images have label files, such as {' and '.join(found.examples)}."]
-    if found.others:
-        said.append(f"Not used: {' and '.join(found.others)}, and files that are named alike.")
-    if found.unlabelled:
-        count = len(found.unlabelled)
-        said.append(f"{count} image{'s' * (count != 1)} without a label file {'are' if count != 1 else 'is'} left out, such as "
-                    f"{found.unlabelled[0]}.")
-    return said
+        where = survey.root / PurePosixPath(labels[0]).parent
+        raise FastSCNNError(str(error) if str(where) in str(error) else f"{where}: {error}") from None
+    count = number(len(values.unread), "label file")
+    unread = [f"{count} cannot be read; the first: {error}" for error in values.unread[:1]]
+    return Guess(layout, classes, splits.places, (*said, *splits.guessed), (*splits.left_open, *unread))

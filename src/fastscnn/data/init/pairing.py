@@ -10,6 +10,7 @@ from pathlib import PurePosixPath
 
 from fastscnn.base.errors import FastSCNNError
 from fastscnn.data.init import words
+from fastscnn.data.init.sentences import number
 from fastscnn.data.init.survey import ARRAYS, Survey
 from fastscnn.data.init.values import LOSSY, look_like_labels
 from fastscnn.data.init.words import Folder, Role, Stem
@@ -88,6 +89,18 @@ def pair_with(survey: Survey, labels: Sequence[str]) -> Pairing | None:
     return _chosen(survey, named, found) if found else None
 
 
+def said_pairs(found: Pairing) -> list[str]:
+    """Return the sentences about images and their label files."""
+    have = "has a label file" if len(found.pairs) == 1 else "have label files"
+    said = [f"{number(len(found.pairs), 'image')} {have}, such as {' and '.join(found.examples)}."]
+    if found.others:
+        said.append(f"Not used: {' and '.join(found.others)}, and files that are named alike.")
+    if found.unlabelled:
+        count = len(found.unlabelled)
+        said.append(f"Left out: {number(count, 'image')} without a label file, such as {found.unlabelled[0]}.")
+    return said
+
+
 def _roles(survey: Survey, by_words: bool) -> list[_Named]:
     """Return the files with their roles: what the names say, else what the files hold."""
     named = [_named(path, by_words) for path in survey.pixels]
@@ -104,7 +117,7 @@ def _roles(survey: Survey, by_words: bool) -> list[_Named]:
                 series[len(PurePosixPath(file.path).parts), file.suffix, file.stem.affix, file.folder.kind].append(file)
     roles: dict[str, Role] = {}
     for files in series.values():
-        labels = look_like_labels(survey.root, [file.path for file in files])
+        labels = look_like_labels(survey, [file.path for file in files])
         roles |= {file.path: "label" if labels else "image" for file in files}
     return [file if file.role else _Named(file.path, file.folder, file.stem, file.suffix, roles[file.path]) for file in named]
 

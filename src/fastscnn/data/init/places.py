@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 
 from fastscnn.data.init import words
@@ -26,14 +26,14 @@ class Place:
         listed: lines of a list, if the patterns name more images than there are labels for, or cannot name the label files;
             () takes all images of the patterns.
         list: an existing list that chooses the images.
-        fractions: whether to divide the images into train and val.
+        fractions: split -> fraction of the images, to divide them; empty for one split.
     """
 
     images: tuple[str, ...]
     labels: str
     listed: tuple[str, ...] = ()
     list: str = ""
-    fractions: bool = False
+    fractions: Mapping[str, float] = field(default_factory=dict)
 
 
 def place(survey: Survey, pairs: Sequence[Pair]) -> Place:
@@ -60,6 +60,14 @@ def limited(survey: Survey, made: Place, paths: Sequence[str]) -> Place:
     return made if seen == set(paths) else replace(made, listed=tuple(paths))
 
 
+def chosen(made: Place, paths: Iterable[str]) -> Place:
+    """Return a place with a list of some of its images."""
+    if made.images:
+        return replace(made, listed=tuple(paths))
+    lines = {line.partition("\t")[0]: line for line in made.listed}
+    return replace(made, listed=tuple(lines[path] for path in paths))
+
+
 def _with_suffixes(glob: str, pairs: Sequence[Pair]) -> tuple[str, ...]:
     suffixes = dict.fromkeys(PurePosixPath(pair.image).suffix.lower() for pair in pairs)
     return tuple(f"{glob}{suffix}" for suffix in suffixes)
@@ -78,9 +86,8 @@ def _image_glob(pairs: Sequence[Pair]) -> str | None:
 
 def _affix(path: str, core: str) -> tuple[str, str]:
     """Return what stands before and after the core of a file name."""
-    text = PurePosixPath(path).stem
-    found = words.stem(text)
-    if text == core or found.core != core:
+    found = words.stem(PurePosixPath(path).stem)
+    if found.text == core or found.core != core:
         return "", ""
     before, _, after = found.affix.partition("*")
     return before, after

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from fastscnn.data.init.values import Values
 
@@ -19,15 +19,39 @@ def listed(texts: Iterable[object]) -> str:
     return ", ".join(shown[:_SHOWN]) + (f" and {len(shown) - _SHOWN} more" if len(shown) > _SHOWN else "")
 
 
+def number(count: int, noun: str) -> str:
+    """Return a number of things, such as "1 image" or "6 images"."""
+    return f"{count} {noun}{'s' * (count != 1)}"
+
+
 def files_read(values: Values) -> str:
     """Return how many label files were read."""
-    return f"{values.files} label file{'s' * (values.files != 1)} read"
+    return f"{number(values.files, 'label file')} read"
+
+
+def spans(ids: Sequence[int]) -> str:
+    """Return sorted ids, such as "0 to 7, 255"."""
+    starts = [place for place, one in enumerate(ids) if not place or one != ids[place - 1] + 1]
+    runs = [ids[start:end] for start, end in zip(starts, [*starts[1:], len(ids)], strict=True)]
+    return listed(text for run in runs for text in ([f"{run[0]} to {run[-1]}"] if len(run) > 2 else run))
+
+
+def percent(share: float) -> str:
+    """Return a share of 0 to 1 in percent, such as "0.3 %" or "71 %"."""
+    value = 100 * share
+    return "under 0.01 %" if 0 < value < 0.01 else f"{value:.0f} %" if value >= 9.95 else f"{value:.2g} %"
+
+
+def ignored(things: Iterable[object]) -> str:
+    """Return the sentence about values or names that are ignored."""
+    found = list(things)
+    return f"{listed(found)} {'is' if len(found) == 1 else 'are'} ignored."
 
 
 def about_rest(what: str, share: float) -> str:
     """Return what pixels without a name are taken as: 0, or black."""
     taken = "unlabelled and ignored" if share <= UNLABELLED else 'the class "background"'
-    return f"{what} has no name and is taken as {taken} ({100 * share:.2g} % of the pixels)."
+    return f"{what} has no name and is taken as {taken} ({percent(share)} of the pixels)."
 
 
 def absent(names: Iterable[str]) -> list[str]:

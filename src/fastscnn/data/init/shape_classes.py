@@ -10,6 +10,7 @@ from fastscnn.base.errors import FastSCNNError
 from fastscnn.data.init.class_files import IGNORED, ClassFile, class_files
 from fastscnn.data.init.guess import Classes
 from fastscnn.data.init.pairing import Pair
+from fastscnn.data.init.sentences import ignored, listed, percent
 from fastscnn.data.init.shape_files import Kind
 from fastscnn.data.init.survey import Survey
 from fastscnn.data.init.values import spread
@@ -26,19 +27,21 @@ def classes_of_shapes(survey: Survey, kind: Kind, names: Mapping[str, int], pair
     unused = [name for name, count in names.items() if not count]
     if not used:
         raise FastSCNNError(f"{survey.root / pairs[0].labels}: has no shapes, so there are no classes; annotate the images.")
-    guessed = [f"The names of the shapes are the classes ({read})."]
+    guessed = [f"The {'numbers' if kind.labels_are == 'yolo' else 'names'} of the shapes are the classes ({read})."]
     left_open: list[str] = []
     if unused:
         guessed.append(f"Not used by any shape, and left out: {', '.join(unused)}.")
     found = class_files(survey)
     named = _yolo_names(used, found, guessed, left_open) if kind.labels_are == "yolo" else _ordered(used, found, guessed)
     to = {stored: "ignore" if name.lower() in IGNORED else name for stored, name in named.items()}
-    if ignored := [name for name in to if to[name] == "ignore"]:
-        guessed.append(f"{', '.join(ignored)} is ignored.")
+    if void := [name for stored, name in named.items() if to[stored] == "ignore"]:
+        guessed.append(ignored(void))
     classes = list(dict.fromkeys(name for name in to.values() if name != "ignore"))
     background, classes = _background(survey, kind, to, classes, pairs, guessed)
-    mapped = to if ignored or kind.labels_are == "yolo" else {}
-    return Classes(tuple(classes), kind.labels_are, _colours(classes, found), {"background": background}, mapped,
+    mapped = to if void or kind.labels_are == "yolo" else {}
+    colours, source = _colours(classes, found)
+    guessed += [f"{source} gives the colours."] if source else []
+    return Classes(tuple(classes), kind.labels_are, colours, {"background": background}, mapped,
                    tuple(guessed), tuple(left_open))
 
 
@@ -59,6 +62,8 @@ def _yolo_names(used: Sequence[str], files: Sequence[ClassFile], guessed: list[s
         rows = {row.id if file.has_ids and row.id is not None else place: row.name for place, row in enumerate(file.rows)}
         if set(map(int, used)) <= rows.keys():
             guessed.append(f"{file.path} names the classes.")
+            if unused := [name for number, name in sorted(rows.items()) if str(number) not in used]:
+                guessed.append(f"No shape that was read has {listed(unused)}; remove what no other file has.")
             return {str(number): name for number, name in sorted(rows.items())}
     left_open.append("no data.yaml names the classes; write the names of the classes in `classes` and in [map].")
     return {str(number): f"class {number}" for number in range(highest + 1)}
@@ -70,14 +75,14 @@ def _background(
     """Return the class of pixels without a shape, or "ignore", and all classes with it."""
     own = next((name for name in classes if name.lower() in _BACKGROUND), None)
     if own:
-        guessed.append(f"Pixels without a shape are {own}.")
+        guessed.append(f"Pixels without a shape are taken as {own}.")
         return own, classes
     covered = _covered(survey, kind, to, classes, pairs)
     if covered >= _COVERED:
-        guessed.append(f'Pixels without a shape are {100 * (1 - covered):.2g} % and are ignored: background = "ignore".')
+        guessed.append(f"{percent(1 - covered)} of the pixels are without a shape, and are ignored.")
         return "ignore", classes
-    guessed.append(f"Pixels without a shape are {100 * (1 - covered):.2g} %, and are taken as a class of their own; if they "
-                   'are not labelled, remove "background" from classes and set background = "ignore".')
+    guessed.append(f"{percent(1 - covered)} of the pixels are without a shape, and are taken as a class of their own; if they "
+                   'are not labelled, remove "background" from `classes` and set background = "ignore".')
     return "background", ["background", *classes]
 
 
@@ -87,7 +92,7 @@ def _covered(survey: Survey, kind: Kind, to: Mapping[str, str], classes: Sequenc
     label_set = LabelSet(tuple(classes))
     shares = []
     by_image = {pair.image: pair for pair in pairs}
-    for image in spread(list(by_image), _MEASURED):
+    for image in survey.tracked(spread(list(by_image), _MEASURED)):
         try:
             read = labels.read(survey.root / by_image[image].labels, survey.root / image, label_set)
         except FastSCNNError:
@@ -96,11 +101,11 @@ def _covered(survey: Survey, kind: Kind, to: Mapping[str, str], classes: Sequenc
     return float(np.mean(shares)) if shares else 0.0
 
 
-def _colours(classes: Sequence[str], files: Sequence[ClassFile]) -> tuple[Colour, ...]:
-    """Return the colours that a file gives to all classes, black for the background; () if none does."""
+def _colours(classes: Sequence[str], files: Sequence[ClassFile]) -> tuple[tuple[Colour, ...], str]:
+    """Return the colours that a file gives to all classes, black for the background, and the file; () if none does."""
     for file in files:
         known = {"background": (0, 0, 0)} | {row.name: row.colour for row in file.rows if row.colour}
         colours = [known[name] for name in classes if name in known]
         if file.has_colours and len(colours) == len(classes) == len(set(colours)):
-            return tuple(colours)
-    return ()
+            return tuple(colours), file.path
+    return (), ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -27,27 +27,23 @@ class Kind:
         labels_are: its name in dataset.toml.
         title: its name in sentences.
         contents: reads the names and images of a file.
-        make: the label format of stored names and their train ids.
+        make: the label format, which is called with the stored names and their train ids.
     """
 
     labels_are: str
     title: str
     contents: Callable[[Path], Contents]
-    make: Callable[[Mapping[str, int]], Shapes]
+    make: type[Shapes]
 
 
-KINDS = {
-    kind.labels_are: kind
-    for kind in (
-        Kind("coco", "COCO's JSON", coco.contents, coco.CocoLabels),
-        Kind("cvat", "CVAT's XML", cvat.contents, cvat.CvatLabels),
-        Kind("label-studio", "Label Studio's JSON", labelstudio.contents, labelstudio.LabelStudioLabels),
-        Kind("labelme", "LabelMe's JSON", labelme.contents, labelme.LabelMeLabels),
-        Kind("yolo", "YOLO's text files of polygons", yolo.contents, yolo.YoloLabels),
-        Kind("supervisely", "Supervisely's JSON", supervisely.contents, supervisely.SuperviselyLabels),
-    )
-}
-OF_MANY = ("coco", "cvat", "label-studio")
+KINDS = (  # those of one file for many images come first, since they list their images
+    Kind("coco", "COCO's JSON", coco.contents, coco.CocoLabels),
+    Kind("cvat", "CVAT's XML", cvat.contents, cvat.CvatLabels),
+    Kind("label-studio", "Label Studio's JSON", labelstudio.contents, labelstudio.LabelStudioLabels),
+    Kind("supervisely", "Supervisely's JSON", supervisely.contents, supervisely.SuperviselyLabels),
+    Kind("labelme", "LabelMe's JSON", labelme.contents, labelme.LabelMeLabels),
+    Kind("yolo", "YOLO's text files of polygons", yolo.contents, yolo.YoloLabels),
+)
 
 
 def shape_files(survey: Survey) -> dict[str, list[str]]:

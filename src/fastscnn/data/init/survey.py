@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Set
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence, Set
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path, PurePosixPath
+from typing import TypeVar
 
+from fastscnn.base.errors import FastSCNNError
 from fastscnn.media import images
 
+_T = TypeVar("_T")
 ARRAYS = (".npy", ".mat")
 MARK = "# Written by `fastscnn dataset init` with "  # begins the first line of dataset.toml; behind it, file names in JSON
 OURS = "dataset"  # dataset.toml, the contact sheet dataset.jpg and the lists dataset-SPLIT.txt
@@ -30,15 +33,24 @@ class Survey:
         root: the folder.
         files: paths relative to it, with forward slashes, sorted.
         own: the files that `dataset init` wrote earlier beside dataset.toml. They may be overwritten.
+        progress: called with (files done, all files) while files are read; each step of the work begins anew.
     """
 
     root: Path
     files: tuple[str, ...]
     own: frozenset[str] = frozenset()
+    progress: Callable[[int, int], None] = field(default=lambda done, total: None, compare=False, repr=False)
 
     def of(self, *suffixes: str) -> list[str]:
         """Return the files with one of these suffixes, in any case."""
         return [file for file in self.files if PurePosixPath(file).suffix.lower() in suffixes]
+
+    def tracked(self, things: Sequence[_T]) -> Iterator[_T]:
+        """Yield the things, and report progress."""
+        for done, thing in enumerate(things):
+            self.progress(done, len(things))
+            yield thing
+        self.progress(len(things), len(things))
 
     @cached_property
     def pixels(self) -> list[str]:
@@ -60,8 +72,12 @@ class Survey:
         return "; ".join(shown) + (f"; and {len(seen) - 6} more kinds" if len(seen) > 6 else "")
 
 
-def survey(root: Path) -> Survey:
-    """Return the files in a folder, in one pass. Linked folders are followed once."""
+def survey(root: Path, progress: Callable[[int, int], None] | None = None) -> Survey:
+    """Return the files in a folder, in one pass. Linked folders are followed once.
+
+    Raises:
+        FastSCNNError: an image or array whose name dataset.toml and lists cannot hold. Other such files are left out.
+    """
     own = _own(root / f"{OURS}.toml")
     files: list[str] = []
     visited: set[str] = set()
@@ -75,8 +91,18 @@ def survey(root: Path) -> Survey:
         place = Path(folder).relative_to(root).as_posix()
         found = (name if place == "." else f"{place}/{name}" for name in names if not name.startswith("."))
         files += [path for path in found if path not in own]
-    present = set(files)
-    return Survey(root, tuple(sorted(path for path in files if not _is_result(path, present))), own)
+    wrong = [path for path in files if not _is_text(path)]
+    for path in Survey(root, tuple(wrong)).pixels:
+        raise FastSCNNError(f"{root / ascii(path)[1:-1]}: its name contains a line break, or is not UTF-8, as from an archive "
+                            "of another system; rename it.")
+    present = set(files) - set(wrong)
+    kept = sorted(path for path in present if not _is_result(path, present))
+    return Survey(root, tuple(kept), own, progress or (lambda done, total: None))
+
+
+def _is_text(path: str) -> bool:
+    """Return whether a path is valid UTF-8, in one line."""
+    return path.splitlines() == [path] and path.encode(errors="replace").decode() == path
 
 
 def _is_result(path: str, files: Set[str]) -> bool:

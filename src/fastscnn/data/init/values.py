@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import numpy.typing as npt
 from fastscnn.base.errors import FastSCNNError
 from fastscnn.data.formats import arrays
 from fastscnn.data.formats.colours import pack
+from fastscnn.data.init.survey import Survey
 from fastscnn.media import images
 from fastscnn.model.label_set import Colour
 
@@ -33,6 +34,7 @@ class _File:
     counts: Counter[int]
     flat: float
     palette: Palette | None
+    transparent: bool = False
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,7 @@ class Values:
         sets: the ids of each file.
         flat: share of horizontal neighbours that are equal.
         palettes: of each indexed file, id -> colour of the ids that it uses.
+        transparent: whether a file has transparent parts, which may be its mask.
         lossy: whether the files are JPEGs, whose compression changes values.
         unread: errors of files that cannot be read.
     """
@@ -56,6 +59,7 @@ class Values:
     sets: tuple[frozenset[int], ...]
     flat: float
     palettes: tuple[Palette, ...]
+    transparent: bool
     lossy: bool
     unread: tuple[str, ...]
 
@@ -104,11 +108,11 @@ def spread(paths: Sequence[str], most: int = SAMPLE) -> list[str]:
     return [paths[round(place * (len(paths) - 1) / (most - 1))] for place in range(most)]
 
 
-def read(root: Path, paths: Sequence[str], most: int = SAMPLE, colours: bool = False) -> Values:
+def read(survey: Survey, paths: Sequence[str], most: int = SAMPLE, colours: bool = False) -> Values:
     """Return the content of a sample of label files.
 
     Args:
-        root: the folder that `paths` are relative to.
+        survey: the files of the folder.
         paths: the label files.
         most: number of files to read.
         colours: take the colours of indexed and grey files, too.
@@ -116,14 +120,14 @@ def read(root: Path, paths: Sequence[str], most: int = SAMPLE, colours: bool = F
     found: list[_File] = []
     unread = []
     sample = spread(paths, most)
-    for path in sample:
+    for path in survey.tracked(sample):
         try:
-            found.append(_file(root / path, colours))
+            found.append(_file(survey.root / path, colours))
         except FastSCNNError as error:
             unread.append(str(error))
     coloured = any(file.coloured for file in found)
     if coloured and not all(file.coloured for file in found):  # grey files among colours: a class may be grey
-        return read(root, paths, most, colours=True)
+        return read(survey, paths, most, colours=True)
     counts: Counter[int] = Counter()
     for file in found:
         counts.update(file.counts)
@@ -134,14 +138,15 @@ def read(root: Path, paths: Sequence[str], most: int = SAMPLE, colours: bool = F
         sets=tuple(frozenset(file.counts) for file in found),
         flat=float(np.mean([file.flat for file in found])) if found else 0.0,
         palettes=tuple(file.palette for file in found if file.palette is not None),
+        transparent=any(file.transparent for file in found),
         lossy=any(Path(path).suffix.lower() in LOSSY for path in sample),
         unread=tuple(unread),
     )
 
 
-def look_like_labels(root: Path, paths: Sequence[str]) -> bool:
+def look_like_labels(survey: Survey, paths: Sequence[str]) -> bool:
     """Return whether files hold areas of few values, as labels do; judged by three of them."""
-    found = read(root, paths, 3)
+    found = read(survey, paths, 3)
     return bool(found.files) and found.flat >= _FLAT and len(found.counts) < 300
 
 
@@ -150,13 +155,20 @@ def _file(path: Path, colours: bool) -> _File:
         return _counted(arrays.npy(path), False, None)
     if path.suffix.lower() == ".mat":
         return _counted(arrays.mat(path), False, None)
-    if colours:
-        return _counted(pack(images.read_colours(path)), True, None)
     try:
         values, palette = images.read_values(path)
     except FastSCNNError:  # colours, or transparent parts
-        return _counted(pack(images.read_colours(path)), True, None)
-    return _counted(values, False, palette)
+        return replace(_counted(pack(images.read_colours(path)), True, None), transparent=has_transparent_parts(path))
+    return _counted(pack(images.read_colours(path)), True, None) if colours else _counted(values, False, palette)
+
+
+def has_transparent_parts(path: Path) -> bool:
+    """Return whether the alpha of an image differs from pixel to pixel."""
+    try:
+        alpha = images.read_channel(path, "alpha")
+    except FastSCNNError:
+        return False
+    return bool(alpha.min() < alpha.max())
 
 
 def _counted(values: npt.NDArray[np.integer[Any]], coloured: bool, palette: npt.NDArray[np.uint8] | None) -> _File:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from dataclasses import dataclass
 from functools import cache
 from pathlib import PurePosixPath
@@ -104,11 +105,11 @@ def words(text: str) -> list[str]:
 
 @cache
 def folder(path: str) -> Folder:
-    """Return what the path of a folder relative to the root says."""
+    """Return what the path of a folder relative to the root says, composed (NFC): macOS decomposes accents in file names."""
     role: Role = ""
     split, kind, less = "", "", False
     rest: list[str] = []
-    for part in PurePosixPath(path).parts:
+    for part in PurePosixPath(unicodedata.normalize("NFC", path)).parts:
         found = words(part)
         own: Role = "label" if _LABEL & set(found) else "image" if _IMAGE & set(found) else ""
         splits = _SPLITS | (_BESIDE_ROLE if own else {})
@@ -129,7 +130,8 @@ def folder(path: str) -> Folder:
 
 
 def stem(text: str) -> Stem:
-    """Return what a file name without its suffix says."""
+    """Return what a file name without its suffix says, composed (NFC)."""
+    text = unicodedata.normalize("NFC", text)
     tail = _TAIL.search(text) or _ONE_LETTER.search(text)
     short = text[: tail.start()] if tail else text
     head = _HEAD.search(short)

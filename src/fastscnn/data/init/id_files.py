@@ -1,0 +1,89 @@
+"""The ids of label files, and the file that names their classes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from fastscnn.data.init.class_files import ClassFile, Row
+from fastscnn.data.init.values import Values
+from fastscnn.model.label_set import IGNORE_INDEX
+
+_UNLABELLED = (IGNORE_INDEX, 65535)  # and ids below 0: values of pixels without a label, if no file names them
+_LEAST_STEP = 4  # between ids that divide 0 to 255 evenly
+
+
+@dataclass(frozen=True)
+class Ids:
+    """The ids of a sample of label files.
+
+    Attributes:
+        values: the content of the files.
+        used: the ids of classes, sorted.
+        void: the other ids: below 0, 255 and 65535.
+        levels: whether the ids divide 0 to 255 evenly, so that 255 is a class.
+    """
+
+    values: Values
+    used: tuple[int, ...]
+    void: tuple[int, ...]
+    levels: bool
+
+
+@dataclass(frozen=True)
+class Fit:
+    """The file that names the ids: stored id -> class, and what the ids are, for the sentence about it."""
+
+    file: ClassFile
+    rows: Mapping[int, Row]
+    which: str = ""
+
+
+def ids_of(values: Values, stored: Sequence[int]) -> Ids:
+    """Return the ids of a sample of label files, from all stored ones, sorted."""
+    positive = [one for one in stored if one >= 0]
+    counts = range(len(positive), 2 * len(positive) + 1) if len(positive) > 2 else ()
+    evenly = any(_levels(positive, count) for count in counts)
+    void = [one for one in stored if one < 0 or (one in _UNLABELLED and not evenly)]
+    return Ids(values, tuple(one for one in stored if one not in void), tuple(void), evenly)
+
+
+def _levels(stored: Sequence[int], count: int) -> dict[int, int]:
+    """Return id -> position if the ids, with 255, are among `count` values that divide 0 to 255 evenly; {} if not."""
+    if not stored or stored[-1] != IGNORE_INDEX or count < len(stored) or _LEAST_STEP * (count - 1) > IGNORE_INDEX:
+        return {}
+    step = IGNORE_INDEX / (count - 1)
+    found = {one: round(one / step) for one in stored}
+    fits = all(abs(one - place * step) <= 1 for one, place in found.items())
+    return found if fits and len(set(found.values())) == len(found) else {}
+
+
+def fitting(files: Sequence[ClassFile], ids: Ids) -> Fit | None:
+    """Return the file whose classes fit the ids: by its own ids, by scaled positions, by positions from 0, or from 1."""
+    positive = sorted({*ids.used, *(one for one in ids.void if one >= 0)})
+    plain = [one for one in positive if one not in _UNLABELLED]
+    for file in files:
+        rows = {row.id: row for row in file.rows if row.id is not None}
+        if file.has_ids and plain and set(plain) <= {0, *rows}:
+            return Fit(file, rows, "; its ids begin with 1" if min(rows) == 1 else "")
+    for file in files if len(positive) > 2 else ():
+        for first in (0, 1):  # 1: 0 has no name
+            if found := _levels(positive, count := len(file.rows) + first):
+                stored = {place: one for one, place in found.items()}
+                rows = {stored.get(place, round(place * IGNORE_INDEX / (count - 1))): row
+                        for place, row in enumerate(file.rows, first)}
+                return Fit(file, rows, "; the ids are their positions, scaled to 0 to 255")
+    positions = [(file, _positions(file)) for file in files if not file.has_ids]
+    lowest, highest = min(plain, default=0), max(plain, default=0)
+    for file, names in positions:
+        if highest < len(names) and not (lowest >= 1 and highest == len(names)):
+            return Fit(file, dict(enumerate(names)))
+    for file, names in positions:
+        if highest == len(names):
+            return Fit(file, dict(enumerate(names, 1)), "; the ids begin with 1, since the highest is the number of names")
+    return None
+
+
+def _positions(file: ClassFile) -> list[Row]:
+    """Return the rows that have a position; labelme's __ignore__ has none."""
+    return [row for row in file.rows if row.name.lower() not in ("__ignore__", "_ignore_")]
