@@ -88,7 +88,7 @@ def read_oriented(source: Source, max_pixels: int = MAX_PIXELS, box: Box | None 
         if image.mode == "F" or (image.mode == "I" and image.format != "PPM"):  # PPM: 16 bits
             raise FastSCNNError(f"{name(source)}: has 32 bits per pixel; save it with 8 or 16 bits per channel.")
         orientation = orientation_of(image)
-        return _upright(_rgb(image), image, cut), orientation
+        return _upright(_rgb(image), source, image, cut), orientation
 
 
 def read_values(path: str | Path, box: Box | None = None) -> tuple[npt.NDArray[np.integer[Any]], UInt8Array | None]:
@@ -107,11 +107,11 @@ def read_values(path: str | Path, box: Box | None = None) -> tuple[npt.NDArray[n
         if image.format == "JPEG2000":
             raise FastSCNNError(f"{path}: is a JPEG 2000 file, in which ids may be changed by the compression; save it as PNG.")
         if image.format == "PPM" and image.mode in ("1", "L", "I"):
-            return windows.cropped(netpbm.stored(path, image), cut), None
+            return windows.cropped(netpbm.stored(path, image), path, cut), None
         raw_mode = _raw_mode(image)  # lost when the file is decoded
         palette = palette_of(image)
         values = _values(path, image, raw_mode)
-        return _upright(values, image, cut), palette
+        return _upright(values, path, image, cut), palette
 
 
 def read_channel(path: str | Path, channel: str, box: Box | None = None) -> UInt8Array:
@@ -132,7 +132,7 @@ def read_channel(path: str | Path, channel: str, box: Box | None = None) -> UInt
             kinds = "8-bit RGBA or grey with alpha" if channel == "alpha" else "8-bit RGB or RGBA"
             raise FastSCNNError(f"{path}: has the mode {mode}; ids in the channel {channel} need {kinds}.")
         values = np.array(image.getchannel(letter), np.uint8)
-        return _upright(values, image, cut)
+        return _upright(values, path, image, cut)
 
 
 def read_wide_ids(path: str | Path) -> npt.NDArray[np.uint16]:
@@ -166,7 +166,7 @@ def read_colours(path: str | Path, box: Box | None = None) -> UInt8Array:
         if image.mode not in ("RGB", "RGBA", "P", "L", "LA", "1", *_SIXTEEN_BIT) or ("16" in raw_mode and image.mode == "LA"):
             raise FastSCNNError(f"{path}: has the mode {raw_mode or image.mode}; labels stored as colours are RGB or RGBA.")
         colours = np.repeat(np.array(image)[:, :, None], 3, axis=2) if grey else _rgb(image)
-        colours = _upright(colours, image, cut)
+        colours = _upright(colours, path, image, cut)
     if not grey and "16" in raw_mode:
         return _eight_bits(path, colours.astype(np.uint16) << 8 | _low_bytes(path, cut))
     return _eight_bits(path, colours) if grey else colours.astype(np.uint8, copy=False)
@@ -333,7 +333,7 @@ def _low_bytes(path: str | Path, box: Box | None) -> UInt8Array:
     """
     with opened(path) as image:
         image.tile = [tile._replace(args=str(tile.args).replace("16B", "16L")) for tile in image.tile]  # type: ignore[attr-defined]
-        return _upright(_rgb(image), image, box)
+        return _upright(_rgb(image), path, image, box)
 
 
 def _eight_bits(path: str | Path, values: npt.NDArray[np.integer[Any]]) -> UInt8Array:
@@ -406,9 +406,9 @@ def _own_orientation(image: Image.Image) -> int:
     return 1 if _turns_itself(image) else orientation_of(image)
 
 
-def _upright(pixels: npt.NDArray[_T], image: Image.Image, box: Box | None) -> npt.NDArray[_T]:
+def _upright(pixels: npt.NDArray[_T], source: Source, image: Image.Image, box: Box | None) -> npt.NDArray[_T]:
     """Return the pixels of an image [H, W, ...] upright, or those in the box."""
-    return windows.cropped(_turned(pixels, _own_orientation(image)), box)
+    return windows.cropped(_turned(pixels, _own_orientation(image)), source, box)
 
 
 def _turned(pixels: npt.NDArray[_T], orientation: int) -> npt.NDArray[_T]:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -23,15 +23,37 @@ from fastscnn.media import decoding
 from fastscnn.media.decoding import Source
 
 _T = TypeVar("_T", bound=np.generic)
-Box = tuple[int, int, int, int]  # left, top, right, bottom of a window in pixels of the upright image; the last two are outside
 
 _DRIVERS = {"TIFF": "GTiff", "JPEG2000": "JP2OpenJPEG"}  # Pillow's name of a format -> GDAL's
 _BANDS = {"1": 1, "L": 1, "P": 1, "I;16": 1, "I": 1, "F": 1, "LA": 2, "RGB": 3, "RGBA": 4, "RGBX": 4}
 _PHOTOMETRIC, _ORIENTATION, _WHITE_IS_ZERO = 262, 274, 0  # tags of TIFF
 
 
+class Box(NamedTuple):
+    """A window of an upright image.
+
+    Attributes:
+        left, top, right, bottom: in pixels; the last two are outside.
+        size: (height, width) of the whole image. Files of another size are refused.
+    """
+
+    left: int
+    top: int
+    right: int
+    bottom: int
+    size: tuple[int, int]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(height, width) of the window in pixels."""
+        return self.bottom - self.top, self.right - self.left
+
+    def __str__(self) -> str:
+        return f"rows {self.top} to {self.bottom - 1}, columns {self.left} to {self.right - 1}"
+
+
 def size(path: Path) -> tuple[int, int] | None:
-    """Return (height, width) in pixels of an upright image whose windows can be read, whatever its size; else None.
+    """Return (height, width) in pixels of a TIFF or JPEG 2000 file, upright and whatever its size; else None.
 
     Raises:
         FastSCNNError: the file is missing.
@@ -48,12 +70,12 @@ def boxes(size: tuple[int, int], window: tuple[int, int]) -> list[Box]:
         window: (height, width).
 
     Example:
-        >>> boxes((100, 250), (100, 100))
+        >>> [box[:4] for box in boxes((100, 250), (100, 100))]
         [(0, 0, 83, 100), (83, 0, 166, 100), (166, 0, 250, 100)]
     """
     rows, columns = (_edges(length, part) for length, part in zip(size, window, strict=True))
     return [
-        (left, top, right, bottom)
+        Box(left, top, right, bottom, size)
         for top, bottom in pairwise(rows)
         for left, right in pairwise(columns)
     ]
@@ -92,8 +114,9 @@ def part(path: Path, box: Box) -> Image.Image | None:
         FastSCNNError: the file is truncated or broken.
     """
     with decoding.header(path) as image:
-        if image is None:
+        if image is None or (image.format not in _DRIVERS and image.width * image.height <= MAX_PIXELS):
             return None
+        _check_size(path, (image.height, image.width), box)
         large = f"is {image.height}x{image.width} (HxW), over the limit of {MAX_PIXELS // 1_000_000} megapixels"
         must = image.width * image.height > MAX_PIXELS
         if not _has_windows(image):
@@ -107,7 +130,7 @@ def part(path: Path, box: Box) -> Image.Image | None:
                 raise missing_extra(f"{path}: {large}; reading its windows", "large") from error
             return None
         kind, mode, palette = str(image.format), image.mode, image.getpalette("RGB") if image.mode == "P" else None
-    left, top, right, bottom = box
+    left, top, right, bottom, _ = box
     warnings.filterwarnings("ignore", category=rasterio.errors.NotGeoreferencedWarning)  # a photograph has no map coordinates
     try:
         with (
@@ -122,12 +145,23 @@ def part(path: Path, box: Box) -> Image.Image | None:
     return _image(values, mode, palette)
 
 
-def cropped(pixels: npt.NDArray[_T], box: Box | None) -> npt.NDArray[_T]:
-    """Return the pixels [H, W, ...] inside a box; None: all."""
+def cropped(pixels: npt.NDArray[_T], path: Source, box: Box | None) -> npt.NDArray[_T]:
+    """Return the pixels [H, W, ...] inside a box; None: all.
+
+    Raises:
+        FastSCNNError: the file `path` has another size than the box's image.
+    """
     if box is None:
         return pixels
-    left, top, right, bottom = box
+    _check_size(path, pixels.shape[:2], box)
+    left, top, right, bottom, _ = box
     return np.ascontiguousarray(pixels[top:bottom, left:right])
+
+
+def _check_size(path: Source, size: tuple[int, ...], box: Box) -> None:
+    if size != box.size:
+        raise FastSCNNError(f"{decoding.name(path)}: is {size[0]}x{size[1]} but its image is {box.size[0]}x{box.size[1]}; "
+                            "make them the same size.")
 
 
 def _has_windows(image: Image.Image) -> bool:
