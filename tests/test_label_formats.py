@@ -18,6 +18,7 @@ from fastscnn.data import datasets
 from fastscnn.data.check.dataset import check
 from fastscnn.data.datasets import DatasetSpec
 from fastscnn.media import images
+from fastscnn.media.windows import Box
 
 IDS = np.random.default_rng(0).integers(0, 3, (40, 50)).astype(np.uint8)
 COLOURS = np.array([(0, 0, 255), (128, 64, 128), (255, 0, 0)], np.uint8)
@@ -177,7 +178,8 @@ def test_labels_of_several_pages_are_refused(tmp_path: Path, kind: str, suffix: 
     with pytest.raises(FastSCNNError, match="has 3 pages or frames, but labels are one image; combine the pages into one"):
         spec.read(spec.pairs("train")[0])
     (finding,) = (finding for finding in check(spec).findings if finding.severity == "error")
-    assert (finding.kind, finding.fix) == ("unreadable-labels", "Combine the pages into one image with a class id for each pixel.")
+    assert finding.kind == "unreadable-labels"
+    assert finding.fix == "Combine the pages into one image with a class id for each pixel."
     if kind != "WEBP" and not extra:
         (tmp_path / f"labels/a.{suffix}").write_bytes(pages(kind, pixels))
         np.testing.assert_array_equal(read(spec), IDS)
@@ -194,6 +196,16 @@ def test_overviews_and_masks_in_a_tiff_are_no_pages(tmp_path: Path, kind: int) -
     with Image.open(tmp_path / "labels/a.tif") as image:
         assert getattr(image, "n_frames", 1) == 2
     np.testing.assert_array_equal(read(spec), IDS)
+    window = images.read_values(tmp_path / "labels/a.tif", Box(5, 10, 25, 30, IDS.shape))[0]
+    np.testing.assert_array_equal(window, IDS[10:30, 5:25])
+
+
+def test_windows_of_several_pages_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    path.write_bytes(pages("TIFF", IDS, IDS))
+    with pytest.raises(FastSCNNError, match="has 2 pages or frames"):
+        images.read_values(path, Box(5, 10, 25, 30, IDS.shape))
+    assert images.read_oriented(path, box=Box(5, 10, 25, 30, IDS.shape))[0].shape == (20, 20, 3)
 
 
 def test_ids_of_carla_are_in_the_red_channel(tmp_path: Path) -> None:
