@@ -10,7 +10,7 @@ from fastscnn.base.errors import FastSCNNError
 from fastscnn.data.init.class_files import IGNORED, ClassFile, class_files
 from fastscnn.data.init.guess import Classes
 from fastscnn.data.init.pairing import Pair
-from fastscnn.data.init.sentences import ignored, listed, percent
+from fastscnn.data.init.sentences import NOT_LEARNED, ignored, listed, percent
 from fastscnn.data.init.shape_files import Kind
 from fastscnn.data.init.survey import Survey
 from fastscnn.data.init.values import spread
@@ -63,7 +63,7 @@ def _yolo_names(used: Sequence[str], files: Sequence[ClassFile], guessed: list[s
         if set(map(int, used)) <= rows.keys():
             guessed.append(f"{file.path} names the classes.")
             if unused := [name for number, name in sorted(rows.items()) if str(number) not in used]:
-                guessed.append(f"No shape that was read has {listed(unused)}; remove what no other file has.")
+                guessed.append(f"No shape that was read has {listed(unused)}; {NOT_LEARNED}.")
             return {str(number): name for number, name in sorted(rows.items())}
     left_open.append("no data.yaml names the classes; write the names of the classes in `classes` and in [map].")
     return {str(number): f"class {number}" for number in range(highest + 1)}
