@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import PurePosixPath
 
 import numpy as np
 
@@ -32,7 +33,7 @@ def classes_of_shapes(survey: Survey, kind: Kind, names: Mapping[str, int], pair
         guessed.append(f"Not used by any shape, and left out: {', '.join(unused)}.")
     found, unread = class_files(survey)
     guessed += unread
-    named = _yolo_names(used, found, guessed, left_open) if kind.labels_are == "yolo" else _ordered(used, found, guessed)
+    named = _yolo_names(used, found, guessed, left_open) if kind.labels_are == "yolo" else _ordered(kind, used, found, guessed)
     to = {stored: "ignore" if name.lower() in IGNORED else name for stored, name in named.items()}
     if void := [name for stored, name in named.items() if to[stored] == "ignore"]:
         guessed.append(ignored(void))
@@ -45,13 +46,21 @@ def classes_of_shapes(survey: Survey, kind: Kind, names: Mapping[str, int], pair
                    tuple(guessed), tuple(left_open))
 
 
-def _ordered(used: Sequence[str], files: Sequence[ClassFile], guessed: list[str]) -> dict[str, str]:
-    """Return the names in the order of a file that has them all, else as they are."""
+def _ordered(kind: Kind, used: Sequence[str], files: Sequence[ClassFile], guessed: list[str]) -> dict[str, str]:
+    """Return the names in the order of a file that has them all, else as they are.
+
+    The file that LabelMe takes the classes from gives all of them, so that a network keeps its classes.
+    """
     for file in files:
         rows = [row.name for row in file.rows]
         if set(used) <= set(rows):
             guessed.append(f"{file.path} gives their order.")
-            return {name: name for name in rows if name in used}
+            own = kind.labels_are == "labelme" and PurePosixPath(file.path).name == "labels.txt"
+            listed_only = [name for name in rows if name not in used and name.lower() not in IGNORED and name[0] != "_"]
+            unused = listed_only if own else []  # without LabelMe's __ignore__ and _background_
+            if unused:
+                guessed.append(f"No shape that was read has {listed(unused)}; {NOT_LEARNED}.")
+            return {name: name for name in rows if name in used or name in unused}
     return {name: name for name in used}
 
 
