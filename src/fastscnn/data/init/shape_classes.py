@@ -83,11 +83,11 @@ def _background(
 ) -> tuple[str, list[str]]:
     """Return the class of pixels without a shape, or "ignore", and all classes with it."""
     own = next((name for name in classes if name.lower() in BACKGROUND), None)
-    if own:
+    if own and kind.labels_are != "coco-panoptic":
         guessed.append(f"Pixels without a shape are taken as {own}.")
         return own, classes
     covered = _covered(survey, kind, to, classes, pairs)
-    if covered >= _COVERED:
+    if covered >= _COVERED or kind.labels_are == "coco-panoptic":  # there, 0 means not labelled
         guessed.append(f"{percent(1 - covered)} of the pixels are without a shape, and are ignored.")
         return "ignore", classes
     guessed.append(f"{percent(1 - covered)} of the pixels are without a shape, and are taken as a class of their own; if they "
