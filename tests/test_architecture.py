@@ -27,8 +27,9 @@ HOMES = {name: homes.split() for names, homes in {
     "torch safetensors onnx onnxscript": TORCH, "triton": "backends.cuda.labels_triton",
     "cv2": "training.augment data.formats.rasterise", "pycocotools": "data.formats.rasterise",
     "onnxruntime": "backends.onnx exporting.quantize", "openvino": "backends.openvino", "matplotlib": "benchmark.plot",
-    "av": "media.video media.video_writer",
-    "PIL": "media.images media.decoding media.drawing media.netpbm inference.segmentation data.synthetic.canvas data.legend",
+    "av": "media.video media.video_writer", "rasterio": "media.windows",
+    "PIL": "media.images media.decoding media.drawing media.netpbm media.windows inference.segmentation data.synthetic.canvas "
+           "data.legend",
     "ctypes": "upsampling.native training.loop", "tyro rich tkinter print()": "cli",
     "importlib": "cli benchmark.latency_budget", "eval() exec() __import__()": "",
 }.items() for name in names.split()}

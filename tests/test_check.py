@@ -29,6 +29,7 @@ from fastscnn.data.check.folders import Folders
 from fastscnn.data.datasets import DatasetSpec, Pair, Split
 from fastscnn.data.formats.colours import ColourLabels
 from fastscnn.media import images
+from fastscnn.media.windows import Box
 from fastscnn.model.label_set import LabelSet
 
 COLOURS = ((200, 0, 0), (0, 200, 0), (0, 0, 200))
@@ -330,9 +331,9 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     names: list[str] = []
     original = images.read_oriented
 
-    def counted(path: Path) -> tuple[UInt8Array, int]:
+    def counted(path: Path, box: Box | None) -> tuple[UInt8Array, int]:
         names.append(path.name)
-        return original(path)
+        return original(path, box=box)
 
     monkeypatch.setattr(images, "read_oriented", counted)
     return names

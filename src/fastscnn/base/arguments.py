@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import operator
+import re
 from numbers import Real
 from typing import SupportsIndex, TypeGuard
 
 from fastscnn.base.errors import ArgumentError
 
+_HEIGHT_WIDTH = re.compile(r"\s*(\d{1,9})\s*[xX×]\s*(\d{1,9})\s*", re.ASCII)
 MAX_PIXELS = 40_000_000  # of an image that is read, and of the network's input
 
 
@@ -37,3 +39,11 @@ def whole(name: str, value: SupportsIndex, least: int = 1, most: int | None = No
     if number < least or (most is not None and number > most):
         raise ArgumentError(f"{name}: must be {wanted}, not {number}.")
     return number
+
+
+def height_width(text: str) -> tuple[int, int]:
+    """Read "HxW", such as "360x480", as (height, width). Raise ArgumentError for anything else."""
+    match = _HEIGHT_WIDTH.fullmatch(text)
+    if match is None:
+        raise ArgumentError(f"expected HxW, for example 360x480, not {text!r}")
+    return int(match[1]), int(match[2])

@@ -7,10 +7,10 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional
 
+from fastscnn.base.arguments import height_width
 from fastscnn.cli.console import configure, show
 from fastscnn.cli.flags import learning, parse_classes
 from fastscnn.cli.options import Quiet, Verbose, described, path, required, value, write_size
-from fastscnn.inference.size import height_width
 
 USAGE = "[options] FILE --out FILE --classes CLASSES"
 

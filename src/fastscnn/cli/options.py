@@ -13,9 +13,9 @@ from tyro.constructors import PrimitiveConstructorSpec
 
 from fastscnn.backends.protocol import MAX_THREADS
 from fastscnn.base import files
-from fastscnn.base.arguments import whole
+from fastscnn.base.arguments import height_width, whole
 from fastscnn.base.types import BackendName, PrecisionName
-from fastscnn.inference.size import NetworkSize, height_width
+from fastscnn.inference.size import NetworkSize
 
 
 def value(metavar: str, read: Callable[[str], Any], none: str = "none", write: Callable[[Any], str] = str) -> Any:

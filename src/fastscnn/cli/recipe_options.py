@@ -14,8 +14,8 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 from tyro.conf import OmitArgPrefixes
 
+from fastscnn.base.arguments import height_width
 from fastscnn.cli.options import described, numbers, switch, value, write_numbers, write_size
-from fastscnn.inference.size import height_width
 from fastscnn.training.recipes import Recipe
 
 _NO_OPTIONS = ("name", "source", "task")  # fields that identify the recipe

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os.path
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,7 +18,8 @@ from fastscnn.data.dataset_metrics import DatasetMetrics
 from fastscnn.data.formats.base import Decoded, LabelFormat, Shapes
 from fastscnn.data.formats.ids import IdLabels
 from fastscnn.data.patterns import any_case, beside, glob_of, matching
-from fastscnn.media import images
+from fastscnn.media import images, windows
+from fastscnn.media.windows import Box
 from fastscnn.model.label_set import LabelSet
 
 _T = TypeVar("_T", bound=np.generic)
@@ -32,12 +33,14 @@ class Pair:
     Attributes:
         extra_channels: greyscale files that become further channels behind the image's RGB.
         instances: file of 16-bit instance ids, whether it exists or not; None if the dataset has none.
+        box: the window of the image that is used; None uses all of it.
     """
 
     image: Path
     labels: Path
     extra_channels: tuple[Path, ...] = ()
     instances: Path | None = None
+    box: Box | None = None
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,7 @@ class Split:
         images_in: official archive of the images and further channels, for messages; "" if there is none.
         labels_in: official archive of the labels.
         labels_unavailable: why the labels of this split are not public; "" if they are.
+        window: (height, width) in pixels of the windows that each image is divided into, at most; None uses whole images.
         files: the images, each with its label file ("" follows `labels`), where a list or a fraction chooses them; None takes
             all images of the pattern.
     """
@@ -69,6 +73,7 @@ class Split:
     images_in: str = ""
     labels_in: str = ""
     labels_unavailable: str = ""
+    window: tuple[int, int] | None = None
     files: tuple[tuple[str, str], ...] | None = None
 
     @property
@@ -183,13 +188,26 @@ class DatasetSpec:
         return [self._beside(split, image, pattern) for pattern in self.split(split).extra_channels]
 
     def pair(self, split: str, image: Path) -> Pair:
-        """Return the files of an image, whether they exist or not."""
+        """Return the files of a whole image, whether they exist or not."""
         pattern = self.split(split).instances
         instances = self._beside(split, image, pattern) if pattern else None
         return Pair(image, self.label_file(split, image), tuple(self.channel_files(split, image)), instances)
 
+    def windows(self, split: str, image: Path) -> list[Pair]:
+        """Return the files of an image, once for each window of it; without a window if the image cannot be read."""
+        pair, window = self.pair(split, image), self.split(split).window
+        if window is None:
+            return [pair]
+        try:
+            extent = windows.size(image) or images.size(image)
+        except FastSCNNError:  # reading the image says why
+            return [pair]
+        return [replace(pair, box=box) for box in windows.boxes(extent, window)]
+
     def pairs(self, splits: str) -> list[Pair]:
         """Return the pairs of one split, or of several joined by `+` ("train+val"), in the order of their file names.
+
+        An image that is divided into windows has a pair for each of them.
 
         Raises:
             FastSCNNError: unknown split, labels that are not public, a split without images, or a missing file.
@@ -208,11 +226,11 @@ class DatasetSpec:
                     if not exists(path):
                         raise FastSCNNError(f"{pair.image}: its {what} {path} is missing{from_archive(archive)}; "
                                             "`fastscnn check` lists all missing files.")
-            pairs += found
+            pairs += [pair for whole in found for pair in self.windows(split, whole.image)]
         return pairs
 
     def read(self, pair: Pair) -> tuple[UInt8Array, UInt8Array]:
-        """Read a pair.
+        """Read a pair, or the window of it that its `box` names.
 
         Returns:
             The image uint8 [H, W, channels], RGB first, and train ids uint8 [H, W], 255 where a pixel is ignored.
@@ -221,8 +239,8 @@ class DatasetSpec:
             FastSCNNError: an unreadable file, an id that is no class, image and labels of different sizes, or files
                 smaller than `crop`.
         """
-        image = images.stack(images.read(pair.image), pair.image, pair.extra_channels)
-        labels = self.read_labels(pair.labels, pair.image)
+        image = images.stack(images.read_oriented(pair.image, box=pair.box)[0], pair.image, pair.extra_channels)
+        labels = self.read_labels(pair.labels, pair.image, pair.box)
         if image.shape[:2] != labels.shape:
             raise FastSCNNError(f"{pair.labels}: is {size_of(labels)} but its image is {size_of(image)}; "
                                 "make them the same size.")
@@ -242,25 +260,28 @@ class DatasetSpec:
                                 f"and columns {left} to {right}; omit the option crop.")
         return np.ascontiguousarray(pixels[top:bottom, left:right])
 
-    def decode(self, labels: Path, image: Path) -> Decoded:
-        """Read the labels of an image, without crop.
+    def decode(self, labels: Path, image: Path, box: Box | None = None) -> Decoded:
+        """Read the labels of an image or of a window of it, without crop.
 
         Raises:
             FastSCNNError: unreadable, or no labels for the image.
         """
+        if box is not None:
+            return self.labels.read_window(labels, image, self.label_set, box)
         return self.labels.read(labels, image, self.label_set)
 
-    def read_labels(self, labels: Path, image: Path | None = None) -> UInt8Array:
+    def read_labels(self, labels: Path, image: Path | None = None, box: Box | None = None) -> UInt8Array:
         """Read the labels of an image as train ids, without crop: uint8 [H, W], 255 where a pixel is ignored.
 
         Args:
             labels: the label file.
             image: the image file; some formats need it.
+            box: the window of it; None reads all labels.
 
         Raises:
             FastSCNNError: unreadable, or an id that is no class.
         """
-        decoded = self.decode(labels, image or labels)
+        decoded = self.decode(labels, image or labels, box)
         if not decoded.unknown or self.labels.lenient:
             return decoded.labels
         what, value = self.labels.unknown.removesuffix("s"), next(iter(decoded.unknown))
@@ -283,6 +304,12 @@ class DatasetSpec:
 def relative(root: Path, path: Path) -> str:
     """Return a path relative to the dataset's root with forward slashes, the same on every machine."""
     return (path.relative_to(root) if path.is_relative_to(root) else path).as_posix()
+
+
+def pair_name(root: Path, pair: Pair) -> str:
+    """Return what a pair is called: its image relative to the dataset's root, and the window of it if there is one."""
+    name = relative(root, pair.image)
+    return f"{name} ({pair.box})" if pair.box else name
 
 
 def _hidden(path: Path, root: Path, pattern: str) -> bool:

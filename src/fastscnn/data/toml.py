@@ -20,6 +20,7 @@ images = "images/train/*.jpg"          # glob pattern relative to the folder of 
                                        # any case; `**` and `..` are allowed
 labels = "labels/train/{stem}.png"     # {stem}: the image's file name without its suffix; {1}: what the first * matches
 thermal = "thermal/train/{stem}.png"   # optional, in all splits or in none: a fourth channel, greyscale of 8 or 16 bits
+window = "1024x1024"                   # optional: divide each image into windows of at most this size (HxW)
 list = "train.txt"                     # optional: the images of this split; with images: names to choose from them; without:
                                        # paths, and their label files in a second column
 
@@ -52,16 +53,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from fastscnn.base.errors import FastSCNNError
+from fastscnn.base.arguments import MAX_PIXELS, height_width
+from fastscnn.base.errors import ArgumentError, FastSCNNError
 from fastscnn.data.lists import ListFile, divided
 from fastscnn.data.patterns import has_placeholder
 from fastscnn.data.spec import DatasetSpec, Split, relative
 from fastscnn.data.toml_labels import FORMATS, label_format
 from fastscnn.data.toml_table import MIXTURE_KEY, Table, is_byte
+from fastscnn.model.architecture import MIN_SIDE
 from fastscnn.model.label_set import Colour, LabelSet
 
 _KEYS = ("name", "classes", "colours", "ignore", "labels_are", "map", "terms", "splits")
-_SPLIT_KEYS = ("images", "labels", "thermal", "list", "fractions", "seed")
+_SPLIT_KEYS = ("images", "labels", "thermal", "list", "fractions", "seed", "window")
 _MAX_SEED = (1 << 31) - 1
 
 
@@ -141,6 +144,8 @@ def _split(table: Table, name: str, value: Any, of_many: bool) -> dict[str, Spli
             raise given.error(key, f"is {pattern!r}, one file for all images; write {{stem}} for the image's file name without "
                                    "its suffix.")
     split = Split(images, beside.get("labels", ""), extra_channels=tuple(beside[key] for key in beside if key == "thermal"))
+    if "window" in given:
+        split = replace(split, window=_window(given, split))
     if "list" in given:
         split = _listed(given, split)
     if not split.labels and not all(labels for _, labels in split.files or [("", "")]):
@@ -151,6 +156,20 @@ def _split(table: Table, name: str, value: Any, of_many: bool) -> dict[str, Spli
 def _check_name(table: Table, name: str) -> None:
     if not name or "+" in name:
         raise FastSCNNError(f"{table.path}: a split cannot be called {name!r}, since `+` joins splits; choose another name.")
+
+
+def _window(given: Table, split: Split) -> tuple[int, int]:
+    """Return (height, width) of the windows of a split."""
+    try:
+        window = height_width(given.text("window"))
+    except ArgumentError:
+        window = (0, 0)
+    if min(window) < MIN_SIDE or window[0] * window[1] > MAX_PIXELS:
+        raise given.error("window", f'is {given.value("window")!r}; it must be HxW such as "1024x1024", of at least '
+                                    f"{MIN_SIDE}x{MIN_SIDE} and at most {MAX_PIXELS // 1_000_000} megapixels.")
+    if split.extra_channels:
+        raise given.error("window", "cannot be used with thermal; cut the images and their channels, and remove it.")
+    return window
 
 
 def _listed(given: Table, split: Split) -> Split:

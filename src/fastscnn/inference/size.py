@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from math import sqrt
 from typing import Literal, NamedTuple
 
-from fastscnn.base.arguments import is_number, whole
+from fastscnn.base.arguments import height_width, is_number, whole
 from fastscnn.base.errors import ArgumentError
 from fastscnn.model.architecture import MIN_SIDE, congruent
 
@@ -15,7 +14,6 @@ Size = tuple[int, int] | str | None  # (height, width), a BaseSize, "HxW", "nati
 NetworkSize = tuple[int, int] | Literal["native"]
 _MAX_SCALE = 16
 _SAME_SHAPE = 1.1  # ratio of two aspect ratios up to which resizing an image to the other shape costs no accuracy
-_HEIGHT_WIDTH = re.compile(r"\s*(\d{1,9})\s*[xX×]\s*(\d{1,9})\s*", re.ASCII)
 
 
 class BaseSize(NamedTuple):
@@ -69,14 +67,6 @@ def in_shape(size: tuple[int, int], image: tuple[int, int]) -> tuple[int, int]:
         return size
     height, width = size[0] / sqrt(stretch), size[1] * sqrt(stretch)
     return congruent(height, size[0]), congruent(width, size[1])
-
-
-def height_width(text: str) -> tuple[int, int]:
-    """Read "HxW", such as "360x480", as (height, width). Raise ArgumentError for anything else."""
-    match = _HEIGHT_WIDTH.fullmatch(text)
-    if match is None:
-        raise ArgumentError(f"expected HxW, for example 360x480, not {text!r}")
-    return int(match[1]), int(match[2])
 
 
 def network_scales(scales: object, size: NetworkSize | None, max_pixels: int) -> tuple[float, ...]:

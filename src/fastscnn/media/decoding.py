@@ -85,7 +85,7 @@ def opened(source: Source, max_pixels: int = MAX_PIXELS) -> Iterator[Image.Image
             assert isinstance(source, Image.Image)
             image: Image.Image | None = source
         else:
-            image = _header(own, Path(file_name(source) or "").suffix.lower())
+            image = _header(io.BytesIO(own), Path(file_name(source) or "").suffix.lower())
         if image is None:
             known = ", ".join(sorted(SUFFIXES))
             raise FastSCNNError(f"{named}: is not an image that can be read ({known}), or its header is broken.")
@@ -103,6 +103,20 @@ def opened(source: Source, max_pixels: int = MAX_PIXELS) -> Iterator[Image.Image
         if isinstance(error, FastSCNNError):
             raise
         raise FastSCNNError(f"{named}: is truncated or broken ({error}); copy it again from its source.") from error
+
+
+@contextmanager
+def header(path: Path) -> Iterator[Image.Image | None]:
+    """Open an image file of any size, and read its header only; None if it is no image.
+
+    Raises:
+        FastSCNNError: the file is missing or cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            yield _header(file, path.suffix.lower())
+    except OSError as error:
+        raise FastSCNNError(f"{path}: cannot be read ({error.strerror or error}).") from error
 
 
 def embedded(data: bytes) -> npt.NDArray[Any]:
@@ -154,13 +168,14 @@ def _file(path: str, max_pixels: int) -> bytes:
         raise FastSCNNError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error}).") from error
 
 
-def _header(data: bytes, suffix: str) -> Image.Image | None:
+def _header(file: BinaryIO, suffix: str) -> Image.Image | None:
     """Return the image whose header Pillow could read, not decoded yet; None if it is of no format that is read.
 
     `Image.open` would warn of large images and of odd MPO files, of which only the first frame is read anyway. Filtering
     its warnings is no way out: `warnings.catch_warnings` changes filters that all threads share.
     """
     Image.preinit()
+    start = file.read(16)
     for kind in (*_FORMATS, *(kind for kind, suffixes in _BY_SUFFIX.items() if suffix in suffixes)):
         if kind not in Image.OPEN:
             Image.init()
@@ -168,10 +183,11 @@ def _header(data: bytes, suffix: str) -> Image.Image | None:
             continue
         factory, accept = Image.OPEN[kind]
         factory = _FACTORIES.get(kind, factory)
-        accepted = accept is None or accept(data[:16])
+        accepted = accept is None or accept(start)
         if accepted and not isinstance(accepted, str):  # a text says that Pillow was built without this format
             try:
-                return factory(io.BytesIO(data), "")
+                file.seek(0)
+                return factory(file, "")
             except (SyntaxError, IndexError, TypeError, struct.error):
                 continue
     return None

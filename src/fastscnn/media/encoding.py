@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fastscnn.base.errors import FastSCNNError
 from fastscnn.base.types import UInt8Array
-from fastscnn.media.decoding import opened
+from fastscnn.media.decoding import header, opened
 from fastscnn.media.images import orientation_of, palette_of
 
 _HEAD = 16  # bytes that identify a format
@@ -35,12 +35,15 @@ def encoding(path: Path) -> Encoding | None:
     if not is_image(path):
         return None
     try:
+        with header(path) as image:
+            if image is not None and image.format == "TIFF":  # which may be large: only its header is read
+                lossy = "JPEG" if image.info.get("compression") == "jpeg" else ""
+                return Encoding(lossy, orientation_of(image), palette_of(image))
         data = path.read_bytes()
         with opened(data) as image:
-            compressed = "JPEG" if image.info.get("compression") == "jpeg" else ""  # of a TIFF file
             lossy = {
                 "JPEG": "JPEG", "MPO": "JPEG", "WEBP": _lossy_webp(data), "JPEG2000": _lossy_jpeg_2000(data),
-            }.get(image.format or "", compressed)
+            }.get(image.format or "", "")
             return Encoding(lossy, orientation_of(image), palette_of(image))
     except (FastSCNNError, OSError):
         return None

@@ -30,9 +30,10 @@ from fastscnn.base import files
 from fastscnn.base.arguments import MAX_PIXELS
 from fastscnn.base.errors import FastSCNNError
 from fastscnn.base.types import UInt8Array
-from fastscnn.media import netpbm
+from fastscnn.media import netpbm, windows
 from fastscnn.media.decoding import SUFFIXES, Source, file_name, name, opened
 from fastscnn.media.integers import integers
+from fastscnn.media.windows import Box
 
 __all__ = [
     "SUFFIXES", "Source", "file_name", "jpeg", "name", "png", "read", "read_channel", "read_colours",
@@ -75,21 +76,26 @@ def read(source: Source, max_pixels: int = MAX_PIXELS) -> UInt8Array:
     return read_oriented(source, max_pixels)[0]
 
 
-def read_oriented(source: Source, max_pixels: int = MAX_PIXELS) -> tuple[UInt8Array, int]:
-    """Return what `read` returns, and the EXIF orientation that was applied: 1 (upright already) to 8."""
-    with opened(source, max_pixels) as image:
+def read_oriented(source: Source, max_pixels: int = MAX_PIXELS, box: Box | None = None) -> tuple[UInt8Array, int]:
+    """Return what `read` returns, and the EXIF orientation that was applied: 1 (upright already) to 8.
+
+    Args:
+        source: as for `read`; with a box, a path.
+        max_pixels: as for `read`. TIFF and JPEG 2000 files may be larger if a box is given (extra `large`).
+        box: the window that is read; None for the whole image.
+    """
+    with windows.opened(source, box, max_pixels) as (image, cut):
         if image.mode == "F" or (image.mode == "I" and image.format != "PPM"):  # PPM: 16 bits
             raise FastSCNNError(f"{name(source)}: has 32 bits per pixel; save it with 8 or 16 bits per channel.")
         orientation = orientation_of(image)
-        pixels = _rgb(image)
-        return _turned(pixels, _own_orientation(image)), orientation
+        return _upright(_rgb(image), source, image, cut), orientation
 
 
-def read_values(path: str | Path) -> tuple[npt.NDArray[np.integer[Any]], UInt8Array | None]:
+def read_values(path: str | Path, box: Box | None = None) -> tuple[npt.NDArray[np.integer[Any]], UInt8Array | None]:
     """Return a label file as its stored values, upright by its EXIF orientation: grey values or palette indices.
 
     Files have 1 to 32 bits, or floats that are whole numbers. Alpha is accepted if it is the same everywhere, and colours if
-    their channels are equal.
+    their channels are equal. With a box, only this window is returned.
 
     Returns:
         Integers [H, W]: uint8 for files of up to 8 bits. The palette of an indexed file, uint8 [N, 3] RGB; else None.
@@ -97,35 +103,36 @@ def read_values(path: str | Path) -> tuple[npt.NDArray[np.integer[Any]], UInt8Ar
     Raises:
         FastSCNNError: as `read`; also if the file holds colours, fractions, or transparent parts.
     """
-    with opened(path) as image:
+    with windows.opened(path, box) as (image, cut):
         if image.format == "JPEG2000":
             raise FastSCNNError(f"{path}: is a JPEG 2000 file, in which ids may be changed by the compression; save it as PNG.")
         if image.format == "PPM" and image.mode in ("1", "L", "I"):
-            return netpbm.stored(path, image), None
+            return windows.cropped(netpbm.stored(path, image), path, cut), None
         raw_mode = _raw_mode(image)  # lost when the file is decoded
         palette = palette_of(image)
         values = _values(path, image, raw_mode)
-        return _turned(values, _own_orientation(image)), palette
+        return _upright(values, path, image, cut), palette
 
 
-def read_channel(path: str | Path, channel: str) -> UInt8Array:
+def read_channel(path: str | Path, channel: str, box: Box | None = None) -> UInt8Array:
     """Return one channel of a colour image, uint8 [H, W], upright by its EXIF orientation.
 
     Args:
         path: the file.
         channel: "red", "green", "blue" or "alpha".
+        box: the window that is returned; None for the whole image.
 
     Raises:
         FastSCNNError: as `read`; also if the file has no such channel of 8 bits.
     """
-    with opened(path) as image:
+    with windows.opened(path, box) as (image, cut):
         letter = channel[0].upper()
         if letter not in image.getbands() or len(image.getbands()) == 1 or "16" in _raw_mode(image):
             mode = _raw_mode(image) or image.mode
             kinds = "8-bit RGBA or grey with alpha" if channel == "alpha" else "8-bit RGB or RGBA"
             raise FastSCNNError(f"{path}: has the mode {mode}; ids in the channel {channel} need {kinds}.")
         values = np.array(image.getchannel(letter), np.uint8)
-        return _turned(values, _own_orientation(image))
+        return _upright(values, path, image, cut)
 
 
 def read_wide_ids(path: str | Path) -> npt.NDArray[np.uint16]:
@@ -144,24 +151,25 @@ def read_wide_ids(path: str | Path) -> npt.NDArray[np.uint16]:
         return values.astype(np.uint16)
 
 
-def read_colours(path: str | Path) -> UInt8Array:
+def read_colours(path: str | Path, box: Box | None = None) -> UInt8Array:
     """Return a label file as its colours, uint8 [H, W, 3], upright by its EXIF orientation.
 
     Alpha is dropped, and palettes are looked up. Files of 16 bits per channel are read if they hold values of 8 bits: each
-    times 257 or 256, or as it is.
+    times 257 or 256, or as it is. With a box, only this window is returned.
 
     Raises:
         FastSCNNError: as `read`; also if the file is neither RGB, nor RGBA, indexed or grey, or holds more than 8 bits.
     """
-    with opened(path) as image:
+    colours: npt.NDArray[Any]
+    with windows.opened(path, box) as (image, cut):
         raw_mode, grey = _raw_mode(image), image.mode in _SIXTEEN_BIT
         if image.mode not in ("RGB", "RGBA", "P", "L", "LA", "1", *_SIXTEEN_BIT) or ("16" in raw_mode and image.mode == "LA"):
             raise FastSCNNError(f"{path}: has the mode {raw_mode or image.mode}; labels stored as colours are RGB or RGBA.")
         colours = np.repeat(np.array(image)[:, :, None], 3, axis=2) if grey else _rgb(image)
-        orientation = _own_orientation(image)
+        colours = _upright(colours, path, image, cut)
     if not grey and "16" in raw_mode:
-        colours = colours.astype(np.uint16) << 8 | _low_bytes(path)
-    return _turned(_eight_bits(path, colours) if colours.dtype != np.uint8 else colours, orientation)
+        return _eight_bits(path, colours.astype(np.uint16) << 8 | _low_bytes(path, cut))
+    return _eight_bits(path, colours) if grey else colours.astype(np.uint8, copy=False)
 
 
 def read_grey(path: str | Path, max_pixels: int = MAX_PIXELS) -> UInt8Array:
@@ -318,12 +326,14 @@ def _values(path: str | Path, image: Image.Image, raw_mode: str) -> npt.NDArray[
     return np.ascontiguousarray(channels[:, :, 0])
 
 
-def _low_bytes(path: str | Path) -> UInt8Array:
-    """Return the low bytes of a PNG of 16 bits per channel, [H, W, 3]. Pillow gives the first byte of each value, which is the
-    low one if the file is read as little-endian."""
+def _low_bytes(path: str | Path, box: Box | None) -> UInt8Array:
+    """Return the low bytes of a PNG of 16 bits per channel, upright, [H, W, 3].
+
+    Pillow gives the first byte of each value, which is the low one if the file is read as little-endian.
+    """
     with opened(path) as image:
         image.tile = [tile._replace(args=str(tile.args).replace("16B", "16L")) for tile in image.tile]  # type: ignore[attr-defined]
-        return _rgb(image)
+        return _upright(_rgb(image), path, image, box)
 
 
 def _eight_bits(path: str | Path, values: npt.NDArray[np.integer[Any]]) -> UInt8Array:
@@ -394,6 +404,11 @@ def _turns_itself(image: Image.Image) -> bool:
 def _own_orientation(image: Image.Image) -> int:
     """Return the EXIF orientation that Pillow has not applied."""
     return 1 if _turns_itself(image) else orientation_of(image)
+
+
+def _upright(pixels: npt.NDArray[_T], source: Source, image: Image.Image, box: Box | None) -> npt.NDArray[_T]:
+    """Return the pixels of an image [H, W, ...] upright, or those in the box."""
+    return windows.cropped(_turned(pixels, _own_orientation(image)), source, box)
 
 
 def _turned(pixels: npt.NDArray[_T], orientation: int) -> npt.NDArray[_T]:

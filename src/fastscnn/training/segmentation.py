@@ -40,7 +40,8 @@ def train_segmentation(job: Job, mixture: Mixture) -> Card:
     recipe, world, spec = job.recipe, job.world, mixture.first
     with world.one_first():
         data = checked(mixture, job.split, job.validation)
-    size = recipe.size or images.size(data.pairs[0][0].image)
+    first = data.pairs[0][0]
+    size = recipe.size or (first.box.shape if first.box else images.size(first.image))
     earlier = [*([job.init] if job.init else []), *job.teacher]
     card = Card(
         spec.label_set,

@@ -74,7 +74,7 @@ class Cache:
             return
 
     def _key(self, pair: Pair) -> str:
-        return json.dumps([relative(self._root, path) for path in (pair.image, pair.labels, *pair.extra_channels)])
+        return json.dumps([*(relative(self._root, path) for path in (pair.image, pair.labels, *pair.extra_channels)), pair.box])
 
     def _loaded(self) -> dict[str, tuple[str, Facts]]:
         try:

@@ -210,9 +210,12 @@ def _same_image(
         return
     known = split if split in before else next(iter(before))
     other, of_other = before[known]
+    if other.image == pair.image:  # windows of one image
+        return
     severity: Severity = "warning"
     kind, fix = "duplicate", "Keep one of the equal images."
-    message = f"{pair.image}: is the same image as {other.image}"
+    where = f" ({other.box})" if other.box else ""
+    message = f"{pair.image}: is the same image as {other.image}{where}"
     if known != split:
         severity, kind, fix = "error", "leak", "Keep each image in one split only."
         message += f" of the split {known!r}"

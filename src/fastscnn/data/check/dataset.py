@@ -19,7 +19,7 @@ from fastscnn.data.check.findings import Finding, Report
 from fastscnn.data.check.folders import Folders
 from fastscnn.data.check.names import unknown_names
 from fastscnn.data.check.outlines import about_outlines
-from fastscnn.data.spec import DatasetSpec, Pair, Split, relative
+from fastscnn.data.spec import DatasetSpec, Pair, Split, pair_name
 from fastscnn.media import images
 
 
@@ -73,7 +73,7 @@ def check(
     chosen = list(dict.fromkeys(labelled if splits is None else splits))
     for split in chosen:
         spec.labelled(split)
-    pairs = {split: [spec.pair(split, image) for image in spec.image_files(split)] for split in chosen}
+    pairs = {split: [pair for image in spec.image_files(split) for pair in spec.windows(split, image)] for split in chosen}
     facts = _read_all(spec, [pair for split in chosen for pair in pairs[split]], cache, progress)
     found = {split: [(pair, facts[pair]) for pair in pairs[split]] for split in chosen}
     pixels = {split: compare.summed(spec, found[split]) for split in chosen}
@@ -140,12 +140,13 @@ def _of_split(spec: DatasetSpec, split: str, found: compare.Read, fix_of_ids: st
     """Yield the problems of the images and labels of a split."""
     place = spec.split(split)
     yield from _of_counts(spec, split, place, found)
-    sharing = Counter(pair.labels for pair, _ in found)
+    sharing = Counter(labels for labels, _ in {(pair.labels, pair.image) for pair, _ in found})
     for pair, facts in found:
         for remark in facts.remarks:
             path = pair.labels if remark.of_labels else pair.image
             fix = fix_of_ids if fix_of_ids and remark.kind == "unknown-ids" else _fix(remark, place)
-            yield Finding(remark.severity, split, path, remark.kind, remark.message, fix)
+            message = f"{remark.message} ({pair.box})" if pair.box else remark.message
+            yield Finding(remark.severity, split, path, remark.kind, message, fix)
         if sharing[pair.labels] > 1 and not spec.labels.of_many:
             message = f"{pair.image}: shares its label file {pair.labels} with another image."
             yield Finding("warning", split, pair.image, "shared-labels", message, "Give each image its own label file.")
@@ -185,7 +186,7 @@ def _percent(counts: tuple[int, ...]) -> tuple[float, ...]:
 
 def _fingerprint(spec: DatasetSpec, found: compare.Found) -> str:
     rows = [
-        (split, relative(spec.root, pair.image), facts.image, facts.labels)
+        (split, pair_name(spec.root, pair), facts.image, facts.labels)
         for split, pairs in found.items()
         for pair, facts in pairs
     ]

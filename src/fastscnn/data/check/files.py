@@ -16,7 +16,7 @@ from fastscnn.data.check import labels
 from fastscnn.data.check.facts import Facts, Remark
 from fastscnn.data.check.outlines import odd_outlines
 from fastscnn.data.formats.base import Shapes
-from fastscnn.data.spec import DatasetSpec, Pair, exists, size_of
+from fastscnn.data.spec import DatasetSpec, Pair, exists, pair_name, size_of
 from fastscnn.media import images
 from fastscnn.media.encoding import Encoding
 from fastscnn.model.architecture import MIN_SIDE
@@ -28,6 +28,7 @@ _SIMPLE = 8  # largest numerator and denominator of a factor between sizes
 def read(spec: DatasetSpec, pair: Pair) -> Facts:
     """Decode all files of a pair and collect its problems. Raise nothing for a broken file."""
     remarks: list[Remark] = []
+    first = pair.box is None or (pair.box.left, pair.box.top) == (0, 0)  # what is about a whole file is said once
     picture, turned = _picture(pair, remarks)
     of_labels = labels.Labels.read(spec, pair, picture) if exists(pair.labels) else None
     if of_labels is None:
@@ -54,7 +55,7 @@ def read(spec: DatasetSpec, pair: Pair) -> Facts:
         remarks.append(Remark("error", False, "too-small", f"{pair.image}: {error}", "Omit the option crop."))
     return Facts(
         remarks=(*remarks, *counts.remarks),
-        image=_hash(picture),
+        image=_identity(spec, pair, picture),
         labels=_hash(stored),
         pixels=counts.pixels,
         ignored=counts.ignored,
@@ -62,8 +63,8 @@ def read(spec: DatasetSpec, pair: Pair) -> Facts:
         size=(height, width),
         values=counts.values,
         palette=counts.palette,
-        names=counts.names,
-        outlines=() if decoded is None else odd_outlines(spec, pair, decoded.labels.shape),
+        names=counts.names if first else (),
+        outlines=odd_outlines(spec, pair, pair.box.size if pair.box else decoded.labels.shape) if first and decoded else (),
     )
 
 
@@ -71,7 +72,7 @@ def _picture(pair: Pair, remarks: list[Remark]) -> tuple[UInt8Array | None, int]
     """Return the image with its extra channels, None if it cannot be read; and the EXIF orientation that was applied."""
     picture, turned = None, 1
     try:
-        picture, turned = images.read_oriented(pair.image)
+        picture, turned = images.read_oriented(pair.image, box=pair.box)
         if min(picture.shape[:2]) < MIN_SIDE:
             message = f"{pair.image}: is {size_of(picture)}; the network needs at least {MIN_SIDE} pixels on each side."
             remarks.append(Remark("error", False, "too-small", message, "Remove the image, or enlarge it and its labels."))
@@ -116,6 +117,13 @@ def _fix_of_sizes(image: tuple[int, ...], of_labels: tuple[int, ...], turned: in
         return (f"The images are {factor} times as large as their labels: resize the labels to the image's size without "
                 "interpolation (nearest neighbour).")
     return "Make each image and its labels the same size."
+
+
+def _identity(spec: DatasetSpec, pair: Pair, picture: UInt8Array | None) -> str:
+    """Return the hash of an image. Windows of one colour, such as the margins of an orthophoto, do not count as repeated."""
+    if pair.box is None or picture is None or (picture != picture[0, 0]).any():
+        return _hash(picture)
+    return hashlib.sha256(f"{pair_name(spec.root, pair)} {picture[0, 0]}".encode()).hexdigest()
 
 
 def _hash(pixels: npt.NDArray[Any] | None) -> str:

@@ -66,7 +66,7 @@ class Labels:
         """Read the label file of an image, uint8 [H, W, channels] or None if it cannot be read."""
         stored, decoded, problem = encoding(pair.labels), None, ""
         try:
-            decoded = spec.decode(pair.labels, pair.image)
+            decoded = spec.decode(pair.labels, pair.image, pair.box)
         except FastSCNNError as error:
             problem = str(error)
         cause = misread.cause(spec, pair, picture, decoded, stored)
@@ -88,7 +88,7 @@ class Labels:
         palette, remarks = self._palette(values)
         if not names and not self.remarks:
             remarks += [*self._unknown(self.decoded.unknown), *self._masks(values)]
-        if ignored == labels.size and not names:
+        if ignored == labels.size and not names and self.pair.box is None:
             message = f"{self.pair.labels}: every pixel is ignored."
             remarks.append(Remark("warning", True, "empty-labels", message, "Remove the image and its labels, or label it."))
         kept = tuple(values) if len(values) <= _MOST_VALUES else ()

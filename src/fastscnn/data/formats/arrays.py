@@ -11,15 +11,16 @@ import numpy.typing as npt
 from fastscnn.base.arguments import MAX_PIXELS
 from fastscnn.base.errors import FastSCNNError, missing_extra, unknown
 from fastscnn.media.integers import integers
+from fastscnn.media.windows import Box, cropped
 
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 
 
-def npy(path: Path) -> npt.NDArray[np.integer[Any]]:
-    """Return the whole numbers in a .npy file, [H, W]. Pickled objects are not read.
+def npy(path: Path, box: Box | None = None) -> npt.NDArray[np.integer[Any]]:
+    """Return the whole numbers in a .npy file, [H, W], or those in a box. Pickled objects are not read.
 
     Raises:
-        FastSCNNError: missing, truncated, not two-dimensional, over 40 megapixels, or numbers that are not whole.
+        FastSCNNError: missing, truncated, not two-dimensional, over 40 megapixels without a box, or numbers that are not whole.
     """
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)  # mapped: the header is checked before the data is read
@@ -27,8 +28,8 @@ def npy(path: Path) -> npt.NDArray[np.integer[Any]]:
         raise FastSCNNError(f"{path}: no such file.") from None
     except (OSError, ValueError, EOFError) as error:
         raise FastSCNNError(f"{path}: is no .npy file of numbers, or is truncated ({error}); save it again.") from error
-    _check_shape(path, array.shape)
-    return integers(path, np.array(array))
+    _check_shape(path, array.shape, limited=box is None)
+    return integers(path, np.array(cropped(array, path, box)))
 
 
 def mat(path: Path, variable: str = "") -> npt.NDArray[np.integer[Any]]:
@@ -68,8 +69,8 @@ def mat(path: Path, variable: str = "") -> npt.NDArray[np.integer[Any]]:
     return integers(path, array)
 
 
-def _check_shape(path: Path, shape: tuple[int, ...]) -> None:
+def _check_shape(path: Path, shape: tuple[int, ...], limited: bool = True) -> None:
     if len(shape) != 2 or 0 in shape:
         raise FastSCNNError(f"{path}: has the shape {list(shape)}; labels are [height, width].")
-    if shape[0] * shape[1] > MAX_PIXELS:
+    if limited and shape[0] * shape[1] > MAX_PIXELS:
         raise FastSCNNError(f"{path}: is {shape[0]}x{shape[1]}, over the limit of {MAX_PIXELS // 1_000_000} megapixels.")

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from fastscnn.base.types import Float64Array, UInt8Array
 from fastscnn.data.formats.listing import Listing
+from fastscnn.media.windows import Box, cropped
 from fastscnn.model.label_set import IGNORE_INDEX, LabelSet
 
 Geometry = TypeVar("Geometry")
@@ -59,6 +60,16 @@ class LabelFormat(ABC):
         Raises:
             FastSCNNError: a file that is missing, truncated or malformed, or has no labels for the image.
         """
+
+    def read_window(self, labels: Path, image: Path, label_set: LabelSet, box: Box) -> Decoded:
+        """Read the labels of a window of an image; formats of pixels read no more than that where the file allows.
+
+        Raises:
+            FastSCNNError: as `read`; also labels of another size than the image.
+        """
+        whole = self.read(labels, image, label_set)
+        drawn, stored = (cropped(pixels, labels, box) for pixels in (whole.labels, whole.stored))
+        return Decoded(drawn, stored, whole.unknown)
 
     def files(self, labels: Path, image: Path) -> tuple[Path, ...]:
         """Return the files that `read` reads for one image: the label file, then others beside it. The image is left out.

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from fastscnn.base.types import UInt8Array
 from fastscnn.data.formats.base import Decoded, LabelFormat
 from fastscnn.media import images
+from fastscnn.media.windows import Box
 from fastscnn.model.label_set import IGNORE_INDEX, Colour, LabelSet
 
 
@@ -32,8 +33,15 @@ class ColourLabels(LabelFormat):
 
     def read(self, labels: Path, image: Path, label_set: LabelSet) -> Decoded:
         """Read a label file; see `LabelFormat.read`."""
+        return self._decoded(labels, None, label_set)
+
+    def read_window(self, labels: Path, image: Path, label_set: LabelSet, box: Box) -> Decoded:
+        """Read a part of a label file; see `LabelFormat.read_window`."""
+        return self._decoded(labels, box, label_set)
+
+    def _decoded(self, labels: Path, box: Box | None, label_set: LabelSet) -> Decoded:
         colours = self.colours or [(colour, train) for train, colour in enumerate(label_set.colours)]
-        packed = pack(images.read_colours(labels))
+        packed = pack(images.read_colours(labels, box))
         index, unknown = decode(packed, [colour for colour, _ in colours])
         rest = IGNORE_INDEX if self.rest is None else self.rest
         train_ids = np.array([*(train for _, train in colours), rest], np.uint8)[index]

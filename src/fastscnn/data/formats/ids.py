@@ -15,6 +15,7 @@ from fastscnn.base.types import UInt8Array
 from fastscnn.data.formats import arrays
 from fastscnn.data.formats.base import Decoded, LabelFormat
 from fastscnn.media import images
+from fastscnn.media.windows import Box, cropped
 from fastscnn.model.label_set import IGNORE_INDEX, Colour, LabelSet
 
 Channel = Literal["", "red", "green", "blue", "alpha"]
@@ -43,7 +44,14 @@ class IdLabels(LabelFormat):
 
     def read(self, labels: Path, image: Path, label_set: LabelSet) -> Decoded:
         """Read a label file; see `LabelFormat.read`."""
-        values, palette = self.stored(labels)
+        return self._decoded(labels, None, label_set)
+
+    def read_window(self, labels: Path, image: Path, label_set: LabelSet, box: Box) -> Decoded:
+        """Read a part of a label file; see `LabelFormat.read_window`."""
+        return self._decoded(labels, box, label_set)
+
+    def _decoded(self, labels: Path, box: Box | None, label_set: LabelSet) -> Decoded:
+        values, palette = self.stored(labels, box)
         ids = self.mapping(label_set)
         if palette is not None and self.palette:
             ids = self._by_colour(values, palette, ids)
@@ -57,16 +65,16 @@ class IdLabels(LabelFormat):
         """Return the train id of each stored id, 255 for ignored ids."""
         return self.ids or _ids(label_set)
 
-    def stored(self, path: Path) -> tuple[_Values, UInt8Array | None]:
-        """Return the stored values [H, W], and the palette of an indexed image."""
+    def stored(self, path: Path, box: Box | None = None) -> tuple[_Values, UInt8Array | None]:
+        """Return the stored values [H, W], all or those in a box, and the palette of an indexed image."""
         match path.suffix.lower():
             case ".npy":
-                return arrays.npy(path), None
+                return arrays.npy(path, box), None
             case ".mat":
-                return arrays.mat(path, self.variable), None
+                return cropped(arrays.mat(path, self.variable), path, box), None
         if self.channel:
-            return images.read_channel(path, self.channel), None
-        return images.read_values(path)
+            return images.read_channel(path, self.channel, box), None
+        return images.read_values(path, box)
 
     def _by_colour(self, values: _Values, palette: UInt8Array, ids: Mapping[int, int]) -> Mapping[int, int]:
         """Return the mapping of a file whose palette has the colours of the classes at its own indices."""
@@ -125,7 +133,14 @@ class BinaryLabels(LabelFormat):
 
     def read(self, labels: Path, image: Path, label_set: LabelSet) -> Decoded:
         """Read a mask; see `LabelFormat.read`."""
-        values, _ = IdLabels(channel=self.channel).stored(labels)
+        return self._decoded(labels, None)
+
+    def read_window(self, labels: Path, image: Path, label_set: LabelSet, box: Box) -> Decoded:
+        """Read a part of a mask; see `LabelFormat.read_window`."""
+        return self._decoded(labels, box)
+
+    def _decoded(self, labels: Path, box: Box | None) -> Decoded:
+        values, _ = IdLabels(channel=self.channel).stored(labels, box)
         low, high = int(values.min()), int(values.max())
         if low < 0 or high > IGNORE_INDEX:
             raise FastSCNNError(f"{labels}: holds values from {low} to {high}; a binary mask has values from 0 to 255.")

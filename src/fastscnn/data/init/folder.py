@@ -10,16 +10,17 @@ from os import PathLike
 from pathlib import Path
 
 from fastscnn.base import files
+from fastscnn.base.arguments import MAX_PIXELS
 from fastscnn.base.errors import FastSCNNError
 from fastscnn.base.types import UInt8Array
 from fastscnn.data import datasets, toml
 from fastscnn.data.init import builtin, contact_sheet, masks, shapes
 from fastscnn.data.init.guess import Guess
 from fastscnn.data.init.survey import OURS, Survey, survey
-from fastscnn.data.init.values import has_transparent_parts, spread
+from fastscnn.data.init.values import WINDOW, has_transparent_parts, spread
 from fastscnn.data.patterns import captured
-from fastscnn.data.spec import DatasetSpec, Pair
-from fastscnn.media import images
+from fastscnn.data.spec import DatasetSpec
+from fastscnn.media import images, windows
 
 _RECOGNISERS = (builtin.guess, shapes.guess_panoptic, masks.guess_of_lists, masks.guess, shapes.guess)
 _SAMPLE = 24  # pairs of each split that are read before a guess is offered
@@ -122,6 +123,10 @@ def _builtin(guess: Guess) -> Initialised:
 def _written(guess: Guess, path: Path, found: Survey) -> Initialised:
     """Write a guess that loads, and whose label files can be read."""
     root = path.parent
+    if any(_is_large(root / file) for file in found.of(*images.SUFFIXES)):
+        said = (f"Some images have over {MAX_PIXELS // 1_000_000} megapixels: each image is divided into windows of at most "
+                f"{WINDOW[0]}x{WINDOW[1]} pixels (HxW).")
+        guess = replace(guess, window=WINDOW, guessed=(*guess.guessed, said))
     name = root.resolve().name.encode(errors="replace").decode() or OURS
     lists = {root / file: text for file, text in guess.lists.items()}
     _check_free(root, guess.lists, found.own)
@@ -163,8 +168,8 @@ def _tried(spec: DatasetSpec, found: Survey) -> tuple[list[tuple[UInt8Array, UIn
     Raises:
         FastSCNNError: a label file is missing, or no pair can be read.
     """
-    pairs = [pair for split in spec.splits for pair in _sample(spec.pairs(split), _SAMPLE)]
-    show = set(_sample(pairs, contact_sheet.SHOWN))
+    pairs = [pair for split in spec.splits for pair in spread(spec.pairs(split), _SAMPLE)]
+    show = set(spread(pairs, contact_sheet.SHOWN))
     shown, problems = [], []
     for pair in found.tracked(pairs):
         try:
@@ -181,9 +186,9 @@ def _tried(spec: DatasetSpec, found: Survey) -> tuple[list[tuple[UInt8Array, UIn
     return shown, problems
 
 
-def _sample(pairs: list[Pair], most: int) -> list[Pair]:
-    by_name = {str(pair.image): pair for pair in pairs}
-    return [by_name[name] for name in spread(list(by_name), most)]
+def _is_large(path: Path) -> bool:
+    height, width = windows.size(path) or (0, 0)
+    return height * width > MAX_PIXELS
 
 
 def _check_free(root: Path, names: Iterable[str], own: Collection[str]) -> None:

@@ -48,6 +48,7 @@ class Guess:
         classes: the classes.
         splits: split -> its files.
         guessed, left_open: further sentences, as in `Classes`, of the splits.
+        window: (height, width) of the windows that large images are divided into; None if there are none.
         builtin: "NAME:ROOT" of a built-in dataset, which needs no dataset.toml; "" for others.
     """
 
@@ -56,6 +57,7 @@ class Guess:
     splits: Mapping[str, Place] = field(default_factory=dict)
     guessed: tuple[str, ...] = ()
     left_open: tuple[str, ...] = ()
+    window: tuple[int, int] | None = None
     builtin: str = ""
 
     @property
@@ -88,6 +90,8 @@ class Guess:
             lines += [f"{_key(stored)} = {_value(to)}" for stored, to in classes.map.items()]
         for split, place in self.splits.items():
             lines += ["", f"[splits.{_key(split)}]", *_place(split, place)]
+            if self.window:
+                lines.append(f'window = "{self.window[0]}x{self.window[1]}"')
         return "\n".join(lines) + "\n"
 
 

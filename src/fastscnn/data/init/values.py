@@ -6,16 +6,18 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
+from fastscnn.base.arguments import MAX_PIXELS
 from fastscnn.base.errors import FastSCNNError
 from fastscnn.data.formats import arrays
 from fastscnn.data.formats.colours import pack
 from fastscnn.data.init.survey import Survey
-from fastscnn.media import images
+from fastscnn.media import images, windows
+from fastscnn.media.windows import Box
 from fastscnn.model.label_set import Colour
 
 SAMPLE = 200  # label files that are read
@@ -23,6 +25,9 @@ LOSSY = (".jpg", ".jpeg", ".jfif")
 _FLAT = 0.8  # least share of neighbours with equal labels; photographs have below 0.5
 _MOST = 4096  # values that are counted
 
+WINDOW = (2048, 2048)  # pixels, of the parts of a large file
+_WINDOWS = 16  # of a large label file that are read
+_T = TypeVar("_T")
 Palette = Mapping[int, Colour]
 
 
@@ -45,9 +50,9 @@ class Values:
         files: number of files that were read.
         coloured: whether a file has colours that are not grey.
         counts: id, or 0xRRGGBB if `coloured`, -> its number of pixels.
-        sets: the ids of each file.
+        sets: the ids of each file, or of each window of a large one.
         flat: share of horizontal neighbours that are equal.
-        palettes: of each indexed file, id -> colour of the ids that it uses.
+        palettes: of each indexed file or window, id -> colour of the ids that it uses.
         transparent: whether a file has transparent parts, which may be its mask.
         lossy: whether the files are JPEGs, whose compression changes values.
         unread: errors of files that cannot be read.
@@ -81,7 +86,7 @@ class Values:
                 if found.setdefault(index, colour) != colour:
                     return None
         grey = all(len(set(colour)) == 1 for index, colour in found.items() if index not in (0, 255))
-        return found if len(self.palettes) == self.files and not grey else None
+        return found if len(self.palettes) == len(self.sets) and not grey else None
 
     @property
     def palettes_differ(self) -> bool:
@@ -101,11 +106,11 @@ class Values:
         return shown
 
 
-def spread(paths: Sequence[str], most: int = SAMPLE) -> list[str]:
-    """Return at most `most` of the paths, spread evenly."""
-    if len(paths) <= most:
-        return list(paths)
-    return [paths[round(place * (len(paths) - 1) / (most - 1))] for place in range(most)]
+def spread(things: Sequence[_T], most: int = SAMPLE) -> list[_T]:
+    """Return at most `most` of the things, spread evenly."""
+    if len(things) <= most:
+        return list(things)
+    return [things[round(place * (len(things) - 1) / (most - 1))] for place in range(most)]
 
 
 def read(survey: Survey, paths: Sequence[str], most: int = SAMPLE, colours: bool = False) -> Values:
@@ -122,7 +127,7 @@ def read(survey: Survey, paths: Sequence[str], most: int = SAMPLE, colours: bool
     sample = spread(paths, most)
     for path in survey.tracked(sample):
         try:
-            found.append(_file(survey.root / path, colours))
+            found += [_file(survey.root / path, colours, box) for box in _boxes(survey.root / path)]
         except FastSCNNError as error:
             unread.append(str(error))
     coloured = any(file.coloured for file in found)
@@ -132,7 +137,7 @@ def read(survey: Survey, paths: Sequence[str], most: int = SAMPLE, colours: bool
     for file in found:
         counts.update(file.counts)
     return Values(
-        files=len(found),
+        files=len(sample) - len(unread),
         coloured=coloured,
         counts=counts,
         sets=tuple(frozenset(file.counts) for file in found),
@@ -150,16 +155,22 @@ def look_like_labels(survey: Survey, paths: Sequence[str]) -> bool:
     return bool(found.files) and found.flat >= _FLAT and len(found.counts) < 300
 
 
-def _file(path: Path, colours: bool) -> _File:
+def _boxes(path: Path) -> Sequence[Box | None]:
+    """Return the parts of a label file that are read: all of it, or a sample of the windows of a large one."""
+    size = windows.size(path)
+    return spread(windows.boxes(size, WINDOW), _WINDOWS) if size and size[0] * size[1] > MAX_PIXELS else [None]
+
+
+def _file(path: Path, colours: bool, box: Box | None) -> _File:
     if path.suffix.lower() == ".npy":
-        return _counted(arrays.npy(path), False, None)
+        return _counted(arrays.npy(path, box), False, None)
     if path.suffix.lower() == ".mat":
         return _counted(arrays.mat(path), False, None)
     try:
-        values, palette = images.read_values(path)
+        values, palette = images.read_values(path, box)
     except FastSCNNError:  # colours, or transparent parts
-        return replace(_counted(pack(images.read_colours(path)), True, None), transparent=has_transparent_parts(path))
-    return _counted(pack(images.read_colours(path)), True, None) if colours else _counted(values, False, palette)
+        return replace(_counted(pack(images.read_colours(path, box)), True, None), transparent=has_transparent_parts(path))
+    return _counted(pack(images.read_colours(path, box)), True, None) if colours else _counted(values, False, palette)
 
 
 def has_transparent_parts(path: Path) -> bool:

@@ -9,7 +9,7 @@ from fastscnn.base.errors import FastSCNNError
 from fastscnn.data.check.dataset import CheckReport
 from fastscnn.data.check.findings import FindingGroup, grouped
 from fastscnn.data.datasets import DatasetSpec
-from fastscnn.data.spec import relative
+from fastscnn.data.spec import pair_name
 from fastscnn.evaluation.report.charts import bar
 from fastscnn.evaluation.report.gallery import overlay, small
 from fastscnn.evaluation.report.page import Markup, Section, element, facts, legend, named, page, percent, picture, table
@@ -101,13 +101,14 @@ def _sheet(spec: DatasetSpec, split: str) -> list[Markup]:
     files = spec.image_files(split)
     shown = []
     for index in range(min(_SHOWN, len(files))):
-        pair = spec.pair(split, files[(2 * index + 1) * len(files) // (2 * min(_SHOWN, len(files)))])
+        windows = spec.windows(split, files[(2 * index + 1) * len(files) // (2 * min(_SHOWN, len(files)))])
+        pair = windows[len(windows) // 2]
         try:
             image, labels = spec.read(pair)
         except FastSCNNError:
             continue
         image, labels = small(image[:, :, :3], _WIDTH), small(labels, _WIDTH)
-        name = relative(spec.root, pair.image)
+        name = pair_name(spec.root, pair)
         over = picture(overlay(image, labels, spec.label_set), f"labels of {name}")
         pictures = element("div", picture(image, f"image {name}"), over, class_="pictures")
         shown.append(element("figure", pictures, element("figcaption", name)))

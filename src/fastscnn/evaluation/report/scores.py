@@ -11,7 +11,7 @@ import numpy as np
 from fastscnn.base import machine
 from fastscnn.base.types import UInt8Array
 from fastscnn.data.datasets import DatasetSpec, Pair
-from fastscnn.data.spec import relative
+from fastscnn.data.spec import pair_name
 from fastscnn.evaluation.evaluate import Report
 from fastscnn.evaluation.metrics import BINS, Reliability
 from fastscnn.evaluation.report.charts import bar, heat_map, reliability
@@ -46,7 +46,7 @@ class Examination:
         """
         assert result.confidence is not None
         self.calibration.add(result.confidence, result.labels, truth)
-        self.gallery.add(relative(self._root, pair.image), image, result.labels, truth)
+        self.gallery.add(pair_name(self._root, pair), image, result.labels, truth)
         self._seconds.append({stage: taken for stage, taken in result.seconds.items() if stage != _UNTIMED})
 
     def milliseconds(self) -> dict[str, float]:
