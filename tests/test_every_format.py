@@ -143,7 +143,7 @@ def test_files_of_the_tool_itself(tmp_path: Path, title: str, written_by: str, c
 
 
 def test_classes_that_no_picture_has_are_named_or_left_out_by_a_map(tmp_path: Path, capsys: Capture) -> None:
-    """CARLA names more classes than a town shows. Those without pixels are not learned, or the ids of the others go into [map]."""
+    """CARLA names more classes than a town shows: those without pixels are not learned, or [map] leaves them out."""
     made, root = FORMATS["CARLA, ids in red"](tmp_path / "set"), tmp_path / "set"
     for path in (root / "semantic_segmentation").iterdir():
         tags = images.read_channel(path, "red")
