@@ -381,11 +381,13 @@ def test_a_file_that_cannot_be_written_does_not_end_the_batch(
     assert main(["segment", "in", "--weights", str(tiny_onnx), "--out", "out", "--annotations", kind, "--json"]) == 1
     printed = capsys.readouterr()
     first, *others = [json.loads(line) for line in printed.out.splitlines()]
-    assert set(first) == {"image", "error"}
+    assert {"image", "labels", "overlay", "error"} <= set(first)
+    assert "annotations" not in first
     assert first["error"].startswith(f"in/a.png: {blocked}: cannot be written (")
     assert [line["image"] for line in others] == ["in/b.png", "in/c.png"]
     assert all(Path(line["annotations"]).is_file() for line in others)
-    assert "1 of 3 images failed; the others are segmented" in printed.err
+    assert "The annotations of 1 of 3 images are missing; their labels are written." in printed.err
+    assert "images failed" not in printed.err
 
 
 def test_a_folder_with_the_name_of_the_coco_file() -> None:
