@@ -6,7 +6,7 @@ import contextlib
 import csv
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 from fastscnn.base.errors import FastSCNNError
 from fastscnn.data.formats import text as text_files
 from fastscnn.data.formats.colours import unpack
+from fastscnn.data.init import known
 from fastscnn.data.init.survey import Survey
 from fastscnn.model.label_set import IGNORE_INDEX, Colour
 
@@ -22,6 +23,7 @@ _SUFFIXES = (".txt", ".csv", ".json", ".yaml", ".yml", ".names", ".tsv")
 _NAMED = re.compile(r"class|label|name|palette|colou?r|code|categor|legend|meta|obj|data|config|map|notes", re.IGNORECASE)
 _HEX = re.compile(r"#?([0-9a-fA-F]{6})")
 _COLOURED = re.compile(r"(\d{1,3})[\s,;]+(\d{1,3})[\s,;]+(\d{1,3})")
+_VOC_WITHOUT_COLOUR = re.compile(r"[^:]+::[^:]*:[^:]*")  # name:colour:parts:actions of Pascal VOC's labelmap.txt
 _NUMBERED = re.compile(r"(-?\d{1,5})\s*[:=,;\t ]\s*(\S.*)")
 _ID = re.compile(r"-?[0-9]{1,9}")
 _NUMBER = re.compile(r"-?\d+(\.\d+)?")
@@ -31,6 +33,7 @@ _YAML_DOUBLE, _YAML_SINGLE = re.compile(r'"(?:[^"\\]|\\.)*"'), re.compile(r"'((?
 _YAML_ENTRY = re.compile(r"^[ \t]*(?:-|['\"]?(\d+)['\"]?\s*:)\s*(.*?)\s*$", re.MULTILINE)
 IGNORED = frozenset(("ignore", "ignored", "__ignore__", "_ignore_", "void", "unlabeled", "unlabelled", "unknown", "dontcare",
                      "don't care", "not labeled", "not labelled"))  # names that are no class
+BACKGROUND = ("background", "_background_", "__background__")
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,11 @@ class ClassFile:
         return all(row.colour is not None for row in self.rows)
 
     @property
+    def in_voc_order(self) -> bool:
+        """Whether the colours are those of Pascal VOC's table, in its order."""
+        return all(row.colour == known.voc_colour(place) for place, row in enumerate(self.rows))
+
+    @property
     def is_grey(self) -> bool:
         """Whether the colours of all classes are grey."""
         return all(row.colour is not None and len(set(row.colour)) == 1 for row in self.rows)
@@ -70,19 +78,32 @@ class ClassFile:
         return all(row.id is not None for row in self.rows)
 
 
-def class_files(survey: Survey) -> list[ClassFile]:
-    """Return the files that name classes, those nearest to the root first; equal ones once."""
+def class_files(survey: Survey) -> tuple[list[ClassFile], list[str]]:
+    """Return the files that name classes, those nearest to the root first; and sentences about others.
+
+    Equal files are returned once. The sentences name files that cannot be read.
+    """
     found: dict[tuple[Row, ...], ClassFile] = {}
+    unread = []
     paths = [path for path in survey.of(*_SUFFIXES) if _NAMED.search(PurePosixPath(path).stem)]
     for path in sorted(paths, key=lambda path: (path.count("/"), path))[:100]:
-        rows = rows_of(survey.root / path)
+        try:
+            rows = rows_of(survey.root / path)
+        except FastSCNNError as error:
+            unread.append(f"Not read: {str(error).replace(str(survey.root / path), path, 1)} If it names the classes, run "
+                          "`fastscnn dataset init --force` after that.")
+            continue
         if rows:
             found.setdefault(rows, ClassFile(path, rows))
-    return list(found.values())
+    return list(found.values()), unread
 
 
 def rows_of(path: Path) -> tuple[Row, ...]:
-    """Return the classes that a file names; () if it is no such file."""
+    """Return the classes that a file names; () if it is no such file.
+
+    Raises:
+        FastSCNNError: a file in another encoding than UTF-8, or UTF-16 with a byte-order mark; or one that cannot be read.
+    """
     try:
         if path.stat().st_size > _MAX_BYTES:
             return ()
@@ -92,7 +113,7 @@ def rows_of(path: Path) -> tuple[Row, ...]:
             rows = list(_json(json.loads(text)))
         else:
             rows = list(_yaml(text) if suffix in (".yaml", ".yml") else _lines(text))
-    except (OSError, FastSCNNError, ValueError, RecursionError, csv.Error):
+    except (OSError, ValueError, RecursionError, csv.Error):
         return ()
     rows = [row for row in rows if row.name]
     names = [row.name for row in rows]
@@ -118,6 +139,9 @@ def _lines(text: str) -> Iterator[Row]:
     if any(cell in ("name", "class", "class_name", "label", "category") for cell in header):
         yield from _table(header, csv.reader(lines[1:], delimiter=separator))
         return
+    if all(_VOC_WITHOUT_COLOUR.fullmatch(line) for line in lines):
+        yield from _of_voc([line.rsplit(":", 3)[0].strip() for line in lines])
+        return
     for line in lines:
         if colour := _COLOURED.search(line):
             name = (line[: colour.start()] + line[colour.end() :]).strip(" \t:;,\"'")
@@ -127,6 +151,13 @@ def _lines(text: str) -> Iterator[Row]:
             yield Row(number[2].strip("\"', "), int(number[1]))
         else:
             yield Row(line.strip("\"', ").removesuffix(":"))
+
+
+def _of_voc(names: Sequence[str]) -> Iterator[Row]:
+    """Give the names of a labelmap.txt without colours those of Pascal VOC's table, as datumaro does, the background first."""
+    has_first = names[0].lower() in IGNORED or any(name.lower() in BACKGROUND for name in names)
+    for place, name in enumerate(names if has_first else ("background", *names)):
+        yield Row(name, None, known.voc_colour(place))
 
 
 def _table(header: list[str], lines: Iterable[list[str]]) -> Iterator[Row]:

@@ -59,7 +59,8 @@ def of_colours(values: Values, files: Sequence[ClassFile]) -> Classes:
     rare = [packed for packed in seen if packed not in named and packed not in ignored and packed not in frequent]
     if not rows:
         raise FastSCNNError("no colour of the label files is a class.")
-    by = f"; {source} names {'some of ' if unnamed else ''}them." if source else "."
+    order = ", in the order of Pascal VOC's table" if file and file.in_voc_order else ""
+    by = f"; {source} names {'some of ' if unnamed else ''}them{order}." if source else "."
     guessed = [f"The colours of the label files are classes ({files_read(values)}){by}"]
     guessed += [f"{row.name} has the colour of another class, and is left out." for row in twins]
     guessed += absent(row.name for row in rows if row.colour and number_of(row.colour) not in seen)

@@ -9,7 +9,7 @@ from fastscnn.data.init.guess import Classes
 from fastscnn.data.init.sentences import NAMES, files_read, ignored, number
 from fastscnn.data.init.values import Values
 
-_BLENDED = 0.9  # least share of 0 and 255 in an antialiased mask
+BLENDED = 0.9  # least share of 0 and 255 in an antialiased mask
 _TOPS = (1, 255, 65535)  # values of the second class
 _MOST_COLOURS = 64  # of label files whose colours are classes although they have transparent parts
 
@@ -71,7 +71,7 @@ def _names(files: Sequence[ClassFile], top: int, guessed: list[str]) -> tuple[tu
 def _blended(values: Values) -> bool:
     """Return whether nearly all values are those of a mask, and the others lie between, as at antialiased edges."""
     seen = set(values.counts)
-    if len(seen) <= 8 or min(seen) < 0 or max(seen) > 255 or values.share(*range(4), *range(252, 256)) < _BLENDED:
+    if len(seen) <= 8 or min(seen) < 0 or max(seen) > 255 or values.share(*range(4), *range(252, 256)) < BLENDED:
         return False
     return (255 in seen and any(200 < value < 255 for value in seen)) or (values.lossy and max(seen) > 200)
 

@@ -41,11 +41,12 @@ def guess_of_lists(survey: Survey) -> Guess | None:
 def _with_classes(survey: Survey, paths: list[str], splits: Splits, layout: str, said: list[str]) -> Guess:
     labels = sorted(set(paths))
     values = read(survey, labels)
+    files, not_read = class_files(survey)
     try:
-        classes = classes_of(values, class_files(survey), f"{survey.root.name}/{labels[0]}")
+        classes = classes_of(values, files, f"{survey.root.name}/{labels[0]}")
     except FastSCNNError as error:
         where = survey.root / PurePosixPath(labels[0]).parent
         raise FastSCNNError(str(error) if str(where) in str(error) else f"{where}: {error}") from None
     count = number(len(values.unread), "label file")
     unread = [f"{count} cannot be read; the first: {error}" for error in values.unread[:1]]
-    return Guess(layout, classes, splits.places, (*said, *splits.guessed), (*splits.left_open, *unread))
+    return Guess(layout, classes, splits.places, (*said, *splits.guessed, *not_read), (*splits.left_open, *unread))

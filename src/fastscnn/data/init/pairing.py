@@ -9,10 +9,12 @@ from itertools import takewhile
 from pathlib import PurePosixPath
 
 from fastscnn.base.errors import FastSCNNError
+from fastscnn.data.formats.colours import number_of
 from fastscnn.data.init import words
+from fastscnn.data.init.class_files import class_files
 from fastscnn.data.init.sentences import number
 from fastscnn.data.init.survey import ARRAYS, Survey
-from fastscnn.data.init.values import LOSSY, look_like_labels
+from fastscnn.data.init.values import LOSSY, look_like_labels, read
 from fastscnn.data.init.words import Folder, Role, Stem
 from fastscnn.media import images as media
 
@@ -76,10 +78,23 @@ def pair(survey: Survey) -> Pairing | None:
         named = _roles(survey, by_words)
         images = [file for file in named if file.role == "image" and file.suffix not in ARRAYS]
         labels = [file for file in named if file.role == "label"]
-        found = _matched(images, labels)
+        found = _matched(images, _of_supervisely(survey, labels))
         if found:
             return _chosen(survey, images, found)
     return None
+
+
+def _of_supervisely(survey: Survey, labels: list[_Named]) -> list[_Named]:
+    """Leave out Supervisely's masks for machines if a file names the colours of those for people only."""
+    human, machine = ([file for file in labels if file.folder.kind == kind] for kind in ("masks_human", "masks_machine"))
+    if not human or not machine:
+        return labels
+    files = [file for file in class_files(survey)[0] if file.has_colours]
+    seen = read(survey, [file.path for file in human], 3).by_colour()
+    named = {number_of(row.colour) for file in files for row in file.rows if row.colour}
+    if any(file.is_grey for file in files) or not set(seen) <= {0, *named}:
+        return labels
+    return [file for file in labels if file not in machine]
 
 
 def pair_with(survey: Survey, labels: Sequence[str]) -> Pairing | None:

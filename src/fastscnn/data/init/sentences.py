@@ -9,6 +9,7 @@ from fastscnn.data.init.values import Values
 LOSSY = ("the label files are JPEGs, whose compression changes values near edges, so labels are read wrong there; export them "
          "as PNG.")
 NAMES = "write the names of the classes in `classes`"
+NOT_LEARNED = "a network does not learn classes without pixels"
 UNLABELLED = 0.3  # share of the pixels up to which 0 or black, without a name, is taken as unlabelled; above, as background
 _SHOWN = 8  # values or names in one sentence
 
@@ -55,6 +56,6 @@ def about_rest(what: str, share: float) -> str:
 
 
 def absent(names: Iterable[str]) -> list[str]:
-    """Return the sentence about classes that no label file holds; training needs each class."""
+    """Return the sentence about classes that no label file holds."""
     missing = list(names)
-    return [f"No label file that was read holds {listed(missing)}; remove what no other file holds."] if missing else []
+    return [f"No label file that was read holds {listed(missing)}; {NOT_LEARNED}."] if missing else []

@@ -7,16 +7,15 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from fastscnn.base.errors import FastSCNNError
-from fastscnn.data.init.class_files import IGNORED, ClassFile, class_files
+from fastscnn.data.init.class_files import BACKGROUND, IGNORED, ClassFile, class_files
 from fastscnn.data.init.guess import Classes
 from fastscnn.data.init.pairing import Pair
-from fastscnn.data.init.sentences import ignored, listed, percent
+from fastscnn.data.init.sentences import NOT_LEARNED, ignored, listed, percent
 from fastscnn.data.init.shape_files import Kind
 from fastscnn.data.init.survey import Survey
 from fastscnn.data.init.values import spread
 from fastscnn.model.label_set import IGNORE_INDEX, Colour, LabelSet
 
-_BACKGROUND = ("background", "_background_", "__background__")
 _MEASURED = 12  # images whose uncovered pixels are counted
 _COVERED = 0.98  # share of the pixels from which the others are taken for unlabelled ones
 
@@ -31,7 +30,8 @@ def classes_of_shapes(survey: Survey, kind: Kind, names: Mapping[str, int], pair
     left_open: list[str] = []
     if unused:
         guessed.append(f"Not used by any shape, and left out: {', '.join(unused)}.")
-    found = class_files(survey)
+    found, unread = class_files(survey)
+    guessed += unread
     named = _yolo_names(used, found, guessed, left_open) if kind.labels_are == "yolo" else _ordered(used, found, guessed)
     to = {stored: "ignore" if name.lower() in IGNORED else name for stored, name in named.items()}
     if void := [name for stored, name in named.items() if to[stored] == "ignore"]:
@@ -63,7 +63,7 @@ def _yolo_names(used: Sequence[str], files: Sequence[ClassFile], guessed: list[s
         if set(map(int, used)) <= rows.keys():
             guessed.append(f"{file.path} names the classes.")
             if unused := [name for number, name in sorted(rows.items()) if str(number) not in used]:
-                guessed.append(f"No shape that was read has {listed(unused)}; remove what no other file has.")
+                guessed.append(f"No shape that was read has {listed(unused)}; {NOT_LEARNED}.")
             return {str(number): name for number, name in sorted(rows.items())}
     left_open.append("no data.yaml names the classes; write the names of the classes in `classes` and in [map].")
     return {str(number): f"class {number}" for number in range(highest + 1)}
@@ -73,7 +73,7 @@ def _background(
     survey: Survey, kind: Kind, to: Mapping[str, str], classes: list[str], pairs: Sequence[Pair], guessed: list[str]
 ) -> tuple[str, list[str]]:
     """Return the class of pixels without a shape, or "ignore", and all classes with it."""
-    own = next((name for name in classes if name.lower() in _BACKGROUND), None)
+    own = next((name for name in classes if name.lower() in BACKGROUND), None)
     if own:
         guessed.append(f"Pixels without a shape are taken as {own}.")
         return own, classes

@@ -75,23 +75,25 @@ def _kind(path: Path) -> str:
         return "yolo" if _YOLO.match(head) else ""
     if path.suffix.lower() == ".xml":
         return "cvat" if b"<annotations" in head else ""
-    return _kind_of_many(data) if len(data) > _SMALL else _kind_of_json(data)
+    return _kind_of_bytes(data) if len(data) > _SMALL else _kind_of_json(data)
 
 
-def _kind_of_many(data: bytes) -> str:
-    """Return the format of a large JSON file, without parsing it."""
+def _kind_of_bytes(data: bytes) -> str:
+    """Return the format of a JSON file that is large, truncated or in another encoding, without parsing it."""
     if all(key in data for key in (b'"categories"', b'"images"', b'"segmentation"')):
         return "coco"
     if b'"shapes"' in data and b'"imagePath"' in data:  # with the image in it
         return "labelme"
+    if b'"objects"' in data and b'"classTitle"' in data:
+        return "supervisely"
     return "label-studio" if data.lstrip()[:1] == b"[" and b'"annotations"' in data else ""
 
 
 def _kind_of_json(data: bytes) -> str:
     try:
         table = json.loads(data)
-    except (ValueError, RecursionError):
-        return ""
+    except (ValueError, RecursionError):  # the format's own reader says what is wrong
+        return _kind_of_bytes(data)
     if isinstance(table, list):
         return "label-studio" if table and isinstance(table[0], dict) and "data" in table[0] and "id" in table[0] else ""
     if not isinstance(table, dict):
