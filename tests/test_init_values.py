@@ -30,7 +30,8 @@ from fastscnn.base.errors import FastSCNNError
 from fastscnn.base.types import UInt8Array
 from fastscnn.data import datasets
 from fastscnn.data.check.dataset import check
-from fastscnn.data.init.class_files import ClassFile, Row
+from fastscnn.data.init.class_files import ClassFile
+from fastscnn.data.init.class_rows import Row
 from fastscnn.data.init.folder import Initialised, init_dataset
 from fastscnn.data.init.id_classes import of_ids
 from fastscnn.data.init.sentences import percent, spans

@@ -7,7 +7,8 @@ from dataclasses import replace
 
 from fastscnn.base.errors import FastSCNNError
 from fastscnn.data.init import known, known_ids
-from fastscnn.data.init.class_files import ClassFile, Row
+from fastscnn.data.init.class_files import ClassFile
+from fastscnn.data.init.class_rows import Row
 from fastscnn.data.init.guess import Classes
 from fastscnn.data.init.id_files import Fit, Ids, fitting, ids_of
 from fastscnn.data.init.mask_classes import BLENDED

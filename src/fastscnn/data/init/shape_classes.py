@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from fastscnn.base.errors import FastSCNNError
-from fastscnn.data.init.class_files import BACKGROUND, IGNORED, ClassFile, class_files
+from fastscnn.data.init.class_files import ClassFile, class_files
+from fastscnn.data.init.class_rows import BACKGROUND, IGNORED
 from fastscnn.data.init.guess import Classes
 from fastscnn.data.init.pairing import Pair
 from fastscnn.data.init.sentences import NOT_LEARNED, ignored, listed, percent
