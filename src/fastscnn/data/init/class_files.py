@@ -53,6 +53,18 @@ class ClassFile:
         """Whether the file states the id of each class."""
         return all(row.id is not None for row in self.rows)
 
+    @property
+    def by_id(self) -> dict[int, Row]:
+        """Stored id -> class; {} if not all classes have one."""
+        return {row.id: row for row in self.rows if row.id is not None} if self.has_ids else {}
+
+    @property
+    def by_train_id(self) -> dict[int, Row]:
+        """Train id -> class, without those that are ignored; {} if two classes share one, or none has one."""
+        rows = [row for row in self.rows if row.train_id is not None and 0 <= row.train_id < IGNORE_INDEX]
+        found = {row.train_id: row for row in rows if row.train_id is not None}
+        return found if len(found) == len(rows) else {}
+
 
 def class_files(survey: Survey) -> tuple[list[ClassFile], list[str]]:
     """Return the files that name classes, those nearest to the root first; and sentences about others.

@@ -84,7 +84,7 @@ def _named(ids: Ids, fit: Fit) -> Classes:
             void.append(0)
     kept = {number: row.name for number, row in sorted(stored.items()) if number not in void}
     guessed += absent(name for number, name in kept.items() if number not in ids.values.counts)
-    return _with_ids(ids, kept, void, guessed)
+    return replace(_with_ids(ids, kept, void, guessed), left_open=(fit.doubt,) if fit.doubt else ())
 
 
 def _numbered(ids: Ids, files: Sequence[ClassFile]) -> Classes:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from fastscnn.data.init.class_files import ClassFile
-from fastscnn.data.init.class_rows import Row
+from fastscnn.data.init.class_rows import BACKGROUND, Row
 from fastscnn.data.init.values import Values
 from fastscnn.model.label_set import IGNORE_INDEX
 
@@ -33,11 +33,19 @@ class Ids:
 
 @dataclass(frozen=True)
 class Fit:
-    """The file that names the ids: stored id -> class, and what the ids are, for the sentence about it."""
+    """The file that names the ids.
+
+    Attributes:
+        file: the file.
+        rows: stored id -> class.
+        which: what the ids are, for the sentence about the file.
+        doubt: what is left open about it; "" if nothing is.
+    """
 
     file: ClassFile
     rows: Mapping[int, Row]
     which: str = ""
+    doubt: str = ""
 
 
 def ids_of(values: Values, stored: Sequence[int]) -> Ids:
@@ -63,10 +71,9 @@ def fitting(files: Sequence[ClassFile], ids: Ids) -> Fit | None:
     """Return the file whose classes fit the ids: by its own ids, by scaled positions, by positions from 0, or from 1."""
     positive = sorted({*ids.used, *(one for one in ids.void if one >= 0)})
     plain = [one for one in positive if one not in _UNLABELLED]
-    for file in files:
-        rows = {row.id: row for row in file.rows if row.id is not None}
-        if file.has_ids and plain and set(plain) <= {0, *rows}:
-            return Fit(file, rows, "; its ids begin with 1" if min(rows) == 1 else "")
+    for file in files if plain else ():
+        if own := _by_own_ids(file, plain):
+            return own
     for file in files if len(positive) > 2 else ():
         for first in (0, 1):  # 1: 0 has no name
             if found := _levels(positive, count := len(file.rows) + first):
@@ -78,11 +85,33 @@ def fitting(files: Sequence[ClassFile], ids: Ids) -> Fit | None:
     lowest, highest = min(plain, default=0), max(plain, default=0)
     for file, names in positions:
         if highest < len(names) and not (lowest >= 1 and highest == len(names)):
-            return Fit(file, dict(enumerate(names)))
+            doubt = "" if not lowest or names[0].ignored or names[0].name.lower() in BACKGROUND else (
+                f"{file.path} names the classes by position, counted from 0, but no label file that was read holds 0; if its "
+                "first class has the id 1, set ignore = [0, 255], or change [map].")
+            return Fit(file, dict(enumerate(names)), " by position, counted from 0", doubt)
     for file, names in positions:
         if highest == len(names):
-            return Fit(file, dict(enumerate(names, 1)), "; the ids begin with 1, since the highest is the number of names")
+            which = " by position; the ids begin with 1, since the highest is the number of names"
+            return Fit(file, dict(enumerate(names, 1)), which)
     return None
+
+
+def _by_own_ids(file: ClassFile, plain: Sequence[int]) -> Fit | None:
+    """Return the classes by the ids, or the train ids, that a file states, if they fit."""
+    ids, train = file.by_id, file.by_train_id
+    fits, train_fits = ({0, *known} >= set(plain) if known else False for known in (ids, train))
+    if not fits and not train_fits:
+        return None
+    both = fits and train_fits and any(ids.get(one) != train.get(one) for one in plain)
+    if not fits or (both and set(plain) == set(train) != set(ids)):
+        rows, used, other = train, "train ids", "ids"
+    else:
+        rows, used, other = ids, "ids", "train ids"
+    doubt = "" if not both else (
+        f"{file.path} states ids and train ids, and both fit the label files; the {used} are used. If the label files hold the "
+        f"{other}, remove the {used} from it and run `fastscnn dataset init --force`.")
+    which = f" by the {used} that it states{'; they begin with 1' if min(rows) == 1 else ''}"
+    return Fit(file, rows, which, doubt)
 
 
 def _positions(file: ClassFile) -> list[Row]:
