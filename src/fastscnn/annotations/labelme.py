@@ -1,4 +1,4 @@
-"""LabelMe JSON: one file for each image."""
+"""LabelMe JSON: one file for each image, and the names of the classes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ _VERSION = "5.5.0"  # of LabelMe, whose form the files have
 
 
 class LabelMe(PerImage):
-    """LabelMe files beside the other results: `STEM.json`, with the path of the image relative to the file."""
+    """LabelMe files beside the other results: `STEM.json`, with the path of the image relative to the file, and `labels.txt`.
+
+    `labels.txt` has the names of the classes in their order, one in each line, as `labelme --labels` expects.
+    """
 
     def file(self, result: Path) -> Path:
         """Return the file of an image; see `PerImage`."""
@@ -34,6 +37,16 @@ class LabelMe(PerImage):
             "imageWidth": labels.shape[1],
         }
         return path, json.dumps(table).encode()
+
+    def add(self, described: tuple[Path, bytes]) -> Path:
+        """Write the file of an image, and labels.txt before the first; return the file.
+
+        Raises:
+            FastSCNNError: a file cannot be written, or labels.txt exists and names other classes.
+        """
+        names = "".join(f"{name}\n" for name in self.label_set.names)
+        self.keep(self.folder / "labels.txt", names, lambda text: text.strip() == names.strip())
+        return super().add(described)
 
     def _shape(self, polygon: Polygon) -> dict[str, Any]:
         numbers = list(flat(polygon.points))

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from fastscnn.annotations.polygons import MIN_AREA, TOLERANCE
 from fastscnn.base import files
+from fastscnn.base.errors import FastSCNNError
 from fastscnn.model.label_set import LabelSet
 
 
@@ -41,5 +43,28 @@ class PerImage(ABC):
         files.write(*described)
         return described[0]
 
+    def keep(self, path: Path, content: str, equal: Callable[[str], bool]) -> None:
+        """Write the file of the classes before the first image.
+
+        Args:
+            path: the file.
+            content: what it contains.
+            equal: whether the content of an existing file names these classes.
+
+        Raises:
+            FastSCNNError: the file cannot be written, or exists and names other classes.
+        """
+        if not os.path.lexists(path):
+            files.write(path, content.encode())
+        elif not equal(_read(path)):
+            raise FastSCNNError(f"{path}: names other classes; move it away, or choose another output folder.")
+
     def close(self) -> None:  # noqa: B027 - the default, not a gap
         """Do nothing: each file is complete."""
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise FastSCNNError(f"{path}: cannot be read ({error}); move it away, or choose another output folder.") from error

@@ -48,7 +48,8 @@ class AnnotationWriter:
 
     Args:
         kind: the format. "coco": FOLDER/coco.json with a polygon for each region. "coco-rle": the same file with the exact
-            mask of each class. "labelme": STEM.json for each image. "yolo": FOLDER/yolo with labels/STEM.txt and data.yaml.
+            mask of each class. "labelme": STEM.json for each image, and labels.txt. "yolo": FOLDER/yolo with labels/STEM.txt
+            and data.yaml.
         folder: where to write; it is created if it is missing.
         label_set: the classes.
         tolerance: largest distance of the polygons from the labels in pixels; 0 keeps them exact.

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 from fastscnn.annotations.per_image import PerImage
 from fastscnn.annotations.polygons import trace
-from fastscnn.base import files
-from fastscnn.base.errors import FastSCNNError
 from fastscnn.base.types import UInt8Array
 
 
@@ -37,17 +34,7 @@ class Yolo(PerImage):
         Raises:
             FastSCNNError: a file cannot be written, or data.yaml exists and names other classes.
         """
+        names = "names:\n" + "".join(f"  {index}: {json.dumps(name)}\n" for index, name in enumerate(self.label_set.names))
         table = self.folder / "yolo" / "data.yaml"
-        names = "".join(f"  {index}: {json.dumps(name)}\n" for index, name in enumerate(self.label_set.names))
-        if not os.path.lexists(table):
-            files.write(table, f"train: images\nval: images\nnames:\n{names}".encode())
-        elif not _read(table).endswith(f"names:\n{names}"):
-            raise FastSCNNError(f"{table}: names other classes; move it away, or choose another output folder.")
+        self.keep(table, f"train: images\nval: images\n{names}", lambda text: text.endswith(names))
         return super().add(described)
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, ValueError) as error:
-        raise FastSCNNError(f"{path}: cannot be read ({error}); move it away, or choose another output folder.") from error

@@ -200,7 +200,7 @@ def _evaluate(
 ) -> Report:
     """Evaluate on one dataset, with the dataset's own metrics if its classes are not mapped."""
     spec = member.spec
-    pairs = spec.pairs(split or spec.evaluation_split())
+    pairs = spec.pairs(spec.evaluation_split() if split is None else split)
     extra = dataset_scores(spec, pairs) if not member.mapped else None
 
     def observe(image: UInt8Array, result: Segmentation, truth: UInt8Array, pair: Pair) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import PurePosixPath
 
 import numpy as np
 
@@ -33,7 +34,7 @@ def classes_of_shapes(survey: Survey, kind: Kind, names: Mapping[str, int], pair
         guessed.append(f"Not used by any shape, and left out: {', '.join(unused)}.")
     found, unread = class_files(survey)
     guessed += unread
-    named = _yolo_names(used, found, guessed, left_open) if kind.labels_are == "yolo" else _ordered(used, found, guessed)
+    named = _yolo_names(used, found, guessed, left_open) if kind.labels_are == "yolo" else _ordered(kind, used, found, guessed)
     to = {stored: "ignore" if name.lower() in IGNORED else name for stored, name in named.items()}
     if void := [name for stored, name in named.items() if to[stored] == "ignore"]:
         guessed.append(ignored(void))
@@ -47,13 +48,21 @@ def classes_of_shapes(survey: Survey, kind: Kind, names: Mapping[str, int], pair
                    tuple(guessed), tuple(left_open))
 
 
-def _ordered(used: Sequence[str], files: Sequence[ClassFile], guessed: list[str]) -> dict[str, str]:
-    """Return the names in the order of a file that has them all, else as they are."""
+def _ordered(kind: Kind, used: Sequence[str], files: Sequence[ClassFile], guessed: list[str]) -> dict[str, str]:
+    """Return the names in the order of a file that has them all, else as they are.
+
+    The file that LabelMe takes the classes from gives all of them, so that a network keeps its classes.
+    """
     for file in files:
         rows = [row.name for row in file.rows]
         if set(used) <= set(rows):
             guessed.append(f"{file.path} gives their order.")
-            return {name: name for name in rows if name in used}
+            own = kind.labels_are == "labelme" and PurePosixPath(file.path).name == "labels.txt"
+            listed_only = [name for name in rows if name not in used and name.lower() not in IGNORED and name[0] != "_"]
+            unused = listed_only if own else []  # without LabelMe's __ignore__ and _background_
+            if unused:
+                guessed.append(f"No shape that was read has {listed(unused)}; {NOT_LEARNED}.")
+            return {name: name for name in rows if name in used or name in unused}
     return {name: name for name in used}
 
 
@@ -77,11 +86,11 @@ def _background(
 ) -> tuple[str, list[str]]:
     """Return the class of pixels without a shape, or "ignore", and all classes with it."""
     own = next((name for name in classes if name.lower() in BACKGROUND), None)
-    if own:
+    if own and kind.labels_are != "coco-panoptic":
         guessed.append(f"Pixels without a shape are taken as {own}.")
         return own, classes
     covered = _covered(survey, kind, to, classes, pairs)
-    if covered >= _COVERED:
+    if covered >= _COVERED or kind.labels_are == "coco-panoptic":  # there, 0 means not labelled
         guessed.append(f"{percent(1 - covered)} of the pixels are without a shape, and are ignored.")
         return "ignore", classes
     guessed.append(f"{percent(1 - covered)} of the pixels are without a shape, and are taken as a class of their own; if they "
