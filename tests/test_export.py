@@ -403,6 +403,6 @@ def test_the_bundled_weights_export_to_the_bundled_file() -> None:
 
 
 @pytest.mark.parametrize("words", [["--split", "val"], ["--calibration", "train"]])
-def test_a_split_that_would_not_be_read_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str]) -> None:
+def test_a_needless_split_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str]) -> None:
     assert cli.main(["export", "weights.safetensors", "--out", str(tmp_path / "model.onnx"), *words]) == 2
     assert f"{words[0].removeprefix('--')}: " in capsys.readouterr().err
