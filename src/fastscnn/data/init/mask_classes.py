@@ -66,7 +66,9 @@ def _names(files: Sequence[ClassFile], top: int, guessed: list[str]) -> tuple[tu
             by = " by the ids that it states" if file.has_ids else ", that of 0 first"
             guessed.append(f"{file.path} names the classes{by}.")
             return two, ()
-    unfit = f"{listed(file.path for file in files)} names other classes than two" if files else "no file names the two classes"
+    unfit = "no file names the two classes"
+    if files:
+        unfit = f"the classes of {listed(file.path for file in files)} do not fit the masks"
     return ("background", "foreground"), (f"{unfit}; {NAMES}, that of 0 first.",)
 
 

@@ -64,11 +64,11 @@ def absent(names: Iterable[str]) -> list[str]:
 
 
 def alike(names: Iterable[str], numbered: bool = False) -> list[str]:
-    """Return what is left open about names that differ in case or spaces only, or also in a number at their end."""
+    """Return what is left open about names that differ in case or separators only, or also in a number at their end."""
     found: defaultdict[str, list[str]] = defaultdict(list)
     for name in names:
         key = re.sub(r"[\s_-]+", "", name.lower())
         found[key.rstrip("0123456789") or key if numbered else key].append(name)
-    what = "case, spaces or numbers" if numbered else "case or spaces"
+    what = "case, separators or numbers" if numbered else "case or separators"
     return [f"the classes {listed(map(repr, of_key))} differ in {what} only; if they are one class, give them one name in "
             "`classes` and in [map]." for of_key in found.values() if len(of_key) > 1]
