@@ -126,8 +126,9 @@ def test_ids_and_train_ids_that_both_fit(tmp_path: Path, suffix: str) -> None:
     pairs(tmp_path, "images/{n}.jpg", "labels/{n}.png")
     table = [{"name": name, "id": 3 - place, "trainId": place} for place, name in enumerate(NAMES)]
     text(tmp_path / f"labels{suffix}", TWO if suffix == ".csv" else json.dumps(table))
-    assert (f"labels{suffix} states ids and train ids, and both fit the label files; the ids are used. If the label files hold "
-            "the train ids, remove the ids from it and run `fastscnn dataset init --force`.") in init_dataset(tmp_path).left_open
+    said = (f"labels{suffix} states ids and train ids, and both fit the label files; the ids are used. If the label files hold "
+            "the train ids, remove the ids from it and run `fastscnn dataset init --force`.")
+    assert said in init_dataset(tmp_path).left_open
     for row in table:
         del row["id"]
     text(tmp_path / f"labels{suffix}", TWO.replace(",id,", ",-,") if suffix == ".csv" else json.dumps(table))
@@ -174,9 +175,9 @@ def test_positions_are_said_to_count_from_0(tmp_path: Path, first: str, doubts: 
 def test_names_that_are_alike(tmp_path: Path) -> None:
     pairs(tmp_path, "images/{n}.jpg", "labels/{n}.png")
     text(tmp_path / "classes.txt", "traffic light\nTraffic_Light\nsky\nsky 2\n")
-    assert init_dataset(tmp_path).left_open == (
-        "the classes 'traffic light', 'Traffic_Light' differ in case or separators only; if they are one class, give them one name "
-        "in `classes` and in [map].",)
+    said = ("the classes 'traffic light', 'Traffic_Light' differ in case or separators only; if they are one class, give them "
+            "one name in `classes` and in [map].")
+    assert init_dataset(tmp_path).left_open == (said,)
 
 
 def test_names_of_shapes_that_are_alike(tmp_path: Path) -> None:
