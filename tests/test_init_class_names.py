@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from test_dataset_init import COLOURS, NAMES, labelme_in_folders, pairs, text
 from test_init_class_files import assert_read
 
@@ -18,6 +21,7 @@ from fastscnn.data.init.class_files import rows_of
 from fastscnn.data.init.class_rows import Row
 from fastscnn.data.init.folder import init_dataset
 from fastscnn.data.init.known import CARLA
+from fastscnn.data.scaled_ids import step_of
 
 # The ids of the four classes are not in the order of the files.
 SHUFFLED = {name: number for number, name in reversed(list(enumerate(NAMES)))}
@@ -170,6 +174,26 @@ def test_positions_are_said_to_count_from_0(tmp_path: Path, first: str, doubts: 
         toml = tmp_path / "dataset.toml"
         toml.write_text(toml.read_text().replace("\nlabels_are", "\nignore = [0, 255]\nlabels_are"))
         assert_read(tmp_path, (*names, "more"), (0, 1, 2, 3))
+
+
+@pytest.mark.parametrize(("more", "doubts"), [((), 0), (("mud", "ice"), 1)])
+def test_positions_times_a_constant(tmp_path: Path, more: tuple[str, ...], doubts: int) -> None:
+    pairs(tmp_path, "images/{n}.jpg", "labels/{n}.png", lambda labels: labels * np.uint8(10))
+    text(tmp_path / "classes.txt", "\n".join((*NAMES, *more)))
+    made = init_dataset(tmp_path)
+    assert "classes.txt names the classes; the ids are their positions, multiplied by 10." in made.guessed
+    assert ["of which no label file that was read holds the last" in one for one in made.left_open] == [True] * doubts
+    assert_read(tmp_path, (*NAMES, *more))
+
+
+@settings(max_examples=300, derandomize=True, deadline=None)
+@given(st.integers(3, 60), st.data())
+def test_the_step_of_scaled_ids(count: int, data: st.DataObject) -> None:
+    """The positions come back from ids that are scaled to 0 to 255, or multiplied, if the last class is there."""
+    places = sorted({0, count - 1, *data.draw(st.sets(st.integers(1, count - 2), min_size=1))})
+    constants = [one for one in (2, 3, 10) if one * (count - 1) < 255 and math.gcd(*places) == 1]
+    for step in (255 / (count - 1), *constants):
+        assert step_of([round(place * step) for place in places], count) == step
 
 
 def test_names_that_are_alike(tmp_path: Path) -> None:

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from fastscnn.data.init.class_files import ClassFile
 from fastscnn.data.init.class_rows import BACKGROUND, Row
 from fastscnn.data.init.values import Values
+from fastscnn.data.scaled_ids import even_step, step_of
 from fastscnn.model.label_set import IGNORE_INDEX
 
 _UNLABELLED = (IGNORE_INDEX, 65535)  # and ids below 0: values of pixels without a label, if no file names them
-_LEAST_STEP = 4  # between ids that divide 0 to 255 evenly
 
 
 @dataclass(frozen=True)
@@ -52,23 +52,13 @@ def ids_of(values: Values, stored: Sequence[int]) -> Ids:
     """Return the ids of a sample of label files, from all stored ones, sorted."""
     positive = [one for one in stored if one >= 0]
     counts = range(len(positive), 2 * len(positive) + 1) if len(positive) > 2 else ()
-    evenly = any(_levels(positive, count) for count in counts)
+    evenly = any(even_step(positive, count) for count in counts)
     void = [one for one in stored if one < 0 or (one in _UNLABELLED and not evenly)]
     return Ids(values, tuple(one for one in stored if one not in void), tuple(void), evenly)
 
 
-def _levels(stored: Sequence[int], count: int) -> dict[int, int]:
-    """Return id -> position if the ids, with 255, are among `count` values that divide 0 to 255 evenly; {} if not."""
-    if not stored or stored[-1] != IGNORE_INDEX or count < len(stored) or _LEAST_STEP * (count - 1) > IGNORE_INDEX:
-        return {}
-    step = IGNORE_INDEX / (count - 1)
-    found = {one: round(one / step) for one in stored}
-    fits = all(abs(one - place * step) <= 1 for one, place in found.items())
-    return found if fits and len(set(found.values())) == len(found) else {}
-
-
 def fitting(files: Sequence[ClassFile], ids: Ids) -> Fit | None:
-    """Return the file whose classes fit the ids: by its own ids, by scaled positions, by positions from 0, or from 1."""
+    """Return the file whose classes fit the ids: by its own ids, or by positions: scaled, from 0, or from 1."""
     positive = sorted({*ids.used, *(one for one in ids.void if one >= 0)})
     plain = [one for one in positive if one not in _UNLABELLED]
     for file in files if plain else ():
@@ -76,11 +66,8 @@ def fitting(files: Sequence[ClassFile], ids: Ids) -> Fit | None:
             return own
     for file in files if len(positive) > 2 else ():
         for first in (0, 1):  # 1: 0 has no name
-            if found := _levels(positive, count := len(file.rows) + first):
-                stored = {place: one for one, place in found.items()}
-                rows = {stored.get(place, round(place * IGNORE_INDEX / (count - 1))): row
-                        for place, row in enumerate(file.rows, first)}
-                return Fit(file, rows, "; the ids are their positions, scaled to 0 to 255")
+            if step := even_step(positive, len(file.rows) + first):
+                return Fit(file, _scaled(file.rows, first, positive, step), "; the ids are their positions, scaled to 0 to 255")
     positions = [(file, _positions(file)) for file in files if not file.has_ids]
     lowest, highest = min(plain, default=0), max(plain, default=0)
     for file, names in positions:
@@ -93,7 +80,21 @@ def fitting(files: Sequence[ClassFile], ids: Ids) -> Fit | None:
         if highest == len(names):
             which = " by position; the ids begin with 1, since the highest is the number of names"
             return Fit(file, dict(enumerate(names, 1)), which)
+    for file, names in positions if len(plain) > 2 else ():
+        for first in (0, 1):
+            if step := step_of(plain, len(names) + first):
+                which = f"; the ids are their positions, multiplied by {step:g}"
+                doubt = "" if highest == step * (len(names) + first - 1) else (
+                    f"the ids are multiples of {step:g}, and taken as the positions of the names in {file.path}, of which no "
+                    "label file that was read holds the last; compare the classes with the contact sheet.")
+                return Fit(file, _scaled(names, first, plain, step), which, doubt)
     return None
+
+
+def _scaled(rows: Sequence[Row], first: int, stored: Sequence[int], step: float) -> dict[int, Row]:
+    """Return stored id -> class, where the position of a class, from `first`, times `step` is its id."""
+    found = {round(one / step): one for one in stored}
+    return {found.get(place, round(place * step)): row for place, row in enumerate(rows, first)}
 
 
 def _by_own_ids(file: ClassFile, plain: Sequence[int]) -> Fit | None:
