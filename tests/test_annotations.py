@@ -403,9 +403,14 @@ def test_a_data_yaml_of_other_classes() -> None:
         with pytest.raises(FastSCNNError, match=r"^out/yolo/data\.yaml: names other classes; move it away"):
             writer.add("in/c.jpg", SCENE)
         assert not Path("out/yolo/labels/c.txt").exists()
+    table = Path("out/yolo/data.yaml")
+    table.write_text(f"{table.read_text()}nc: {len(NAMES.names)}  # as some versions want\n")
     with AnnotationWriter("yolo", "out", NAMES) as writer:
         writer.add("in/c.jpg", SCENE)
-    Path("out/yolo/data.yaml").write_bytes(b"\xff")
+    table.write_text(table.read_text().replace("nc:", f"  {len(NAMES.names)}: more\nnc:"))
+    with AnnotationWriter("yolo", "out", NAMES) as writer, pytest.raises(FastSCNNError, match="names other classes"):
+        writer.refuse_taken([])
+    table.write_bytes(b"\xff")
     with AnnotationWriter("yolo", "out", NAMES) as writer, pytest.raises(FastSCNNError, match=r"data\.yaml: cannot be read"):
         writer.add("in/d.jpg", SCENE)
 

@@ -38,15 +38,13 @@ class LabelMe(PerImage):
         }
         return path, json.dumps(table).encode()
 
-    def add(self, described: tuple[Path, bytes]) -> Path:
-        """Write the file of an image, and labels.txt before the first; return the file.
+    def classes(self) -> tuple[Path, str]:
+        """Return labels.txt and its content; see `PerImage`."""
+        return self.folder / "labels.txt", "".join(f"{name}\n" for name in self.label_set.names)
 
-        Raises:
-            FastSCNNError: a file cannot be written, or labels.txt exists and names other classes.
-        """
-        names = "".join(f"{name}\n" for name in self.label_set.names)
-        self.keep(self.folder / "labels.txt", names, lambda text: text.strip() == names.strip())
-        return super().add(described)
+    def names_classes(self, text: str) -> bool:
+        """Return whether the content of a labels.txt names these classes."""
+        return text.strip() == self.classes()[1].strip()
 
     def _shape(self, polygon: Polygon) -> dict[str, Any]:
         numbers = list(flat(polygon.points))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,26 +37,32 @@ class PerImage(ABC):
         path = self.file(result)
         return path if os.path.lexists(path) and not path.is_dir() else None
 
+    @abstractmethod
+    def classes(self) -> tuple[Path, str]:
+        """Return the file with the names of the classes, and its content."""
+
+    @abstractmethod
+    def names_classes(self, text: str) -> bool:
+        """Return whether the content of an existing file of the classes names these classes."""
+
+    def check_classes(self) -> None:
+        """Raise FastSCNNError if the file of the classes exists and names other ones."""
+        path, _ = self.classes()
+        if os.path.lexists(path) and not self.names_classes(_read(path)):
+            raise FastSCNNError(f"{path}: names other classes; move it away, or choose another output folder.")
+
     def add(self, described: tuple[Path, bytes]) -> Path:
-        """Write the file of an image; return it."""
-        files.write(*described)
-        return described[0]
-
-    def keep(self, path: Path, content: str, equal: Callable[[str], bool]) -> None:
-        """Write the file of the classes before the first image.
-
-        Args:
-            path: the file.
-            content: what it contains.
-            equal: whether the content of an existing file names these classes.
+        """Write the file of an image, and the file of the classes before the first; return the former.
 
         Raises:
-            FastSCNNError: the file cannot be written, or exists and names other classes.
+            FastSCNNError: a file cannot be written, or the file of the classes exists and names other ones.
         """
+        self.check_classes()
+        path, names = self.classes()
         if not os.path.lexists(path):
-            files.write(path, content.encode())
-        elif not equal(_read(path)):
-            raise FastSCNNError(f"{path}: names other classes; move it away, or choose another output folder.")
+            files.write(path, names.encode())
+        files.write(*described)
+        return described[0]
 
     def close(self) -> None:  # noqa: B027 - the default, not a gap
         """Do nothing: each file is complete."""

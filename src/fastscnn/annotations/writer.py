@@ -36,6 +36,8 @@ class _Format(Protocol):
 
     def taken(self, result: Path) -> Path | None: ...
 
+    def check_classes(self) -> None: ...
+
     def describe(self, image: Path, result: Path, labels: UInt8Array) -> Any: ...
 
     def add(self, described: Any) -> Path: ...
@@ -93,7 +95,11 @@ class AnnotationWriter:
         self._format.close()
 
     def refuse_taken(self, results: list[Path]) -> None:
-        """Raise FastSCNNError if the annotations of one of these results exist already: people may have corrected them."""
+        """Raise FastSCNNError if the annotations of one of these results exist already: people may have corrected them.
+
+        Also if the folder has the annotations of other classes.
+        """
+        self._format.check_classes()
         for result in results:
             path = self._format.taken(result)
             if path is not None and path.is_dir():
@@ -114,7 +120,7 @@ class AnnotationWriter:
         Raises:
             ArgumentError: a result outside the folder, or arrays of another type, shape or range.
         """
-        if not result.is_relative_to(self._format.folder):
+        if ".." in result.parts or not result.is_relative_to(self._format.folder):
             raise ArgumentError(f"result: must be in {self._format.folder}, not {result}.")
         if not isinstance(labels, np.ndarray) or labels.dtype != np.uint8 or labels.ndim != 2 or not labels.size:
             raise ArgumentError("labels: must be a uint8 array [H, W] of class ids.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 from fastscnn.annotations.per_image import PerImage
@@ -28,13 +29,13 @@ class Yolo(PerImage):
             lines.append(f"{polygon.label} {numbers}\n")
         return self.file(result), "".join(lines).encode()
 
-    def add(self, described: tuple[Path, bytes]) -> Path:
-        """Write the file of an image, and data.yaml before the first; return the file.
+    def classes(self) -> tuple[Path, str]:
+        """Return data.yaml and its content; see `PerImage`."""
+        return self.folder / "yolo" / "data.yaml", f"train: images\nval: images\n{self._names()}"
 
-        Raises:
-            FastSCNNError: a file cannot be written, or data.yaml exists and names other classes.
-        """
-        names = "names:\n" + "".join(f"  {index}: {json.dumps(name)}\n" for index, name in enumerate(self.label_set.names))
-        table = self.folder / "yolo" / "data.yaml"
-        self.keep(table, f"train: images\nval: images\n{names}", lambda text: text.endswith(names))
-        return super().add(described)
+    def names_classes(self, text: str) -> bool:
+        """Return whether the content of a data.yaml names these classes; other keys and comments may be there, too."""
+        return re.search(rf"^{re.escape(self._names())}(?! )", text, re.MULTILINE) is not None
+
+    def _names(self) -> str:
+        return "names:\n" + "".join(f"  {index}: {json.dumps(name)}\n" for index, name in enumerate(self.label_set.names))

@@ -16,6 +16,7 @@ from time import perf_counter
 import numpy as np
 
 from fastscnn.base import files, machine
+from fastscnn.base.arguments import hxw
 from fastscnn.base.errors import FastSCNNError
 from fastscnn.base.types import UInt8Array
 from fastscnn.data import synthetic
@@ -70,7 +71,7 @@ class LatencyBudget:
             if choice.milliseconds <= milliseconds:
                 return choice
         fastest = min(self.choices, key=lambda choice: choice.milliseconds)
-        size = f"{fastest.size[0]}x{fastest.size[1]}"
+        size = hxw(fastest.size)
         raise FastSCNNError(f"latency budget: no input size takes at most {milliseconds:g} ms on this machine; "
                             f"the fastest, {size}, takes {fastest.milliseconds:.1f} ms at the 95th percentile{self.source()}.")
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, overload
 
 from fastscnn.base import files
+from fastscnn.base.arguments import hxw
 from fastscnn.base.errors import ArgumentError, FastSCNNError
 from fastscnn.base.types import UInt8Array
 from fastscnn.data import mixture
@@ -250,7 +251,7 @@ def evaluate_pairs(
             on_image(image, result, truth, pair)
         if on_progress:
             on_progress(done, len(pairs))
-    size = segmenter.size if isinstance(segmenter.size, str) else f"{segmenter.size[0]}x{segmenter.size[1]}"
+    size = segmenter.size if isinstance(segmenter.size, str) else hxw(segmenter.size)
     digest = files.digest(segmenter.path) if segmenter.path else ""
     backend = segmenter.backend
     return Report(
