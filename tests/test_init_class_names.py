@@ -45,6 +45,10 @@ FORMS: dict[str, tuple[str, str, list[Row]]] = {
     "a list of Python": ("classes.txt", str(list(NAMES)), PLAIN),
     "a list of Python in lines": ("classes.txt", "[\n" + "".join(f"  '{name}',\n" for name in NAMES) + "]\n", PLAIN),
     "numbers that tell names apart": ("classes.txt", "lane 1\nlane 2\n", [Row("lane 1"), Row("lane 2")]),
+    "names with commas and dots": ("classes.txt", "wall, brick\nveg.\n", [Row("wall, brick"), Row("veg.")]),
+    "ADE20K": ("objectInfo.txt",
+               "Idx\tRatio\tTrain\tStuff\tName\n1\t0.15\t11664\t1\twall\n2\t0.1\t6046\t1\tbuilding, edifice\n",
+               [Row("wall", 1), Row("building", 2)]),
     "counts": ("class_counts.csv", "class,count\n" + lines("{name},{id}"), [Row(name) for name in SHUFFLED]),
     **{f"name and id, as in {form}": ("labels.txt", lines(form), IDS)
        for form in ("{name},{id}", "{name};{id}", "{name} {id}", "{name}: {id}", "{name} = {id}", "{id} {name}")},

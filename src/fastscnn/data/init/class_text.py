@@ -126,7 +126,8 @@ def _refuse_more_than_a_name(line: str) -> None:
     cells = re.split(r"[,;:=\t]", line)
     if "=" in line or "\t" in line or (len(cells) > 1 and any(NUMBER.fullmatch(cell.strip()) for cell in cells)):
         raise NotClasses(f"has more in a line than a name ({line[:40]!r}), in no form that is known")
-    if len(re.split(r"[,;]", line)[0].split()) > _MOST_WORDS or line.endswith((".", "!", "?")):
+    words = re.split(r"[,;]", line)[0].split()  # the first name, if others follow
+    if len(words) > _MOST_WORDS or (len(words) > 2 and line.endswith((".", "!", "?"))):
         raise NotClasses(f"has sentences instead of names ({line[:40]!r})")
 
 
