@@ -48,7 +48,8 @@ def carla(values: Values, files: Sequence[ClassFile]) -> Classes | None:
         names[1:], keys={"ignore": 0},
         guessed=(f"The ids are among the tags of CARLA ({files_read(values)}); 0 is unlabelled and ignored.",),
         left_open=(f"the names are those of CARLA {version}, chosen by the most frequent ids; compare them with the contact "
-                   f"sheet. If CARLA did not write the files, write the names of your classes in `classes`.{unfit}",),
+                   f"sheet. If CARLA did not write the files, write the names of their ids from 0 in `classes`, and remove "
+                   f"ignore = 0.{unfit}",),
     )  # fmt: skip
 
 
