@@ -30,7 +30,8 @@ from fastscnn.base.errors import FastSCNNError
 from fastscnn.base.types import UInt8Array
 from fastscnn.data import datasets
 from fastscnn.data.check.dataset import check
-from fastscnn.data.init.class_files import ClassFile, Row
+from fastscnn.data.init.class_files import ClassFile
+from fastscnn.data.init.class_rows import Row
 from fastscnn.data.init.folder import Initialised, init_dataset
 from fastscnn.data.init.id_classes import of_ids
 from fastscnn.data.init.sentences import percent, spans
@@ -306,7 +307,7 @@ def sentences(root: Path) -> tuple[str, ...]:
 def test_ids_of_a_file_that_begin_elsewhere(tmp_path: Path) -> None:
     tree(tmp_path, lut(7, 8, 9, 20))
     text(tmp_path / "classes.txt", "7: road\n8: car\n9: sky\n20: tree\n")
-    assert "classes.txt names the classes." in sentences(tmp_path)
+    assert "classes.txt names the classes by the ids that it states." in sentences(tmp_path)
 
 
 def test_a_file_with_other_ids(tmp_path: Path) -> None:

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 from fastscnn.base.errors import FastSCNNError
 from fastscnn.data.formats.colours import hexadecimal, number_of, unpack
 from fastscnn.data.init import known
-from fastscnn.data.init.class_files import ClassFile, Row
+from fastscnn.data.init.class_files import ClassFile
+from fastscnn.data.init.class_rows import Row
 from fastscnn.data.init.guess import Classes
 from fastscnn.data.init.sentences import LOSSY, NAMES, UNLABELLED, about_rest, absent, files_read, listed
 from fastscnn.data.init.values import Values

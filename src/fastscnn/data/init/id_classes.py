@@ -7,7 +7,8 @@ from dataclasses import replace
 
 from fastscnn.base.errors import FastSCNNError
 from fastscnn.data.init import known, known_ids
-from fastscnn.data.init.class_files import ClassFile, Row
+from fastscnn.data.init.class_files import ClassFile
+from fastscnn.data.init.class_rows import Row
 from fastscnn.data.init.guess import Classes
 from fastscnn.data.init.id_files import Fit, Ids, fitting, ids_of
 from fastscnn.data.init.mask_classes import BLENDED
@@ -83,7 +84,7 @@ def _named(ids: Ids, fit: Fit) -> Classes:
             void.append(0)
     kept = {number: row.name for number, row in sorted(stored.items()) if number not in void}
     guessed += absent(name for number, name in kept.items() if number not in ids.values.counts)
-    return _with_ids(ids, kept, void, guessed)
+    return replace(_with_ids(ids, kept, void, guessed), left_open=(fit.doubt,) if fit.doubt else ())
 
 
 def _numbered(ids: Ids, files: Sequence[ClassFile]) -> Classes:

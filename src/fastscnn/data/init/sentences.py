@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
 from fastscnn.data.init.values import Values
@@ -59,3 +61,14 @@ def absent(names: Iterable[str]) -> list[str]:
     """Return the sentence about classes that no label file holds."""
     missing = list(names)
     return [f"No label file that was read holds {listed(missing)}; {NOT_LEARNED}."] if missing else []
+
+
+def alike(names: Iterable[str], numbered: bool = False) -> list[str]:
+    """Return what is left open about names that differ in case or separators only, or also in a number at their end."""
+    found: defaultdict[str, list[str]] = defaultdict(list)
+    for name in names:
+        key = re.sub(r"[\s_-]+", "", name.lower())
+        found[key.rstrip("0123456789") or key if numbered else key].append(name)
+    what = "case, separators or numbers" if numbered else "case or separators"
+    return [f"the classes {listed(map(repr, of_key))} differ in {what} only; if they are one class, give them one name in "
+            "`classes` and in [map]." for of_key in found.values() if len(of_key) > 1]

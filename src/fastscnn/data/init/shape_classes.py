@@ -8,10 +8,11 @@ from pathlib import PurePosixPath
 import numpy as np
 
 from fastscnn.base.errors import FastSCNNError
-from fastscnn.data.init.class_files import BACKGROUND, IGNORED, ClassFile, class_files
+from fastscnn.data.init.class_files import ClassFile, class_files
+from fastscnn.data.init.class_rows import BACKGROUND, IGNORED
 from fastscnn.data.init.guess import Classes
 from fastscnn.data.init.pairing import Pair
-from fastscnn.data.init.sentences import NOT_LEARNED, ignored, listed, percent
+from fastscnn.data.init.sentences import NOT_LEARNED, alike, ignored, listed, percent
 from fastscnn.data.init.shape_files import Kind
 from fastscnn.data.init.survey import Survey
 from fastscnn.data.init.values import spread
@@ -42,6 +43,7 @@ def classes_of_shapes(survey: Survey, kind: Kind, names: Mapping[str, int], pair
     mapped = to if void or kind.labels_are == "yolo" else {}
     colours, source = _colours(classes, found)
     guessed += [f"{source} gives the colours."] if source else []
+    left_open += alike(classes, numbered=kind.labels_are != "yolo")
     return Classes(tuple(classes), kind.labels_are, colours, {"background": background}, mapped,
                    tuple(guessed), tuple(left_open))
 
@@ -70,7 +72,8 @@ def _yolo_names(used: Sequence[str], files: Sequence[ClassFile], guessed: list[s
     for file in sorted(files, key=lambda file: not file.path.lower().endswith((".yaml", ".yml"))):
         rows = {row.id if file.has_ids and row.id is not None else place: row.name for place, row in enumerate(file.rows)}
         if set(map(int, used)) <= rows.keys():
-            guessed.append(f"{file.path} names the classes.")
+            by = "by the ids that it states" if file.has_ids else "by position, counted from 0"
+            guessed.append(f"{file.path} names the classes {by}.")
             if unused := [name for number, name in sorted(rows.items()) if str(number) not in used]:
                 guessed.append(f"No shape that was read has {listed(unused)}; {NOT_LEARNED}.")
             return {str(number): name for number, name in sorted(rows.items())}
