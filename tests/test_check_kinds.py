@@ -18,6 +18,7 @@ from fastscnn.base.types import UInt8Array
 from fastscnn.data import datasets
 from fastscnn.data.check.dataset import CheckReport, check
 from fastscnn.data.check.findings import KINDS, Finding
+from fastscnn.data.init.survey import MARK
 
 SIZE = (48, 64)
 PURE = np.array([(32, 0, 64), (9, 255, 0)], np.uint8)
@@ -461,6 +462,12 @@ CASES: dict[str, Case] = {
         "is hidden and skipped in the split 'train'\\.",
         change=add("images/train/.ipynb_checkpoints/0-checkpoint.png"),
     ),
+    "hidden label files": Case(
+        "hidden-files",
+        "warning",
+        r"labels/train/\._0\.png: is hidden and skipped in the split 'train', as 1 more like it\..*Delete",
+        change=lambda root: [(root / f"labels/train/._{name}.png").write_bytes(b"Mac OS X") for name in "01"],
+    ),
     "linked folders": Case(
         "linked-folder",
         "warning",
@@ -537,6 +544,27 @@ def test_only_masks_of_two_classes_are_mixed(
 
     report = Case("", "", "", classes=classes).make(tmp_path, write)
     assert bool(of_kind(report, "mixed-masks")) == found
+
+
+def test_what_dataset_init_wrote_is_not_left_out(tmp_path: Path) -> None:
+    case = CASES["another suffix"]
+    case.make(tmp_path, plain)
+    for name in ("images/train/dataset.jpg", "images/train/other.jpg"):
+        save(tmp_path / name, photo(9))
+    text = (tmp_path / "dataset.toml").read_text()
+    (tmp_path / "dataset.toml").write_text(f'{MARK}["images/train/dataset.jpg"]\n{text}')
+    (finding,) = of_kind(check(datasets.load(tmp_path)), "left-out-images")
+    assert finding.path == tmp_path / "images/train/other.jpg"
+    assert "more like it" not in finding.message
+
+
+def test_one_file_in_two_splits_is_a_leak(tmp_path: Path) -> None:
+    CASES["another suffix"].make(tmp_path, plain)
+    text = (tmp_path / "dataset.toml").read_text()
+    (tmp_path / "dataset.toml").write_text(text.replace("/val/", "/train/"))
+    found = of_kind(check(datasets.load(tmp_path)), "leak")
+    assert [finding.severity for finding in found] == ["error", "error"]
+    assert found[0].message == f"{tmp_path / 'images/train/0.png'}: is in the splits 'train' and 'val'."
 
 
 def test_kinds_are_described() -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image, features
 
-from fastscnn.media.encoding import encoding, is_image
+from fastscnn.media.encoding import encoding, is_image, lossy
 
 PIXELS = np.random.default_rng(0).integers(0, 9, (40, 48), np.uint8)
 ALPHA = np.dstack([PIXELS, PIXELS, PIXELS, np.random.default_rng(1).integers(0, 255, PIXELS.shape, np.uint8)])
@@ -42,6 +42,7 @@ def test_lossy_formats_are_told_by_content(tmp_path: Path, kind: str, options: d
     found = encoding(path)
     assert found
     assert (found.lossy, found.orientation) == (expected, 1)
+    assert lossy(path) == expected
 
 
 @pytest.mark.parametrize("lossless", [True, False])
@@ -77,6 +78,12 @@ def test_other_files(tmp_path: Path, content: bytes) -> None:
     assert encoding(tmp_path / "a.png") is None
     assert encoding(tmp_path / "missing.png") is None
     assert encoding(tmp_path) is None
+
+
+def test_no_image_is_not_lossy(tmp_path: Path) -> None:
+    assert lossy(tmp_path / "none.jpg") == ""
+    (tmp_path / "text.jpg").write_text("no image")
+    assert lossy(tmp_path / "text.jpg") == ""
 
 
 def test_images_that_cannot_be_read(tmp_path: Path) -> None:

@@ -136,8 +136,9 @@ def rle(counts: object, size: object = (4, 5)) -> dict[str, Any]:
     ({"annotations": annotated([[SQUARE]], [8])}, "the annotation 0 is of the category 8, which"),
     ({"annotations": [{"id": 0, "image_id": 9, "category_id": 1}]}, "the annotation 0 is of the image 9, which"),
     ({"annotations": [{"id": 0, "image_id": [3], "category_id": 1}]}, r"the annotation 0 is of the image \[3\]"),
-    ({"annotations": annotated([[SQUARE]], [1]) * 2}, "two entries of 'annotations' have the id 0"),
-    ({"annotations": [3]}, "entry 0 of 'annotations' has no id"),
+    ({"annotations": [3]}, "entry 0 of 'annotations' is no JSON object"),
+    ({"images": [3]}, "entry 0 of 'images' is no JSON object"),
+    ({"annotations": [{"image_id": 3}]}, "the annotation at position 0 is of the category None, which"),
     ({"segments": []}, "annotation 7 has no outline, as in files for object detection"),
     ({"segments": None}, "annotation 7 has no outline"),
     ({"segments": [[1, 2, 3, 4]]}, "annotation 7 has 2 points, but 3 or more"),
@@ -173,6 +174,26 @@ def test_broken_files(tmp_path: Path, changes: dict[str, Any], message: str) -> 
     with pytest.raises(FastSCNNError, match=message) as caught:
         FORMAT.read(path, Path("q/a.png"), CLASSES)
     assert str(caught.value).startswith(f"{path}: ")
+
+
+def test_equal_ids_of_annotations_and_missing_ones_do_not_matter(tmp_path: Path) -> None:
+    things = annotated([[SQUARE], [[0, 0, 5, 0, 5, 2, 0, 2]]], [1, 5])
+    expected = FORMAT.read(write(tmp_path / "a.json", annotations=things), Path("a.png"), CLASSES).labels
+    for number, changed in enumerate([[one | {"id": 1} for one in things], [one | {"id": None} for one in things]]):
+        path = write(tmp_path / f"{number}.json", annotations=changed)
+        np.testing.assert_array_equal(FORMAT.read(path, Path("a.png"), CLASSES).labels, expected)
+
+
+@pytest.mark.parametrize("polygons", [[[0, 0, 0.5, 0, 0.5, 1]], [[0, 0, 1, 0, 1, 1], [0.25, 0, 1, 0, 1, 1]]])
+def test_polygons_in_fractions(tmp_path: Path, polygons: list[list[float]]) -> None:
+    path = write(tmp_path / "a.json", size=(40, 50), segments=polygons)
+    message = "has polygons in fractions of the image, 0 to 1, but COCO's are in pixels; multiply x by the width"
+    for reader in (lambda: FORMAT.read(path, Path("a.png"), CLASSES), lambda: coco.contents(path)):
+        with pytest.raises(FastSCNNError, match=message):
+            reader()
+    for others in ([*polygons, [0, 0, 9, 0, 9, 9]], [[0, 0, 1, 0, 1, 1]]):  # small shapes, in pixels
+        path = write(tmp_path / "a.json", size=(40, 50), segments=others)
+        assert not FORMAT.read(path, Path("a.png"), CLASSES).unknown
 
 
 def test_a_character_that_is_not_ascii_is_not_replaced(tmp_path: Path) -> None:

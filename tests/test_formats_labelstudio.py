@@ -168,7 +168,8 @@ def test_masks_beside_the_file(tmp_path: Path) -> None:
 
 def test_outlines_are_in_pixels(tmp_path: Path) -> None:
     path = write(tmp_path, task([brushed([[1, 0]], "cat"), outlined([[0, 50], [50, 50], [100, 0]], size=(1, 2))]))
-    ((place, corners),) = FORMAT.outlines(path, Path("a.png"), (1, 2))
+    (_, none), (place, corners) = FORMAT.outlines(path, Path("a.png"), (1, 2))
+    assert none.shape == (0, 2)
     assert (place, corners.tolist()) == ("region 1 of the task 1", [[0, 0.5], [1, 0.5], [2, 0]])
 
 

@@ -69,6 +69,36 @@ def test_an_image_is_found_by_the_end_of_its_path(image: str, found: str) -> Non
     assert Listing(Path("f"), ((name, [name]) for name in LISTED)).find(Path(image)) == [found]
 
 
+OTHERWISE_NAMED = ["x/a.png", "b", "http://host/data/c.jpg?v=1", "d.v2", "y/e.png", "z/e.png", "f.png", "f.jpg"]
+
+
+@pytest.mark.parametrize(("image", "found"), [
+    ("a.jpg", "x/a.png"), ("q/a.jpg", "x/a.png"), ("b.tif", "b"), ("c.jpg", "http://host/data/c.jpg?v=1"), ("d.v2.png", "d.v2"),
+    ("r/z/e.jpg", "z/e.png"), ("f.jpg", "f.jpg"),
+])  # fmt: skip
+def test_an_image_is_found_by_its_name_without_suffix_or_query(tmp_path: Path, image: str, found: str) -> None:
+    listing = Listing(Path("f"), ((name, [name]) for name in OTHERWISE_NAMED))
+    entry, fit = listing.match(tmp_path / image)
+    assert entry == [found]
+    assert fit[0] == (image == found)
+    assert found not in listing.without([tmp_path / image])
+
+
+@pytest.mark.parametrize(("image", "beside", "message"), [
+    ("a.jpg", "a.png", r"lists the image 'a\.png', which may be .*/a\.jpg or a\.png beside it; remove or rename one"),
+    ("b.jpg", "b.png", r"lists the image 'b', which may be .*/b\.jpg or b\.png beside it"),
+    ("c.png", "c.jpg", r"lists the image 'c.jpg\?v=1', which may be .*/c\.png or c\.jpg beside it"),
+    ("f.tif", "g.tif", r"lists 'f\.png' and 'f\.jpg', and the path of .*/f\.tif fits both; give the image the name"),
+    ("a.json", "g.tif", r"does not list the image .*/a\.json"),
+])  # fmt: skip
+def test_a_name_without_its_suffix_may_mean_two_images(tmp_path: Path, image: str, beside: str, message: str) -> None:
+    for name in (image, beside):
+        (tmp_path / name).touch()
+    listing = Listing(Path("f"), ((name.rpartition("/")[2], [name]) for name in OTHERWISE_NAMED if "e.png" not in name))
+    with pytest.raises(FastSCNNError, match=message):
+        listing.find(tmp_path / image)
+
+
 @pytest.mark.parametrize(("image", "message"), [
     ("/r/c.png", "lists 'w/c.png' and 'v/c.png', and the path of /r/c.png fits both"),
     ("/r/d.png", "does not list the image /r/d.png"),

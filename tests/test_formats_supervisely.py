@@ -153,7 +153,8 @@ TRIANGLE = [[0, 0], [1, 1], [0, 1]]
 def test_outlines(tmp_path: Path) -> None:
     mask = bitmap(base(images.png(np.ones((1, 1), np.uint8))), [0, 0])
     path = write(tmp_path / "a.json", [mask, outlined("polygon", TRIANGLE)])
-    ((place, corners),) = FORMAT.outlines(path, IMAGE, (4, 5))
+    (_, none), (place, corners) = FORMAT.outlines(path, IMAGE, (4, 5))
+    assert none.shape == (0, 2)
     assert (place, corners.tolist()) == ("object 1", TRIANGLE)
 
 

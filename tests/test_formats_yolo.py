@@ -107,6 +107,26 @@ def test_broken_files(tmp_path: Path, text: str, message: str) -> None:
     assert str(caught.value).startswith(f"{labels}: ")
 
 
+@pytest.mark.parametrize(("folder", "declared", "key_points", "refused"), [
+    (".", "kpt_shape: [4, 2]", 8, True), ("train", "kpt_shape: [4, 2]  # x, y", 8, True),
+    ("a/b", "names: 1\nkpt_shape:\n- 2\n- 3", 6, True),
+    ("train", "kpt_shape: [17, 3]", 51, True), ("train", "# kpt_shape: [4, 2]", 8, False),
+    ("train", "kpt_shape: [5, 2]", 8, False), ("a/b/c", "kpt_shape: [4, 2]", 8, False),
+])  # fmt: skip
+def test_key_points_are_refused(tmp_path: Path, folder: str, declared: str, key_points: int, refused: bool) -> None:
+    (tmp_path / folder).mkdir(parents=True, exist_ok=True)
+    (tmp_path / "coco8-pose.yaml").write_text(declared)
+    (tmp_path / "other.yml").write_bytes(b"\xff\0")  # not ours
+    labels, image = write(tmp_path / folder, f"0 0.5 0.5 0.2 0.2{' 0.25' * key_points}\n" * 2)
+    if not refused:
+        FORMAT.read(labels, image, CLASSES)
+        return
+    for reader in (lambda: FORMAT.read(labels, image, CLASSES), lambda: yolo.contents(labels)):
+        with pytest.raises(FastSCNNError, match=r"boxes with key points, as kpt_shape in .*/coco8-pose.yaml says") as caught:
+            reader()
+        assert str(caught.value).startswith(f"{labels}: ")
+
+
 def test_missing_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     labels, image = write(tmp_path, "1 0 0 1 0 1 1")
     with pytest.raises(FastSCNNError, match=r"b\.txt: no such file"):

@@ -18,6 +18,7 @@ from fastscnn.data import datasets
 from fastscnn.data.check.dataset import check
 from fastscnn.data.datasets import DatasetSpec
 from fastscnn.media import images
+from fastscnn.media.windows import Box
 
 IDS = np.random.default_rng(0).integers(0, 3, (40, 50)).astype(np.uint8)
 COLOURS = np.array([(0, 0, 255), (128, 64, 128), (255, 0, 0)], np.uint8)
@@ -98,6 +99,7 @@ def test_ids_are_read_as_stored(tmp_path: Path, name: str) -> None:
         ("png", encoded(COLOURS[IDS]), "is a colour image"),
         ("tif", encoded(IDS + np.float32(0.5), "TIFF"), "holds the value [0-9.]+, which is no class id"),
         ("tif", encoded(np.where(IDS == 1, np.nan, IDS).astype(np.float32), "TIFF"), "holds the value nan"),
+        ("tif", encoded(np.where(IDS == 1, np.nan, IDS).astype(np.float32), "TIFF"), "save an id in its place, such as 255"),
         ("npy", npy(IDS + 0.5), "holds the value [0-9.]+, which is no class id"),
         ("npy", npy(np.dstack([IDS, IDS])), r"has the shape \[40, 50, 2\]; labels are \[height, width\]"),
         ("npy", npy(np.zeros((0, 5), np.uint8)), r"has the shape \[0, 5\]"),
@@ -140,6 +142,70 @@ def test_mat_files(tmp_path: Path) -> None:
         broken = made(tmp_path / "two", {"a": content}, suffix="mat")
         with pytest.raises(FastSCNNError, match=message):
             broken.read(broken.pairs("train")[0])
+
+
+def test_fields_of_structs_in_mat_files(tmp_path: Path) -> None:
+    io_ = pytest.importorskip("scipy.io")
+    buffer = io.BytesIO()  # as of the Semantic Boundaries Dataset
+    cells = np.array([IDS, "x"], object)
+    io_.savemat(buffer, {"GTcls": {"Segmentation": IDS, "CategoriesPresent": [1, 2], "Boundaries": cells}})
+    spec = made(tmp_path, {"a": buffer.getvalue()}, suffix="mat")
+    message = r"has no matrix but in a struct \(GTcls\.Segmentation\); name one with variable in dataset\.toml"
+    with pytest.raises(FastSCNNError, match=message):
+        spec.read(spec.pairs("train")[0])
+    named = made(tmp_path, {"a": buffer.getvalue()}, 'variable = "GTcls.Segmentation"', suffix="mat")
+    np.testing.assert_array_equal(read(named), IDS)
+    buffer = io.BytesIO()
+    io_.savemat(buffer, {"name": "street", "empty": {}})
+    spec = made(tmp_path, {"a": buffer.getvalue()}, suffix="mat")
+    with pytest.raises(FastSCNNError, match="has no matrix of numbers; save the labels as a matrix"):
+        spec.read(spec.pairs("train")[0])
+
+
+def pages(kind: str, *pixels: npt.NDArray[Any], **options: Any) -> bytes:
+    first, *others = map(Image.fromarray, pixels)
+    buffer = io.BytesIO()
+    first.save(buffer, kind, save_all=True, append_images=others, **options)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("extra", ["", f'labels_are = "colours"\ncolours = {COLOURS.tolist()}', 'channel = "red"'])
+@pytest.mark.parametrize(("kind", "suffix"), [("TIFF", "tif"), ("GIF", "gif"), ("PNG", "png"), ("WEBP", "webp")])
+def test_labels_of_several_pages_are_refused(tmp_path: Path, kind: str, suffix: str, extra: str) -> None:
+    pixels = IDS if not extra else COLOURS[IDS]
+    content = pages(kind, pixels, pixels[::-1], pixels[:, ::-1], **({"lossless": True} if kind == "WEBP" else {}))
+    spec = made(tmp_path, {"a": content}, extra, suffix=suffix)
+    with pytest.raises(FastSCNNError, match="has 3 pages or frames, but labels are one image; combine the pages into one"):
+        spec.read(spec.pairs("train")[0])
+    (finding,) = (finding for finding in check(spec).findings if finding.severity == "error")
+    assert finding.kind == "unreadable-labels"
+    assert finding.fix == "Combine the pages into one image with a class id for each pixel."
+    if kind != "WEBP" and not extra:
+        (tmp_path / f"labels/a.{suffix}").write_bytes(pages(kind, pixels))
+        np.testing.assert_array_equal(read(spec), IDS)
+    assert images.read(content).shape == (*IDS.shape, 3)  # of an image, the first page is used
+
+
+@pytest.mark.parametrize("kind", [1, 4])
+def test_overviews_and_masks_in_a_tiff_are_no_pages(tmp_path: Path, kind: int) -> None:
+    smaller = Image.fromarray(IDS[::2, ::2])
+    smaller.encoderinfo = {"tiffinfo": {254: kind}}  # Pillow's way to describe one page
+    buffer = io.BytesIO()
+    Image.fromarray(IDS).save(buffer, "TIFF", save_all=True, append_images=[smaller])
+    spec = made(tmp_path, {"a": buffer.getvalue()}, suffix="tif")
+    with Image.open(tmp_path / "labels/a.tif") as image:
+        assert getattr(image, "n_frames", 1) == 2
+    np.testing.assert_array_equal(read(spec), IDS)
+    window = images.read_values(tmp_path / "labels/a.tif", Box(5, 10, 25, 30, IDS.shape))[0]
+    np.testing.assert_array_equal(window, IDS[10:30, 5:25])
+
+
+def test_windows_of_several_pages_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    path.write_bytes(pages("TIFF", IDS, IDS))
+    with pytest.raises(FastSCNNError, match="has 2 pages or frames"):
+        images.read_values(path, Box(5, 10, 25, 30, IDS.shape))
+    assert images.read_oriented(path, box=Box(5, 10, 25, 30, IDS.shape))[0].shape == (20, 20, 3)
 
 
 def test_ids_of_carla_are_in_the_red_channel(tmp_path: Path) -> None:

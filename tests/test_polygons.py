@@ -70,7 +70,7 @@ def car(polygon: object) -> str:
     [
         (file()[:-5], "is truncated or not JSON"),
         ("", "is truncated or not JSON"),
-        ("\x00", "is truncated or not JSON"),
+        ("\x00", "is not text in UTF-8; save it as UTF-8"),
         ("[" * 100_000, "is truncated or not JSON"),
         ("[]", "is not a JSON object"),
         (file(imgHeight=None), "imgHeight is None; it must be a whole number"),

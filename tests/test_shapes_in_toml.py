@@ -145,7 +145,7 @@ FAR_LEFT = [[-30, 5], [20, 5], [20, 30], [-30, 30]]
 @pytest.mark.parametrize("kind", FORMATS)
 @pytest.mark.parametrize(("bus", "found", "message"), [
     (BOW_TIE, "crossing-outlines", "cross themselves, so that over 5 % of their area is lost or added"),
-    (FAR_LEFT, "outside-shapes", "leave the image by more than 1 % of its side"),
+    (FAR_LEFT, "outside-shapes", "leave their image by more than 1 % of its side"),
 ])  # fmt: skip
 def test_odd_outlines_are_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, bus: list[list[int]], found: str, message: str
@@ -161,6 +161,62 @@ def test_odd_outlines_are_found(
         place = {"coco": "annotation 1", "labelme": "shape 1", "yolo": "line 2", "cvat": "polygon 1 of the image 'a.png'"}[kind]
         said = f"2 outlines of 2 images of the split 'train' {message}, such as {place} of images/a.png."
         assert finding.message == f"{finding.path}: {said}"
+
+
+def test_one_outline_is_in_the_singular(tmp_path: Path) -> None:
+    root = made(tmp_path, "labelme")
+    path = root / "labels/a.json"
+    path.write_text(path.read_text().replace(json.dumps(corners("house")), json.dumps(BOW_TIE)))
+    finding = next(finding for finding in check(datasets.load(root)).findings if finding.kind == "crossing-outlines")
+    said = "1 outline of 1 image of the split 'train' crosses itself, so that over 5 % of its area is lost or added"
+    assert finding.message == f"{path}: {said}: shape 0 of images/a.png."
+
+
+RECTANGLES = [[[5, 5], [30, 5], [30, 30], [5, 30]], [[10, 5], [20, 15], [15, 20], [5, 10]],
+              [[5, 5], [9, 5], [9, 9], [5, 9], [5, 5]]]
+TRIANGLE, RHOMBUS = [[5, 5], [30, 5], [30, 30]], [[5, 15], [15, 12], [25, 15], [15, 18]]
+
+
+@pytest.mark.parametrize(("others", "found"), [([], True), ([TRIANGLE], False), ([RHOMBUS], False), (["circle"], False)])
+def test_boxes_in_place_of_shapes(tmp_path: Path, others: list[Any], found: bool) -> None:
+    root = made(tmp_path, "labelme")
+    for name in "ab":
+        more = others if name == "b" else []
+        shapes = [{"label": "bus", "points": outline} for outline in (*RECTANGLES, *RECTANGLES, *more) if outline != "circle"]
+        shapes += [{"label": "bus", "points": [[5, 5], [9, 9]], "shape_type": kind} for kind in ("rectangle", *more)
+                   if isinstance(kind, str)]
+        (root / f"labels/{name}.json").write_text(json.dumps({"imageHeight": 40, "imageWidth": 50, "shapes": shapes}))
+    for report in (check(datasets.load(root), cache=tmp_path / "cache"), check(datasets.load(root), cache=tmp_path / "cache")):
+        findings = [finding for finding in report.findings if finding.kind == "boxes-as-shapes"]
+        assert len(findings) == found
+        for finding in findings:
+            assert finding.severity == "warning"
+            assert "all 14 shapes of d are rectangles, as boxes of a dataset for object detection" in finding.message
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_boxes_of_each_format(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    monkeypatch.setattr(outlines, "_LEAST_BOXES", 4)
+    root = made(tmp_path, kind)
+    assert [finding.kind for finding in check(datasets.load(root)).findings].count("boxes-as-shapes") == 1
+    monkeypatch.setattr(outlines, "_LEAST_BOXES", 5)
+    assert "boxes-as-shapes" not in {finding.kind for finding in check(datasets.load(root)).findings}
+
+
+@pytest.mark.parametrize(("named", "found"), [
+    ("../images/b.png", True), ("..\\images\\b.png", True), ("../images/a.png", False), ("../images/c.png", False),
+    ("a.jpg", False), (3, False),
+])  # fmt: skip
+def test_the_image_that_labelme_would_open(tmp_path: Path, named: Any, found: bool) -> None:
+    root = made(tmp_path, "labelme")
+    path = root / "labels/a.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"imagePath": named}))
+    findings = [finding for finding in check(datasets.load(root)).findings if finding.kind == "other-image"]
+    assert len(findings) == found
+    for finding in findings:
+        assert (finding.severity, finding.path) == ("warning", path)
+        other = root / "labels/../images/b.png"
+        assert finding.message == f"{path}: says that it belongs to {other}, but it is read for {root / 'images/a.png'}."
 
 
 points = st.lists(st.tuples(st.integers(0, 12), st.integers(0, 12)), min_size=3, max_size=9)

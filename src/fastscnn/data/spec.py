@@ -160,7 +160,7 @@ class DatasetSpec:
         if place.files is None:
             globs = {any_case(pattern): pattern for pattern in place.patterns}
             below = {path for glob, pattern in globs.items() for path in self.root.glob(glob)
-                     if not _hidden(path, self.root, pattern)}
+                     if not is_hidden(path, self.root, pattern)}
             found = sorted(path for path in below if path.suffix.lower() in images.SUFFIXES)
         else:
             found = sorted(self.root / image for image in place.listed)
@@ -312,7 +312,7 @@ def pair_name(root: Path, pair: Pair) -> str:
     return f"{name} ({pair.box})" if pair.box else name
 
 
-def _hidden(path: Path, root: Path, pattern: str) -> bool:
+def is_hidden(path: Path, root: Path, pattern: str) -> bool:
     """Return whether a file is hidden, or in a hidden folder, such as `._x.png` of macOS; not if the pattern names it."""
     return "/." not in f"/{pattern}".replace("/..", "") and any(part.startswith(".") for part in path.relative_to(root).parts
                                                                if part != "..")

@@ -40,6 +40,7 @@ _FORMATS = {
 # Their files have no signature, so that Pillow reads almost anything as them: the suffix decides.
 _BY_SUFFIX = {"DIB": (".dib",), "PCX": (".pcx",), "TGA": (".tga",)}
 SUFFIXES = frozenset(suffix for table in (_FORMATS, _BY_SUFFIX) for suffixes in table.values() for suffix in suffixes)
+_SUBFILE_TYPE, _OVERVIEW, _MASK = 254, 1, 4  # a tag of TIFF, and bits of its value
 _BYTES_PER_PIXEL = 16  # largest size of a file for its pixels: 4 channels of 16 bits, and as much for metadata
 
 _DECODING = (OSError, SyntaxError, ValueError, EOFError, RuntimeError, struct.error, Warning)  # RuntimeError: of libavif
@@ -117,6 +118,28 @@ def header(path: Path) -> Iterator[Image.Image | None]:
             yield _header(file, path.suffix.lower())
     except OSError as error:
         raise FastSCNNError(f"{path}: cannot be read ({error.strerror or error}).") from error
+
+
+def check_one_page(path: Source, image: Image.Image) -> None:
+    """Refuse a file of several pages or frames, of which only the first would be read.
+
+    The overviews and masks of a TIFF are no pages of their own.
+    """
+    if (count := getattr(image, "n_frames", 1)) < 2:
+        return
+    if image.format == "TIFF":
+        count = sum(not _subfile(image, page) & (_OVERVIEW | _MASK) for page in range(count))
+        image.seek(0)
+    if count > 1:
+        raise FastSCNNError(f"{name(path)}: has {count} pages or frames, but labels are one image; combine the pages into one "
+                            "image with a class id for each pixel.")
+
+
+def _subfile(image: Image.Image, page: int) -> int:
+    """Return what the tag NewSubfileType says about a page of a TIFF."""
+    image.seek(page)
+    value = getattr(image, "tag_v2", {}).get(_SUBFILE_TYPE, 0)
+    return value if isinstance(value, int) else 0
 
 
 def embedded(data: bytes) -> npt.NDArray[Any]:

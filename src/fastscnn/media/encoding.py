@@ -49,6 +49,12 @@ def encoding(path: Path) -> Encoding | None:
         return None
 
 
+def lossy(path: Path) -> str:
+    """Return the name of a compression that changes the pixels of an image file, by its content; "" if there is none."""
+    found = encoding(path)
+    return found.lossy if found else ""
+
+
 def is_image(path: Path) -> bool:
     """Return whether a file begins as an image does, also one of a format that `images.read` refuses."""
     try:

@@ -10,7 +10,7 @@ resizer everywhere keeps the accuracy that was measured. How each kind of file i
 | CMYK | RGB by Pillow's conversion, without colour profiles |
 | 16 bits per channel | the high byte |
 | EXIF orientation | applied, as in a viewer |
-| several frames | the first |
+| several pages or frames | the first; an error in label files |
 | over 40 megapixels (a larger limit if it is segmented in tiles), floats, 32-bit integers | refused |
 """
 
@@ -101,9 +101,9 @@ def read_values(path: str | Path, box: Box | None = None) -> tuple[npt.NDArray[n
         Integers [H, W]: uint8 for files of up to 8 bits. The palette of an indexed file, uint8 [N, 3] RGB; else None.
 
     Raises:
-        FastSCNNError: as `read`; also if the file holds colours, fractions, or transparent parts.
+        FastSCNNError: as `read`; also if the file has several pages, or holds colours, fractions, or transparent parts.
     """
-    with windows.opened(path, box) as (image, cut):
+    with windows.opened(path, box, one_page=True) as (image, cut):
         if image.format == "JPEG2000":
             raise FastSCNNError(f"{path}: is a JPEG 2000 file, in which ids may be changed by the compression; save it as PNG.")
         if image.format == "PPM" and image.mode in ("1", "L", "I"):
@@ -125,7 +125,7 @@ def read_channel(path: str | Path, channel: str, box: Box | None = None) -> UInt
     Raises:
         FastSCNNError: as `read`; also if the file has no such channel of 8 bits.
     """
-    with windows.opened(path, box) as (image, cut):
+    with windows.opened(path, box, one_page=True) as (image, cut):
         letter = channel[0].upper()
         if letter not in image.getbands() or len(image.getbands()) == 1 or "16" in _raw_mode(image):
             mode = _raw_mode(image) or image.mode
@@ -161,9 +161,12 @@ def read_colours(path: str | Path, box: Box | None = None) -> UInt8Array:
         FastSCNNError: as `read`; also if the file is neither RGB, nor RGBA, indexed or grey, or holds more than 8 bits.
     """
     colours: npt.NDArray[Any]
-    with windows.opened(path, box) as (image, cut):
+    with windows.opened(path, box, one_page=True) as (image, cut):
         raw_mode, grey = _raw_mode(image), image.mode in _SIXTEEN_BIT
         if image.mode not in ("RGB", "RGBA", "P", "L", "LA", "1", *_SIXTEEN_BIT) or ("16" in raw_mode and image.mode == "LA"):
+            if image.mode in ("F", "I"):
+                raise FastSCNNError(f"{path}: has one channel of numbers (mode {image.mode}), not colours; if they are ids, "
+                                    "save them as whole numbers, with an id such as 255 in place of NaN.")
             raise FastSCNNError(f"{path}: has the mode {raw_mode or image.mode}; labels stored as colours are RGB or RGBA.")
         colours = np.repeat(np.array(image)[:, :, None], 3, axis=2) if grey else _rgb(image)
         colours = _upright(colours, path, image, cut)

@@ -24,6 +24,8 @@ def integers(path: str | Path, values: npt.NDArray[Any]) -> npt.NDArray[np.integ
     if values.dtype.kind not in "uif":
         raise FastSCNNError(f"{path}: holds {values.dtype} values, but ids are whole numbers; save them as integers.")
     wrong = ~np.isfinite(values) | (values != np.rint(values)) | (values <= -(1 << 31)) | (values >= 1 << 31)
+    if np.isnan(values).any():
+        raise FastSCNNError(f"{path}: holds the value nan (NaN), which is no class id; save an id in its place, such as 255.")
     if wrong.any():
         raise FastSCNNError(f"{path}: holds the value {values[wrong][0]:g}, which is no class id; ids are whole numbers of at "
                             "most 32 bits.")

@@ -87,36 +87,43 @@ def _edges(length: int, part: int) -> list[int]:
 
 
 @contextmanager
-def opened(source: Source, box: Box | None, max_pixels: int = MAX_PIXELS) -> Iterator[tuple[Image.Image, Box | None]]:
+def opened(
+    source: Source, box: Box | None, max_pixels: int = MAX_PIXELS, *, one_page: bool = False
+) -> Iterator[tuple[Image.Image, Box | None]]:
     """Open an image like `decoding.opened`, or a window of one, with what is left to cut: None if only the window was read.
 
     Args:
         source: see `decoding.opened`; of a window, a path.
         box: the window; None for the whole image.
         max_pixels: limit of a file that is decoded as a whole.
+        one_page: refuse files of several pages or frames; else the first one is opened.
 
     Raises:
         FastSCNNError: see `decoding.opened`; also a window of a file that is over the limit and has to be decoded as a whole.
     """
     if box is not None and isinstance(source, Path):
-        image = part(source, box)
+        image = part(source, box, one_page=one_page)
         if image is not None:
             yield image, None
             return
     with decoding.opened(source, max_pixels) as whole:
+        if one_page:
+            decoding.check_one_page(source, whole)
         yield whole, box
 
 
-def part(path: Path, box: Box) -> Image.Image | None:
+def part(path: Path, box: Box, *, one_page: bool = False) -> Image.Image | None:
     """Return a window as Pillow would return it from the whole image; None if only the whole file can be decoded.
 
     Raises:
-        FastSCNNError: the file is truncated or broken.
+        FastSCNNError: the file is truncated or broken; or has several pages, with `one_page`.
     """
     with decoding.header(path) as image:
         if image is None or (image.format not in _DRIVERS and image.width * image.height <= MAX_PIXELS):
             return None
         _check_size(path, (image.height, image.width), box)
+        if one_page:
+            decoding.check_one_page(path, image)
         large = f"is {image.height}x{image.width} (HxW), over the limit of {MAX_PIXELS // 1_000_000} megapixels"
         must = image.width * image.height > MAX_PIXELS
         if not _has_windows(image):

@@ -197,16 +197,19 @@ def _same_image(
         return
     known = split if split in before else next(iter(before))
     other, of_other = before[known]
-    if other.image == pair.image:  # windows of one image
+    if other.image == pair.image and known == split:  # windows of one image
         return
     severity: Severity = "warning"
     kind, fix = "duplicate", "Keep one of the equal images."
     where = f" ({other.box})" if other.box else ""
+    same = other.image == pair.image and other.box == pair.box
     message = f"{pair.image}: is the same image as {other.image}{where}"
     if known != split:
         severity, kind, fix = "error", "leak", "Keep each image in one split only."
-        message += f" of the split {known!r}"
+        message = f"{pair.image}: is in the splits {known!r} and {split!r}" if same else f"{message} of the split {known!r}"
     yield Finding(severity, split, pair.image, kind, f"{message}.", fix)
     if facts.labels and of_other.labels and facts.labels != of_other.labels:
         message = f"{pair.labels}: differs from {other.labels}, the labels of the same image."
+        if pair.labels == other.labels:
+            message = f"{pair.labels}: gives {pair.image} and {other.image} different labels, but they are the same image."
         yield Finding("warning", split, pair.labels, "contradicting-labels", message, "Keep the correct labels.")

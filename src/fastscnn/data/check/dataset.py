@@ -18,7 +18,7 @@ from fastscnn.data.check.files import read
 from fastscnn.data.check.findings import Finding, Report
 from fastscnn.data.check.folders import Folders
 from fastscnn.data.check.names import unknown_names
-from fastscnn.data.check.outlines import about_outlines
+from fastscnn.data.check.outlines import about_outlines, only_boxes
 from fastscnn.data.spec import DatasetSpec, Pair, Split, pair_name
 from fastscnn.media import images
 
@@ -130,6 +130,7 @@ def _findings(spec: DatasetSpec, found: compare.Found) -> Iterator[Finding]:
         yield from about_outlines(spec, split, found[split])
         yield from folders.findings(split)
         yield from compare.about_classes(spec, split, found)
+    yield from only_boxes(spec, found)
     yield from compare.about_unknown(spec, found)
     yield from compare.mixed_masks(spec, found)
     yield from compare.palettes(found)

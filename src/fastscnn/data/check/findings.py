@@ -17,9 +17,9 @@ KINDS = (
     # single label files
     "missing-labels", "shared-labels", "unreadable-labels", "size-mismatch", "lossy-labels", "picture-as-labels",
     "swapped-files", "no-mask", "palette-mismatch", "unknown-ids", "unknown-colours", "unknown-names",
-    "mostly-unknown", "empty-labels", "outside-shapes", "crossing-outlines",
+    "mostly-unknown", "empty-labels", "outside-shapes", "crossing-outlines", "other-image",
     # files compared with each other
-    "palettes-differ", "mixed-masks", "one-class", "absent-class", "same-labels", "contradicting-labels",
+    "palettes-differ", "mixed-masks", "boxes-as-shapes", "one-class", "absent-class", "same-labels", "contradicting-labels",
     # files that are not read
     "extra-labels", "extra-channel", "left-out-images", "hidden-files", "linked-folder",
 )

@@ -11,8 +11,9 @@ from pathlib import Path
 
 from fastscnn.base.errors import FastSCNNError
 from fastscnn.data.check.findings import Finding
+from fastscnn.data.init.survey import own_files
 from fastscnn.data.patterns import captured
-from fastscnn.data.spec import DatasetSpec, exists, relative
+from fastscnn.data.spec import DatasetSpec, exists, is_hidden, relative
 from fastscnn.media import images
 from fastscnn.media.encoding import is_image
 
@@ -39,7 +40,8 @@ class Folders:
         self._spec = spec
         self._images: dict[str, set[Path]] = {}  # split -> all that its patterns match, in its list or not
         self._near: dict[str, list[Path]] = {}  # split -> see `_image_folders`
-        self._seen: set[Path] = set()
+        self._seen = {spec.root / name for name in own_files(spec.root / "dataset.toml")}
+        self._hidden_labels: dict[str, list[Path]] = defaultdict(list)
         self._unlabelled: set[Path] = set()
         self._reported: set[Path] = set()
         self._of_many: dict[Path, dict[str, list[Path]]] = {}  # label file of many images -> split -> its images
@@ -67,8 +69,8 @@ class Folders:
         yield from self._listed_only(split)
         if self._spec.splits[split].patterns:
             yield from self._left_out(split)
-            yield from self._hidden(split)
             yield from self._linked(split)
+        yield from self._hidden(split)
 
     def _extras(self, split: str) -> Iterator[Extra]:
         """Yield label files and extra channels without an image, each once."""
@@ -77,8 +79,10 @@ class Folders:
         kinds = [("extra-labels", place.labels), ("extra-labels", place.polygons)]
         for kind, pattern in [*kinds, *(("extra-channel", channel) for channel in place.extra_channels)]:
             for glob in place.globs(pattern) if pattern else ():
-                found = sorted(set(root.glob(glob)) - self._seen)
-                self._seen.update(found)
+                there = set(root.glob(glob)) - self._seen
+                self._seen.update(there)
+                found = sorted(path for path in there if not is_hidden(path, root, glob))
+                self._hidden_labels[split] += sorted(there.difference(found))
                 for path in found:
                     key = captured(glob, relative(root, path)) if place.polygons else None
                     if key is None or key not in named:
@@ -155,9 +159,9 @@ class Folders:
             yield Finding("warning", split, paths[0], "left-out-images", message, fix)
 
     def _hidden(self, split: str) -> Iterator[Finding]:
-        """Yield hidden images: files such as `._0001.jpg`, and those in folders such as `.ipynb_checkpoints`."""
-        hidden = []
-        for folder in self._image_folders(split):
+        """Yield hidden images and label files: such as `._0001.jpg`, and those in folders such as `.ipynb_checkpoints`."""
+        hidden = list(self._hidden_labels[split])
+        for folder in self._image_folders(split) if self._spec.splits[split].patterns else ():
             inner = [path for path in _entries(folder) if path.name.startswith(".") and path.is_dir()]
             files = [path for path in _files(folder) if path.name.startswith(".")]
             hidden += [path for path in (*files, *(path for one in inner for path in _files(one)))

@@ -52,7 +52,7 @@ class Labels:
         spec, pair: what is read.
         encoding: how the file is stored; None if it is no image.
         decoded: its labels; None if they cannot be read.
-        remarks: why they cannot be read, or why they are not the labels. There is at most one.
+        remarks: why they cannot be read, or why they are not the labels.
     """
 
     spec: DatasetSpec
@@ -69,11 +69,12 @@ class Labels:
             decoded = spec.decode(pair.labels, pair.image, pair.box)
         except FastSCNNError as error:
             problem = str(error)
+        elsewhere = _other_image(spec, pair) if decoded is not None else ()
         cause = misread.cause(spec, pair, picture, decoded, stored)
         if problem and not cause:
             fix = misread.fix_of_unreadable(spec, pair, problem)
             cause = Remark("error", True, "unreadable-labels", problem, fix)
-        return cls(spec, pair, stored, decoded, (cause,) if cause else ())
+        return cls(spec, pair, stored, decoded, (*((cause,) if cause else ()), *elsewhere))
 
     def count(self, labels: UInt8Array, stored: npt.NDArray[Any]) -> Counts:
         """Count the pixels of the decoded train ids [H, W] and of the stored content [H, W, ...], both with crop."""
@@ -142,6 +143,16 @@ class Labels:
                    "it is read by index" + (", and the colours of classes are at other indices." if moved else "."))
         fix = "Correct the colours in dataset.toml, or the palette of the file."
         return listed, [Remark("error" if moved else "warning", True, "palette-mismatch", message, fix)]
+
+
+def _other_image(spec: DatasetSpec, pair: Pair) -> tuple[Remark, ...]:
+    """Return a remark if the label file names another image than that of the pair."""
+    other = spec.labels.other_image(pair.labels, pair.image)
+    if other is None:
+        return ()
+    message = f"{pair.labels}: says that it belongs to {other}, but it is read for {pair.image}."
+    fix = "Give the label file the name of its image, or correct imagePath in it."
+    return (Remark("warning", True, "other-image", message, fix),)
 
 
 def _values(stored: npt.NDArray[Any]) -> dict[int, int]:

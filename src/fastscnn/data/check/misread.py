@@ -87,6 +87,8 @@ def fix_of_unreadable(spec: DatasetSpec, pair: Pair, problem: str) -> str:
         pair: an image and its labels.
         problem: the message of the reader.
     """
+    if "pages or frames" in problem:
+        return "Combine the pages into one image with a class id for each pixel."
     if "truncated" in problem or "cannot be read" in problem:
         return "Replace the label file by an intact copy."
     colours = _colours(pair.labels) if type(spec.labels) in (IdLabels, BinaryLabels) else None

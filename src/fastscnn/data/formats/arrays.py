@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import numpy.typing as npt
@@ -37,7 +38,7 @@ def mat(path: Path, variable: str = "") -> npt.NDArray[np.integer[Any]]:
 
     Args:
         path: the file.
-        variable: name of the variable; "" takes the only matrix of the file.
+        variable: name of the variable, or of a field of a struct, "GTcls.Segmentation"; "" takes the only matrix of the file.
 
     Raises:
         FastSCNNError: missing, truncated, of Matlab 7.3, no such variable, several matrices, or numbers that are not whole.
@@ -57,16 +58,32 @@ def mat(path: Path, variable: str = "") -> npt.NDArray[np.integer[Any]]:
         raise FastSCNNError(f"{path}: no such file.") from None
     except Exception as error:  # SciPy raises errors of a dozen kinds on broken files
         raise FastSCNNError(f"{path}: is no .mat file, or is truncated ({error}); save it again.") from error
-    matrices = {name: value for name, value in content.items() if isinstance(value, np.ndarray) and value.ndim == 2
-                and value.dtype.kind in "buif" and min(value.shape) > 1}
-    if variable and variable not in matrices:
-        raise FastSCNNError(f"{path}: {unknown('matrix', variable, matrices or ['none'])}")
-    if not variable and len(matrices) != 1:
-        named = ", ".join(sorted(matrices)) or "none"
-        raise FastSCNNError(f"{path}: has {len(matrices)} matrices ({named}); name one with variable in dataset.toml.")
-    array = matrices[variable or next(iter(matrices))]
+    array = _chosen(path, content, variable)
     _check_shape(path, array.shape)
     return integers(path, array)
+
+
+def _chosen(path: Path, content: Mapping[str, Any], variable: str) -> npt.NDArray[Any]:
+    """Return the matrix of a variable; of a struct, only a field that is named."""
+    matrices = {name: value for name, value in content.items() if _is_matrix(value)}
+    fields = {f"{name}.{field}": value[field].flat[0] for name, value in content.items()
+              if isinstance(value, np.ndarray) and value.dtype.names and value.size for field in value.dtype.names}
+    inner = {name: value for name, value in fields.items() if _is_matrix(value)}
+    if variable:
+        if variable not in (known := matrices | inner):
+            raise FastSCNNError(f"{path}: {unknown('matrix', variable, known or ['none'])}")
+        return known[variable]
+    if len(matrices) == 1:
+        return next(iter(matrices.values()))
+    if not matrices and not inner:
+        raise FastSCNNError(f"{path}: has no matrix of numbers; save the labels as a matrix.")
+    what = f"{len(matrices)} matrices" if matrices else "no matrix but in a struct"
+    listed = ", ".join(sorted(matrices or inner))
+    raise FastSCNNError(f"{path}: has {what} ({listed}); name one with variable in dataset.toml.")
+
+
+def _is_matrix(value: object) -> TypeGuard[npt.NDArray[Any]]:
+    return isinstance(value, np.ndarray) and value.ndim == 2 and value.dtype.kind in "buif" and min(value.shape) > 1
 
 
 def _check_shape(path: Path, shape: tuple[int, ...], limited: bool = True) -> None:

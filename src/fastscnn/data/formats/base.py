@@ -71,6 +71,14 @@ class LabelFormat(ABC):
         drawn, stored = (cropped(pixels, labels, box) for pixels in (whole.labels, whole.stored))
         return Decoded(drawn, stored, whole.unknown)
 
+    def other_image(self, labels: Path, image: Path) -> Path | None:
+        """Return the image that the label file names, if it exists and is another one than `image`; else None.
+
+        Args:
+            labels, image: as of `read`, which has read them without an error.
+        """
+        return None
+
     def files(self, labels: Path, image: Path) -> tuple[Path, ...]:
         """Return the files that `read` reads for one image: the label file, then others beside it. The image is left out.
 
@@ -137,7 +145,9 @@ class Shapes(LabelFormat):
 
     @abstractmethod
     def outlines(self, labels: Path, image: Path, size: tuple[int, int]) -> Iterator[tuple[str, Float64Array]]:
-        """Yield the place and the corners, float64 [N, 2] of x and y in pixels, of each polygon and upright box of an image.
+        """Yield the place of each shape of an image, and the corners of a polygon or box, float64 [N, 2] of x and y in pixels.
+
+        Other shapes have no corners: N is 0.
 
         Args:
             labels, image: as of `read`, which has read them without an error.

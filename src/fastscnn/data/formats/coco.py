@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -14,9 +14,11 @@ from fastscnn.base.errors import FastSCNNError
 from fastscnn.base.types import Float64Array, UInt8Array
 from fastscnn.data.formats import rasterise, text
 from fastscnn.data.formats.base import Contents, Decoded, Shape, Shapes
-from fastscnn.data.formats.geometry import Point, is_whole, points, size
+from fastscnn.data.formats.geometry import Point, is_coordinate, is_whole, points, size
 from fastscnn.data.formats.listing import Listing
 from fastscnn.model.label_set import LabelSet
+
+_SMALL = 32  # pixels: the least side of an image that a network accepts
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,8 @@ class CocoLabels(Shapes):
     """COCO's instances JSON, drawn as `COCO.annToMask` of pycocotools does. Needs the extra `formats` for polygons.
 
     A name is the name of a category. Annotations lie over each other in the order of the file. A crowd (`iscrowd`) is drawn
-    like any other annotation. Labels have the size that the file states for the image.
+    like any other annotation. Ids of annotations are not used, so they may be equal. Labels have the size that the file states
+    for the image.
     """
 
     of_many: ClassVar[bool] = True
@@ -41,19 +44,19 @@ class CocoLabels(Shapes):
 
     def listing(self, labels: Path) -> Listing[_Entry]:
         """Return the images that a file lists; see `LabelFormat.listing`."""
-        return _parsed(labels).listing
+        return _parsed(labels)
 
     def outlines(self, labels: Path, image: Path, size: tuple[int, int]) -> Iterator[tuple[str, Float64Array]]:
         """Yield the polygons of an image; see `Shapes.outlines`."""
         for place, segmentation in (shape.geometry for shape in self.listing(labels).find(image).shapes):
-            for flat in segmentation if isinstance(segmentation, list) else ():
+            for flat in segmentation if isinstance(segmentation, list) else [[]]:
                 yield place, np.array(flat, np.float64).reshape(-1, 2)
 
 
 def contents(path: Path) -> Contents:
     """Return the categories and images of a file. Raises FastSCNNError like `CocoLabels.read`."""
-    parsed = _parsed(path)
-    return Contents(parsed.names, tuple(entry.name for entry in parsed.entries))
+    listing = _parsed(path)
+    return Contents(listing.names, tuple(entry.name for entry in listing.entries))
 
 
 @dataclass(eq=False)
@@ -66,42 +69,60 @@ class _Entry:
     shapes: list[Shape[tuple[str, object]]] = field(default_factory=list)
 
 
-@dataclass(frozen=True)
-class _Parsed:
-    listing: Listing[_Entry]
-    entries: Sequence[_Entry]
-    names: Mapping[str, int]
-
-
 @text.once_per_file
-def _parsed(path: Path) -> _Parsed:
+def _parsed(path: Path) -> Listing[_Entry]:
     table = text.read_json(path, dict)
     things = by_id(path, table, "images")
     entries = {key: _Entry(name, things[key].get("height"), things[key].get("width"))
                for key, name in named(path, things, "image", "file_name").items()}
     categories = named(path, by_id(path, table, "categories"), "category", "name")
     names = Counter(dict.fromkeys(categories.values(), 0))
-    for key, thing in by_id(path, table, "annotations").items():
+    for number, thing in enumerate(_things(path, table, "annotations")):
+        place = f"annotation {thing.get('id', f'at position {number}')}"
         owner, category = thing.get("image_id"), thing.get("category_id")
         for what, value, known in (("image", owner, entries), ("category", category, categories)):
             if not is_id(value) or value not in known:
-                raise FastSCNNError(f"{path}: the annotation {key} is of the {what} {value!r}, which the file does not list; "
+                raise FastSCNNError(f"{path}: the {place} is of the {what} {value!r}, which the file does not list; "
                                     "export the file again.")
-        place = f"annotation {key}"
         entries[owner].shapes.append(Shape(place, categories[category], (place, thing.get("segmentation"))))
         names[categories[category]] += 1
-    listing = Listing(path, ((entry.name, entry) for entry in entries.values()))
-    return _Parsed(listing, tuple(entries.values()), dict(names))
+    if _in_fractions(entries.values()):
+        raise FastSCNNError(f"{path}: has polygons in fractions of the image, 0 to 1, but COCO's are in pixels; multiply x by "
+                            "the width of the image and y by its height.")
+    return Listing(path, ((entry.name, entry) for entry in entries.values()), dict(names))
+
+
+def _in_fractions(entries: Iterable[_Entry]) -> bool:
+    """Return whether no polygon leaves the first pixel of its image, and some corners have fractions."""
+    fractions = False
+    for entry in entries:
+        if not (is_whole(entry.height) and is_whole(entry.width) and min(entry.height, entry.width) >= _SMALL):
+            continue
+        for _, segmentation in (shape.geometry for shape in entry.shapes):
+            for flat in segmentation if isinstance(segmentation, list) else ():
+                values = [value for value in flat if is_coordinate(value)] if isinstance(flat, list) else []
+                if any(not 0 <= value <= 1 for value in values):
+                    return False
+                fractions = fractions or any(0 < value < 1 for value in values)
+    return fractions
+
+
+def _things(path: Path, table: Mapping[str, Any], key: str) -> list[dict[str, Any]]:
+    """Return a list of JSON objects."""
+    things = table.get(key)
+    if not isinstance(things, list):
+        raise FastSCNNError(f"{path}: has no list {key!r}, so it is not COCO's JSON; export it again.")
+    for number, thing in enumerate(things):
+        if not isinstance(thing, dict):
+            raise FastSCNNError(f"{path}: entry {number} of {key!r} is no JSON object; export the file again.")
+    return things
 
 
 def by_id(path: Path, table: Mapping[str, Any], key: str) -> dict[Any, dict[str, Any]]:
     """Return a list of JSON objects by their ids."""
-    things = table.get(key)
-    if not isinstance(things, list):
-        raise FastSCNNError(f"{path}: has no list {key!r}, so it is not COCO's JSON; export it again.")
     found: dict[Any, dict[str, Any]] = {}
-    for number, thing in enumerate(things):
-        if not isinstance(thing, dict) or not is_id(thing.get("id")):
+    for number, thing in enumerate(_things(path, table, key)):
+        if not is_id(thing.get("id")):
             raise FastSCNNError(f"{path}: entry {number} of {key!r} has no id; export the file again.")
         if found.setdefault(thing["id"], thing) is not thing:
             raise FastSCNNError(f"{path}: two entries of {key!r} have the id {thing['id']!r}; give each its own id.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -51,32 +51,25 @@ class CvatLabels(Shapes):
 
     def listing(self, labels: Path) -> Listing[Element]:
         """Return the images that a file lists; see `LabelFormat.listing`."""
-        return _parsed(labels).listing
+        return _parsed(labels)
 
     def outlines(self, labels: Path, image: Path, size: tuple[int, int]) -> Iterator[tuple[str, Float64Array]]:
         """Yield the polygons of an image; see `Shapes.outlines`."""
         for shape in _shapes(labels, self.listing(labels).find(image)):
-            if shape.geometry.tag in ("polygon", "box"):
-                yield shape.place, np.array(_outline(labels, shape))
+            corners = _outline(labels, shape) if shape.geometry.tag in ("polygon", "box") else []
+            yield shape.place, np.array(corners, np.float64).reshape(-1, 2)
 
 
 def contents(path: Path) -> Contents:
     """Return the labels and images of a file. Raises FastSCNNError like `CvatLabels.read`."""
-    parsed = _parsed(path)
-    names = Counter(dict.fromkeys(parsed.names, 0))
-    names.update(shape.name for image in parsed.images for shape in _shapes(path, image))
-    return Contents(names, tuple(image.get("name", "") for image in parsed.images))
-
-
-@dataclass(frozen=True)
-class _Parsed:
-    listing: Listing[Element]
-    images: Sequence[Element]
-    names: Sequence[str]
+    listing = _parsed(path)
+    names = Counter(listing.names)
+    names.update(shape.name for image in listing.entries for shape in _shapes(path, image))
+    return Contents(names, tuple(image.get("name", "") for image in listing.entries))
 
 
 @text.once_per_file
-def _parsed(path: Path) -> _Parsed:
+def _parsed(path: Path) -> Listing[Element]:
     content = text.read(path, _declared)
     if "<!DOCTYPE" in content:  # entities can refer to other files, and grow without bound
         raise FastSCNNError(f"{path}: contains a DOCTYPE, which CVAT does not write; remove it.")
@@ -88,7 +81,7 @@ def _parsed(path: Path) -> _Parsed:
     if root.tag != "annotations" or root.find("track") is not None or not images:
         raise FastSCNNError(f'{path}: has no images, so it is not the XML of "CVAT for images 1.1"; export it in this format.')
     names = [label.findtext("name") or "" for label in root.iterfind("./meta//labels/label")]
-    return _Parsed(Listing(path, ((image.get("name", ""), image) for image in images)), images, names)
+    return Listing(path, ((image.get("name", ""), image) for image in images), dict.fromkeys(names, 0))
 
 
 def _declared(data: bytes) -> str:

@@ -12,6 +12,8 @@ from fastscnn.base.errors import FastSCNNError
 Point = tuple[float, float]
 Size = tuple[int, int]  # (height, width)
 
+BOX = ((0, 0), (1, 0), (1, 1), (0, 1))  # indices of two opposite corners of a box: those that give x and y of each corner
+
 _FAR = 100_000  # pixels: the largest coordinate
 _PERIMETER = 4_000_000  # pixels: the longest outline; pycocotools needs 100 bytes for each of its pixels
 

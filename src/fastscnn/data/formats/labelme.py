@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import base64
 import math
+import os.path
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,8 @@ from fastscnn.base.errors import FastSCNNError
 from fastscnn.base.types import BoolArray, Float64Array
 from fastscnn.data.formats import text
 from fastscnn.data.formats.base import Contents, Decoded, Shape, Shapes
-from fastscnn.data.formats.geometry import Point, Size, points, size
+from fastscnn.data.formats.geometry import BOX, Point, Size, points, size
+from fastscnn.data.formats.listing import normalised
 from fastscnn.media import images
 from fastscnn.media.decoding import embedded
 from fastscnn.media.drawing import Canvas
@@ -26,6 +28,7 @@ _NUMBER_OF_POINTS = {  # shape type -> least and largest number
     "polygon": (3, None), "rectangle": (2, 2), "oriented_rectangle": (4, 4), "circle": (2, 2), "line": (2, 2),
     "linestrip": (2, None), "point": (1, 1), "mask": (2, 2),
 }  # fmt: skip
+_OUTLINED = ("polygon", "rectangle", "oriented_rectangle")
 _LINE_WIDTH, _POINT_RADIUS = 10, 5  # pixels, as in labelme
 
 
@@ -53,8 +56,20 @@ class LabelMeLabels(Shapes):
     def outlines(self, labels: Path, image: Path, size: tuple[int, int]) -> Iterator[tuple[str, Float64Array]]:
         """Yield the polygons of an image; see `Shapes.outlines`."""
         for place, _, thing in _things(labels, text.read_json(labels, dict)):
-            if (thing.get("shape_type") or "polygon") in ("polygon", "rectangle", "oriented_rectangle"):
-                yield place, np.array(thing["points"], np.float64)
+            kind = thing.get("shape_type") or "polygon"
+            corners = np.array(thing["points"] if kind in _OUTLINED else [], np.float64).reshape(-1, 2)
+            yield place, corners[BOX, (0, 1)] if kind == "rectangle" else corners
+
+    def other_image(self, labels: Path, image: Path) -> Path | None:
+        """Return the image that LabelMe would open with a file; see `LabelFormat.other_image`.
+
+        An image of the same name, in another folder or format, is a copy.
+        """
+        named = text.read_json(labels, dict).get("imagePath")
+        if not isinstance(named, str) or PurePosixPath(normalised(named)).stem == normalised(image.stem):
+            return None
+        other = labels.parent / named.replace("\\", "/")
+        return other if os.path.isfile(other) else None  # noqa: PTH113 - a name may be too long
 
 
 def contents(path: Path) -> Contents:

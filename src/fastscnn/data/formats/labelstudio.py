@@ -65,14 +65,14 @@ class LabelStudioLabels(Shapes):
 
     def listing(self, labels: Path) -> Listing[_Task]:
         """Return the images that a file lists; see `LabelFormat.listing`."""
-        return _parsed(labels).listing
+        return _parsed(labels)
 
     def outlines(self, labels: Path, image: Path, size: tuple[int, int]) -> Iterator[tuple[str, Float64Array]]:
         """Yield the polygons of an image; see `Shapes.outlines`."""
         task = self.listing(labels).find(image)
         for number, result in enumerate(task.results or ()):
-            if "points" in result["value"]:
-                yield _place(task, number), np.array(result["value"]["points"], np.float64) / 100 * size[::-1]
+            corners = np.array(result["value"].get("points", []), np.float64).reshape(-1, 2)
+            yield _place(task, number), corners / 100 * size[::-1]
 
 
 def contents(path: Path) -> Contents:
@@ -80,7 +80,7 @@ def contents(path: Path) -> Contents:
 
     The labels of masks beside the file are not counted: see `mask_names`.
     """
-    tasks = _parsed(path).tasks
+    tasks = _parsed(path).entries
     names = Counter(shape.name for task in tasks for shape in _regions(path, task)[0])
     return Contents(names, tuple(task.names[-1] for task in tasks))
 
@@ -102,14 +102,8 @@ class _Task:
     results: list[dict[str, Any]] | None
 
 
-@dataclass(frozen=True)
-class _Parsed:
-    listing: Listing[_Task]
-    tasks: Sequence[_Task]
-
-
 @text.once_per_file
-def _parsed(path: Path) -> _Parsed:
+def _parsed(path: Path) -> Listing[_Task]:
     tasks: dict[int, _Task] = {}
     for number, thing in enumerate(text.read_json(path, list)):
         if not isinstance(thing, dict) or not is_whole(thing.get("id")) or not isinstance(thing.get("data"), dict):
@@ -119,7 +113,7 @@ def _parsed(path: Path) -> _Parsed:
             raise FastSCNNError(f"{path}: two tasks have the id {task.number}; keep one.")
     count = Counter(name for task in tasks.values() for name in task.names)
     listed = ((name, task) for task in tasks.values() for name in task.names if name == task.names[0] or count[name] == 1)
-    return _Parsed(Listing(path, listed), tuple(tasks.values()))
+    return Listing(path, listed)
 
 
 def _image_names(path: Path, thing: dict[str, Any]) -> tuple[str, ...]:

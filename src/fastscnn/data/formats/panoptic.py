@@ -53,7 +53,7 @@ class PanopticLabels(Shapes):
 
     def listing(self, labels: Path) -> Listing[_Entry]:
         """Return the images that a file lists; see `LabelFormat.listing`."""
-        return _parsed(labels).listing
+        return _parsed(labels)
 
     def outlines(self, labels: Path, image: Path, size: tuple[int, int]) -> Iterator[tuple[str, Float64Array]]:
         """Yield nothing: there are no polygons."""
@@ -62,8 +62,8 @@ class PanopticLabels(Shapes):
 
 def contents(path: Path) -> Contents:
     """Return the categories and images of a file. Raises FastSCNNError like `PanopticLabels.read`."""
-    parsed = _parsed(path)
-    return Contents(parsed.names, tuple(entry.name for entry in parsed.entries))
+    listing = _parsed(path)
+    return Contents(listing.names, tuple(entry.name for entry in listing.entries))
 
 
 def pngs(path: Path) -> set[Path]:
@@ -80,15 +80,8 @@ class _Entry:
     shapes: list[Shape[int]] = field(default_factory=list)
 
 
-@dataclass(frozen=True)
-class _Parsed:
-    listing: Listing[_Entry]
-    entries: tuple[_Entry, ...]
-    names: Mapping[str, int]
-
-
 @text.once_per_file
-def _parsed(path: Path) -> _Parsed:
+def _parsed(path: Path) -> Listing[_Entry]:
     table = text.read_json(path, dict)
     files = named(path, by_id(path, table, "images"), "image", "file_name")
     categories = named(path, by_id(path, table, "categories"), "category", "name")
@@ -104,7 +97,7 @@ def _parsed(path: Path) -> _Parsed:
         entries[image] = _Entry(files[image], thing["file_name"], _segments(path, thing, categories))
     names = Counter(dict.fromkeys(categories.values(), 0))
     names.update(shape.name for entry in entries.values() for shape in entry.shapes)
-    return _Parsed(Listing(path, ((entry.name, entry) for entry in entries.values())), tuple(entries.values()), dict(names))
+    return Listing(path, ((entry.name, entry) for entry in entries.values()), dict(names))
 
 
 def _segments(path: Path, annotation: Mapping[str, Any], categories: Mapping[Any, str]) -> list[Shape[int]]:

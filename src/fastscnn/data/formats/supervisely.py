@@ -18,7 +18,7 @@ from fastscnn.base.errors import FastSCNNError
 from fastscnn.base.types import BoolArray, Float64Array, UInt8Array
 from fastscnn.data.formats import rasterise, text
 from fastscnn.data.formats.base import Contents, Decoded, Shape, Shapes
-from fastscnn.data.formats.geometry import is_whole, points, size
+from fastscnn.data.formats.geometry import BOX, is_whole, points, size
 from fastscnn.media.decoding import embedded
 from fastscnn.model.label_set import LabelSet
 
@@ -49,8 +49,9 @@ class SuperviselyLabels(Shapes):
     def outlines(self, labels: Path, image: Path, size: tuple[int, int]) -> Iterator[tuple[str, Float64Array]]:
         """Yield the polygons of an image; see `Shapes.outlines`."""
         for place, thing in (shape.geometry for shape in _shapes(labels, text.read_json(labels, dict))):
-            if thing["geometryType"] in ("polygon", "rectangle"):
-                yield place, np.array(thing["points"]["exterior"], np.float64)
+            kind = thing["geometryType"]
+            corners = np.array(thing["points"]["exterior"] if kind != "bitmap" else [], np.float64).reshape(-1, 2)
+            yield place, corners[BOX, (0, 1)] if kind == "rectangle" else corners
 
 
 def contents(path: Path) -> Contents:

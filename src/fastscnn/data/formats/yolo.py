@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,6 +19,9 @@ from fastscnn.data.formats.base import Contents, Decoded, Shape, Shapes
 from fastscnn.media import images
 from fastscnn.model.label_set import LabelSet
 
+_BOX = 4  # numbers of a box
+_ABOVE = 3  # folders: of labels/train/x.txt, the data.yaml is in the third
+_KPT_SHAPE = re.compile(r"^kpt_shape\s*:[\s\[-]*(\d{1,4})[\s,-]+(\d)\b", re.MULTILINE)  # kpt_shape: [17, 3]
 _TOLERANCE = 0.01  # of the image's side, as in Ultralytics
 
 
@@ -51,7 +56,30 @@ def contents(path: Path) -> Contents:
 def _shapes(path: Path) -> list[Shape[npt.NDArray[np.float32]]]:
     """Return the polygons, float32 [N, 2] of x and y from 0 to 1. Ultralytics computes in float32, too."""
     lines = [(f"line {number}", line.split()) for number, line in enumerate(text.read(path).splitlines(), 1)]
-    return [Shape(place, _name(path, place, words[0]), _polygon(path, place, words[1:])) for place, words in lines if words]
+    found = [(place, words[0], words[1:]) for place, words in lines if words]
+    _refuse_key_points(path, {len(numbers) for _, _, numbers in found})
+    return [Shape(place, _name(path, place, name), _polygon(path, place, numbers)) for place, name, numbers in found]
+
+
+def _refuse_key_points(path: Path, counts: set[int]) -> None:
+    """Refuse a file whose lines have as many numbers as a box and the key points that a data.yaml above it declares."""
+    for folder in path.parents[:_ABOVE]:
+        for declared, count in _key_points(folder).items():
+            if counts == {_BOX + count}:
+                raise FastSCNNError(f"{path}: holds boxes with key points, as kpt_shape in {declared} says, and these have no "
+                                    "area; export the polygons, as YOLO segmentation.")
+
+
+@text.once_per_file
+def _key_points(folder: Path) -> dict[Path, int]:
+    """Return the files in a folder that declare key points, as Ultralytics' data.yaml, and how many numbers these have."""
+    found: dict[Path, int] = {}
+    with contextlib.suppress(OSError):  # a folder that is not ours
+        for path in sorted(path for path in folder.iterdir() if path.suffix.lower() in (".yaml", ".yml")):
+            with contextlib.suppress(FastSCNNError):  # any other file
+                if match := _KPT_SHAPE.search(text.read(path)):
+                    found[path] = int(match[1]) * int(match[2])
+    return found
 
 
 def _name(path: Path, place: str, word: str) -> str:

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Sequence
 
 from fastscnn.data.init.values import Values
 
-LOSSY = ("the label files are JPEGs, whose compression changes values near edges, so labels are read wrong there; export them "
-         "as PNG.")
+LOSSY = ("the label files are JPEGs, or of another lossy format: compression changes values near edges, so labels are read "
+         "wrong there; export them as PNG.")
 NAMES = "write the names of the classes in `classes`"
 NOT_LEARNED = "a network does not learn classes without pixels"
 UNLABELLED = 0.3  # share of the pixels up to which 0 or black, without a name, is taken as unlabelled; above, as background

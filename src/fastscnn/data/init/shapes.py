@@ -18,7 +18,7 @@ from fastscnn.data.init.shape_files import KINDS, Kind, shape_files
 from fastscnn.data.init.splits import by_folder, splits_of
 from fastscnn.data.init.survey import Survey
 from fastscnn.data.init.values import spread
-from fastscnn.data.init.words import first_split
+from fastscnn.data.init.words import first_split, folder
 from fastscnn.media import images
 
 _MOST_FILES = 5000  # files of one image each whose names are read
@@ -128,6 +128,8 @@ def _located(survey: Survey, path: str, kind: Kind) -> tuple[set[str], list[str]
         except FastSCNNError:
             continue  # not listed, or as likely one image as another
         parent = PurePosixPath(image).parent
+        if not fit[0] and ((says := folder(str(parent))).role == "label" or says.less):
+            continue  # a mask of the listed image, in another format
         near = count_equal(PurePosixPath(path).parts, parent.parts)
         by_entry[id(entry)].append(((fit, first_split(str(parent)) == split, near), image))
     found = {max(fitting)[1] for fitting in by_entry.values()}

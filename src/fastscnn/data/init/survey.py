@@ -78,7 +78,7 @@ def survey(root: Path, progress: Callable[[int, int], None] | None = None) -> Su
     Raises:
         FastSCNNError: an image or array whose name dataset.toml and lists cannot hold. Other such files are left out.
     """
-    own = _own(root / f"{OURS}.toml")
+    own = own_files(root / f"{OURS}.toml")
     files: list[str] = []
     visited: set[str] = set()
     for folder, below, names in os.walk(root, followlinks=True):
@@ -115,7 +115,7 @@ def _is_result(path: str, files: Set[str]) -> bool:
     return any(file in files for file in annotations)
 
 
-def _own(path: Path) -> frozenset[str]:
+def own_files(path: Path) -> frozenset[str]:
     """Return the files that `dataset init` wrote beside a dataset.toml; none if it did not write it."""
     try:
         first = path.read_bytes().partition(b"\n")[0].decode()

@@ -17,6 +17,7 @@ from fastscnn.data.formats import arrays
 from fastscnn.data.formats.colours import pack
 from fastscnn.data.init.survey import Survey
 from fastscnn.media import images, windows
+from fastscnn.media.encoding import lossy
 from fastscnn.media.windows import Box
 from fastscnn.model.label_set import Colour
 
@@ -54,7 +55,7 @@ class Values:
         flat: share of horizontal neighbours that are equal.
         palettes: of each indexed file or window, id -> colour of the ids that it uses.
         transparent: whether a file has transparent parts, which may be its mask.
-        lossy: whether the files are JPEGs, whose compression changes values.
+        lossy: whether a file is stored with a compression that changes values, as of JPEG.
         unread: errors of files that cannot be read.
     """
 
@@ -144,7 +145,7 @@ def read(survey: Survey, paths: Sequence[str], most: int = SAMPLE, colours: bool
         flat=float(np.mean([file.flat for file in found])) if found else 0.0,
         palettes=tuple(file.palette for file in found if file.palette is not None),
         transparent=any(file.transparent for file in found),
-        lossy=any(Path(path).suffix.lower() in LOSSY for path in sample),
+        lossy=any(lossy(survey.root / path) for path in sample),
         unread=tuple(unread),
     )
 
