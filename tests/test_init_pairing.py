@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_dataset_init import COLOURS, COUNT, NAMES, Expected, coloured, pairs, photo, read, save, text, truth
+from test_dataset_init import COLOURS, COUNT, NAMES, Expected, coloured, labelme_json, pairs, photo, read, save, text, truth
 
 from fastscnn.base.errors import FastSCNNError
 from fastscnn.base.types import UInt8Array
@@ -148,3 +148,72 @@ def test_images_of_one_name_with_other_suffixes(tmp_path: Path) -> None:
             number = 2 * int(pair.image.stem) + (pair.image.suffix == ".png")
             assert (spec.read(pair)[1] == truth(number)).all()
     assert sum(len(spec.pairs(split)) for split in spec.splits) == COUNT
+
+
+# label files that are not of classes
+
+
+def instance_ids(labels: UInt8Array) -> np.ndarray:
+    return labels.astype(np.uint16) * 1000 + 7
+
+
+def test_the_labels_of_apolloscape_are_not_its_instances(tmp_path: Path) -> None:
+    pairs(tmp_path, "ColorImage/R1/Camera 5/{n}_Camera_5.jpg", "Label/R1/Camera 5/{n}_Camera_5_instanceIds.png", instance_ids)
+    made_of_instances = init_dataset(tmp_path, force=True)
+    assert any("holds instances, so that each instance is a class here" in said for said in made_of_instances.left_open)
+    (tmp_path / "dataset.toml").unlink()
+    pairs(tmp_path, "ColorImage/R1/Camera 5/{n}_Camera_5.jpg", "Label/R1/Camera 5/{n}_Camera_5_bin.png")
+    named(tmp_path)
+    assert not made(tmp_path).left_open
+
+
+def test_numbered_objects_are_left_open(tmp_path: Path) -> None:
+    for number in range(COUNT):
+        labels = np.zeros((40, 60), np.uint8)
+        for object_ in range(1, 4 + number):
+            labels[3 * object_ : 3 * object_ + 2, 5:40] = object_
+        save(tmp_path / f"images/s{number}.jpg", photo(number))
+        save(tmp_path / f"masks/s{number}.png", labels)
+    assert any("which is 3 to 8, as if the objects of each image were numbered" in said
+               for said in init_dataset(tmp_path).left_open)
+
+
+def colour_table(root: Path) -> None:
+    rows = "".join(f"{name},{r},{g},{b}\n" for name, (r, g, b) in COLOURS.items())
+    text(root / "class_dict.csv", f"name,r,g,b\n{rows}")
+
+
+@pytest.mark.parametrize("table", [True, False])
+@pytest.mark.parametrize("of_ids", [1, 3])
+def test_ids_among_colours_are_refused(tmp_path: Path, of_ids: int, table: bool) -> None:
+    for number in range(COUNT):
+        save(tmp_path / f"images/s{number}.jpg", photo(number))
+        save(tmp_path / f"labels/s{number}.png", truth(number) if number < of_ids else coloured(truth(number)))
+    if table:
+        colour_table(tmp_path)
+    with pytest.raises(FastSCNNError, match=r"labels/?.*s0\.png holds the grey values 0 to 3, as ids, and other label files hold"):
+        init_dataset(tmp_path)
+
+
+def test_red_and_blue_exchanged(tmp_path: Path) -> None:
+    pairs(tmp_path, "images/{n}.jpg", "labels/{n}.png", lambda labels: coloured(labels)[..., ::-1].copy())
+    colour_table(tmp_path)
+    assert any("class_dict.csv with red and blue exchanged" in said for said in made(tmp_path).left_open)
+
+
+def test_empty_label_images_beside_shapes(tmp_path: Path) -> None:
+    pytest.importorskip("cv2", reason="needs the extra formats")
+    pairs(tmp_path, "images/{n}.jpg", "labels/{n}.png", np.zeros_like)
+    for number in range(COUNT):
+        text(tmp_path / f"images/s{number}.json", labelme_json(number))
+    result = init_dataset(tmp_path)
+    assert 'labels_are = "labelme"' in result.toml
+    assert "Not used: labels: the label files hold nothing but 0, so no areas; draw them" in " ".join(result.guessed)
+
+
+def test_shapes_beside_label_images_are_said(tmp_path: Path) -> None:
+    pairs(tmp_path, "images/{n}.jpg", "labels/{n}.png")
+    for number in range(COUNT):
+        text(tmp_path / f"images/s{number}.json", labelme_json(number))
+    named(tmp_path)
+    assert "Not used: 6 files of shapes (labelme), such as images/s0.json." in made(tmp_path).guessed

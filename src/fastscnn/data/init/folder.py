@@ -88,6 +88,8 @@ def init_dataset(
         try:
             guess = recognise(found)
             if guess:
+                not_used = (f"Not used: {said.replace(f'{root}/', '')}" for said in rejected)
+                guess = replace(guess, guessed=(*guess.guessed, *not_used))
                 return _builtin(guess) if guess.builtin else _written(guess, path, found)
         except FastSCNNError as error:
             rejected.append(str(error))
