@@ -14,7 +14,7 @@ from fastscnn.data.init.sentences import number
 from fastscnn.data.init.shape_files import shape_files
 from fastscnn.data.init.splits import Splits, splits_of, splits_of_lists
 from fastscnn.data.init.survey import Survey
-from fastscnn.data.init.values import Values, read
+from fastscnn.data.init.values import Values, look_like_labels, read
 from fastscnn.data.init.words import of_instances
 from fastscnn.model.label_set import IGNORE_INDEX
 
@@ -42,7 +42,13 @@ def guess_of_lists(survey: Survey) -> Guess | None:
         FastSCNNError: files that are no labels.
     """
     splits, labels = splits_of_lists(survey)
-    return _with_classes(survey, labels, splits, "lists of images and label files", []) if splits else None
+    if splits is None:
+        return None
+    first, second = list(labels), list(labels.values())
+    if look_like_labels(survey, first) and not look_like_labels(survey, second):
+        raise FastSCNNError(f"{survey.root}: a list has label files in its first column, such as {first[0]}, and images in its "
+                            "second; write the image first in each line.")
+    return _with_classes(survey, second, splits, "lists of images and label files", [])
 
 
 def _with_classes(survey: Survey, paths: list[str], splits: Splits, layout: str, said: list[str]) -> Guess:
