@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_dataset_init import COLOURS, COUNT, NAMES, Expected, coloured, labelme_json, pairs, photo, read, save, text, truth
+from test_dataset_init import COLOURS, COUNT, NAMES, Expected, coco_json, coloured, labelme_json, pairs, photo, read, save, text, truth
 
 from fastscnn.base.errors import FastSCNNError
 from fastscnn.base.types import UInt8Array
@@ -217,3 +217,19 @@ def test_shapes_beside_label_images_are_said(tmp_path: Path) -> None:
         text(tmp_path / f"images/s{number}.json", labelme_json(number))
     named(tmp_path)
     assert "Not used: 6 files of shapes (labelme), such as images/s0.json." in made(tmp_path).guessed
+
+
+def test_keypoints_of_the_same_images_are_no_split(tmp_path: Path) -> None:
+    pytest.importorskip("cv2", reason="needs the extra formats")
+    for number in range(COUNT):
+        save(tmp_path / f"train2017/s{number}.jpg", photo(number))
+    content = json.loads(coco_json(range(COUNT), "{n}.jpg"))
+    text(tmp_path / "annotations/instances_train2017.json", json.dumps(content))
+    for name in ("person_keypoints", "a_stuff"):
+        content["annotations"] = content["annotations"][:-1]
+        text(tmp_path / f"annotations/{name}_train2017.json", json.dumps(content))
+    result = init_dataset(tmp_path)
+    assert sorted(result.images) == ["train", "val"]
+    assert 'labels = "annotations/instances_train2017.json"' in result.toml
+    assert [said.split()[0] for said in result.left_open] == ["annotations/a_stuff_train2017.json",
+                                                             "annotations/person_keypoints_train2017.json"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from fastscnn.base.errors import FastSCNNError
@@ -18,7 +19,7 @@ from fastscnn.data.init.shape_files import KINDS, Kind, shape_files
 from fastscnn.data.init.splits import by_folder, splits_of
 from fastscnn.data.init.survey import Survey
 from fastscnn.data.init.values import spread
-from fastscnn.data.init.words import first_split
+from fastscnn.data.init.words import first_split, words
 from fastscnn.media import images
 
 _MOST_FILES = 5000  # files of one image each whose names are read
@@ -58,36 +59,65 @@ def _of_one(survey: Survey, kind: Kind, paths: Sequence[str]) -> Guess | None:
 # one file for many images
 
 
+@dataclass(frozen=True)
+class _Listing:
+    """A file of shapes, the images of the folder that it lists, the number of shapes of each name, and images not found."""
+
+    path: str
+    images: tuple[str, ...]
+    names: Counter[str]
+    lost: Sequence[str]
+
+
 def _of_many(survey: Survey, kind: Kind, paths: Sequence[str]) -> Guess | None:
+    found = [_listing(survey, kind, path) for path in survey.tracked(paths)]
+    lost = [name for listing in found for name in listing.lost]
+    listings, twins = _distinct([listing for listing in found if listing.images])
+    if not listings:
+        raise FastSCNNError(f"{survey.root / paths[0]}: {_none_of(survey, lost)}")
     places: dict[str, Place] = {}
-    listed: dict[str, list[str]] = {}
+    listed: dict[str, Sequence[str]] = {}
     names: Counter[str] = Counter()
     pairs: list[Pair] = []
-    lost = []
-    for path in survey.tracked(paths):
-        contents = kind.contents(survey.root / path)
-        found, missing = _located(survey, path, kind)
-        lost += missing
-        if found:
-            split = first_split(PurePosixPath(path).stem) or first_split(str(PurePosixPath(path).parent))
-            split = PurePosixPath(path).stem if split in places else split
-            places[split] = of_images(survey, sorted(found), path)
-            listed[split] = sorted(found)
-            names.update(contents.names)
-            if kind.labels_are == "label-studio":
-                names.update(labelstudio.mask_names(survey.root / path))
-            pairs += [Pair(image, path, "", split) for image in sorted(found)]
-    if not pairs:
-        raise FastSCNNError(f"{survey.root / paths[0]}: {_none_of(survey, lost)}")
+    for listing in listings:
+        split = _split(listing.path)
+        split = PurePosixPath(listing.path).stem if split in places else split
+        places[split] = of_images(survey, listing.images, listing.path)
+        listed[split] = listing.images
+        names.update(listing.names)
+        pairs += [Pair(image, listing.path, "", split) for image in listing.images]
     if len(places) > 1 and "" in places:
         places["rest"], listed["rest"] = places.pop(""), listed.pop("")
     splits = by_folder(survey, places, listed, next(iter(places.values())), of="label files")
-    listing = ", ".join(dict.fromkeys(pair.labels for pair in pairs))
-    said = [f"{kind.title} lists {number(len(pairs), 'image')} of the folder: {listing}."]
+    said = [f"{kind.title} lists {number(len(pairs), 'image')} of the folder: "
+            f"{', '.join(dict.fromkeys(pair.labels for pair in pairs))}."]
     if lost:
         said.append(f"Listed, but not in the folder: {number(len(lost), 'image')}, such as {lost[0]}.")
     classes = classes_of_shapes(survey, kind, names, pairs, number(sum(names.values()), "shape"))
-    return Guess(kind.title, classes, splits.places, (*said, *splits.guessed), splits.left_open)
+    return Guess(kind.title, classes, splits.places, (*said, *splits.guessed), (*splits.left_open, *twins))
+
+
+def _listing(survey: Survey, kind: Kind, path: str) -> _Listing:
+    names = Counter(kind.contents(survey.root / path).names)
+    found, lost = _located(survey, path, kind)
+    if found and kind.labels_are == "label-studio":
+        names.update(labelstudio.mask_names(survey.root / path))
+    return _Listing(path, tuple(sorted(found)), names, lost)
+
+
+def _split(path: str) -> str:
+    """Return the split that a path says; the name of the file comes before its folders."""
+    return first_split(PurePosixPath(path).stem) or first_split(str(PurePosixPath(path).parent))
+
+
+def _distinct(listings: Sequence[_Listing]) -> tuple[list[_Listing], list[str]]:
+    """Return one of the files that list the same images, and sentences about the others, such as COCO's keypoints."""
+    best: dict[tuple[str, ...], _Listing] = {}
+    for listing in sorted(listings, key=lambda one: ("keypoints" in words(one.path), -sum(one.names.values()), one.path)):
+        best.setdefault(listing.images, listing)
+    kept = [listing for listing in listings if best[listing.images] is listing]
+    return kept, [f"{listing.path} lists the same images as {best[listing.images].path}, and is not used; if it has the labels, "
+                  f"move {best[listing.images].path} out of the folder." for listing in listings if listing not in kept]
 
 
 def _none_of(survey: Survey, lost: Sequence[str]) -> str:
@@ -106,7 +136,7 @@ def _located(survey: Survey, path: str, kind: Kind) -> tuple[set[str], list[str]
     listing = kind.make({}).listing(survey.root / path)
     if listing is None:
         raise ValueError(f"{kind.labels_are} has one file for each image")
-    split = first_split(PurePosixPath(path).stem) or first_split(str(PurePosixPath(path).parent))
+    split = _split(path)
     by_entry: dict[int, list[tuple[tuple[object, ...], str]]] = defaultdict(list)
     for image in survey.of(*images.SUFFIXES):
         try:
