@@ -19,14 +19,14 @@ CLASSES = [{"id": 1, "name": "car"}]
 @pytest.mark.parametrize(
     ("name", "content", "cause"),
     [
-        ("boxes.json", {"images": IMAGES, "annotations": [BOX], "categories": CLASSES}, "boxes of a detection dataset (COCO with"),
-        ("test.json", {"images": IMAGES, "categories": CLASSES}, "is COCO's JSON without annotations; export it with them."),
+        ("boxes.json", {"images": IMAGES, "annotations": [BOX], "categories": CLASSES}, "boxes of a detection dataset (COCO"),
+        ("test.json", {"images": IMAGES, "categories": CLASSES}, "is COCO's JSON without annotations; export it"),
         ("via.json", {"s0.jpg9": {"filename": "s0.jpg", "regions": []}}, "is of the VGG Image Annotator (VIA); export COCO's"),
-        ("sa_1.json", {"image": {"file_name": "s0.jpg"}, "annotations": [{}]}, "is of SA-1B (Segment Anything), whose masks"),
+        ("sa_1.json", {"image": {"file_name": "s0.jpg"}, "annotations": [{}]}, "is of SA-1B (Segment Anything), whose"),
         ("default.json", {"info": {}, "categories": {}, "items": []}, "is of datumaro; export COCO's JSON or Pascal VOC."),
         ("min.json", [{"image": "/s0.jpg", "id": 1, "annotation_id": 1}], "is Label Studio's JSON-MIN; export JSON instead."),
-        ("s0_polygons.json", {"imgHeight": 40, "imgWidth": 60, "objects": []}, "holds polygons of Cityscapes; write label images"),
-        ("s0.xml", "<annotation><object><bndbox/></object></annotation>", "boxes of a detection dataset (Pascal VOC), no areas"),
+        ("s0_polygons.json", {"imgHeight": 40, "imgWidth": 60, "objects": []}, "holds polygons of Cityscapes; write"),
+        ("s0.xml", "<annotation><object><bndbox/></object></annotation>", "boxes of a detection dataset (Pascal VOC), no"),
         ("s0.xml", "<annotation><object><polygon/></object></annotation>", "is LabelMe's XML; convert it to LabelMe's JSON"),
         ("yolo/a.txt", "0 0.5 0.5 0.2 0.2\n", "holds boxes of a detection dataset (YOLO), no areas; export polygons or masks."),
         ("train.csv", "ImageId,EncodedPixels\ns0.jpg,1 2\n", "holds run lengths (RLE); write a label image for each image."),
@@ -53,7 +53,7 @@ def test_names_that_fit_two_images_or_differ_by_zeros(tmp_path: Path) -> None:
         save(tmp_path / f"twice/labels/{number}.png", truth(number))
         save(tmp_path / f"zeros/images/{number}.jpg", photo(number))
         save(tmp_path / f"zeros/labels/000{number}.png", truth(number))
-    with pytest.raises(FastSCNNError, match=r"labels/1\.png may belong to images/1\.jpg or images/1\.png; give images different"):
+    with pytest.raises(FastSCNNError, match=r"labels/1\.png may belong to images/1\.jpg or images/1\.png; give images"):
         init_dataset(tmp_path / "twice")
     with pytest.raises(FastSCNNError, match=r"labels/0001\.png and images/1\.jpg differ by zeros; make the names equal\."):
         init_dataset(tmp_path / "zeros")

@@ -28,8 +28,8 @@ class ListFile:
 
     Names may lack their suffix, as in Pascal VOC's ImageSets. They are relative to the dataset's root, to the list, or to a
     folder on another machine, whose part of the path is then dropped. Accents may be composed (NFC) in the list and decomposed
-    (NFD, as of macOS) on the disk, or the reverse. Empty lines, lines that begin with #, and a first line that names the columns
-    are skipped. Of more than two columns, numbers at the end are, too.
+    (NFD, as of macOS) on the disk, or the reverse. Empty lines, lines that begin with #, and a first line that names the
+    columns are skipped. Of more than two columns, numbers at the end are, too.
 
     Attributes:
         path: the list.
@@ -74,8 +74,8 @@ class ListFile:
         Raises:
             FastSCNNError: no such list, or not text.
         """
-        lines = [(number, entry) for number, line in enumerate(text.read(self.path).splitlines(), start=1)
-                 if (entry := line.strip()) and not entry.startswith("#")]
+        lines = [(number, line.strip()) for number, line in enumerate(text.read(self.path).splitlines(), start=1)
+                 if line.strip() and not line.strip().startswith("#")]
         found: dict[str, str] = {}
         missed = []
         for number, line in lines[:most]:

@@ -57,11 +57,11 @@ _TABLES: tuple[tuple[Callable[[Mapping[str, Any]], bool], str], ...] = (
      "is of the VGG Image Annotator (VIA); export COCO's JSON."),
     (lambda table: "items" in table and "categories" in table, "is of datumaro; export COCO's JSON or Pascal VOC."),
     (lambda table: isinstance(table.get("image"), dict) and "annotations" in table,
-     "is of SA-1B (Segment Anything), whose masks have no classes; use labels with classes."),
+     "is of SA-1B (Segment Anything), whose masks have no classes; use other labels."),
     (lambda table: "imgHeight" in table and "objects" in table,
      "holds polygons of Cityscapes; write label images from them with cityscapesscripts (createTrainIdLabelImgs)."),
     (lambda table: _coco(table) and not table.get("annotations"), "is COCO's JSON without annotations; export it with them."),
-    (lambda table: _coco(table) and not any(isinstance(one, dict) and "segmentation" in one for one in table["annotations"]),
+    (lambda table: _coco(table) and not any("segmentation" in one for one in table["annotations"] if isinstance(one, dict)),
      _BOXES.format(" (COCO without segmentation)")),
 )
 
@@ -79,7 +79,8 @@ def _of_txt(content: str) -> str:
 
 def _of_csv(content: str) -> str:
     header = content.partition("\n")[0]
-    return "holds run lengths (RLE); write a label image for each image." if re.search("encodedpixels|rle", header, re.I) else ""
+    found = re.search("encodedpixels|rle", header, re.IGNORECASE)
+    return "holds run lengths (RLE); write a label image for each image." if found else ""
 
 
 _OF_SUFFIX = {".json": _of_json, ".xml": _of_xml, ".txt": _of_txt, ".csv": _of_csv}
@@ -91,7 +92,7 @@ def _of_names(survey: Survey) -> Iterator[str]:
     images = [file for file in files if file.role == "image" and file.suffix not in ARRAYS]
     labels = [file for file in files if file.role == "label"]
     for one in all_matches(images, labels)[1][:1]:
-        yield (f"{one.labels} may belong to {' or '.join(one.images[:2])}; give images different names, and label files the same.")
+        yield f"{one.labels} may belong to {' or '.join(one.images[:2])}; give images different names, and label files, too."
     by_number = {file.stem.core.lstrip("0"): file for file in images if file.stem.core.isdecimal()}
     for file in labels:
         if file.stem.core.isdecimal() and (image := by_number.get(file.stem.core.lstrip("0"))):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os.path
 import re
 import unicodedata
 from collections import defaultdict
@@ -199,12 +198,18 @@ def _tokens(path: str) -> list[str]:
 
 def _common_folder(paths: Sequence[str]) -> int:
     """Return the length of the folders that all paths begin with."""
-    return os.path.commonprefix([path.rpartition("/")[0] + "/" for path in paths]).rfind("/") + 1 if paths else 0
+    return _shared([path.rpartition("/")[0] + "/" for path in paths]).rfind("/") + 1 if paths else 0
+
+
+def _shared(texts: Sequence[str]) -> str:
+    """Return the characters that all texts begin with."""
+    first, last = min(texts), max(texts)
+    return "".join(one for one, _ in takewhile(lambda both: both[0] == both[1], zip(first, last, strict=False)))
 
 
 def _common_start(one: str, other: str) -> str:
     """Return the words that two stems begin with."""
-    both = os.path.commonprefix([one, other])
+    both = _shared((one, other))
     if any(_TOKEN.match(text[len(both) :]) for text in (one, other)):
         both = re.sub(r"[^\W_]+$", "", both)
     return re.sub(r"[\W_]+$", "", both)

@@ -83,7 +83,7 @@ def said_pairs(found: Pairing) -> list[str]:
     if found.contested:
         first = found.contested[0]
         said.append(f"Not used: {number(len(found.contested), 'label file')} that may belong to several images, such as "
-                    f"{first.labels} to {' or '.join(first.images[:2])}; put label files into folders named as those of the images.")
+                    f"{first.labels} to {' or '.join(first.images[:2])}; put them into folders named as those of the images.")
     if found.unlabelled:
         count = len(found.unlabelled)
         own = "a label file of their own" if found.contested else "a label file"
@@ -169,6 +169,6 @@ def _ambiguous(survey: Survey, one: Match, other: Match) -> FastSCNNError:
     if PurePosixPath(first).suffix == PurePosixPath(second).suffix in media.SUFFIXES and len(
             read(survey, [first, second], 2).counts) <= 2:
         parts = "; if each is the mask of one class or object, write one label file for each image, with a value for each class"
+    both = f"{places[0]} and {places[1]} may both hold the labels of the same images, such as {first} and {second}"
     return FastSCNNError(
-        f"{survey.root}: {places[0]} and {places[1]} may both hold the labels of the same images, such as {first} and {second}; "
-        f"move one of them out of the folder, and run `fastscnn dataset init` again{parts}.")
+        f"{survey.root}: {both}; move one of them out of the folder, and run `fastscnn dataset init` again{parts}.")

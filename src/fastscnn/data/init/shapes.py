@@ -61,7 +61,7 @@ def _of_one(survey: Survey, kind: Kind, paths: Sequence[str]) -> Guess | None:
 
 @dataclass(frozen=True)
 class _Listing:
-    """A file of shapes, the images of the folder that it lists, the number of shapes of each name, and images not found."""
+    """A file of shapes, its images in the folder, its names with their number of shapes, and images not found."""
 
     path: str
     images: tuple[str, ...]
@@ -72,7 +72,7 @@ class _Listing:
 def _of_many(survey: Survey, kind: Kind, paths: Sequence[str]) -> Guess | None:
     found = [_listing(survey, kind, path) for path in survey.tracked(paths)]
     lost = [name for listing in found for name in listing.lost]
-    listings, twins = _distinct([listing for listing in found if listing.images])
+    listings, keypoints, twins = _distinct([listing for listing in found if listing.images])
     if not listings:
         raise FastSCNNError(f"{survey.root / paths[0]}: {_none_of(survey, lost)}")
     places: dict[str, Place] = {}
@@ -91,6 +91,7 @@ def _of_many(survey: Survey, kind: Kind, paths: Sequence[str]) -> Guess | None:
     splits = by_folder(survey, places, listed, next(iter(places.values())), of="label files")
     said = [f"{kind.title} lists {number(len(pairs), 'image')} of the folder: "
             f"{', '.join(dict.fromkeys(pair.labels for pair in pairs))}."]
+    said += keypoints
     if lost:
         said.append(f"Listed, but not in the folder: {number(len(lost), 'image')}, such as {lost[0]}.")
     classes = classes_of_shapes(survey, kind, names, pairs, number(sum(names.values()), "shape"))
@@ -110,14 +111,23 @@ def _split(path: str) -> str:
     return first_split(PurePosixPath(path).stem) or first_split(str(PurePosixPath(path).parent))
 
 
-def _distinct(listings: Sequence[_Listing]) -> tuple[list[_Listing], list[str]]:
-    """Return one of the files that list the same images, and sentences about the others, such as COCO's keypoints."""
-    best: dict[tuple[str, ...], _Listing] = {}
-    for listing in sorted(listings, key=lambda one: ("keypoints" in words(one.path), -sum(one.names.values()), one.path)):
-        best.setdefault(listing.images, listing)
-    kept = [listing for listing in listings if best[listing.images] is listing]
-    return kept, [f"{listing.path} lists the same images as {best[listing.images].path}, and is not used; if it has the labels, "
-                  f"move {best[listing.images].path} out of the folder." for listing in listings if listing not in kept]
+def _distinct(listings: Sequence[_Listing]) -> tuple[list[_Listing], list[str], list[str]]:
+    """Return one of the files that list the same images; sentences about files of keypoints, and about the others."""
+    kept: list[_Listing] = []
+    said: dict[bool, list[str]] = {True: [], False: []}
+    for listing in sorted(listings, key=lambda one: (_of_keypoints(one), -sum(one.names.values()), one.path)):
+        twin = next((one for one in kept if one.images == listing.images or (
+            _of_keypoints(listing) and set(listing.images) <= set(one.images))), None)
+        if twin:
+            said[_of_keypoints(listing)].append(f"{listing.path} is not used, since {twin.path} lists the same images; if it "
+                                                f"has the labels, move {twin.path} out of the folder.")
+        else:
+            kept.append(listing)
+    return [listing for listing in listings if listing in kept], said[True], said[False]
+
+
+def _of_keypoints(listing: _Listing) -> bool:
+    return "keypoints" in words(PurePosixPath(listing.path).stem)
 
 
 def _none_of(survey: Survey, lost: Sequence[str]) -> str:

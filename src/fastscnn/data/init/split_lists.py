@@ -54,9 +54,9 @@ def lists_with_labels(survey: Survey) -> Lists:
 
 
 def _named(survey: Survey, images: Sequence[str]) -> tuple[dict[str, str], list[str]]:
-    """Return split -> list of the lists that are named as splits, from the folder that suits best; and lists without a split."""
+    """Return split -> list, of the folder with lists named as splits that suits best; and the lists without a split."""
     by_folder: dict[str, dict[str, str]] = defaultdict(dict)
-    others = []
+    others: list[str] = []
     stems = {PurePosixPath(path).stem for path in survey.of(*media.SUFFIXES)}
     for path in survey.of(*_LISTS):
         name = words.split_of(PurePosixPath(path).stem)
@@ -90,8 +90,8 @@ def _disjoint(survey: Survey, chosen: Mapping[str, str], images: Sequence[str]) 
         found, missed = file.fitting()
         if missed:
             first = f"line {missed[0][0]}, {missed[0][1]!r}"
-            said.append(f"The list {path} has {number(len(missed), 'line')} without an image that has labels, or with one that "
-                        f"was named before, such as {first}; not used.")
+            said.append(f"{number(len(missed), 'line')} of the list {path} left out, without an image that has labels or with one "
+                        f"that an earlier line names, such as {first}.")
             broken.add(split)
         if found.keys() & seen:
             shared = number(len(found.keys() & seen), "image")
@@ -104,7 +104,7 @@ def _disjoint(survey: Survey, chosen: Mapping[str, str], images: Sequence[str]) 
 
 
 def _is_list(survey: Survey, path: str, images: Sequence[str]) -> bool:
-    """Return whether most lines of a file name one of the images; if there are none, whether each has an image and its labels."""
+    """Return whether most lines of a file name one of the images; if `images` is empty, an image and its label file."""
     try:
         found, missed = ListFile(survey.root / path, survey.root, images).fitting(_HEAD)
     except FastSCNNError:
