@@ -90,8 +90,9 @@ def _disjoint(survey: Survey, chosen: Mapping[str, str], images: Sequence[str]) 
         found, missed = file.fitting()
         if missed:
             first = f"line {missed[0][0]}, {missed[0][1]!r}"
-            said.append(f"{number(len(missed), 'line')} of the list {path} left out, without an image that has labels or with one "
-                        f"that an earlier line names, such as {first}.")
+            lines = number(len(missed), "line")
+            said.append(f"{lines} of the list {path} left out, without an image that has labels or with one that an earlier line "
+                        f"names, such as {first}.")
             broken.add(split)
         if found.keys() & seen:
             shared = number(len(found.keys() & seen), "image")
