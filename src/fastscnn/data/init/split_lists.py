@@ -91,8 +91,8 @@ def _disjoint(survey: Survey, chosen: Mapping[str, str], images: Sequence[str]) 
         if missed:
             first = f"line {missed[0][0]}, {missed[0][1]!r}"
             lines = number(len(missed), "line")
-            said.append(f"{lines} of the list {path} left out, without an image that has labels or with one that an earlier line "
-                        f"names, such as {first}.")
+            said.append(f"{lines} of the list {path} left out, without an image that has labels or with one that an earlier "
+                        f"line names, such as {first}.")
             broken.add(split)
         if found.keys() & seen:
             shared = number(len(found.keys() & seen), "image")
