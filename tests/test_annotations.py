@@ -230,7 +230,8 @@ def test_coco_files_are_read_by_pycocotools(kind: AnnotationFormat, capsys: pyte
 def test_labelme_files_are_drawn_as_labelme_does() -> None:
     images.write(Path("in/a.jpg"), np.zeros((96, 128, 3), np.uint8))
     write("labelme")
-    assert sorted(file.name for file in Path("out").iterdir()) == ["a.json", "b.json"]
+    assert sorted(file.name for file in Path("out").iterdir()) == ["a.json", "b.json", "labels.txt"]
+    assert Path("out/labels.txt").read_text() == "".join(f"{name}\n" for name in NAMES.names)
     table = json.loads(Path("out/a.json").read_bytes())
     assert Path("out", table["imagePath"]).resolve() == Path("in/a.jpg").resolve()
     assert (table["imageHeight"], table["imageWidth"], table["imageData"]) == (96, 128, None)
@@ -380,11 +381,13 @@ def test_a_file_that_cannot_be_written_does_not_end_the_batch(
     assert main(["segment", "in", "--weights", str(tiny_onnx), "--out", "out", "--annotations", kind, "--json"]) == 1
     printed = capsys.readouterr()
     first, *others = [json.loads(line) for line in printed.out.splitlines()]
-    assert set(first) == {"image", "error"}
+    assert {"image", "labels", "overlay", "error"} <= set(first)
+    assert "annotations" not in first
     assert first["error"].startswith(f"in/a.png: {blocked}: cannot be written (")
     assert [line["image"] for line in others] == ["in/b.png", "in/c.png"]
     assert all(Path(line["annotations"]).is_file() for line in others)
-    assert "1 of 3 images failed; the others are segmented" in printed.err
+    assert "The annotations of 1 of 3 images are missing; their labels are written." in printed.err
+    assert "images failed" not in printed.err
 
 
 def test_a_folder_with_the_name_of_the_coco_file() -> None:
@@ -400,11 +403,36 @@ def test_a_data_yaml_of_other_classes() -> None:
         with pytest.raises(FastSCNNError, match=r"^out/yolo/data\.yaml: names other classes; move it away"):
             writer.add("in/c.jpg", SCENE)
         assert not Path("out/yolo/labels/c.txt").exists()
+    table = Path("out/yolo/data.yaml")
+    table.write_text(f"{table.read_text()}nc: {len(NAMES.names)}  # as some versions want\n")
     with AnnotationWriter("yolo", "out", NAMES) as writer:
         writer.add("in/c.jpg", SCENE)
-    Path("out/yolo/data.yaml").write_bytes(b"\xff")
+    table.write_text(table.read_text().replace("nc:", f"  {len(NAMES.names)}: more\nnc:"))
+    with AnnotationWriter("yolo", "out", NAMES) as writer, pytest.raises(FastSCNNError, match="names other classes"):
+        writer.refuse_taken([])
+    table.write_bytes(b"\xff")
     with AnnotationWriter("yolo", "out", NAMES) as writer, pytest.raises(FastSCNNError, match=r"data\.yaml: cannot be read"):
         writer.add("in/d.jpg", SCENE)
+
+
+@pytest.mark.parametrize("content", ["sky\nroad\ncar\ntree\n", "road\n", "more\n" + "\n".join(NAMES.names)])
+def test_a_labels_txt_of_other_classes(content: str) -> None:
+    """People may have written it; its order is that of the classes."""
+    path = Path("out/labels.txt")
+    path.parent.mkdir()
+    path.write_text(content)
+    with AnnotationWriter("labelme", "out", NAMES) as writer:
+        with pytest.raises(FastSCNNError, match=r"^out/labels\.txt: names other classes; move it away, or choose another"):
+            writer.add("in/a.jpg", SCENE)
+        assert path.read_text() == content
+        assert not Path("out/a.json").exists()
+    path.write_bytes("\r\n".join(NAMES.names).encode())
+    with AnnotationWriter("labelme", "out", NAMES) as writer:
+        writer.add("in/a.jpg", SCENE)
+    assert path.read_bytes() == "\r\n".join(NAMES.names).encode()
+    path.write_bytes(b"\xff")
+    with AnnotationWriter("labelme", "out", NAMES) as writer, pytest.raises(FastSCNNError, match=r"labels\.txt: cannot be"):
+        writer.add("in/b.jpg", SCENE)
 
 
 @pytest.mark.parametrize("kind", ["coco", "coco-rle", "labelme", "yolo"])

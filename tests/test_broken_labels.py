@@ -145,7 +145,7 @@ FAR, BOW_TIE = [60, 60, 90, 60, 90, 90], [5, 5, 35, 35, 35, 5, 5, 35]
     ({"annotations": lambda one: {"segmentation": {"size": [40, 50], "counts": [0, 1999]}}}, "annotation 0 are damaged or do"),
     ({"annotations": lambda one: {"segmentation": {"size": [40, 50], "counts": "0"}}}, "annotation 0 are damaged or do"),
     ({"annotations": lambda one: {"segmentation": [FAR]}}, "train' is ignored; correct the label files. The .* list with"),
-    ({"annotations": lambda one: {"segmentation": [BOW_TIE]}}, "no pixels of straße; .* warnings; list with: fastscnn check"),
+    ({"annotations": lambda one: {"segmentation": [BOW_TIE]}}, "split 'train' are 'bus', so .* warnings; list with: fastscnn"),
 ])  # fmt: skip
 def test_broken_annotations(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
     root = made(tmp_path, "coco", "all.json")

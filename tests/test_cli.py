@@ -360,12 +360,11 @@ SCORED = {"test": {"miou": 58.5}, "test at 32x64": {"miou": 44.5}}
          ["Input 64x96: ", "for frames of 128x192,", "; mIoU 58.50 on test by its model card."]),
         # all of one other shape
         ([(64, 300)], [(32, 160)],
-         ["Input 64x96 in the shape of each image, 32x160 at 64x300: ", "for frames of 64x300,",
+         ["Input 32x160 (base size 64x96): ", "for frames of 64x300,",
           "; mIoU 58.50 on test by its model card, for images in the shape of 64x96."]),
-        # several shapes; of two frames of one area, the one with the larger input is measured
+        # several shapes
         ([(64, 96), (100, 256), (256, 100), (96, 96)], [(64, 96), (64, 128), (128, 64), (64, 64)],
-         ["Input 64x96 in the shape of each image, 128x64 at 256x100: ", "for frames of 256x100,",
-          ", for images in the shape of 64x96."]),
+         ["Input 64x96 in the shape of each frame, ", "for images in the shape of 64x96."]),
     ],
 )
 def test_a_budget_for_several_shapes(
@@ -391,6 +390,28 @@ def test_a_budget_for_several_shapes(
     assert seen == inputs, "the card's size has the same shapes"
 
 
+def test_a_budget_without_an_image_that_can_be_segmented(
+    run: Run, tiny_onnx: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fastscnn.benchmark.latency_budget.measure_latency", lambda *_: pytest.fail("measured"))
+    images.write(Path("photos/thin.png"), np.zeros((31, 300, 3), np.uint8))
+    Path("photos/broken.jpg").write_bytes(b"no image")
+    code, _, err = run("segment", "photos", "--weights", tiny_onnx, "--latency-budget", "33ms")
+    assert code == 1
+    assert "2 of 2 images failed; none is segmented." in err
+    assert "thin.png" in err
+
+
+def test_a_thin_image_does_not_stop_a_budget(run: Run, tiny_onnx: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fastscnn.benchmark.latency_budget._SECONDS", 0.0)
+    images.write(Path("photos/thin.png"), np.zeros((31, 6000, 3), np.uint8))
+    images.write(Path("photos/usual.png"), np.zeros((64, 96, 3), np.uint8))
+    code, _, err = run("segment", "photos", "--weights", tiny_onnx, "--latency-budget", "60000")
+    assert code == 1
+    assert "for frames of 64x96," in unfolded(err)
+    assert "1 of 2 images failed; the others are segmented." in err
+
+
 def test_the_smaller_size_of_a_budget(
     run: Run, write_onnx: WriteOnnx, seen: list[tuple[int, ...]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -402,7 +423,7 @@ def test_the_smaller_size_of_a_budget(
     images.write(Path("wide.png"), np.zeros((64, 300, 3), np.uint8))
     code, _, err = run("segment", "wide.png", "--weights", path, "--backend", "onnx", "--latency-budget", "33ms")
     assert code == 0
-    assert "Input 32x64 in the shape of each image, 32x96 at 64x300: " in unfolded(err)
+    assert "Input 32x96 (base size 32x64): " in unfolded(err)
     assert "; mIoU 44.50 on test by its model card, for images in the shape of 64x96." in unfolded(err)
     assert seen[-1] == (32, 96)
 

@@ -459,6 +459,8 @@ def test_another_layout_than_asked_for(tmp_path: Path) -> None:
         convert.convert(file, file, "tramac", CLASSES, SIZE)
     with pytest.raises(ArgumentError, match="size: height: must be at least 32, not 16"):
         convert.convert(file, tmp_path / "w.safetensors", "tramac", CLASSES, (16, 64))
+    with pytest.raises(ArgumentError, match="at most 40 megapixels"):
+        convert.convert(file, tmp_path / "w.safetensors", "tramac", CLASSES, (90000, 90000))
     assert file.stat().st_size > 1000
 
 

@@ -20,7 +20,8 @@ from fastscnn.base.errors import FastSCNNError
 from fastscnn.base.types import UInt8Array
 from fastscnn.data import datasets
 from fastscnn.data.check.dataset import check
-from fastscnn.data.init.class_files import Row, rows_of
+from fastscnn.data.init.class_files import rows_of
+from fastscnn.data.init.class_rows import Row
 from fastscnn.data.init.folder import Initialised, init_dataset
 from fastscnn.data.init.shapes import guess
 from fastscnn.data.init.survey import Survey

@@ -239,8 +239,8 @@ def test_the_limit_of_the_accuracy_loss(
 @pytest.mark.parametrize("flags", [["--max-iou-loss", "1"], ["--int8"]])
 def test_without_a_dataset(traced: Exported, tmp_path: Path, capsys: pytest.CaptureFixture[str], flags: list[str]) -> None:
     assert cli.main(["export", str(traced.weights), "--out", str(tmp_path / "model.onnx"), *flags]) == 2
-    name = flags[0].removeprefix("--").replace("-", "_")
-    assert f"{name}: needs labelled images; give a dataset as `data` too" in " ".join(capsys.readouterr().err.split())
+    name = flags[0].removeprefix("--")
+    assert f"{name}: needs labelled images; give a dataset as data, too" in " ".join(capsys.readouterr().err.split())
     assert list(tmp_path.iterdir()) == []
 
 
@@ -400,3 +400,9 @@ def test_the_bundled_weights_export_to_the_bundled_file() -> None:
     assert [(node.op_type, list(node.input)) for node in made.node] == [
         (node.op_type, list(node.input)) for node in expected.node
     ]
+
+
+@pytest.mark.parametrize("words", [["--split", "val"], ["--calibration", "train"]])
+def test_a_needless_split_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str]) -> None:
+    assert cli.main(["export", "weights.safetensors", "--out", str(tmp_path / "model.onnx"), *words]) == 2
+    assert f"{words[0].removeprefix('--')}: " in capsys.readouterr().err

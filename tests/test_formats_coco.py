@@ -121,7 +121,7 @@ def rle(counts: object, size: object = (4, 5)) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(("changes", "message"), [
-    ({"images": None}, "has no list 'images', so it is not COCO's instances JSON"),
+    ({"images": None}, "has no list 'images', so it is not COCO's JSON"),
     ({"annotations": {}}, "has no list 'annotations'"),
     ({"categories": None}, "has no list 'categories'"),
     ({"images": [IMAGE, IMAGE]}, "two entries of 'images' have the id 3"),

@@ -30,7 +30,8 @@ from fastscnn.base.errors import FastSCNNError
 from fastscnn.base.types import UInt8Array
 from fastscnn.data import datasets
 from fastscnn.data.check.dataset import check
-from fastscnn.data.init.class_files import ClassFile, Row
+from fastscnn.data.init.class_files import ClassFile
+from fastscnn.data.init.class_rows import Row
 from fastscnn.data.init.folder import Initialised, init_dataset
 from fastscnn.data.init.id_classes import of_ids
 from fastscnn.data.init.sentences import percent, spans
@@ -306,7 +307,7 @@ def sentences(root: Path) -> tuple[str, ...]:
 def test_ids_of_a_file_that_begin_elsewhere(tmp_path: Path) -> None:
     tree(tmp_path, lut(7, 8, 9, 20))
     text(tmp_path / "classes.txt", "7: road\n8: car\n9: sky\n20: tree\n")
-    assert "classes.txt names the classes." in sentences(tmp_path)
+    assert "classes.txt names the classes by the ids that it states." in sentences(tmp_path)
 
 
 def test_a_file_with_other_ids(tmp_path: Path) -> None:
@@ -320,7 +321,7 @@ def test_ids_that_no_file_has(tmp_path: Path) -> None:
     tree(tmp_path, lut(1, 2, 4, 5))
     said = sentences(tmp_path)
     assert "No label file that was read holds 0; it is taken as unlabelled and ignored." in said
-    assert "No label file that was read holds the id 3; remove what no other file holds." in said
+    assert "No label file that was read holds the id 3; a network does not learn classes without pixels." in said
 
 
 def test_how_to_ignore_0(tmp_path: Path) -> None:
@@ -366,7 +367,7 @@ def test_sentences_about_shapes(tmp_path: Path) -> None:
                for sentence in said)
     said = sentences(tmp_path / "yolo")
     assert "The numbers of the shapes are the classes (6 label files read)." in said
-    assert "No shape that was read has horse; remove what no other file has." in said
+    assert "No shape that was read has horse; a network does not learn classes without pixels." in said
 
 
 def test_train_ids_of_cityscapes_that_are_all_ignored(tmp_path: Path) -> None:

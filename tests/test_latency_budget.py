@@ -13,8 +13,9 @@ from fastscnn.base.types import UInt8Array
 from fastscnn.benchmark import latency_budget
 from fastscnn.benchmark.latency_budget import LatencyBudget, LatencyChoice, measure_latency
 from fastscnn.inference.size import BaseSize, in_shape
+from fastscnn.upsampling import native
 
-CHOICES = tuple(LatencyChoice(BaseSize(*size), milliseconds)
+CHOICES = tuple(LatencyChoice(BaseSize(*size), milliseconds, (720, 960))
                 for size, milliseconds in (((360, 480), 20.0), ((264, 352), 12.0), ((168, 224), 6.0)))
 BUDGET = LatencyBudget(CHOICES, "2026-01-02", Path("remembered.json"))
 SIZES = [(64, 96), (32, 64)]  # of `tiny`: 3/4 becomes the card's size again, a quarter is too small for the network
@@ -39,7 +40,7 @@ def _few_runs(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_sizes_and_progress(tiny: Segmenter) -> None:
     calls: list[tuple[int, int]] = []
-    measured = measure_latency(tiny, (96, 128), progress=lambda done, total: calls.append((done, total)))
+    measured = measure_latency(tiny, [(96, 128)], progress=lambda done, total: calls.append((done, total)))
     assert [choice.size for choice in measured.choices] == SIZES
     assert all(0 < choice.milliseconds < 1000 for choice in measured.choices)
     assert calls == [(done, 28) for done in range(1, 29)]
@@ -50,7 +51,7 @@ def test_sizes_and_progress(tiny: Segmenter) -> None:
 def test_slow_sizes_take_fewer_runs(tiny: Segmenter, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(latency_budget, "_SECONDS", 0.0)
     calls: list[tuple[int, int]] = []
-    measure_latency(tiny, (96, 128), progress=lambda done, total: calls.append((done, total)))
+    measure_latency(tiny, [(96, 128)], progress=lambda done, total: calls.append((done, total)))
     assert len(calls) == 10
 
 
@@ -66,23 +67,23 @@ def test_frames_that_are_no_size_to_draw(tiny: Segmenter, monkeypatch: pytest.Mo
 
     monkeypatch.setattr(Segmenter, "segment", note)
     monkeypatch.setattr(latency_budget, "_SECONDS", 0.0)
-    measure_latency(tiny, frame)
+    measure_latency(tiny, [frame])
     assert set(seen) == {(*frame, 3)}
 
 
 def test_measured_once(tiny_onnx: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     segmenter = Segmenter.load(tiny_onnx, "onnx", threads=1)
-    first = measure_latency(segmenter, (96, 128), tmp_path)
+    first = measure_latency(segmenter, [(96, 128)], tmp_path)
 
     def fail(*_: Any) -> None:
         pytest.fail("measured again")
 
     with monkeypatch.context() as patch:
         patch.setattr(Segmenter, "segment", fail)
-        assert measure_latency(segmenter, (96, 128), tmp_path) == first
+        assert measure_latency(segmenter, [(96, 128)], tmp_path) == first
     assert [first.file] == list(tmp_path.iterdir())
-    measure_latency(segmenter, (96, 160), tmp_path)  # other frames
-    measure_latency(Segmenter.load(tiny_onnx, "onnx", threads=2), (96, 128), tmp_path)  # other threads
+    measure_latency(segmenter, [(96, 160)], tmp_path)  # other frames
+    measure_latency(Segmenter.load(tiny_onnx, "onnx", threads=2), [(96, 128)], tmp_path)  # other threads
     for name, other in {
         "fastscnn.base.machine.processor": lambda: "another",
         "fastscnn.backends.onnx.OnnxBackend.device": lambda _: "another",
@@ -90,15 +91,15 @@ def test_measured_once(tiny_onnx: Path, tmp_path: Path, monkeypatch: pytest.Monk
         "fastscnn.model.card._FRACTIONS": (1.0, 0.9, 0.5),
         "fastscnn.model.card.congruent": lambda side, _: 8 * round(side / 8),
         "fastscnn.benchmark.latency_budget.version": lambda _: "9.9",
-        "fastscnn.upsampling.native.KERNEL": None,
+        "fastscnn.upsampling.native.KERNEL": None if native.KERNEL else True,
     }.items():
         before = set(tmp_path.iterdir())
         with monkeypatch.context() as patch:
             patch.setattr(name, other)
-            measure_latency(segmenter, (96, 128), tmp_path)
+            measure_latency(segmenter, [(96, 128)], tmp_path)
         same_sizes = name.endswith("_FRACTIONS")  # 0.9 becomes the card's size too
         assert (set(tmp_path.iterdir()) == before) == same_sizes, name
-    assert measure_latency(segmenter, (96, 128), tmp_path) == first
+    assert measure_latency(segmenter, [(96, 128)], tmp_path) == first
 
 
 @pytest.mark.parametrize("frame", [(96, 144), (96, 96), (60, 240), (240, 60)])
@@ -114,12 +115,12 @@ def test_the_network_gets_the_shape_of_the_frame(
 
     monkeypatch.setattr(type(tiny.backend), "__call__", note)
     monkeypatch.setattr(latency_budget, "_SECONDS", 0.0)
-    measured = measure_latency(tiny, frame)
+    measured = measure_latency(tiny, [frame])
     assert list(dict.fromkeys(seen)) == [in_shape(choice.size, frame) for choice in measured.choices]
 
 
 def test_a_cache_that_cannot_be_written(tiny: Segmenter) -> None:
-    measured = measure_latency(tiny, (96, 128), Path("/proc/nowhere"))
+    measured = measure_latency(tiny, [(96, 128)], Path("/proc/nowhere"))
     assert [choice.size for choice in measured.choices] == SIZES
     assert measured.file is None
 
@@ -128,12 +129,32 @@ def test_a_cache_that_cannot_be_written(tiny: Segmenter) -> None:
     "text", ["", "[", "{}", "null", '{"day": "x", "choices": []}', '{"day": "x", "choices": [{"size": [1]}]}']
 )
 def test_a_broken_cache_file_is_replaced(tiny: Segmenter, tmp_path: Path, text: str) -> None:
-    measure_latency(tiny, (96, 128), tmp_path)
+    measure_latency(tiny, [(96, 128)], tmp_path)
     (file,) = tmp_path.iterdir()
     file.write_text(text)
-    assert [choice.size for choice in measure_latency(tiny, (96, 128), tmp_path).choices] == SIZES
+    assert [choice.size for choice in measure_latency(tiny, [(96, 128)], tmp_path).choices] == SIZES
 
 
 def test_weights_not_from_a_file(tiny: Segmenter) -> None:
     with pytest.raises(FastSCNNError, match="needs weights loaded from a file"):
-        measure_latency(Segmenter(tiny.backend), (96, 128))
+        measure_latency(Segmenter(tiny.backend), [(96, 128)])
+
+
+def test_the_slowest_of_several_frames_counts(tiny: Segmenter, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The largest frame, and a smaller one with a larger input, are measured; others are not."""
+    frames = [(96, 144), (64, 300), (90, 135)]
+    inputs = [in_shape(BaseSize(*SIZES[0]), frame) for frame in frames]
+    assert inputs == [(64, 96), (32, 160), (64, 96)]
+    assert latency_budget._slowest(BaseSize(64, 96), frames) == [(64, 300), (96, 144)]
+    seconds = {(96, 144): 5.0, (64, 300): 1.0}
+    clock = [0.0]
+
+    def segment(self: Segmenter, image: UInt8Array) -> None:
+        clock[0] += seconds[image.shape[0], image.shape[1]]
+
+    monkeypatch.setattr(Segmenter, "segment", segment)
+    monkeypatch.setattr(latency_budget, "perf_counter", lambda: clock[0])
+    for slow, fast in (((96, 144), (64, 300)), ((64, 300), (96, 144))):
+        seconds[slow], seconds[fast] = 5.0, 1.0
+        choice = measure_latency(tiny, frames).choices[0]
+        assert (choice.milliseconds, choice.frame) == (5000, slow)

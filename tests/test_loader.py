@@ -17,6 +17,7 @@ from fastscnn.base.types import UInt8Array
 from fastscnn.data import datasets, mixture
 from fastscnn.data.datasets import DatasetSpec, Pair
 from fastscnn.media import images
+from fastscnn.model.label_set import LabelSet
 from fastscnn.training import loader as module
 from fastscnn.training.loader import Batch, Loader
 from fastscnn.training.recipes import Recipe, named
@@ -162,6 +163,14 @@ def test_images_are_counted_only_where_that_is_needed(tiny_dataset: Path, reads:
         assert (len(reads), reads.total()) == (6, 6)
         loader.batch(0)
         assert reads.total() == 6  # they are cached
+
+
+def test_classes_without_pixels_do_not_change_what_is_rare(tiny_dataset: Path) -> None:
+    spec = datasets.load(tiny_dataset)
+    more = replace(spec, label_set=LabelSet((*spec.label_set.names, *(f"ghost {number}" for number in range(30)))))
+    rare = [Loader(mixture.load(one), [one.pairs("train")], replace(named("debug"), paste=0.5))._rare for one in (spec, more)]
+    assert len(rare[0])
+    assert rare[0].tolist() == rare[1].tolist()
 
 
 @pytest.fixture

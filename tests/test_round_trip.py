@@ -19,6 +19,7 @@ from fastscnn.annotations.writer import AnnotationFormat, AnnotationWriter
 from fastscnn.base.types import UInt8Array
 from fastscnn.data import datasets, synthetic
 from fastscnn.data.check.dataset import check
+from fastscnn.data.init.folder import init_dataset
 from fastscnn.data.spec import DatasetSpec
 from fastscnn.media import images
 from fastscnn.model.label_set import LabelSet
@@ -93,7 +94,22 @@ def assert_equal(found: dict[str, UInt8Array], expected: dict[str, UInt8Array]) 
 @pytest.mark.parametrize("kind", KINDS)
 def test_exact_annotations_are_the_labels(root: Path, kind: AnnotationFormat) -> None:
     labels = exact(root, kind)
-    assert_equal(back(root)[1], labels)
+    spec, found = back(root)
+    assert_equal(found, labels)
+    assert spec.label_set.names == CLASSES
+
+
+@pytest.mark.parametrize("kind", ["labelme", "yolo"])
+def test_a_network_keeps_its_classes(root: Path, kind: AnnotationFormat) -> None:
+    """Their order, and those that no image has: `train --init` replaces the last layer if the classes differ."""
+    classes = ("zebra", "red", "green", "ant", "blue", "background")
+    with AnnotationWriter(kind, root / "results", LabelSet(classes)) as writer:
+        for number, name in enumerate(NAMES):
+            labels = np.array([1, 2, 4], np.uint8)[picture(number).argmax(axis=2)]
+            writer.write(writer.describe(root / "images" / name, root / "results" / Path(name).with_suffix(""), labels))
+    made = init_dataset(root)
+    assert made.classes == classes
+    assert "No shape that was read has zebra, ant, background; a network does not learn classes without pixels." in made.guessed
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -174,7 +190,8 @@ def test_out_corrected_and_back(
     lines: list[dict[str, Any]] = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     segmented = {Path(line["image"]).relative_to(root / "images").as_posix(): images.read_values(Path(line["labels"]))[0]
                  for line in lines}
-    _, found = back(root)
+    spec, found = back(root)
+    assert spec.label_set.names == CLASSES
     for name, labels in segmented.items():
         share = float((found[name] == labels).mean())
         assert share == 1 if kind == "coco-rle" else share > LEAST, name

@@ -26,8 +26,9 @@ import torch
 from torch import Tensor, nn
 
 from fastscnn.base.errors import FastSCNNError
-from fastscnn.data import datasets
+from fastscnn.data import datasets, synthetic
 from fastscnn.data.check.dataset import check
+from fastscnn.evaluation.evaluate import evaluate
 from fastscnn.media import images
 from fastscnn.model.card import Card
 from fastscnn.model.label_set import LabelSet
@@ -571,7 +572,7 @@ def test_norm_momentum_reaches_every_batch_norm() -> None:
 def test_class_weights() -> None:
     pixels = np.array([900, 100, 0])
     weights = _class_weights(replace(DEBUG, class_weights="log"), pixels, CPU)
-    expected = [1 / math.log(1.1 + share) for share in (0.9, 0.1, 0.0)]
+    expected = [1 / math.log(1.1 + share) for share in (0.9, 0.1, 0.9)]  # one without pixels counts as the most frequent
     assert isinstance(weights, Tensor)
     assert weights.tolist() == pytest.approx(expected)
     assert weights.dtype == torch.float32
@@ -784,12 +785,38 @@ def test_the_target_is_the_mean_of_the_teachers(monkeypatch: pytest.MonkeyPatch)
     assert all(parameter.grad is None for teacher in teaching for parameter in teacher.parameters())
 
 
-def test_a_class_without_pixels_is_refused_by_name(own_dataset: Path, tmp_path: Path) -> None:
-    own_dataset.write_text(own_dataset.read_text().replace("]\n", ", 'Ghost', 'Unicorn']\n", 1))
-    spec = datasets.load(str(own_dataset))
-    assert spec.label_set.names[-2:] == ("Ghost", "Unicorn")
-    with pytest.raises(FastSCNNError, match="the split 'train' has no pixels of Ghost, Unicorn; add"):
-        train(DEBUG, spec, tmp_path / "out")
+OF_ABSENT: list[dict[str, Any]] = [
+    {"class_weights": "log", "label_smoothing": 0.1}, {"class_weights": "log", "loss": "sigmoid"},
+    {"balanced_crops": 1.0, "paste": 1.0}, {"lovasz": 1.0, "classmix": 1.0, "ohem_ratio": 0.5},
+]
+
+
+@pytest.mark.parametrize("changes", OF_ABSENT)
+def test_classes_without_pixels_are_named_and_not_learned(own_dataset: Path, tmp_path: Path, changes: dict[str, Any]) -> None:
+    ghosts = [f"ghost {number}" for number in range(12)]
+    own_dataset.write_text(own_dataset.read_text().replace("]\n", f", {str(ghosts)[1:-1]}]\n", 1))
+    said: list[str] = []
+    recipe = replace(DEBUG, iterations=2, **changes)
+    card = train(recipe, datasets.load(str(own_dataset)), tmp_path / "out", on_message=said.append)
+    assert said[0].startswith("No training pixel is ghost 0, ghost 1, ghost 2, ")
+    assert said[0].endswith("ghost 7 and 4 more; the network will not learn these classes.")
+    assert isinstance(card, Card)
+    scores = card.metrics["val"]
+    assert math.isfinite(scores["miou"])
+    assert set(scores["iou"]) == {*synthetic.CLASSES, *ghosts}
+    weights = checkpoint.load_tensors(tmp_path / "out" / "last.safetensors")[0]
+    assert all(bool(torch.isfinite(values).all()) for values in weights.values() if values.is_floating_point())
+    report = evaluate(tmp_path / "out" / "last.safetensors", own_dataset, split="val").to_dict()
+    present = [score for score in report["iou"].values() if score is not None]
+    assert report["miou"] == pytest.approx(sum(present) / len(present))
+
+
+def test_training_on_one_class_is_refused(own_dataset: Path, tmp_path: Path) -> None:
+    for path in (own_dataset.parent / "labels/train").iterdir():
+        labels = images.read_values(path)[0]
+        images.write(path, np.where(labels == 1, 1, 255).astype(np.uint8))
+    with pytest.raises(FastSCNNError, match=f"all labelled pixels of the split 'train' are '{synthetic.CLASSES[1]}', so there"):
+        train(DEBUG, datasets.load(str(own_dataset)), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 

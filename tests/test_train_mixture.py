@@ -238,8 +238,15 @@ def test_data_that_cannot_be_trained_on(tiny_dataset: Path, partial_dataset: Pat
     everything = {"Road": "road", "Building": "construction"} | {
         name: "ignore" for name in synthetic.CLASSES if name not in ("Road", "Building")
     }
-    with pytest.raises(FastSCNNError, match=r"few\+tiny: no dataset has pixels of tram in its training split"):
-        checked(mixture.load([few, Source(spec, map=everything)]), "train", None)
+    data = checked(mixture.load([few, Source(spec, map=everything)]), "train", None)
+    assert "No training pixel is tram; the network will not learn these classes." in list(data.messages())
+    roads = tmp_path / "roads" / "dataset.toml"
+    images.write(roads.parent / "images/0.png", np.zeros((64, 96, 3), np.uint8))
+    images.write(roads.parent / "labels/0.png", np.zeros((64, 96), np.uint8))
+    roads.write_text(partial_dataset.read_text().replace('"partial"', '"roads"'))
+    only = Source(partial_dataset, map={"construction": "ignore", "void": "ignore"})
+    with pytest.raises(FastSCNNError, match=r"roads\+partial: all labelled training pixels of these datasets are 'road', so"):
+        checked(mixture.load([roads, only]), "train", None)
     blank = tmp_path / "blank" / "dataset.toml"
     images.write(blank.parent / "images/0.png", np.zeros((64, 96, 3), np.uint8))
     images.write(blank.parent / "labels/0.png", np.full((64, 96), 2, np.uint8))

@@ -10,6 +10,7 @@ from made.scenes import Writer
 # As named in the table of docs/datasets.md.
 FORMATS: Mapping[str, Writer] = {
     "COCO instances JSON": shapes.coco,
+    "COCO panoptic JSON": shapes.coco_panoptic,
     "LabelMe JSON": shapes.labelme,
     "YOLO segmentation text": shapes.yolo,
     "CVAT for images 1.1, XML": shapes.cvat,

@@ -31,6 +31,7 @@ from made.scenes import (
     size,
     split,
     text,
+    truth,
 )
 
 
@@ -84,6 +85,34 @@ def coco(root: Path) -> Made:
         text(root / f"annotations/instances_{name}.json", json.dumps(table))
         photos(root, "{s}/{n}.jpg", numbers)
     return Made(splits=BY_SPLIT)
+
+
+def coco_panoptic(root: Path) -> Made:
+    """Two segments of cars, one for each half; the first row is of no segment."""
+    for name, numbers in BY_SPLIT.items():
+        entries, annotations = [], []
+        for number in numbers:
+            labels, (height, width) = truth(number), size(number)
+            ids = np.array([7, 300, 70000, 9], np.uint32)[labels]
+            ids[(labels == 2) & (np.arange(width) > 25)] = 16777000
+            ids[0] = 0
+            pixels = np.stack([ids >> 8 * channel & 255 for channel in range(3)], axis=2).astype(np.uint8)
+            save(root / f"annotations/panoptic_{name}/street_{number}.png", pixels)
+            segments = [{"id": id_, "category_id": category, "iscrowd": 0, "area": 1, "bbox": [0, 0, 1, 1]}
+                        for id_, category in ((7, 1), (300, 2), (70000, 3), (16777000, 3), (9, 4))]
+            entries.append({"id": number + 100, "file_name": f"street_{number}.png", "height": height, "width": width})
+            annotations.append({"image_id": number + 100, "file_name": f"street_{number}.png", "segments_info": segments})
+        categories = [{"id": place, "name": name, "isthing": int(name == "car")} for place, name in enumerate(NAMES, 1)]
+        table = {"images": entries, "annotations": annotations, "categories": categories}
+        text(root / f"annotations/panoptic_{name}.json", json.dumps(table))
+        photos(root, "{s}/{n}.png", numbers)
+    return Made(splits=BY_SPLIT, labels=without_first_row)
+
+
+def without_first_row(number: int) -> UInt8Array:
+    labels = truth(number)
+    labels[0] = 255
+    return labels
 
 
 def labelme(root: Path) -> Made:

@@ -68,6 +68,12 @@ def coco_masks(root: Path) -> Made:
     return exported(root, "coco_instances", "mask")
 
 
+def coco_panoptic(root: Path) -> Made:
+    """Pixels without a mask are of no segment."""
+    exported(root, "coco_panoptic", "mask")
+    return Made(names=NAMES[1:], splits=BY_SPLIT, labels=lambda number: truth(number) - np.uint8(1))
+
+
 def cvat(root: Path) -> Made:
     return exported(root, "cvat", "polygon")
 
@@ -224,6 +230,7 @@ def ade20k(root: Path) -> Made:
 BY_TOOLS: Mapping[tuple[str, str], Writer] = {
     ("COCO instances JSON", "datumaro, polygons"): coco,
     ("COCO instances JSON", "datumaro, RLE"): coco_masks,
+    ("COCO panoptic JSON", "datumaro"): coco_panoptic,
     ("CVAT for images 1.1, XML", "datumaro"): cvat,
     ("Pascal VOC", "datumaro"): voc,
     ("Colours", "datumaro"): camvid,

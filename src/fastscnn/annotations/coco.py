@@ -51,6 +51,9 @@ class Coco:
         """The file."""
         return self.folder / "coco.json"
 
+    def check_classes(self) -> None:
+        """Do nothing: the file itself holds the classes."""
+
     def taken(self, result: Path) -> Path | None:
         """Return the file of earlier annotations that this image would replace, or a folder of that name."""
         del result

@@ -1,4 +1,4 @@
-"""LabelMe JSON: one file for each image."""
+"""LabelMe JSON: one file for each image, and the names of the classes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ _VERSION = "5.5.0"  # of LabelMe, whose form the files have
 
 
 class LabelMe(PerImage):
-    """LabelMe files beside the other results: `STEM.json`, with the path of the image relative to the file."""
+    """LabelMe files beside the other results: `STEM.json`, with the path of the image relative to the file, and `labels.txt`.
+
+    `labels.txt` has the names of the classes in their order, one in each line, as `labelme --labels` expects.
+    """
 
     def file(self, result: Path) -> Path:
         """Return the file of an image; see `PerImage`."""
@@ -34,6 +37,14 @@ class LabelMe(PerImage):
             "imageWidth": labels.shape[1],
         }
         return path, json.dumps(table).encode()
+
+    def classes(self) -> tuple[Path, str]:
+        """Return labels.txt and its content; see `PerImage`."""
+        return self.folder / "labels.txt", "".join(f"{name}\n" for name in self.label_set.names)
+
+    def names_classes(self, text: str) -> bool:
+        """Return whether the content of a labels.txt names these classes."""
+        return text.strip() == self.classes()[1].strip()
 
     def _shape(self, polygon: Polygon) -> dict[str, Any]:
         numbers = list(flat(polygon.points))

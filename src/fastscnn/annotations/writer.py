@@ -36,6 +36,8 @@ class _Format(Protocol):
 
     def taken(self, result: Path) -> Path | None: ...
 
+    def check_classes(self) -> None: ...
+
     def describe(self, image: Path, result: Path, labels: UInt8Array) -> Any: ...
 
     def add(self, described: Any) -> Path: ...
@@ -48,7 +50,8 @@ class AnnotationWriter:
 
     Args:
         kind: the format. "coco": FOLDER/coco.json with a polygon for each region. "coco-rle": the same file with the exact
-            mask of each class. "labelme": STEM.json for each image. "yolo": FOLDER/yolo with labels/STEM.txt and data.yaml.
+            mask of each class. "labelme": STEM.json for each image, and labels.txt. "yolo": FOLDER/yolo with labels/STEM.txt
+            and data.yaml.
         folder: where to write; it is created if it is missing.
         label_set: the classes.
         tolerance: largest distance of the polygons from the labels in pixels; 0 keeps them exact.
@@ -92,7 +95,11 @@ class AnnotationWriter:
         self._format.close()
 
     def refuse_taken(self, results: list[Path]) -> None:
-        """Raise FastSCNNError if the annotations of one of these results exist already: people may have corrected them."""
+        """Raise FastSCNNError if the annotations of one of these results exist already: people may have corrected them.
+
+        Also if the folder has the annotations of other classes.
+        """
+        self._format.check_classes()
         for result in results:
             path = self._format.taken(result)
             if path is not None and path.is_dir():
@@ -113,7 +120,7 @@ class AnnotationWriter:
         Raises:
             ArgumentError: a result outside the folder, or arrays of another type, shape or range.
         """
-        if not result.is_relative_to(self._format.folder):
+        if ".." in result.parts or not result.is_relative_to(self._format.folder):
             raise ArgumentError(f"result: must be in {self._format.folder}, not {result}.")
         if not isinstance(labels, np.ndarray) or labels.dtype != np.uint8 or labels.ndim != 2 or not labels.size:
             raise ArgumentError("labels: must be a uint8 array [H, W] of class ids.")

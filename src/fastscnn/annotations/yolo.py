@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
+import re
 from pathlib import Path
 
 from fastscnn.annotations.per_image import PerImage
 from fastscnn.annotations.polygons import trace
-from fastscnn.base import files
-from fastscnn.base.errors import FastSCNNError
 from fastscnn.base.types import UInt8Array
 
 
@@ -31,23 +29,13 @@ class Yolo(PerImage):
             lines.append(f"{polygon.label} {numbers}\n")
         return self.file(result), "".join(lines).encode()
 
-    def add(self, described: tuple[Path, bytes]) -> Path:
-        """Write the file of an image, and data.yaml before the first; return the file.
+    def classes(self) -> tuple[Path, str]:
+        """Return data.yaml and its content; see `PerImage`."""
+        return self.folder / "yolo" / "data.yaml", f"train: images\nval: images\n{self._names()}"
 
-        Raises:
-            FastSCNNError: a file cannot be written, or data.yaml exists and names other classes.
-        """
-        table = self.folder / "yolo" / "data.yaml"
-        names = "".join(f"  {index}: {json.dumps(name)}\n" for index, name in enumerate(self.label_set.names))
-        if not os.path.lexists(table):
-            files.write(table, f"train: images\nval: images\nnames:\n{names}".encode())
-        elif not _read(table).endswith(f"names:\n{names}"):
-            raise FastSCNNError(f"{table}: names other classes; move it away, or choose another output folder.")
-        return super().add(described)
+    def names_classes(self, text: str) -> bool:
+        """Return whether the content of a data.yaml names these classes; other keys and comments may be there, too."""
+        return re.search(rf"^{re.escape(self._names())}(?! )", text, re.MULTILINE) is not None
 
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, ValueError) as error:
-        raise FastSCNNError(f"{path}: cannot be read ({error}); move it away, or choose another output folder.") from error
+    def _names(self) -> str:
+        return "names:\n" + "".join(f"  {index}: {json.dumps(name)}\n" for index, name in enumerate(self.label_set.names))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 import re
+from collections.abc import Sequence
 from numbers import Real
 from typing import SupportsIndex, TypeGuard
 
@@ -47,3 +48,8 @@ def height_width(text: str) -> tuple[int, int]:
     if match is None:
         raise ArgumentError(f"expected HxW, for example 360x480, not {text!r}")
     return int(match[1]), int(match[2])
+
+
+def hxw(size: Sequence[int]) -> str:
+    """Return (height, width) as text, "HxW"; further numbers, such as the channels of an array, are left out."""
+    return f"{size[0]}x{size[1]}"

@@ -15,7 +15,7 @@ import numpy as np
 
 from fastscnn.backends import MAX_STREAMS
 from fastscnn.base import machine
-from fastscnn.base.arguments import MAX_PIXELS, whole
+from fastscnn.base.arguments import MAX_PIXELS, hxw, whole
 from fastscnn.base.errors import ArgumentError, FastSCNNError, unknown
 from fastscnn.base.types import BackendName, PrecisionName, UInt8Array
 from fastscnn.benchmark.cold_start import cold_start
@@ -141,9 +141,9 @@ def check(
     runs = whole("runs", chosen.runs if runs is None else runs, 1)
     warmup = whole("warmup", chosen.warmup if warmup is None else warmup, 0)
     if min(size) < synthetic.MIN_SIDE:
-        raise ArgumentError(f"size: a frame needs at least {synthetic.MIN_SIDE} pixels a side, not {size[0]}x{size[1]}.")
+        raise ArgumentError(f"size: a frame needs at least {synthetic.MIN_SIDE} pixels a side, not {hxw(size)}.")
     if size[0] * size[1] > MAX_PIXELS:
-        raise ArgumentError(f"size: {size[0]}x{size[1]} is over the limit of {MAX_PIXELS // 1_000_000} megapixels.")
+        raise ArgumentError(f"size: {hxw(size)} is over the limit of {MAX_PIXELS // 1_000_000} megapixels.")
     return chosen, runs, warmup
 
 

@@ -6,15 +6,17 @@ import contextlib
 import datetime
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
+from math import prod
 from pathlib import Path
 from time import perf_counter
 
 import numpy as np
 
 from fastscnn.base import files, machine
+from fastscnn.base.arguments import hxw
 from fastscnn.base.errors import FastSCNNError
 from fastscnn.base.types import UInt8Array
 from fastscnn.data import synthetic
@@ -27,7 +29,7 @@ from fastscnn.version import __version__
 _WARMUP, _RUNS = 10, 60
 _SECONDS = 6.0  # limit for one size, once there are `_LEAST` runs
 _LEAST = 5
-_LIBRARIES = ("numpy", "pillow", "onnxruntime", "openvino", "torch", "triton")
+_LIBRARIES = ("numpy", "pillow", "onnxruntime", "onnxruntime-gpu", "openvino", "torch", "triton")
 
 
 @dataclass(frozen=True)
@@ -37,10 +39,12 @@ class LatencyChoice:
     Attributes:
         size: the base size; the input has the shape of each frame.
         milliseconds: 95th percentile from a frame in memory to its full-size labels.
+        frame: (height, width) of that frame, the slowest.
     """
 
     size: BaseSize
     milliseconds: float
+    frame: tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -67,7 +71,7 @@ class LatencyBudget:
             if choice.milliseconds <= milliseconds:
                 return choice
         fastest = min(self.choices, key=lambda choice: choice.milliseconds)
-        size = f"{fastest.size[0]}x{fastest.size[1]}"
+        size = hxw(fastest.size)
         raise FastSCNNError(f"latency budget: no input size takes at most {milliseconds:g} ms on this machine; "
                             f"the fastest, {size}, takes {fastest.milliseconds:.1f} ms at the 95th percentile{self.source()}.")
 
@@ -78,17 +82,18 @@ class LatencyBudget:
 
 def measure_latency(
     segmenter: Segmenter,
-    frame: tuple[int, int],
+    frames: Collection[tuple[int, int]],
     cache: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> LatencyBudget:
     """Measure the latency of each base size of the card (`Card.inputs`), or return the cached result.
 
-    The network's input has the shape of `frame` (`size.in_shape`).
+    The network's input has the shape of each frame (`size.in_shape`). Of all frames, the largest and the one with the largest
+    input are measured; the slower one counts.
 
     Args:
         segmenter: segmenter to measure, loaded from a file.
-        frame: (height, width) of the images to segment.
+        frames: (height, width) of the images to segment, at least one.
         cache: folder for results, keyed by everything that the times depend on; None: always measure.
         progress: called with (done, total) after each run.
 
@@ -99,22 +104,25 @@ def measure_latency(
         raise FastSCNNError("A latency budget needs weights loaded from a file: results are cached by the content of the file.")
     backend = segmenter.backend
     sizes = [BaseSize(*size) for size in backend.card.inputs()]
-    file = cache / f"{_key(segmenter, segmenter.path, sizes, frame)}.json" if cache else None
+    runs = [(size, frame) for size in sizes for frame in _slowest(size, frames)]
+    file = cache / f"{_key(segmenter, segmenter.path, runs)}.json" if cache else None
     if file and (known := _read(file)):
         return known
-    image = images.widened(_image(frame), backend.card.channels)
-    measured = []
-    for index, size in enumerate(sizes):
+    drawn = {frame: images.widened(_image(frame), backend.card.channels) for _, frame in runs}
+    slowest: dict[BaseSize, LatencyChoice] = {}
+    for index, (size, frame) in enumerate(runs):
         sized = Segmenter(backend, size, segmenter.path)
         times: list[float] = []
         began = perf_counter()
         while len(times) < _WARMUP + _RUNS and (perf_counter() - began < _SECONDS or len(times) < _LEAST):
             start = perf_counter()
-            sized.segment(image)
+            sized.segment(drawn[frame])
             times.append(1e3 * (perf_counter() - start))
             if progress:
-                progress(index * (_WARMUP + _RUNS) + len(times), len(sizes) * (_WARMUP + _RUNS))
-        measured.append(LatencyChoice(size, float(np.percentile(times[min(_WARMUP, len(times) // 2) :], 95))))
+                progress(index * (_WARMUP + _RUNS) + len(times), len(runs) * (_WARMUP + _RUNS))
+        found = LatencyChoice(size, float(np.percentile(times[min(_WARMUP, len(times) // 2) :], 95)), frame)
+        slowest[size] = max(slowest.get(size, found), found, key=lambda choice: choice.milliseconds)
+    measured = tuple(slowest.values())
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
     if file:
         text = json.dumps({"day": today, "choices": [asdict(choice) for choice in measured]})
@@ -122,15 +130,22 @@ def measure_latency(
             files.write(file, text.encode())
         except FastSCNNError:  # the cache folder is not writable: measure again next time
             file = None
-    return LatencyBudget(tuple(measured), today, file)
+    return LatencyBudget(measured, today, file)
 
 
-def _key(segmenter: Segmenter, weights: Path, sizes: Sequence[BaseSize], frame: tuple[int, int]) -> str:
+def _slowest(size: BaseSize, frames: Collection[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Return the frames that may take the most time at a base size: the largest, and the one with the largest input."""
+    inputs = {frame: prod(in_shape(size, frame)) for frame in frames}
+    largest = max(inputs, key=lambda frame: (prod(frame), inputs[frame], frame))
+    return list(dict.fromkeys([largest, max(inputs, key=lambda frame: (inputs[frame], prod(frame), frame))]))
+
+
+def _key(segmenter: Segmenter, weights: Path, runs: Sequence[tuple[BaseSize, tuple[int, int]]]) -> str:
     """Return the digest of everything that the times depend on."""
     backend = segmenter.backend
     facts = (
         files.digest(weights), backend.name, backend.precision, backend.threads, backend.streams, backend.device(),
-        frame, [(size, in_shape(size, frame)) for size in sizes], _libraries(), native.KERNEL is None,
+        [(size, frame, in_shape(size, frame)) for size, frame in runs], _libraries(), native.KERNEL is None,
         machine.processor(), machine.threads(), __version__,
     )
     return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
@@ -155,7 +170,10 @@ def _image(frame: tuple[int, int]) -> UInt8Array:
 def _read(file: Path) -> LatencyBudget | None:
     with contextlib.suppress(OSError, ValueError, TypeError, LookupError):  # missing or broken file: measure again
         known = json.loads(file.read_text())
-        choices = tuple(LatencyChoice(BaseSize(choice["size"][0], choice["size"][1]), float(choice["milliseconds"]))
-                        for choice in known["choices"])
+        choices = tuple(
+            LatencyChoice(BaseSize(*map(int, choice["size"])), float(choice["milliseconds"]),
+                          (int(choice["frame"][0]), int(choice["frame"][1])))
+            for choice in known["choices"]
+        )
         return LatencyBudget(choices, str(known["day"]), file) if choices else None
     return None

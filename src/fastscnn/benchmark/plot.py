@@ -9,6 +9,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from fastscnn.base import files
+from fastscnn.base.arguments import hxw
 from fastscnn.base.errors import ArgumentError
 from fastscnn.benchmark.report import BenchmarkReport
 
@@ -44,7 +45,7 @@ def growth(path: Path, reports: Sequence[BenchmarkReport]) -> None:
     axes.plot(pixels, [report.roofline.limit_ms for report in reports], "k--", linewidth=1, label="limit of the network")
     axes.set_xscale("log")
     axes.set_yscale("log")
-    axes.set_xticks(pixels, [f"{report.size[0]}x{report.size[1]}" for report in reports], rotation=20)
+    axes.set_xticks(pixels, [hxw(report.size) for report in reports], rotation=20)
     axes.minorticks_off()
     axes.set_xlabel("frame (height x width)")
     axes.set_ylabel("milliseconds, median")

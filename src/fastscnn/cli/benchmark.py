@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
+from fastscnn.base.arguments import hxw
 from fastscnn.base.errors import ArgumentError, FastSCNNError, missing_extra
 from fastscnn.cli.console import STDOUT, configure, progress_bar, show, table
 from fastscnn.cli.flags import load
@@ -150,7 +151,7 @@ def _made(report: BenchmarkReport) -> str:
 def _print_benchmark(report: BenchmarkReport, protocol: str) -> None:
     """Print one size: times of the stages, rates, and the machine."""
     more = "" if report.channels == 3 else f" in {report.channels} channels"
-    title = f"{report.size[0]}x{report.size[1]}{more}, {report.backend} {report.precision}, {report.threads} threads"
+    title = f"{hxw(report.size)}{more}, {report.backend} {report.precision}, {report.threads} threads"
     times = table("stage", "mean ms", "p50", "p95", "p99", title=title)
     for name, stage in report.stages.items():
         times.add_row(name, *(f"{value:.2f}" for value in (stage.mean, stage.p50, stage.p95, stage.p99)))

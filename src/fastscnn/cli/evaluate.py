@@ -79,14 +79,15 @@ def run(
     if len(data.members) > 1:
         if submit or report:
             raise ArgumentError("submit and report: describe one dataset; evaluate one at a time with these options.")
-        splits = [_checked(split or member.spec.evaluation_split(), member.spec) for member in data.members]
+        splits = [_checked(member.spec.evaluation_split() if split is None else split, member.spec) for member in data.members]
         segmenter = load(weights, backend, size, threads, scales, flip, precision)
         return max(_score(segmenter, member, chosen, None, json, named=True)
                    for member, chosen in zip(data.members, splits, strict=True))
     spec = data.first
     if submit and report:
         raise ArgumentError("report: --submit scores nothing, so there is nothing to report; omit one of them.")
-    split = split or ("test" if submit else spec.evaluation_split())
+    if split is None:
+        split = "test" if submit else spec.evaluation_split()
     if submit:
         spec.split(split)
     else:

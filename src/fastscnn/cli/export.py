@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 from rich.table import Table
 from tyro.conf import Positional
 
+from fastscnn.base.errors import ArgumentError
 from fastscnn.cli.console import STDOUT, configure, printable, progress_bar, show, table
 from fastscnn.cli.flags import learning
 from fastscnn.cli.options import SPLIT, Json, OptionalDataset, Quiet, Verbose, described, path, required, switch, value
@@ -27,7 +28,7 @@ def run(
     data: OptionalDataset = None,
     split: Annotated[str | None, value("SPLIT", str, "val"), SPLIT] = None,
     int8: Annotated[bool, switch("Quantise to int8; layers that lose more than --max-iou-loss stay in float32.")] = False,
-    calibration: Annotated[str, value("SPLIT", str), described("Split whose images calibrate --int8.")] = "train",
+    calibration: Annotated[str | None, value("SPLIT", str, "train"), described("Split whose images calibrate --int8.")] = None,
     max_iou_loss: Annotated[float | None, value("POINTS", float), described(
         "Fail if the IoU of a class, or the mIoU, drops by more than this many points.")] = None,
     json: Json = False,
@@ -40,11 +41,14 @@ def run(
     backend and the calibration.
     """
     configure(quiet, verbose)
+    for option, needless in {"split": split and not data, "calibration": calibration and not int8}.items():
+        if needless:
+            raise ArgumentError(f"{option}: {'needs --data' if option == 'split' else 'is for --int8'}; omit it otherwise.")
     exporting, reports = learning("export", "exporting.pipeline"), learning("export", "exporting.report")
     try:
         report: ExportReport = exporting.export(
-            weights, out, data=data, split=split or "val", int8=int8, calibration=calibration, max_iou_loss=max_iou_loss,
-            on_stage=lambda what: progress_bar(what, quiet=json),
+            weights, out, data=data, split=split or "val", int8=int8, calibration=calibration or "train",
+            max_iou_loss=max_iou_loss, on_stage=lambda what: progress_bar(what, quiet=json),
         )
     except reports.AccuracyLossError as error:  # the tables show which classes lose
         _print(error.report, json)

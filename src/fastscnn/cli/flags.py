@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterable, Sequence
-from math import prod
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -39,35 +38,32 @@ def load(
     return Segmenter.load(weights, backend, size, threads, scales, flip, precision, streams, tile)
 
 
-def within(milliseconds: float, segmenter: Segmenter, frames: Iterable[tuple[int, int]], quiet: bool) -> Segmenter:
+def within(milliseconds: float, segmenter: Segmenter, frames: Collection[tuple[int, int]], quiet: bool) -> Segmenter:
     """Return the segmenter with the largest base size that meets a latency budget, and print that size on stderr.
 
     Args:
         milliseconds: for each frame.
         segmenter: the segmenter, at the card's size.
-        frames: (height, width) of the images. The latency is measured for the largest.
+        frames: (height, width) of the images or videos, at least one.
         quiet: show no progress.
 
     Raises:
         FastSCNNError: no size is fast enough.
     """
     from fastscnn.benchmark import latency_budget
-    from fastscnn.data import synthetic
     from fastscnn.inference.segmenter import Segmenter
 
-    sizes = set(frames)
-    inputs = {frame: segmenter.input_size(frame) for frame in sizes}
-    # Of frames of one area, the one with the largest input.
-    frame = max(sizes, key=lambda frame: (prod(frame), prod(inputs[frame]), frame), default=synthetic.SIZE)
     with progress_bar("measure this machine", quiet) as advance:
-        measured = latency_budget.measure_latency(segmenter, frame, files.cache("latency-budget"), advance)
+        measured = latency_budget.measure_latency(segmenter, frames, files.cache("latency-budget"), advance)
     choice = measured.largest(milliseconds)
     chosen = Segmenter(segmenter.backend, choice.size, segmenter.path)
-    same = {chosen.input_size(each) for each in sizes} == {choice.size}
-    shaped = "" if same else f" in the shape of each image, {write_size(chosen.input_size(frame))} at {write_size(frame)}"
-    note(f"Input {write_size(choice.size)}{shaped}: {choice.milliseconds:.1f} ms at the 95th percentile for frames of "
-         f"{write_size(frame)}, {chosen.backend.name} {chosen.backend.precision}{measured.source()}; "
-         f"{_accuracy(chosen.card, choice.size, same)}.")
+    size, used = write_size(choice.size), {chosen.input_size(frame) for frame in frames}
+    shaped = f" in the shape of each frame, {write_size(chosen.input_size(choice.frame))} at {write_size(choice.frame)}"
+    described = f"{size}{shaped}" if len(used) > 1 else size if used == {choice.size} else \
+        f"{write_size(used.pop())} (base size {size})"
+    note(f"Input {described}: {choice.milliseconds:.1f} ms at the 95th percentile for frames of {write_size(choice.frame)}, "
+         f"{chosen.backend.name} {chosen.backend.precision}{measured.source()}; "
+         f"{_accuracy(chosen.card, choice.size, described == size)}.")
     return chosen
 
 

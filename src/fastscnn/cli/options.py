@@ -13,7 +13,7 @@ from tyro.constructors import PrimitiveConstructorSpec
 
 from fastscnn.backends.protocol import MAX_THREADS
 from fastscnn.base import files
-from fastscnn.base.arguments import height_width, whole
+from fastscnn.base.arguments import height_width, hxw, whole
 from fastscnn.base.types import BackendName, PrecisionName
 from fastscnn.inference.size import NetworkSize
 
@@ -114,7 +114,7 @@ def _threads(text: str) -> int:
 
 def write_size(size: tuple[int, int] | str) -> str:
     """Write (height, width) as HxW."""
-    return size if isinstance(size, str) else f"{size[0]}x{size[1]}"
+    return size if isinstance(size, str) else hxw(size)
 
 
 def write_numbers(values: tuple[float, ...]) -> str:

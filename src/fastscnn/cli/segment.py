@@ -73,8 +73,8 @@ def run(
     size: Size = None,
     tile: Tile = None,
     latency_budget: Annotated[float | None, value("MS", milliseconds), described(
-        "Use the largest input size that takes at most this many milliseconds a frame here, such as 33ms. As without it, "
-        "the input has the shape of each image.")] = None,
+        "Use the largest input size that takes at most this many milliseconds per frame on this machine, such as 33ms. "
+        "The input keeps the shape of each image.")] = None,
     backend: Backend = "auto",
     precision: Precision = "auto",
     threads: Threads = None,
@@ -133,8 +133,11 @@ def run(
         segmenter.check_ood()
     annotating = _annotation_writer(annotations, segmenter, jobs, out)
     if latency_budget is not None:
-        frames = sources.sizes(clips) if clips else _readable_sizes(jobs)
-        segmenter = within(latency_budget, segmenter, frames, json)
+        from fastscnn.data import synthetic
+
+        frames = set(sources.sizes(clips)) or {synthetic.SIZE} if clips else set(_usable_sizes(jobs))
+        if frames:  # otherwise every image fails, with its own message
+            segmenter = within(latency_budget, segmenter, frames, json)
     if clips:
         options = segment_video.VideoOptions(labels, preview, smoothing, confidence, ood_mask)
         return segment_video.run(segmenter, clips, options, json)
@@ -173,7 +176,7 @@ def _segment_images(
             line = made if writer is None or described is None else _write_annotations(writer, described, job, made)
             if "error" in line:
                 failed.append(line["error"])
-            else:
+            if "labels" in line:
                 times.append(line["milliseconds"])
                 percentages.append(line["class_percentages"])
             if json:
@@ -186,18 +189,21 @@ def _segment_images(
             show(f"{rate:.1f} images per second from file to file, {segmenter.backend.streams} at a time")
     for message in failed:
         complain(message)
-    if failed and len(jobs) > 1:
+    lost = len(jobs) - len(times)
+    if lost and len(jobs) > 1:
         others = "the others are segmented" if times else "none is segmented"
-        complain(f"{len(failed)} of {len(jobs)} images failed; {others}.")
+        complain(f"{lost} of {len(jobs)} images failed; {others}.")
+    if len(failed) > lost:
+        complain(f"The annotations of {len(failed) - lost} of {len(jobs)} images are missing; their labels are written.")
     return 1 if failed else 0
 
 
 def _write_annotations(writer: AnnotationWriter, described: Any, job: Job, line: dict[str, Any]) -> dict[str, Any]:
-    """Write the annotations of an image; return its JSON line with their file, or with the error alone."""
+    """Write the annotations of an image; return its JSON line with their file, or with the error."""
     try:
         return {**line, "annotations": str(writer.write(described))}
     except FastSCNNError as error:
-        return _failure(job, error)
+        return line | _failure(job, error)
 
 
 def _failure(job: Job, error: FastSCNNError) -> dict[str, Any]:
@@ -224,13 +230,16 @@ def _check_channels(segmenter: Segmenter, thermal: Path | None) -> None:
         raise FastSCNNError(f"{segmenter.path}: takes RGB only; omit --thermal, or give weights trained with thermal images.")
 
 
-def _readable_sizes(jobs: Sequence[Job]) -> Iterator[tuple[int, int]]:
-    """Yield (height, width) of the images whose header is readable; the others fail later, with a message."""
+def _usable_sizes(jobs: Sequence[Job]) -> Iterator[tuple[int, int]]:
+    """Yield (height, width) of the images that may be segmented; the others fail later, with a message."""
     from fastscnn.media import images
+    from fastscnn.model.architecture import MIN_SIDE
 
     for job in jobs:
         with suppress(FastSCNNError):
-            yield images.size(job.image)
+            size = images.size(job.image)
+            if min(size) >= MIN_SIDE and not job.fault:
+                yield size
 
 
 def _segment_file(

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fastscnn.base.arguments import MAX_PIXELS
 from fastscnn.base.errors import ArgumentError, FastSCNNError, unknown
 from fastscnn.convert import pickles
 from fastscnn.convert.layouts import LAYOUTS, PROJECT, Layout
@@ -45,13 +46,15 @@ def convert(file: Path, out: Path, layout: str, label_set: LabelSet, size: tuple
         The card of the written file.
 
     Raises:
-        ArgumentError: `out` does not end in .safetensors, or a size below 32x32.
+        ArgumentError: `out` does not end in .safetensors, or a size below 32x32 or over 40 megapixels.
         FastSCNNError: as `converted`, or the file cannot be written.
     """
     if out.suffix != ".safetensors":
         raise ArgumentError(f"{out}: weights are written as safetensors; use the file extension .safetensors.")
-    network_size(size)
-    model, card = converted(file, layout, label_set, size)
+    used = network_size(size)
+    if not isinstance(used, tuple) or used[0] * used[1] > MAX_PIXELS:
+        raise ArgumentError(f"size: must be (height, width) of at most {MAX_PIXELS // 1_000_000} megapixels, not {size!r}.")
+    model, card = converted(file, layout, label_set, used)
     return checkpoint.save(out, model, card)
 
 

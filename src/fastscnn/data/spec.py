@@ -213,7 +213,7 @@ class DatasetSpec:
             FastSCNNError: unknown split, labels that are not public, a split without images, or a missing file.
         """
         pairs = []
-        for split in splits.split("+"):
+        for split in dict.fromkeys(splits.split("+")):
             place = self.labelled(split)
             found = [self.pair(split, image) for image in self.image_files(split)]
             if not found:

@@ -38,7 +38,7 @@ seed = 0
 | "ids" | images of one channel, indexed images, .npy, .mat; channel = "red": of RGB files; variable = "x": of .mat files |
 | "colours" | images in which each class has a colour; other colours are ignored, and found by `check` |
 | "binary" | masks of 0 and 1, or 0 and 255: values from threshold (128) upward are the second class; channel = "alpha" |
-| "coco", "cvat", "label-studio" | one file of shapes for many images: `labels = "annotations.json"` |
+| "coco", "coco-panoptic", "cvat", "label-studio" | one file of shapes for many images: `labels = "annotations.json"` |
 | "labelme", "supervisely", "yolo" | a file of shapes for each image: `labels = "labels/{stem}.json"` |
 
 Formats of shapes have two more keys: `background`, the class of pixels without a shape (default "ignore"), and `order`, a

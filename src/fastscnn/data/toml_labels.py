@@ -15,6 +15,7 @@ from fastscnn.data.formats.cvat import CvatLabels
 from fastscnn.data.formats.ids import BinaryLabels, Channel, IdLabels
 from fastscnn.data.formats.labelme import LabelMeLabels
 from fastscnn.data.formats.labelstudio import LabelStudioLabels
+from fastscnn.data.formats.panoptic import PanopticLabels
 from fastscnn.data.formats.supervisely import SuperviselyLabels
 from fastscnn.data.formats.yolo import YoloLabels
 from fastscnn.data.toml_table import Table
@@ -138,6 +139,7 @@ FORMATS: Mapping[str, _Format] = {
     "colours": _Format(_colours),
     "binary": _Format(_binary, ("threshold", "channel")),
     "coco": _shape_format(CocoLabels),
+    "coco-panoptic": _shape_format(PanopticLabels),
     "labelme": _shape_format(LabelMeLabels),
     "yolo": _shape_format(YoloLabels, numbered=True),
     "cvat": _shape_format(CvatLabels),

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, overload
 
 from fastscnn.base import files
+from fastscnn.base.arguments import hxw
 from fastscnn.base.errors import ArgumentError, FastSCNNError
 from fastscnn.base.types import UInt8Array
 from fastscnn.data import mixture
@@ -200,7 +201,7 @@ def _evaluate(
 ) -> Report:
     """Evaluate on one dataset, with the dataset's own metrics if its classes are not mapped."""
     spec = member.spec
-    pairs = spec.pairs(split or spec.evaluation_split())
+    pairs = spec.pairs(spec.evaluation_split() if split is None else split)
     extra = dataset_scores(spec, pairs) if not member.mapped else None
 
     def observe(image: UInt8Array, result: Segmentation, truth: UInt8Array, pair: Pair) -> None:
@@ -250,7 +251,7 @@ def evaluate_pairs(
             on_image(image, result, truth, pair)
         if on_progress:
             on_progress(done, len(pairs))
-    size = segmenter.size if isinstance(segmenter.size, str) else f"{segmenter.size[0]}x{segmenter.size[1]}"
+    size = segmenter.size if isinstance(segmenter.size, str) else hxw(segmenter.size)
     digest = files.digest(segmenter.path) if segmenter.path else ""
     backend = segmenter.backend
     return Report(

@@ -83,7 +83,7 @@ def export(
         raise ArgumentError(f"{target}: exports are ONNX files; use a name that ends in .onnx.")
     for argument, given in {"int8": int8, "max_iou_loss": max_iou_loss is not None}.items():
         if given and data is None:
-            raise ArgumentError(f"{argument}: needs labelled images; give a dataset as `data` too.")
+            raise ArgumentError(f"{argument.replace('_', '-')}: needs labelled images; give a dataset as data, too.")
     if max_iou_loss is not None and (not is_number(max_iou_loss) or isnan(max_iou_loss)):
         raise ArgumentError(f"max_iou_loss: must be a number of points, not {max_iou_loss!r}.")
     stage = on_stage or _silent

@@ -12,7 +12,7 @@ from PIL import Image
 
 from fastscnn.annotations.polygons import MIN_AREA, TOLERANCE, Polygon, trace
 from fastscnn.base import files
-from fastscnn.base.arguments import MAX_PIXELS, is_number
+from fastscnn.base.arguments import MAX_PIXELS, hxw, is_number
 from fastscnn.base.errors import ArgumentError, FastSCNNError
 from fastscnn.base.types import BoolArray, Float32Array, UInt8Array
 from fastscnn.data.legend import legend
@@ -63,7 +63,7 @@ class Segmentation:
         largest = [name for name in self._present(percent) if percent[name] >= 1][:_NAMED_CLASSES]
         parts = [f"{name} {percent[name]:.0f} %" for name in largest]
         parts += [name for name in ("confidence", "ood_mask") if getattr(self, name) is not None]
-        size = "x".join(map(str, self.labels.shape))
+        size = hxw(self.labels.shape)
         return f"Segmentation({size}: {', '.join(parts)})" if parts else f"Segmentation({size})"
 
     def _repr_png_(self) -> bytes:
@@ -161,7 +161,7 @@ class Segmentation:
         if image.ndim != 3 or image.shape[2] < 3 or image.dtype != np.uint8:
             raise ArgumentError(f"The image must be uint8 [H, W, 3], not {image.dtype} {list(image.shape)}.")
         if image.shape[:2] != self.labels.shape:
-            sizes = ["x".join(map(str, shape)) for shape in (image.shape[:2], self.labels.shape)]
+            sizes = [hxw(shape) for shape in (image.shape[:2], self.labels.shape)]
             raise ArgumentError(f"The image is {sizes[0]} (HxW) and its labels are {sizes[1]}; they must have the same size.")
         return np.ascontiguousarray(image[:, :, :3])
 

@@ -16,7 +16,7 @@ import numpy as np
 from fastscnn import backends
 from fastscnn.backends import Backend, LabelBackend
 from fastscnn.base import files
-from fastscnn.base.arguments import MAX_PIXELS
+from fastscnn.base.arguments import MAX_PIXELS, hxw
 from fastscnn.base.errors import FastSCNNError
 from fastscnn.base.types import BackendName, BoolArray, Float32Array, PrecisionName, UInt8Array
 from fastscnn.inference import sources
@@ -103,7 +103,7 @@ class Segmenter:
         self.tile = tile_size(tile, card.size)
         self.size: NetworkSize = network_size(size) or ("native" if self.tile else BaseSize(*card.size))
         if self.size != "native" and min(self.size) < MIN_SIDE:
-            raise FastSCNNError(f"{path or 'The weights'}: the card's input size is {card.size[0]}x{card.size[1]}, and the "
+            raise FastSCNNError(f"{path or 'The weights'}: the card's input size is {hxw(card.size)}, and the "
                                 f"network needs at least {MIN_SIDE}x{MIN_SIDE}; give a size.")
         self.scales = network_scales(scales, self.size, self.max_pixels)
 
@@ -184,13 +184,13 @@ class Segmenter:
             "weights": self.path.name if self.path else None,
             "backend": self.backend.name,
             "precision": self.backend.precision,
-            "size": self.size if self.size == "native" else f"{self.size[0]}x{self.size[1]}",
+            "size": self.size if self.size == "native" else hxw(self.size),
             "threads": self.backend.threads,
         }
         if not self._single:
             parts |= {"scales": self.scales, "flip": self.flip}
         if self.tile:
-            parts["tile"] = f"{self.tile[0]}x{self.tile[1]}"
+            parts["tile"] = hxw(self.tile)
         if self.backend.streams > 1:
             parts["streams"] = self.backend.streams
         return f"Segmenter({', '.join(f'{name}={value!r}' for name, value in parts.items())})"

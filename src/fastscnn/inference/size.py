@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from math import sqrt
 from typing import Literal, NamedTuple
 
-from fastscnn.base.arguments import height_width, is_number, whole
+from fastscnn.base.arguments import height_width, hxw, is_number, whole
 from fastscnn.base.errors import ArgumentError
 from fastscnn.model.architecture import MIN_SIDE, congruent
 
@@ -97,7 +97,7 @@ def scaled(size: tuple[int, int], scale: float) -> tuple[int, int]:
     """Return (height, width) times `scale`, in whole pixels: halves are rounded up, as in mmsegmentation."""
     height, width = (int(side * scale + 0.5) for side in size)
     if min(height, width) < MIN_SIDE:
-        raise ArgumentError(f"scales: {scale:g} makes {height}x{width} of {size[0]}x{size[1]}, "
+        raise ArgumentError(f"scales: {scale:g} makes {height}x{width} of {hxw(size)}, "
                             f"and the network needs at least {MIN_SIDE} pixels a side.")
     return height, width
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fastscnn.base.arguments import MAX_PIXELS
+from fastscnn.base.arguments import MAX_PIXELS, hxw
 from fastscnn.base.errors import ArgumentError
 from fastscnn.base.types import UInt8Array
 from fastscnn.media import images
@@ -59,7 +59,7 @@ def _array(source: ImageSource, channels: int, max_pixels: int) -> UInt8Array:
         raise ArgumentError(f"An image is uint8 [height, width, {channels}], not {image.dtype} {list(image.shape)}."
                             f"{_fix(image, channels)}")
     if min(image.shape[:2]) < MIN_SIDE:
-        size = f"{image.shape[0]}x{image.shape[1]}"
+        size = hxw(image.shape)
         raise ArgumentError(f"The image is {size} (HxW) and needs at least {MIN_SIDE} pixels a side; enlarge it.")
     return image
 

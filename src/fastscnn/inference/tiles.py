@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fastscnn.base.arguments import MAX_PIXELS
+from fastscnn.base.arguments import MAX_PIXELS, hxw
 from fastscnn.base.errors import ArgumentError
 from fastscnn.base.types import Float32Array, UInt8Array
 from fastscnn.inference.size import network_size
@@ -67,9 +67,9 @@ def tile_size(tile: Tile, card_size: tuple[int, int]) -> tuple[int, int] | None:
         raise ArgumentError(f'tile: must be HxW such as "360x480", a pair of whole numbers of at least {MIN_TILE}, or "auto", '
                             f"not {tile!r}.")
     if min(size) < MIN_TILE:
-        raise ArgumentError(f"tile: needs at least {MIN_TILE}x{MIN_TILE}, not {size[0]}x{size[1]}.")
+        raise ArgumentError(f"tile: needs at least {MIN_TILE}x{MIN_TILE}, not {hxw(size)}.")
     if size[0] * size[1] > MAX_PIXELS:
-        raise ArgumentError(f"tile: {size[0]}x{size[1]} is over the limit of {MAX_PIXELS // 1_000_000} megapixels.")
+        raise ArgumentError(f"tile: {hxw(size)} is over the limit of {MAX_PIXELS // 1_000_000} megapixels.")
     return size
 
 

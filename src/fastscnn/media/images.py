@@ -372,7 +372,8 @@ def palette_of(image: Image.Image) -> UInt8Array | None:
         return None
     stored = image.palette.palette if image.format == "PNG" and image.palette else None
     colours = stored if isinstance(stored, bytes) else image.getpalette("RGB")
-    return np.array(list(colours or ()), np.uint8).reshape(-1, 3)
+    values = np.array(list(colours or ()), np.uint8)
+    return values[: len(values) // 3 * 3].reshape(-1, 3)  # a broken palette may end within a colour
 
 
 def orientation_of(image: Image.Image) -> int:

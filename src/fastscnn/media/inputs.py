@@ -77,7 +77,8 @@ def find(paths: Sequence[Path], out: Path, thermal: Path | None = None) -> Input
                 raise _no_images(path, out, found)
             results |= {image: out / image.relative_to(path) for image in found.images}
             for kind, others in found.left_out.items():
-                left_out.left_out.setdefault(kind, []).extend(others)
+                known = left_out.left_out.setdefault(kind, [])
+                known += [other for other in others if other not in known]
         else:
             results[path] = out / path.name
     if thermal is not None:
@@ -131,7 +132,7 @@ def _paired(jobs: Sequence[Job], places: Mapping[Path, Path], thermal: Path) -> 
 
 
 def _outside(given: Iterable[Path], place: Path) -> list[Path]:
-    """Return the images that are not the file `place` and not in the folder `place`; a link is where it is itself."""
+    """Return the images that are neither the file `place` nor in the folder `place`, where a link lies in its own folder."""
     real = place.resolve()
     if place.is_file():
         return [image for image in given if image.resolve() != real]

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fastscnn.base.arguments import MAX_PIXELS
+from fastscnn.base.arguments import MAX_PIXELS, hxw
 from fastscnn.base.errors import FastSCNNError
 from fastscnn.model.architecture import MIN_SIDE, congruent
 from fastscnn.model.card_fields import Fields, broken, parse
@@ -226,7 +226,7 @@ class Card:
 
     def metric(self, split: str, size: tuple[int, int]) -> str:
         """Return the key in `metrics` of a split at an input size (height, width)."""
-        return split if size == self.size else f"{split}{_AT}{size[0]}x{size[1]}"
+        return split if size == self.size else f"{split}{_AT}{hxw(size)}"
 
     def miou(self, size: tuple[int, int]) -> tuple[str, float] | None:
         """Return the split and the mIoU in percent at an input size (height, width); None if the card has none."""

@@ -149,7 +149,7 @@ class Loader:
                 for source, count in enumerate(self._images)
             ]
         pixels = np.sum([counts.sum(axis=0) for counts in self._pixels], axis=0)
-        self._rare: Int64Array = np.flatnonzero(pixels < pixels.sum() / (4 * len(pixels)))
+        self._rare: Int64Array = np.flatnonzero((pixels > 0) & (pixels < pixels.sum() / (4 * np.count_nonzero(pixels))))
 
     def _counted(self, source: int, image: int) -> Int64Array:
         return np.bincount(self._read(source, image)[1].ravel(), minlength=256)[: self._annotated.shape[1]]

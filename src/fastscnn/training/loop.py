@@ -17,6 +17,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from fastscnn.base.arguments import hxw
 from fastscnn.base.errors import FastSCNNError
 from fastscnn.model.architecture import MIN_SIDE
 from fastscnn.network.fast_scnn import Backbone
@@ -258,7 +259,7 @@ def enough_memory(recipe: Recipe, world: World) -> Iterator[None]:
         smaller = _less(height), _less(width)
         half = recipe.batch // 2 // world.size * world.size
         ways = [f"--batch {half}"] if half >= 2 else []
-        ways += [f"--crop {smaller[0]}x{smaller[1]}"] if smaller != recipe.crop else []
+        ways += [f"--crop {hxw(smaller)}"] if smaller != recipe.crop else []
         advice = f"try {' or '.join(ways)}, with another --out" if ways else "both are at their minimum, so free some memory"
         raise FastSCNNError(f"Out of memory at --batch {recipe.batch} and --crop {height}x{width}; {advice}.") from error
 

@@ -105,7 +105,7 @@ class Recipe:
     """Probability of ClassMix: paste half of the classes of another crop."""
     paste: float = 0.0
     """Probability of pasting the rare classes of another crop. A class is rare if it has less than a quarter of the mean
-    number of pixels of a class."""
+    number of pixels of the classes that occur."""
     colour: Literal["tone", "mmseg"] = "tone"
     """Colour augmentation. tone: brightness, contrast, gamma and channel noise as given here; mmseg: PhotoMetricDistortion of
     mmsegmentation, with its default values."""

@@ -157,7 +157,9 @@ def _class_weights(recipe: Recipe, pixels: Int64Array | Float64Array, device: to
             raise ArgumentError(f"class_weights: there are {len(recipe.class_weights)} weights, but the dataset has "
                                 f"{len(pixels)} classes.")
         return torch.tensor(recipe.class_weights, dtype=torch.float32, device=device)
-    return torch.tensor(1 / np.log(1.1 + pixels / pixels.sum()), dtype=torch.float32, device=device)
+    weights = 1 / np.log(1.1 + pixels / pixels.sum())
+    weights[pixels == 0] = weights.min()  # the largest otherwise, which would count in label smoothing and the sigmoid loss
+    return torch.tensor(weights, dtype=torch.float32, device=device)
 
 
 def _teachers(recipe: Recipe, paths: Sequence[Path], card: Card, device: torch.device) -> list[FastSCNN]:

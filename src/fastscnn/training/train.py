@@ -69,9 +69,9 @@ def train(
         all processes but the first.
 
     Raises:
-        FastSCNNError: faulty data, a class without pixels, `init` or `teacher` does not fit, `out` already contains a run,
-            other settings than those of the run to resume, a loss that is not finite, too little memory, a batch that
-            cannot be split among the processes, or another process ended.
+        FastSCNNError: faulty data, training pixels of fewer than two classes, `init` or `teacher` does not fit, `out` already
+            contains a run, other settings than those of the run to resume, a loss that is not finite, too little memory, a
+            batch that cannot be split among the processes, or another process ended.
         ArgumentError: an unknown recipe, or a recipe for another kind of dataset. It is also a ValueError.
         KeyboardInterrupt: Ctrl-C or SIGTERM, after the state is saved.
 

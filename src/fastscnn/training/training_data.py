@@ -19,6 +19,8 @@ from fastscnn.data.datasets import DatasetSpec, Pair
 from fastscnn.data.mixture import Member, Mixture
 from fastscnn.model.label_set import IGNORE_NAME
 
+_SHOWN = 8  # class names in one sentence
+
 
 @dataclass(frozen=True)
 class TrainingData:
@@ -46,6 +48,11 @@ class TrainingData:
         """Training pixels of each class, of all datasets: int64 [classes]."""
         summed: Int64Array = np.sum(self._pixels(), axis=0)
         return summed
+
+    def classes(self, *, present: bool) -> list[str]:
+        """Return the names of the classes with training pixels, or of those without."""
+        names = self.mixture.members[0].label_set.names
+        return [name for name, count in zip(names, self.pixels.tolist(), strict=True) if bool(count) == present]
 
     @property
     def expected_pixels(self) -> Int64Array | Float64Array:
@@ -91,8 +98,11 @@ class TrainingData:
         ]}
 
     def messages(self) -> Iterator[str]:
-        """Yield a description of each of several datasets, and the number of warnings if there are any."""
+        """Yield a description of each of several datasets, the classes without pixels, and the number of warnings."""
         yield from self._descriptions() if len(self.splits) > 1 else ()
+        if absent := self.classes(present=False):
+            more = f" and {len(absent) - _SHOWN} more" if len(absent) > _SHOWN else ""
+            yield f"No training pixel is {', '.join(absent[:_SHOWN])}{more}; the network will not learn these classes."
         yield from [self.warnings] if self.warnings else ()
 
     @property
@@ -126,7 +136,7 @@ def checked(mixture: Mixture, split: str, validation: str | None) -> TrainingDat
         validation: split of the first dataset to validate on, or None.
 
     Raises:
-        FastSCNNError: the first error of a check, a class without pixels, or images in both training and validation.
+        FastSCNNError: the first error of a check, pixels of fewer than two classes, or images in both training and validation.
     """
     splits = tuple(member.split or split for member in mixture.members)
     first = mixture.first
@@ -142,7 +152,7 @@ def checked(mixture: Mixture, split: str, validation: str | None) -> TrainingDat
     )
     pairs = tuple(member.spec.pairs(own) for member, own in zip(mixture.members, splits, strict=True))
     data = TrainingData(mixture, splits, pairs, reports)
-    _refuse_missing_classes(data)
+    _refuse_less_than_two_classes(data)
     _refuse_leaks(data, validation)
     return data
 
@@ -159,22 +169,20 @@ def _report(spec: DatasetSpec, splits: Sequence[str]) -> CheckReport:
     raise FastSCNNError(f"{first.message}{fix}{more}")
 
 
-def _refuse_missing_classes(data: TrainingData) -> None:
+def _refuse_less_than_two_classes(data: TrainingData) -> None:
     warnings = f" {data.warnings}" if data.warnings else ""
     for member, split, pixels in zip(data.mixture.members, data.splits, data._pixels(), strict=True):
         if not pixels.any():
             raise FastSCNNError(f"{member.spec.root}: every pixel of the split {split!r} is ignored; correct the label files."
                                 f"{warnings}")
-    pixels = data.pixels
-    if pixels.all():
+    if len(present := data.classes(present=True)) > 1:
         return
-    empty = ", ".join(name for name, count in zip(data.mixture.members[0].label_set.names, pixels, strict=True) if not count)
     if len(data.splits) > 1:
-        raise FastSCNNError(f"{data.mixture.name}: no dataset has pixels of {empty} in its training split; add such images, or "
-                            f"remove these classes from {data.mixture.first.name}.{warnings}")
-    raise FastSCNNError(f"{data.mixture.first.root}: the split {data.splits[0]!r} has no pixels of {empty}; add such images, "
-                        "or remove these classes. If label files hold ids, give those of the other classes in [map]."
-                        f"{warnings}")
+        raise FastSCNNError(f"{data.mixture.name}: all labelled training pixels of these datasets are {present[0]!r}, so there "
+                            f"is nothing to learn; add images of other classes.{warnings}")
+    raise FastSCNNError(f"{data.mixture.first.root}: all labelled pixels of the split {data.splits[0]!r} are {present[0]!r}, "
+                        "so there is nothing to learn; add images of other classes, or label the rest as a class of its own. "
+                        f"If label files hold ids, give those of the other classes in [map].{warnings}")
 
 
 def _refuse_leaks(data: TrainingData, validation: str | None) -> None:

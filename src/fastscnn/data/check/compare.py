@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 from fastscnn.data.check.facts import Facts
 from fastscnn.data.check.findings import Finding, Severity
 from fastscnn.data.formats.ids import IdLabels
+from fastscnn.data.scaled_ids import step_of
 from fastscnn.data.spec import DatasetSpec, Pair
 from fastscnn.model.label_set import IGNORE_INDEX
 
@@ -139,8 +139,10 @@ def _fix_of_values(spec: DatasetSpec, values: list[int]) -> str:
     """Return the fix for ids up to 255 of which some are no class, although they should be the positions of the classes."""
     names = spec.label_set.names
     used = [value for value in values if value != IGNORE_INDEX]
-    if meant := _scaled(values, len(names)) or _scaled(used, len(names)):
-        listed = ", ".join(f"{value} = {json.dumps(names[index])}" for value, index in meant.items())
+    for ids in (values, used):
+        if not (step := step_of(ids, len(names))):
+            continue
+        listed = ", ".join(f"{value} = {json.dumps(names[round(value / step)])}" for value in ids)
         return f"The ids look scaled to be visible: map them in [map] of dataset.toml, such as {listed}."
     if max(used, default=0) != len(names):
         return ""
@@ -148,21 +150,6 @@ def _fix_of_values(spec: DatasetSpec, values: list[int]) -> str:
         return ("There is one id more than classes: if 0 is no class and the others begin with 1, set ignore = 0 in "
                 "dataset.toml; else add the missing class.")
     return "The ids begin with 1: set ignore = 0 in dataset.toml."
-
-
-def _scaled(values: list[int], classes: int) -> dict[int, int]:
-    """Return stored value -> id of multiples of a constant, or of 0 to 255 in even steps; {} for other values.
-
-    Two values are multiples of something, anyway: they count for two classes only.
-    """
-    if len(values) < min(3, classes) or not any(values):
-        return {}
-    step: float = math.gcd(*values)
-    if step == 1 and values[-1] == IGNORE_INDEX:
-        step = values[-1] / (classes - 1) if classes > 1 else 1
-    ids = [round(value / step) for value in values]
-    fits = all(abs(value - index * step) <= 1 for value, index in zip(values, ids, strict=True))
-    return dict(zip(values, ids, strict=True)) if step > 1 and fits and ids[-1] < classes else {}
 
 
 def begins_with_one(spec: DatasetSpec, found: Found) -> bool:

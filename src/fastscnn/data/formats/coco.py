@@ -76,20 +76,15 @@ class _Parsed:
 @text.once_per_file
 def _parsed(path: Path) -> _Parsed:
     table = text.read_json(path, dict)
-    entries, categories = {}, {}
-    for key, thing in _by_id(path, table, "images").items():
-        if not isinstance(thing.get("file_name"), str):
-            raise FastSCNNError(f"{path}: the image {key} has no file_name; export the file again.")
-        entries[key] = _Entry(thing["file_name"], thing.get("height"), thing.get("width"))
-    for key, thing in _by_id(path, table, "categories").items():
-        if not isinstance(thing.get("name"), str):
-            raise FastSCNNError(f"{path}: the category {key} has no name; export the file again.")
-        categories[key] = thing["name"]
+    things = by_id(path, table, "images")
+    entries = {key: _Entry(name, things[key].get("height"), things[key].get("width"))
+               for key, name in named(path, things, "image", "file_name").items()}
+    categories = named(path, by_id(path, table, "categories"), "category", "name")
     names = Counter(dict.fromkeys(categories.values(), 0))
-    for key, thing in _by_id(path, table, "annotations").items():
+    for key, thing in by_id(path, table, "annotations").items():
         owner, category = thing.get("image_id"), thing.get("category_id")
         for what, value, known in (("image", owner, entries), ("category", category, categories)):
-            if not _is_id(value) or value not in known:
+            if not is_id(value) or value not in known:
                 raise FastSCNNError(f"{path}: the annotation {key} is of the {what} {value!r}, which the file does not list; "
                                     "export the file again.")
         place = f"annotation {key}"
@@ -99,21 +94,30 @@ def _parsed(path: Path) -> _Parsed:
     return _Parsed(listing, tuple(entries.values()), dict(names))
 
 
-def _by_id(path: Path, table: Mapping[str, Any], key: str) -> dict[Any, dict[str, Any]]:
+def by_id(path: Path, table: Mapping[str, Any], key: str) -> dict[Any, dict[str, Any]]:
     """Return a list of JSON objects by their ids."""
     things = table.get(key)
     if not isinstance(things, list):
-        raise FastSCNNError(f"{path}: has no list {key!r}, so it is not COCO's instances JSON; export it again.")
+        raise FastSCNNError(f"{path}: has no list {key!r}, so it is not COCO's JSON; export it again.")
     found: dict[Any, dict[str, Any]] = {}
     for number, thing in enumerate(things):
-        if not isinstance(thing, dict) or not _is_id(thing.get("id")):
+        if not isinstance(thing, dict) or not is_id(thing.get("id")):
             raise FastSCNNError(f"{path}: entry {number} of {key!r} has no id; export the file again.")
         if found.setdefault(thing["id"], thing) is not thing:
             raise FastSCNNError(f"{path}: two entries of {key!r} have the id {thing['id']!r}; give each its own id.")
     return found
 
 
-def _is_id(value: object) -> bool:
+def named(path: Path, things: Mapping[Any, dict[str, Any]], what: str, key: str) -> dict[Any, str]:
+    """Return the text `key` of JSON objects by their ids; `what` is what errors call them."""
+    for number, thing in things.items():
+        if not isinstance(thing.get(key), str):
+            raise FastSCNNError(f"{path}: the {what} {number} has no {key}; export the file again.")
+    return {number: thing[key] for number, thing in things.items()}
+
+
+def is_id(value: object) -> bool:
+    """Return whether a value may be an id: a whole number or a text."""
     return is_whole(value) or isinstance(value, str)
 
 

@@ -8,7 +8,8 @@ from dataclasses import replace
 from fastscnn.base.errors import FastSCNNError
 from fastscnn.data.formats.colours import hexadecimal, number_of, unpack
 from fastscnn.data.init import known
-from fastscnn.data.init.class_files import ClassFile, Row
+from fastscnn.data.init.class_files import ClassFile
+from fastscnn.data.init.class_rows import Row
 from fastscnn.data.init.guess import Classes
 from fastscnn.data.init.sentences import LOSSY, NAMES, UNLABELLED, about_rest, absent, files_read, listed, spans
 from fastscnn.data.init.values import Values
@@ -71,7 +72,8 @@ def of_colours(values: Values, files: Sequence[ClassFile]) -> Classes:
     rare = [packed for packed in seen if packed not in named and packed not in ignored and packed not in frequent]
     if not rows:
         raise FastSCNNError("no colour of the label files is a class.")
-    by = f"; {source} names {'some of ' if unnamed else ''}them." if source else "."
+    order = ", in the order of Pascal VOC's table" if file and file.in_voc_order else ""
+    by = f"; {source} names {'some of ' if unnamed else ''}them{order}." if source else "."
     left_open = [_EXCHANGED.format(file.path)] if file and file not in files else []
     guessed = [f"The colours of the label files are classes ({files_read(values)}){by}"]
     guessed += [f"{row.name} has the colour of another class, and is left out." for row in twins]

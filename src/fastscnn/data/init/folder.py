@@ -23,7 +23,7 @@ from fastscnn.data.patterns import captured
 from fastscnn.data.spec import DatasetSpec
 from fastscnn.media import images, windows
 
-_RECOGNISERS = (builtin.guess, masks.guess_of_lists, masks.guess, shapes.guess)
+_RECOGNISERS = (builtin.guess, shapes.guess_panoptic, masks.guess_of_lists, masks.guess, shapes.guess)
 _SAMPLE = 24  # pairs of each split that are read before a guess is offered
 
 
@@ -93,6 +93,8 @@ def init_dataset(
                 guess = replace(guess, guessed=(*guess.guessed, *not_used))
                 return _builtin(guess) if guess.builtin else _written(guess, path, found)
         except FastSCNNError as error:
+            if recognise is shapes.guess_panoptic:
+                raise  # the next ones would take the colours of its PNGs for classes
             rejected.append(str(error))
     raise _nothing(found, rejected)
 

@@ -7,9 +7,11 @@ from dataclasses import replace
 
 from fastscnn.base.errors import FastSCNNError
 from fastscnn.data.init import known, known_ids
-from fastscnn.data.init.class_files import ClassFile, Row
+from fastscnn.data.init.class_files import ClassFile
+from fastscnn.data.init.class_rows import Row
 from fastscnn.data.init.guess import Classes
 from fastscnn.data.init.id_files import Fit, Ids, fitting, ids_of
+from fastscnn.data.init.mask_classes import BLENDED
 from fastscnn.data.init.sentences import (
     LOSSY,
     NAMES,
@@ -82,7 +84,7 @@ def _named(ids: Ids, fit: Fit) -> Classes:
             void.append(0)
     kept = {number: row.name for number, row in sorted(stored.items()) if number not in void}
     guessed += absent(name for number, name in kept.items() if number not in ids.values.counts)
-    return _with_ids(ids, kept, void, guessed)
+    return replace(_with_ids(ids, kept, void, guessed), left_open=(fit.doubt,) if fit.doubt else ())
 
 
 def _numbered(ids: Ids, files: Sequence[ClassFile]) -> Classes:
@@ -115,10 +117,20 @@ def _doubts(ids: Ids, made: Classes) -> list[str]:
         found.append("the ids divide 0 to 255 evenly, so 255 is taken as a class "
                      f"({percent(share(IGNORE_INDEX))} of the pixels); "
                      f'if it means unlabelled, write 255 = "ignore" in [map], and remove {made.names[-1]!r} from `classes`.')
+    elif made.map and (edges := _edges(ids)):
+        found.append(f"nearly all pixels are 0 or 255 ({percent(share(0, IGNORE_INDEX))}); if {listed(edges)} are antialiased "
+                     "edges of masks, give two names in `classes`, remove [map], and set labels_are = \"binary\"; 255 is "
+                     "ignored otherwise.")
     elif made.map and IGNORE_INDEX in ids.void:
         found.append(f"255 is taken as unlabelled ({percent(share(IGNORE_INDEX))} of the pixels); if it is a class, give it a "
                      "name in `classes` and in [map].")
     return found
+
+
+def _edges(ids: Ids) -> tuple[int, ...]:
+    """Return the values between 0 and 255 that may be antialiased edges of masks, which are too few to be sure."""
+    is_mask = {0, IGNORE_INDEX} <= set(ids.values.counts) and ids.values.share(0, IGNORE_INDEX) >= BLENDED
+    return tuple(one for one in ids.used if 0 < one < IGNORE_INDEX) if is_mask else ()
 
 
 def _ignore_key(made: Classes) -> list[int]:

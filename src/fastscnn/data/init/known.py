@@ -24,3 +24,9 @@ PALETTES: dict[str, dict[Colour, str]] = {  # of datasets whose colours no other
     "Cityscapes": {**dict(zip(cityscapes.LABELS.colours, cityscapes.LABELS.names, strict=True)), (0, 0, 0): "unlabeled"},
     "CamVid": {colour: name for name, colour, _ in camvid_colours.NAMES},
 }
+
+
+def voc_colour(index: int) -> Colour:
+    """Return the colour of an index in Pascal VOC's table: every third bit of the index, from the highest bit of the colour."""
+    red, green, blue = (sum((index >> 3 * bit + channel & 1) << 7 - bit for bit in range(3)) for channel in range(3))
+    return red, green, blue

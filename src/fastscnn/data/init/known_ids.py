@@ -3,34 +3,53 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 
 from fastscnn.data.builtin import cityscapes
 from fastscnn.data.init import known
+from fastscnn.data.init.class_files import ClassFile
 from fastscnn.data.init.guess import Classes
-from fastscnn.data.init.sentences import files_read
+from fastscnn.data.init.sentences import files_read, listed
 from fastscnn.data.init.values import Values
 from fastscnn.model.label_set import IGNORE_INDEX
 
 _VOC_NAME = re.compile(r"20(0[7-9]|1[0-2])_\d{6}")
-_CARLA_MOST = 40  # ids of CARLA are below this
+_RED_MOST = 40  # ids in the red channel are below this; darker reds of palettes begin with 64
 
 
-def carla(values: Values) -> Classes | None:
-    """Return CARLA's classes if all colours are red below 40."""
+def in_red(values: Values) -> Values | None:
+    """Return the ids in the red channel of files whose green and blue are 0; None for other files."""
     reds = {packed >> 16 for packed in values.counts}
-    if any(packed & 0xFFFF for packed in values.counts) or max(reds) >= _CARLA_MOST or len(reds) < 2:
+    if not values.coloured or any(packed & 0xFFFF for packed in values.counts):
         return None
-    before = max(reds) < len(known.CARLA_BEFORE) and values.share(7 << 16, 6 << 16) > values.share(1 << 16, 24 << 16)
+    if not 0 < max(reds - {IGNORE_INDEX}, default=0) < _RED_MOST:
+        return None
+    counts = Counter({packed >> 16: count for packed, count in values.counts.items()})
+    sets = tuple(frozenset(packed >> 16 for packed in one) for one in values.sets)
+    return replace(values, coloured=False, counts=counts, sets=sets, palettes=())
+
+
+def carla(values: Values, files: Sequence[ClassFile]) -> Classes | None:
+    """Return CARLA's classes if the ids in the red channel are among its tags.
+
+    Args:
+        values: the ids.
+        files: the files that name classes, none of which fits.
+    """
+    if not set(values.counts) <= set(range(len(known.CARLA))):
+        return None
+    before = max(values.counts) < len(known.CARLA_BEFORE) and values.share(7, 6) > values.share(1, 24)
     names = known.CARLA_BEFORE if before else known.CARLA
-    if max(reds) >= len(names):
-        names = (*names, *(f"class {number}" for number in range(len(names), max(reds) + 1)))
+    unfit = f" The classes of {listed(file.path for file in files)} do not fit the ids." if files else ""
     version = "0.9.13 and earlier" if before else "0.9.14 and later"
     return Classes(
-        names[1:], keys={"channel": "red", "ignore": 0},
-        guessed=(f"The ids are in the red channel, as in CARLA's files ({files_read(values)}); 0 is unlabelled and ignored.",),
+        names[1:], keys={"ignore": 0},
+        guessed=(f"The ids are among the tags of CARLA ({files_read(values)}); 0 is unlabelled and ignored.",),
         left_open=(f"the names are those of CARLA {version}, chosen by the most frequent ids; compare them with the contact "
-                   "sheet.",),
+                   f"sheet. If CARLA did not write the files, write the names of their ids from 0 in `classes`, and remove "
+                   f"ignore = 0.{unfit}",),
     )  # fmt: skip
 
 

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 from fastscnn.data.init.class_files import ClassFile
 from fastscnn.data.init.guess import Classes
-from fastscnn.data.init.sentences import NAMES, files_read, ignored, number
+from fastscnn.data.init.sentences import NAMES, files_read, ignored, listed, number
 from fastscnn.data.init.values import Values
 
-_BLENDED = 0.9  # least share of 0 and 255 in an antialiased mask
+BLENDED = 0.9  # least share of 0 and 255 in an antialiased mask
 _TOPS = (1, 255, 65535)  # values of the second class
 _MOST_COLOURS = 64  # of label files whose colours are classes although they have transparent parts
 
@@ -63,15 +63,19 @@ def _names(files: Sequence[ClassFile], top: int, guessed: list[str]) -> tuple[tu
     """Return the names of the two classes, and what is left open about them; add to `guessed` which file gives them."""
     for file in files:
         if two := _two_names(file, top):
-            guessed.append(f"{file.path} names the classes.")
+            by = " by the ids that it states" if file.has_ids else ", that of 0 first"
+            guessed.append(f"{file.path} names the classes{by}.")
             return two, ()
-    return ("background", "foreground"), (f"no file names the two classes; {NAMES}, that of 0 first.",)
+    unfit = "no file names the two classes"
+    if files:
+        unfit = f"the classes of {listed(file.path for file in files)} do not fit the masks"
+    return ("background", "foreground"), (f"{unfit}; {NAMES}, that of 0 first.",)
 
 
 def _blended(values: Values) -> bool:
     """Return whether nearly all values are those of a mask, and the others lie between, as at antialiased edges."""
     seen = set(values.counts)
-    if len(seen) <= 8 or min(seen) < 0 or max(seen) > 255 or values.share(*range(4), *range(252, 256)) < _BLENDED:
+    if len(seen) <= 8 or min(seen) < 0 or max(seen) > 255 or values.share(*range(4), *range(252, 256)) < BLENDED:
         return False
     return (255 in seen and any(200 < value < 255 for value in seen)) or (values.lossy and max(seen) > 200)
 

@@ -60,15 +60,16 @@ def _with_classes(survey: Survey, paths: list[str], splits: Splits, layout: str,
                             f"{next(iter(values.counts))}, so no areas; draw them, or remove these files.")
     said = [*said, *(f"Not used: {number(len(files), 'file')} of shapes ({kind}), such as {files[0]}."
                      for kind, files in shapes.items())]
+    files, not_read = class_files(survey)
     try:
-        classes = classes_of(values, class_files(survey), f"{survey.root.name}/{labels[0]}")
+        classes = classes_of(values, files, f"{survey.root.name}/{labels[0]}")
     except FastSCNNError as error:
         where = survey.root / PurePosixPath(labels[0]).parent
         raise FastSCNNError(str(error) if str(where) in str(error) else f"{where}: {error}") from None
     count = number(len(values.unread), "label file")
     unread = [f"{count} cannot be read; the first: {error}" for error in values.unread[:1]]
     doubts = _about_instances(values, classes, labels)
-    return Guess(layout, classes, splits.places, (*said, *splits.guessed), (*splits.left_open, *doubts, *unread))
+    return Guess(layout, classes, splits.places, (*said, *splits.guessed, *not_read), (*splits.left_open, *doubts, *unread))
 
 
 def _about_instances(values: Values, classes: Classes, labels: Sequence[str]) -> Iterator[str]:

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from fastscnn.base.errors import FastSCNNError
+from fastscnn.data.formats.colours import number_of
 from fastscnn.data.init import words
+from fastscnn.data.init.class_files import class_files
 from fastscnn.data.init.matching import Contested, Match, Named, all_matches, matched, named, roles
 from fastscnn.data.init.sentences import number
 from fastscnn.data.init.survey import ARRAYS, Survey
@@ -60,9 +62,23 @@ def pair(survey: Survey) -> Pairing | None:
     for by_words in (True, False):  # what names say; then what files hold
         files = roles(survey, by_words)
         images = [file for file in files if file.role == "image" and file.suffix not in ARRAYS]
-        if found := _paired(survey, images, [file for file in files if file.role == "label"]):
+        labels = _of_supervisely(survey, [file for file in files if file.role == "label"])
+        if found := _paired(survey, images, labels):
             return found
     return None
+
+
+def _of_supervisely(survey: Survey, labels: list[Named]) -> list[Named]:
+    """Leave out Supervisely's masks for machines if a file names the colours of those for people only."""
+    human, machine = ([file for file in labels if file.folder.kind == kind] for kind in ("masks_human", "masks_machine"))
+    if not human or not machine:
+        return labels
+    files = [file for file in class_files(survey)[0] if file.has_colours]
+    seen = read(survey, [file.path for file in human], 3).by_colour()
+    colours = {number_of(row.colour) for file in files for row in file.rows if row.colour}
+    if any(file.is_grey for file in files) or not set(seen) <= {0, *colours}:
+        return labels
+    return [file for file in labels if file not in machine]
 
 
 def pair_with(survey: Survey, labels: Sequence[str]) -> Pairing | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
 from fastscnn.data.init.values import Values
@@ -9,6 +11,7 @@ from fastscnn.data.init.values import Values
 LOSSY = ("the label files are JPEGs, whose compression changes values near edges, so labels are read wrong there; export them "
          "as PNG.")
 NAMES = "write the names of the classes in `classes`"
+NOT_LEARNED = "a network does not learn classes without pixels"
 UNLABELLED = 0.3  # share of the pixels up to which 0 or black, without a name, is taken as unlabelled; above, as background
 _SHOWN = 8  # values or names in one sentence
 
@@ -55,6 +58,17 @@ def about_rest(what: str, share: float) -> str:
 
 
 def absent(names: Iterable[str]) -> list[str]:
-    """Return the sentence about classes that no label file holds; training needs each class."""
+    """Return the sentence about classes that no label file holds."""
     missing = list(names)
-    return [f"No label file that was read holds {listed(missing)}; remove what no other file holds."] if missing else []
+    return [f"No label file that was read holds {listed(missing)}; {NOT_LEARNED}."] if missing else []
+
+
+def alike(names: Iterable[str], numbered: bool = False) -> list[str]:
+    """Return what is left open about names that differ in case or separators only, or also in a number at their end."""
+    found: defaultdict[str, list[str]] = defaultdict(list)
+    for name in names:
+        key = re.sub(r"[\s_-]+", "", name.lower())
+        found[key.rstrip("0123456789") or key if numbered else key].append(name)
+    what = "case, separators or numbers" if numbered else "case or separators"
+    return [f"the classes {listed(map(repr, of_key))} differ in {what} only; if they are one class, give them one name in "
+            "`classes` and in [map]." for of_key in found.values() if len(of_key) > 1]

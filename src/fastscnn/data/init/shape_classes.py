@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import PurePosixPath
 
 import numpy as np
 
 from fastscnn.base.errors import FastSCNNError
-from fastscnn.data.init.class_files import IGNORED, ClassFile, class_files
+from fastscnn.data.init.class_files import ClassFile, class_files
+from fastscnn.data.init.class_rows import BACKGROUND, IGNORED
 from fastscnn.data.init.guess import Classes
 from fastscnn.data.init.pairing import Pair
-from fastscnn.data.init.sentences import ignored, listed, percent
+from fastscnn.data.init.sentences import NOT_LEARNED, alike, ignored, listed, percent
 from fastscnn.data.init.shape_files import Kind
 from fastscnn.data.init.survey import Survey
 from fastscnn.data.init.values import spread
 from fastscnn.model.label_set import IGNORE_INDEX, Colour, LabelSet
 
-_BACKGROUND = ("background", "_background_", "__background__")
 _MEASURED = 12  # images whose uncovered pixels are counted
 _COVERED = 0.98  # share of the pixels from which the others are taken for unlabelled ones
 
@@ -31,8 +32,9 @@ def classes_of_shapes(survey: Survey, kind: Kind, names: Mapping[str, int], pair
     left_open: list[str] = []
     if unused:
         guessed.append(f"Not used by any shape, and left out: {', '.join(unused)}.")
-    found = class_files(survey)
-    named = _yolo_names(used, found, guessed, left_open) if kind.labels_are == "yolo" else _ordered(used, found, guessed)
+    found, unread = class_files(survey)
+    guessed += unread
+    named = _yolo_names(used, found, guessed, left_open) if kind.labels_are == "yolo" else _ordered(kind, used, found, guessed)
     to = {stored: "ignore" if name.lower() in IGNORED else name for stored, name in named.items()}
     if void := [name for stored, name in named.items() if to[stored] == "ignore"]:
         guessed.append(ignored(void))
@@ -41,17 +43,26 @@ def classes_of_shapes(survey: Survey, kind: Kind, names: Mapping[str, int], pair
     mapped = to if void or kind.labels_are == "yolo" else {}
     colours, source = _colours(classes, found)
     guessed += [f"{source} gives the colours."] if source else []
+    left_open += alike(classes, numbered=kind.labels_are != "yolo")
     return Classes(tuple(classes), kind.labels_are, colours, {"background": background}, mapped,
                    tuple(guessed), tuple(left_open))
 
 
-def _ordered(used: Sequence[str], files: Sequence[ClassFile], guessed: list[str]) -> dict[str, str]:
-    """Return the names in the order of a file that has them all, else as they are."""
+def _ordered(kind: Kind, used: Sequence[str], files: Sequence[ClassFile], guessed: list[str]) -> dict[str, str]:
+    """Return the names in the order of a file that has them all, else as they are.
+
+    The file that LabelMe takes the classes from gives all of them, so that a network keeps its classes.
+    """
     for file in files:
         rows = [row.name for row in file.rows]
         if set(used) <= set(rows):
             guessed.append(f"{file.path} gives their order.")
-            return {name: name for name in rows if name in used}
+            own = kind.labels_are == "labelme" and PurePosixPath(file.path).name == "labels.txt"
+            listed_only = [name for name in rows if name not in used and name.lower() not in IGNORED and name[0] != "_"]
+            unused = listed_only if own else []  # without LabelMe's __ignore__ and _background_
+            if unused:
+                guessed.append(f"No shape that was read has {listed(unused)}; {NOT_LEARNED}.")
+            return {name: name for name in rows if name in used or name in unused}
     return {name: name for name in used}
 
 
@@ -61,9 +72,10 @@ def _yolo_names(used: Sequence[str], files: Sequence[ClassFile], guessed: list[s
     for file in sorted(files, key=lambda file: not file.path.lower().endswith((".yaml", ".yml"))):
         rows = {row.id if file.has_ids and row.id is not None else place: row.name for place, row in enumerate(file.rows)}
         if set(map(int, used)) <= rows.keys():
-            guessed.append(f"{file.path} names the classes.")
+            by = "by the ids that it states" if file.has_ids else "by position, counted from 0"
+            guessed.append(f"{file.path} names the classes {by}.")
             if unused := [name for number, name in sorted(rows.items()) if str(number) not in used]:
-                guessed.append(f"No shape that was read has {listed(unused)}; remove what no other file has.")
+                guessed.append(f"No shape that was read has {listed(unused)}; {NOT_LEARNED}.")
             return {str(number): name for number, name in sorted(rows.items())}
     left_open.append("no data.yaml names the classes; write the names of the classes in `classes` and in [map].")
     return {str(number): f"class {number}" for number in range(highest + 1)}
@@ -73,12 +85,12 @@ def _background(
     survey: Survey, kind: Kind, to: Mapping[str, str], classes: list[str], pairs: Sequence[Pair], guessed: list[str]
 ) -> tuple[str, list[str]]:
     """Return the class of pixels without a shape, or "ignore", and all classes with it."""
-    own = next((name for name in classes if name.lower() in _BACKGROUND), None)
-    if own:
+    own = next((name for name in classes if name.lower() in BACKGROUND), None)
+    if own and kind.labels_are != "coco-panoptic":
         guessed.append(f"Pixels without a shape are taken as {own}.")
         return own, classes
     covered = _covered(survey, kind, to, classes, pairs)
-    if covered >= _COVERED:
+    if covered >= _COVERED or kind.labels_are == "coco-panoptic":  # there, 0 means not labelled
         guessed.append(f"{percent(1 - covered)} of the pixels are without a shape, and are ignored.")
         return "ignore", classes
     guessed.append(f"{percent(1 - covered)} of the pixels are without a shape, and are taken as a class of their own; if they "

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from fastscnn.data.formats import coco, cvat, labelme, labelstudio, supervisely, yolo
+from fastscnn.data.formats import coco, cvat, labelme, labelstudio, panoptic, supervisely, yolo
 from fastscnn.data.formats.base import Contents, Shapes
 from fastscnn.data.init.survey import Survey
 from fastscnn.data.init.values import spread
@@ -38,6 +38,7 @@ class Kind:
 
 KINDS = (  # those of one file for many images come first, since they list their images
     Kind("coco", "COCO's JSON", coco.contents, coco.CocoLabels),
+    Kind("coco-panoptic", "COCO's panoptic JSON", panoptic.contents, panoptic.PanopticLabels),
     Kind("cvat", "CVAT's XML", cvat.contents, cvat.CvatLabels),
     Kind("label-studio", "Label Studio's JSON", labelstudio.contents, labelstudio.LabelStudioLabels),
     Kind("supervisely", "Supervisely's JSON", supervisely.contents, supervisely.SuperviselyLabels),
@@ -75,32 +76,41 @@ def _kind(path: Path) -> str:
         return "yolo" if _YOLO.match(head) else ""
     if path.suffix.lower() == ".xml":
         return "cvat" if b"<annotations" in head else ""
-    return _kind_of_many(data) if len(data) > _SMALL else _kind_of_json(data)
+    return _kind_of_bytes(data) if len(data) > _SMALL else _kind_of_json(data)
 
 
-def _kind_of_many(data: bytes) -> str:
-    """Return the format of a large JSON file, without parsing it."""
+def _kind_of_bytes(data: bytes) -> str:
+    """Return the format of a JSON file that is large, truncated or in another encoding, without parsing it."""
+    if all(key in data for key in (b'"categories"', b'"images"', b'"segments_info"')):
+        return "coco-panoptic"
     if all(key in data for key in (b'"categories"', b'"images"', b'"segmentation"')):
         return "coco"
     if b'"shapes"' in data and b'"imagePath"' in data:  # with the image in it
         return "labelme"
+    if b'"objects"' in data and b'"classTitle"' in data:
+        return "supervisely"
     return "label-studio" if data.lstrip()[:1] == b"[" and b'"annotations"' in data else ""
 
 
 def _kind_of_json(data: bytes) -> str:
     try:
         table = json.loads(data)
-    except (ValueError, RecursionError):
-        return ""
+    except (ValueError, RecursionError):  # the format's own reader says what is wrong
+        return _kind_of_bytes(data)
     if isinstance(table, list):
         return "label-studio" if table and isinstance(table[0], dict) and "data" in table[0] and "id" in table[0] else ""
     if not isinstance(table, dict):
         return ""
     if isinstance(table.get("images"), list) and isinstance(table.get("categories"), list):
-        annotations = table.get("annotations")
-        return "coco" if isinstance(annotations, list) and any(
-            isinstance(one, dict) and "segmentation" in one for one in annotations[:20]
-        ) else ""
+        return _kind_of_coco(table.get("annotations"))
     if isinstance(table.get("shapes"), list):
         return "labelme"
     return "supervisely" if isinstance(table.get("objects"), list) and isinstance(table.get("size"), dict) else ""
+
+
+def _kind_of_coco(annotations: object) -> str:
+    """Return which of COCO's formats a list of annotations is of; "" for boxes, keypoints and captions."""
+    first = [one for one in annotations[:20] if isinstance(one, dict)] if isinstance(annotations, list) else []
+    if any("segments_info" in one for one in first):
+        return "coco-panoptic"
+    return "coco" if any("segmentation" in one for one in first) else ""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from fastscnn.base.errors import FastSCNNError
-from fastscnn.data.formats import labelstudio
+from fastscnn.data.formats import labelstudio, panoptic
 from fastscnn.data.formats.listing import count_equal
 from fastscnn.data.init.guess import Guess
 from fastscnn.data.init.pairing import Pair, pair_with, said_pairs
@@ -38,6 +38,17 @@ def guess(survey: Survey) -> Guess | None:
             if made := recognise(survey, kind, paths):
                 return made
     return None
+
+
+def guess_panoptic(survey: Survey) -> Guess | None:
+    """Return the dataset of COCO's panoptic JSON and its PNGs; None if there is none. Colours of its PNGs are no classes.
+
+    Raises:
+        FastSCNNError: as `guess`.
+    """
+    kind = next(kind for kind in KINDS if kind.labels_are == "coco-panoptic")
+    paths = [path for path in shape_files(survey).get(kind.labels_are, []) if panoptic.pngs(survey.root / path)]
+    return _of_many(survey, kind, paths) if paths else None
 
 
 # one file for each image
@@ -148,7 +159,10 @@ def _located(survey: Survey, path: str, kind: Kind) -> tuple[set[str], list[str]
         raise ValueError(f"{kind.labels_are} has one file for each image")
     split = _split(path)
     by_entry: dict[int, list[tuple[tuple[object, ...], str]]] = defaultdict(list)
+    labels = panoptic.pngs(survey.root / path) if kind.labels_are == "coco-panoptic" else ()
     for image in survey.of(*images.SUFFIXES):
+        if survey.root / image in labels:
+            continue
         try:
             entry, fit = listing.match(survey.root / image)
         except FastSCNNError:

@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fastscnn.base.arguments import hxw
 from fastscnn.base.errors import FastSCNNError
 from fastscnn.base.types import Int64Array, UInt8Array
 from fastscnn.evaluation.metrics import Confusion
@@ -213,7 +214,7 @@ def write_submission(
     """
     table = _label_ids(label_set)
     if labels.ndim != 2 or (labels.shape != SIZE and not (resize and labels.size)):
-        raise FastSCNNError(f"{image}: its labels are {'x'.join(map(str, labels.shape))}, and the server requires 1024x2048; "
+        raise FastSCNNError(f"{image}: its labels are {hxw(labels.shape)}, and the server requires 1024x2048; "
                             "segment the original image, or set resize.")
     if labels.max() >= len(label_set):
         raise FastSCNNError(f"{image}: contains the train id {labels.max()}, beyond the {len(label_set)} classes; "
