@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_dataset_init import SIZE, coco_json, labelme_json, photo, save, text, truth
 
+from fastscnn.base.errors import FastSCNNError
 from fastscnn.base.types import UInt8Array
 from fastscnn.data import datasets
 from fastscnn.data.check.dataset import check
@@ -184,3 +185,64 @@ def test_splits_without_train_or_val(tmp_path: Path) -> None:
     made = init_dataset(tmp_path, force=True)
     assert "There is no split val; `fastscnn train` needs --validation test or none." in made.guessed
     assert datasets.load(tmp_path).label_set == LabelSet(tuple(f"class {number}" for number in range(4)))
+
+
+def several(root: Path, count: int = 8) -> None:
+    for number in range(count):
+        pair(root, f"s{number}", photo(number), number % 6)
+
+
+def test_a_list_with_a_line_too_many_is_kept_without_it(tmp_path: Path) -> None:
+    several(tmp_path)
+    text(tmp_path / "train.txt", "".join(f"s{number}.png\n" for number in (0, 1, 9, 2, 3, 4)))
+    text(tmp_path / "val.txt", "s5.png\ns6.png\ns7.png\n")
+    made = init_dataset(tmp_path)
+    assert names(tmp_path, made) == {"train": ["s0", "s1", "s2", "s3", "s4"], "val": ["s5", "s6", "s7"]}
+    said = " ".join(made.guessed)
+    assert "1 line of the list train.txt left out, without an image that has labels or with one that an earlier line" in said
+    assert "Their images are listed in dataset-train.txt; add new images there." in said
+
+
+def test_a_list_of_label_files_with_a_line_too_many(tmp_path: Path) -> None:
+    for number in range(8):
+        save(tmp_path / f"in/s{number}.png", photo(number))
+        save(tmp_path / f"out/z{number}.png", truth(number % 6))
+    text(tmp_path / "train.txt", "image,mask\n" + "".join(f"in/s{n}.png,out/z{n}.png\n" for n in (0, 1, 9, 2, 3, 4)))
+    text(tmp_path / "val.txt", "".join(f"in/s{number}.png,out/z{number}.png,1\n" for number in (5, 6, 7)))
+    found = names(tmp_path, init_dataset(tmp_path))
+    assert found == {"train": ["s0", "s1", "s2", "s3", "s4"], "val": ["s5", "s6", "s7"]}
+
+
+def test_lists_with_the_label_file_first_are_refused(tmp_path: Path) -> None:
+    for number in range(8):
+        save(tmp_path / f"bilder/{number}.png", photo(number))
+        save(tmp_path / f"seg/s{number}.png", truth(number % 6))
+    text(tmp_path / "train.txt", "".join(f"seg/s{number}.png bilder/{number}.png 1\n" for number in range(8)))
+    with pytest.raises(FastSCNNError, match=r"label files in its first column, such as seg/s0\.png, and images in its"):
+        init_dataset(tmp_path)
+
+
+def test_the_lists_of_oxford_pets(tmp_path: Path) -> None:
+    several(tmp_path)
+    text(tmp_path / "annotations/trainval.txt", "".join(f"s{number} 1 1 1\n" for number in range(5)))
+    text(tmp_path / "annotations/test.txt", "".join(f"s{number} 2 1 2\n" for number in range(5, 8)))
+    assert names(tmp_path, init_dataset(tmp_path)) == {"train": [f"s{n}" for n in range(5)], "test": ["s5", "s6", "s7"]}
+
+
+def test_lists_without_the_name_of_a_split_are_said(tmp_path: Path) -> None:
+    several(tmp_path)
+    text(tmp_path / "folds/fold0_train.txt", "s0\ns1\ns2\n")
+    text(tmp_path / "folds/fold0_val.txt", "s3\ns4\n")
+    text(tmp_path / "all.txt", "".join(f"s{number}\n" for number in range(8)))
+    said = " ".join(init_dataset(tmp_path).guessed)
+    assert "No folders and no lists that can be used divide the images" in said
+    assert "Not used: folds/fold0_train.txt, folds/fold0_val.txt, since no name is that of a split; name" in said
+
+
+def test_lists_of_images_whose_names_differ_from_those_of_the_labels(tmp_path: Path) -> None:
+    for number in range(8):
+        save(tmp_path / f"images/a_{number}/camera.png", photo(number))
+        save(tmp_path / f"labels/a_{number}_x.png", truth(number % 6))
+    text(tmp_path / "train.txt", "".join(f"images/a_{number}/camera.png\n" for number in range(5)))
+    text(tmp_path / "val.txt", "".join(f"images/a_{number}/camera.png\n" for number in range(5, 8)))
+    assert init_dataset(tmp_path).images == {"train": 5, "val": 3}

@@ -48,6 +48,10 @@ VOC = 'images = "JPEGImages/*.jpg"\nlabels = "SegmentationClass/{stem}.png"\n'
         ("/data/VOC2012/JPEGImages/2007_02.jpg\n", ["2007_02"]),
         ("D:\\VOC\\JPEGImages\\2007_02.jpg\n", ["2007_02"]),
         ("JPEGImages/2007_02.jpg SegmentationClass/2007_01.png\n", ["2007_02"]),
+        ("2007_02 1 1 1\nx.1 2 1 3\n", ["2007_02", "x.1"]),
+        ("JPEGImages/2007_02.jpg,SegmentationClass/2007_02.png,1\n", ["2007_02"]),
+        ("image,mask\nJPEGImages/2007_02.jpg,SegmentationClass/2007_02.png\n", ["2007_02"]),
+        ("filename\n2007_02\n", ["2007_02"]),
     ],
 )
 def test_a_list_chooses_images_of_a_pattern(voc: Path, text: str, expected: list[str]) -> None:
@@ -103,6 +107,10 @@ def test_one_column_of_paths(voc: Path) -> None:
         ("# nothing\n\n", "names no image"),
         ("2007_01 1\n", "line 1 names the label file 1, which does not exist"),
         ("2007_01\n2007_02 SegmentationClass/2007_02.png\n", "has lines with a label file and lines without"),
+        ("2007_01\nimage\n", "line 2 names image, which is no image"),
+        ("2007_02,2007_02x\n", "line 1 names the label file 2007_02x, which does not exist"),
+        ("SegmentationClass/2007_02.png,JPEGImages/2007_02.jpg\n", "line 1 has the label file in the first column; write the"),
+        ("2007_02 1 -1\n", "line 1 names 2007_02 1 -1, which is no image"),
         ("\0\n", "is not text in UTF-8; save it as UTF-8"),
         ("a" * 5000 + "\n", "line 1 names"),
     ],

@@ -5,9 +5,10 @@ from __future__ import annotations
 import difflib
 import hashlib
 import os.path
+import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -17,6 +18,8 @@ from fastscnn.data.formats.listing import count_equal
 from fastscnn.media import images
 
 _COLUMNS = 2  # an image and its label file
+_HEADING = r"(?:[a-z ]+_)?(?:images?|img|files?|filename|paths?|name|masks?|labels?|annotations?|input|target|id)(?:_[a-z ]+)?"
+_HEADER = re.compile(rf'"?{_HEADING}"?(?:\s*[,\t]\s*"?{_HEADING}"?)*', re.IGNORECASE)  # a first line with names of columns
 
 
 @dataclass(frozen=True)
@@ -25,7 +28,8 @@ class ListFile:
 
     Names may lack their suffix, as in Pascal VOC's ImageSets. They are relative to the dataset's root, to the list, or to a
     folder on another machine, whose part of the path is then dropped. Accents may be composed (NFC) in the list and decomposed
-    (NFD, as of macOS) on the disk, or the reverse. Empty lines and lines that begin with # are skipped.
+    (NFD, as of macOS) on the disk, or the reverse. Empty lines, lines that begin with #, and a first line that names the
+    columns are skipped. Of more than two columns, numbers at the end are, too.
 
     Attributes:
         path: the list.
@@ -37,12 +41,14 @@ class ListFile:
     root: Path
     images: Sequence[str] = ()
     _by_stem: Mapping[str, list[str]] = field(init=False, repr=False)
+    _known: Set[str] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         by_stem: dict[str, list[str]] = defaultdict(list)
         for image in self.images:
             by_stem[_composed(image).stem].append(image)
         object.__setattr__(self, "_by_stem", by_stem)
+        object.__setattr__(self, "_known", frozenset(self.images))
 
     def read(self) -> tuple[tuple[str, str], ...]:
         """Return each image and its label file, "" if the list has none, relative to the root.
@@ -50,32 +56,72 @@ class ListFile:
         Raises:
             FastSCNNError: no such list, not text, an image or label file that does not exist, or an image named twice.
         """
-        found: dict[str, str] = {}
-        for number, line in enumerate(text.read(self.path).splitlines(), start=1):
-            if (entry := line.strip()) and not entry.startswith("#"):
-                image, labels = self._entry(number, entry)
-                if image in found:
-                    raise self._error(number, f"names {image} again; remove one of the lines")
-                found[image] = labels
+        found, missed = self.fitting()
+        if missed:
+            raise self._problem(*missed[0], set(found))
         if not found:
             raise FastSCNNError(f"{self.path}: names no image; write one path in each line.")
         if len({bool(labels) for labels in found.values()}) > 1:
             raise FastSCNNError(f"{self.path}: has lines with a label file and lines without; write both columns in each line.")
         return tuple(found.items())
 
-    def _entry(self, number: int, line: str) -> tuple[str, str]:
-        split = ([column.strip() for column in line.split(separator) if column.strip()] for separator in ("\t", ",", None))
-        pairs = [(columns[0], columns[1]) for columns in split if len(columns) == _COLUMNS]
-        for first, second in pairs:
-            if (labels := self._existing(second)) and (image := self._image(number, first)):
+    def fitting(self, most: int | None = None) -> tuple[dict[str, str], list[tuple[int, str]]]:
+        """Return each image that exists with its label file, and (number, text) of the lines that name none, or one again.
+
+        Args:
+            most: number of lines to read; None for all.
+
+        Raises:
+            FastSCNNError: no such list, or not text.
+        """
+        lines = [(number, line.strip()) for number, line in enumerate(text.read(self.path).splitlines(), start=1)
+                 if line.strip() and not line.strip().startswith("#")]
+        found: dict[str, str] = {}
+        missed = []
+        for number, line in lines[:most]:
+            try:
+                entry = self._entry(number, line)
+            except FastSCNNError:  # fits several images
+                entry = None
+            if entry and entry[0] not in found:
+                found[entry[0]] = entry[1]
+            elif entry or number != lines[0][0] or not _HEADER.fullmatch(line):
+                missed.append((number, line))
+        return found, missed
+
+    def _problem(self, number: int, line: str, found: Set[str]) -> FastSCNNError:
+        """Return the error about a line that `fitting` does not take."""
+        try:
+            if (entry := self._entry(number, line)) and entry[0] in found:
+                return self._error(number, f"names {entry[0]} again; remove one of the lines")
+            pairs = [(columns[0], columns[1]) for columns in _columns(line) if len(columns) == _COLUMNS]
+            for first, second in pairs:
+                if self._exchanged(first, second):
+                    return self._error(number, "has the label file in the first column; write the image first")
+                if self._image(number, first):
+                    problem = f"names the label file {second}, which does not exist in {self.root}; correct the path"
+                    return self._error(number, problem)
+        except FastSCNNError as error:
+            return error
+        return self._error(number, f"names {line}, which is no image of {self.root}{self._nearest(line)}; correct the line")
+
+    def _entry(self, number: int, line: str) -> tuple[str, str] | None:
+        """Return the image and the label file of a line; None if it names none."""
+        split = _columns(line)
+        for columns in split:
+            if len(columns) == _COLUMNS and (labels := self._existing(columns[1])) and (
+                image := self._image(number, columns[0])) and not self._exchanged(*columns):
                 return image, labels
-        if image := self._image(number, line):  # the whole line, since a path may contain spaces
-            return image, ""
-        for first, second in pairs:
-            if self._image(number, first):
-                problem = f"names the label file {second}, which does not exist in {self.root}; correct the path"
-                raise self._error(number, problem)
-        raise self._error(number, f"names {line}, which is no image of {self.root}{self._nearest(line)}; correct the line")
+        if any(self._exchanged(*columns) for columns in split if len(columns) == _COLUMNS):
+            return None
+        names = (line, *(columns[0] for columns in split if len(columns) == 1))  # a path may contain spaces
+        return next(((image, "") for name in dict.fromkeys(names) if (image := self._image(number, name))), None)
+
+    def _exchanged(self, first: str, second: str) -> bool:
+        """Return whether the second column names an image, and the first another file."""
+        if not self.images or not (other := self._existing(first)) or not (image := self._existing(second)):
+            return False
+        return image in self._known and other not in self._known
 
     def _image(self, number: int, name: str) -> str:
         """Return the image of a name; "" if there is none."""
@@ -115,6 +161,18 @@ class ListFile:
 
     def _error(self, number: int, problem: str) -> FastSCNNError:
         return FastSCNNError(f"{self.path}: line {number} {problem}.")
+
+
+def _columns(line: str) -> list[list[str]]:
+    """Return the columns of a line by each separator, without numbers that follow in a third column or later."""
+    found = []
+    for separator in ("\t", ",", None):
+        columns = [column.strip() for column in line.split(separator) if column.strip()]
+        if len(columns) > _COLUMNS:
+            while columns and columns[-1].isdecimal():
+                columns.pop()
+        found.append(columns)
+    return found
 
 
 def divided(images: Sequence[str], fractions: Mapping[str, float], seed: int) -> dict[str, tuple[str, ...]]:

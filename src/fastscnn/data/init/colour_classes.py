@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
 
 from fastscnn.base.errors import FastSCNNError
 from fastscnn.data.formats.colours import hexadecimal, number_of, unpack
@@ -10,32 +11,42 @@ from fastscnn.data.init import known
 from fastscnn.data.init.class_files import ClassFile
 from fastscnn.data.init.class_rows import Row
 from fastscnn.data.init.guess import Classes
-from fastscnn.data.init.sentences import LOSSY, NAMES, UNLABELLED, about_rest, absent, files_read, listed
+from fastscnn.data.init.sentences import LOSSY, NAMES, UNLABELLED, about_rest, absent, files_read, listed, spans
 from fastscnn.data.init.values import Values
 from fastscnn.model.label_set import IGNORE_INDEX, Colour
 
 _COVERED = 0.5  # share of the pixels whose colours a file must name
+_MOST_IDS = 64  # grey values below are ids rather than colours
+_EXCHANGED = ("the label files hold the colours of {} with red and blue exchanged, as OpenCV orders them. The colours here are "
+              "those of the label files; check the names.")
 _RARE = 1e-3  # share of the pixels below which a colour is not taken for a class
 
 
 def file_of_colours(values: Values, files: Sequence[ClassFile]) -> ClassFile | None:
-    """Return the file that names the colours of most pixels, not counting black without a name; None if none does."""
+    """Return the file that names the colours of most pixels, not counting black without a name; None if none does.
+
+    If the label files were saved with red and blue exchanged, the file is returned with its colours exchanged.
+    """
     seen = values.by_colour()
     shares = {}
-    for file in files:
-        if file.has_colours:
-            named = {number_of(row.colour) for row in file.rows if row.colour}
-            others = seen.total() - (0 if 0 in named else seen[0])
-            shares[file] = sum(seen[packed] for packed in named) / max(1, others)
-    best = max(shares, key=lambda file: (round(shares[file], 3), -len(file.path)), default=None)
+    as_they_are = [file for file in files if file.has_colours]
+    for file in (*as_they_are, *map(_exchanged, as_they_are)):
+        named = {number_of(row.colour) for row in file.rows if row.colour}
+        others = seen.total() - (0 if 0 in named else seen[0])
+        shares[file] = sum(seen[packed] for packed in named) / max(1, others)
+    best = max(shares, key=lambda file: (round(shares[file], 3), file in as_they_are, -len(file.path)), default=None)
     return best if best and shares[best] >= _COVERED else None
+
+
+def _exchanged(file: ClassFile) -> ClassFile:
+    return replace(file, rows=tuple(replace(row, colour=row.colour and row.colour[::-1]) for row in file.rows))
 
 
 def of_colours(values: Values, files: Sequence[ClassFile]) -> Classes:
     """Return the classes of label files in which each class has a colour.
 
     Raises:
-        FastSCNNError: the files are photographs or overlays, or no colour is a class.
+        FastSCNNError: the files are photographs or overlays, some hold ids and others colours, or no colour is a class.
     """
     seen = values.by_colour()
     file = file_of_colours(values, files)
@@ -45,6 +56,7 @@ def of_colours(values: Values, files: Sequence[ClassFile]) -> Classes:
         _refuse_photographs(values, len(seen), 1 - sum(seen[packed] for packed in frequent) / max(1, seen.total()))
     rows, twins = _distinct(known_rows)
     named = {number_of(row.colour) for row in known_rows if row.colour}
+    _refuse_mixed(values, named)
     ignored = {number_of(row.colour): row.name for row in rows if row.colour and row.ignored}
     if (border := number_of(known.VOC_BORDER)) in seen and border not in named and len(seen) > 2:
         ignored[border] = "border"
@@ -62,6 +74,7 @@ def of_colours(values: Values, files: Sequence[ClassFile]) -> Classes:
         raise FastSCNNError("no colour of the label files is a class.")
     order = ", in the order of Pascal VOC's table" if file and file.in_voc_order else ""
     by = f"; {source} names {'some of ' if unnamed else ''}them{order}." if source else "."
+    left_open = [_EXCHANGED.format(file.path)] if file and file not in files else []
     guessed = [f"The colours of the label files are classes ({files_read(values)}){by}"]
     guessed += [f"{row.name} has the colour of another class, and is left out." for row in twins]
     guessed += absent(row.name for row in rows if row.colour and number_of(row.colour) not in seen)
@@ -73,7 +86,7 @@ def of_colours(values: Values, files: Sequence[ClassFile]) -> Classes:
     return Classes(
         tuple(row.name for row in rows), "colours", tuple(row.colour for row in rows if row.colour),
         map={",".join(map(str, unpack(packed))): "ignore" for packed in ignored}, guessed=tuple(guessed),
-        left_open=tuple(_left_open(values, unnamed, rare)),
+        left_open=(*left_open, *_left_open(values, unnamed, rare)),
     )  # fmt: skip
 
 
@@ -105,6 +118,15 @@ def _of_palette(values: Values) -> tuple[tuple[Row, ...], str]:
         if len(found) >= 4 and sum(seen[colour] for colour in found) >= 0.95 * seen.total():
             return tuple(Row(text, None, colour) for colour, text in palette.items()), f"the palette of {name}"
     return (), ""
+
+
+def _refuse_mixed(values: Values, named: Collection[int]) -> None:
+    """Refuse label files of which some hold ids, and others colours."""
+    for path, found in values.grey.items():
+        ids = sorted(value for value in found if value != IGNORE_INDEX)
+        if ids and 0 < max(ids) < _MOST_IDS and any(number_of((value,) * 3) not in named for value in ids if value):
+            raise FastSCNNError(f"{path} holds the grey values {spans(ids)}, as ids, and other label files hold colours; save "
+                                "all of them as ids, or all as colours.")
 
 
 def _refuse_photographs(values: Values, count: int, lost: float) -> None:

@@ -15,6 +15,7 @@ from fastscnn.base.errors import FastSCNNError
 from fastscnn.base.types import UInt8Array
 from fastscnn.data import datasets, toml
 from fastscnn.data.init import builtin, contact_sheet, masks, shapes
+from fastscnn.data.init.causes import causes
 from fastscnn.data.init.guess import Guess
 from fastscnn.data.init.survey import OURS, Survey, survey
 from fastscnn.data.init.values import WINDOW, has_transparent_parts, spread
@@ -88,6 +89,8 @@ def init_dataset(
         try:
             guess = recognise(found)
             if guess:
+                not_used = (f"Not used: {said.replace(f'{root}/', '')}" for said in rejected)
+                guess = replace(guess, guessed=(*guess.guessed, *not_used))
                 return _builtin(guess) if guess.builtin else _written(guess, path, found)
         except FastSCNNError as error:
             if recognise is shapes.guess_panoptic:
@@ -109,8 +112,9 @@ def _nothing(found: Survey, rejected: list[str]) -> FastSCNNError:
                              "and these files into a folder named masks.")
     else:
         what = "contains no labels that belong to its images"
-    return FastSCNNError(f"{found.root}: {what}; seen: {found.summary()}. Put label files with the names of their images into "
-                         "a folder named labels, or write dataset.toml by hand.")
+    fix = " ".join(causes(found)) if pictures else ""
+    return FastSCNNError(f"{found.root}: {what}; seen: {found.summary()}. " + (fix or (
+        "Put label files with the names of their images into a folder named labels, or write dataset.toml by hand.")))
 
 
 def _builtin(guess: Guess) -> Initialised:

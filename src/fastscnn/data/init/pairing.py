@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import takewhile
 from pathlib import PurePosixPath
 
 from fastscnn.base.errors import FastSCNNError
 from fastscnn.data.formats.colours import number_of
 from fastscnn.data.init import words
 from fastscnn.data.init.class_files import class_files
+from fastscnn.data.init.matching import Contested, Match, Named, all_matches, matched, named, roles
 from fastscnn.data.init.sentences import number
 from fastscnn.data.init.survey import ARRAYS, Survey
-from fastscnn.data.init.values import LOSSY, look_like_labels, read
-from fastscnn.data.init.words import Folder, Role, Stem
+from fastscnn.data.init.values import LOSSY, read
 from fastscnn.media import images as media
 
-_SERIES = 60  # series of files whose content is looked at
-_LOOSER = 1.2  # a looser rule must find so many times more pairs
 _BEST, _GOOD, _POOR = 3, 2, 1  # formats of label files
+_SHOWN = 4  # kinds of label files in one sentence
 
 
 @dataclass(frozen=True)
@@ -40,32 +38,19 @@ class Pairing:
     Attributes:
         pairs: in the order of the images.
         examples: a label file of each kind that is used.
-        others: a label file of each other kind that could be paired, too, but is less suited.
+        others: a label file of each other kind that belongs to these images, too, but suits less.
         unlabelled: images without labels in the folders of images with labels.
+        contested: label files that fit several images, so they are not used.
     """
 
     pairs: tuple[Pair, ...]
     examples: tuple[str, ...]
     others: tuple[str, ...]
     unlabelled: tuple[str, ...]
+    contested: tuple[Contested, ...] = ()
 
 
-@dataclass(frozen=True)
-class _Named:
-    path: str
-    folder: Folder
-    stem: Stem
-    suffix: str
-    role: Role
-
-    @property
-    def cores(self) -> list[str]:
-        return list(dict.fromkeys((self.stem.text, self.stem.core)))
-
-    @property
-    def kind(self) -> str:
-        """How files like this one are called."""
-        return f"{self.folder.kind + '/' if self.folder.kind else ''}{self.stem.affix}{self.suffix}"
+_Kind = tuple[str, tuple[str, ...]]  # how files are called, and further parts of their paths
 
 
 def pair(survey: Survey) -> Pairing | None:
@@ -75,181 +60,131 @@ def pair(survey: Survey) -> Pairing | None:
         FastSCNNError: two kinds of label files that are equally likely.
     """
     for by_words in (True, False):  # what names say; then what files hold
-        named = _roles(survey, by_words)
-        images = [file for file in named if file.role == "image" and file.suffix not in ARRAYS]
-        labels = [file for file in named if file.role == "label"]
-        found = _matched(images, _of_supervisely(survey, labels))
-        if found:
-            return _chosen(survey, images, found)
+        files = roles(survey, by_words)
+        images = [file for file in files if file.role == "image" and file.suffix not in ARRAYS]
+        labels = _of_supervisely(survey, [file for file in files if file.role == "label"])
+        if found := _paired(survey, images, labels):
+            return found
     return None
 
 
-def _of_supervisely(survey: Survey, labels: list[_Named]) -> list[_Named]:
+def _of_supervisely(survey: Survey, labels: list[Named]) -> list[Named]:
     """Leave out Supervisely's masks for machines if a file names the colours of those for people only."""
     human, machine = ([file for file in labels if file.folder.kind == kind] for kind in ("masks_human", "masks_machine"))
     if not human or not machine:
         return labels
     files = [file for file in class_files(survey)[0] if file.has_colours]
     seen = read(survey, [file.path for file in human], 3).by_colour()
-    named = {number_of(row.colour) for file in files for row in file.rows if row.colour}
-    if any(file.is_grey for file in files) or not set(seen) <= {0, *named}:
+    colours = {number_of(row.colour) for file in files for row in file.rows if row.colour}
+    if any(file.is_grey for file in files) or not set(seen) <= {0, *colours}:
         return labels
     return [file for file in labels if file not in machine]
 
 
 def pair_with(survey: Survey, labels: Sequence[str]) -> Pairing | None:
-    """Return the images that these label files belong to, one for each; None if there are none."""
-    named = [_named(path, True) for path in survey.of(*media.SUFFIXES)]
-    found = _matched(named, [_named(path, True) for path in labels])
-    return _chosen(survey, named, found) if found else None
+    """Return the images that these label files belong to, one for each; None if there are none.
+
+    Raises:
+        FastSCNNError: two kinds of label files that are equally likely.
+    """
+    return _paired(survey, [named(path) for path in survey.of(*media.SUFFIXES)], [named(path) for path in labels])
 
 
 def said_pairs(found: Pairing) -> list[str]:
     """Return the sentences about images and their label files."""
     have = "has a label file" if len(found.pairs) == 1 else "have label files"
-    said = [f"{number(len(found.pairs), 'image')} {have}, such as {' and '.join(found.examples)}."]
+    said = [f"{number(len(found.pairs), 'image')} {have}, such as {' and '.join(found.examples[:_SHOWN])}."]
     if found.others:
-        said.append(f"Not used: {' and '.join(found.others)}, and files that are named alike.")
+        said.append(f"Not used: {' and '.join(found.others[:_SHOWN])}, and files that are named alike.")
+    if found.contested:
+        first = found.contested[0]
+        said.append(f"Not used: {number(len(found.contested), 'label file')} that may belong to several images, such as "
+                    f"{first.labels} to {' or '.join(first.images[:2])}; put them into folders named as those of the images.")
     if found.unlabelled:
         count = len(found.unlabelled)
-        said.append(f"Left out: {number(count, 'image')} without a label file, such as {found.unlabelled[0]}.")
+        own = "a label file of their own" if found.contested else "a label file"
+        said.append(f"Left out: {number(count, 'image')} without {own}, such as {found.unlabelled[0]}.")
     return said
 
 
-def _roles(survey: Survey, by_words: bool) -> list[_Named]:
-    """Return the files with their roles: what the names say, else what the files hold."""
-    named = [_named(path, by_words) for path in survey.pixels]
-    if by_words:
-        named = _uninformative(named)
-    series: dict[object, list[_Named]] = defaultdict(list)
-    for file in named:
-        if not file.role:
-            series[PurePosixPath(file.path).parent, file.suffix, file.stem.affix].append(file)
-    if len(series) > _SERIES:
-        series = defaultdict(list)
-        for file in named:
-            if not file.role:
-                series[len(PurePosixPath(file.path).parts), file.suffix, file.stem.affix, file.folder.kind].append(file)
-    roles: dict[str, Role] = {}
-    for files in series.values():
-        labels = look_like_labels(survey, [file.path for file in files])
-        roles |= {file.path: "label" if labels else "image" for file in files}
-    return [file if file.role else _Named(file.path, file.folder, file.stem, file.suffix, roles[file.path]) for file in named]
+def _paired(survey: Survey, images: Sequence[Named], labels: Sequence[Named]) -> Pairing | None:
+    """Return the pairs of the best kind of label files, and of kinds that complete it; None if there are no pairs."""
+    found = matched(images, labels)
+    if not found:
+        return None
+    chosen, used = _chosen(survey, _by_kind(survey, found))
+    pairs = tuple(Pair(match.image.path, match.labels.path, match.core, match.image.folder.split or match.labels.folder.split)
+                  for match in sorted(chosen.values(), key=lambda match: match.image.path))
+    taken = {pair.labels for pair in pairs}
+    loose, contested = all_matches(images, labels)
+    others: dict[_Kind, str] = {}
+    for match in (*found, *loose):
+        if match.labels.path not in taken and match.image.path in chosen:
+            others.setdefault((match.labels.kind, match.extra), match.labels.path)
+    kinds = {(PurePosixPath(pair.image).parent, PurePosixPath(pair.image).suffix.lower()) for pair in pairs}
+    bare = tuple(file.path for file in images
+                 if file.path not in chosen and (PurePosixPath(file.path).parent, file.suffix) in kinds)
+    open_ = tuple(one for one in contested if one.labels not in taken and not chosen.keys() & set(one.images))
+    return Pairing(pairs, tuple(used), tuple(others.values()), bare, open_)
 
 
-def _named(path: str, by_words: bool) -> _Named:
-    place = PurePosixPath(path)
-    folder, stem = words.folder(str(place.parent)), words.stem(place.stem)
-    role: Role = "label" if stem.role == "label" else folder.role or stem.role
-    suffix = place.suffix.lower()
-    return _Named(path, folder, stem, suffix, "label" if suffix in ARRAYS else role if by_words else "")
+def _by_kind(survey: Survey, found: Sequence[Match]) -> dict[_Kind, dict[str, Match]]:
+    """Return kind -> image -> match. Files of one name in several folders are of one kind, unless they share images.
+
+    Raises:
+        FastSCNNError: two files of one kind for one image.
+    """
+    by_name: dict[str, list[Match]] = defaultdict(list)
+    for match in found:
+        by_name[match.labels.kind].append(match)
+    by_kind: dict[_Kind, dict[str, Match]] = defaultdict(dict)
+    for name, matches in by_name.items():
+        divided = len({match.image.path for match in matches}) < len(matches)
+        for match in matches:
+            kind = by_kind[name, match.extra if divided else ()]
+            if match.image.path in kind:
+                raise _ambiguous(survey, kind[match.image.path], match)
+            kind[match.image.path] = match
+    return by_kind
 
 
-def _uninformative(named: list[_Named]) -> list[_Named]:
-    """Take the role of the folder where all its files are named like labels, as faces with masks are."""
-    all_labels: dict[PurePosixPath, bool] = {}
-    for file in named:
-        parent = PurePosixPath(file.path).parent
-        all_labels[parent] = all_labels.get(parent, True) and file.stem.role == "label"
-    return [
-        _Named(file.path, file.folder, Stem(file.stem.text, file.stem.text, "*", "", False), file.suffix, "image")
-        if file.folder.role == "image" and all_labels[PurePosixPath(file.path).parent] else file
-        for file in named
-    ]
-
-
-_Match = tuple[_Named, _Named, str]  # image, label file, core
-_Key = Callable[[_Named], object]
-_RULES: tuple[_Key, ...] = (
-    lambda file: (file.folder.split, file.folder.rest),
-    lambda file: file.folder.split,
-    lambda file: None,
-)
-
-
-def _matched(images: Sequence[_Named], labels: Sequence[_Named]) -> list[_Match]:
-    """Return (image, label file, core). The strictest rule for their folders counts, unless a looser one finds more."""
-    best: list[_Match] = []
-    for rule in _RULES:
-        found = _by_rule(images, labels, rule)
-        if len(found) > _LOOSER * len(best):
-            best = found
-    return best
-
-
-def _by_rule(images: Sequence[_Named], labels: Sequence[_Named], rule: _Key) -> list[_Match]:
-    by_key: dict[tuple[object, str], list[_Named]] = defaultdict(list)
-    for image in images:
-        for core in image.cores:
-            by_key[rule(image), core].append(image)
-    found = []
-    for file in labels:
-        for core in file.cores:
-            near = _nearest(file, by_key.get((rule(file), core), []))
-            if len(near) == 1 and near[0].path != file.path:
-                found.append((near[0], file, core))
-                break
-    return found
-
-
-def _nearest(file: _Named, images: Sequence[_Named]) -> Sequence[_Named]:
-    """Return those of several images of one name whose folders end most like those of the label file."""
-    if len(images) < 2:
-        return images
-    own = PurePosixPath(file.path).parent.parts[::-1]
-
-    def shared(image: _Named) -> int:
-        both = zip(own, PurePosixPath(image.path).parent.parts[::-1], strict=False)
-        return sum(1 for _ in takewhile(lambda parts: parts[0] == parts[1], both))
-
-    most = max(map(shared, images))
-    return [image for image in images if shared(image) == most]
-
-
-def _chosen(survey: Survey, images: Sequence[_Named], found: Sequence[_Match]) -> Pairing:
-    """Return the pairs of the best kind of label files, and of kinds that complete it."""
-    by_kind: dict[str, dict[str, _Match]] = defaultdict(dict)
-    for image, file, core in found:
-        by_kind[file.kind].setdefault(image.path, (image, file, core))
-    most = max(len(pairs) for pairs in by_kind.values())
-    ranks = {kind: (len(pairs) > most / 2, _rank(next(iter(pairs.values()))[1])) for kind, pairs in by_kind.items()}
+def _chosen(survey: Survey, by_kind: Mapping[_Kind, Mapping[str, Match]]) -> tuple[dict[str, Match], list[str]]:
+    """Return image -> match, and a label file of each kind that is used."""
+    most = max(len(matches) for matches in by_kind.values())
+    ranks = {kind: (len(matches) > most / 2, _rank(next(iter(matches.values())), kind)) for kind, matches in by_kind.items()}
     order = sorted(by_kind, key=lambda kind: (ranks[kind], len(by_kind[kind])), reverse=True)
     chosen = dict(by_kind[order[0]])
-    used, others = [order[0]], []
+    used = [order[0]]
     for kind in order[1:]:
-        new = by_kind[kind].keys() - chosen.keys()
-        if len(new) == len(by_kind[kind]) and not ranks[kind][1][0] < 0:
+        if not by_kind[kind].keys() & chosen.keys() and not ranks[kind][1][0] < 0:
             chosen |= by_kind[kind]
             used.append(kind)
         elif ranks[kind] == ranks[order[0]]:
-            raise _ambiguous(survey, by_kind[order[0]].values(), by_kind[kind].values())
-        else:
-            others.append(kind)
-    pairs = tuple(
-        Pair(image.path, file.path, core, image.folder.split or file.folder.split)
-        for image, file, core in sorted(chosen.values(), key=lambda entry: entry[0].path)
-    )
-    folders = {PurePosixPath(one.image).parent for one in pairs}
-    labelled = {one.image for one in pairs}
-    bare = tuple(image.path for image in images
-                 if image.path not in labelled and PurePosixPath(image.path).parent in folders)
-    used, others = ([next(iter(by_kind[kind].values()))[1].path for kind in kinds] for kinds in (used, others))
-    return Pairing(pairs, tuple(used), tuple(others), bare)
+            image = min(by_kind[kind].keys() & by_kind[order[0]].keys(), default="")
+            one, other = ((by_kind[of][image] if image else next(iter(by_kind[of].values()))) for of in (order[0], kind))
+            raise _ambiguous(survey, one, other)
+    return chosen, [next(iter(by_kind[kind].values())).labels.path for kind in used]
 
 
-def _rank(file: _Named) -> tuple[int, int, int]:
-    """Return how well a kind of label files suits: not for people, of train ids, of an exact format."""
+def _rank(match: Match, kind: _Kind) -> tuple[int, int, bool, bool, int]:
+    """Return how well a kind of label files suits: not for people, of train ids, of classes, near, of an exact format."""
+    file = match.labels
     less = -1 if file.stem.less or file.folder.less else 0
     affix = file.stem.affix.lower()
     ids = 2 if "trainids" in affix else 1 if "labelids" in affix or "machine" in file.folder.kind else 0
     exact = _POOR if file.suffix in LOSSY else _GOOD if file.suffix in ARRAYS else _BEST
-    return less, ids, exact
+    return less, ids, words.semantic(file.path), not kind[1], exact
 
 
-def _ambiguous(survey: Survey, one: Iterable[_Match], other: Iterable[_Match]) -> FastSCNNError:
-    first, second = (next(iter(pairs))[1].path for pairs in (one, other))
+def _ambiguous(survey: Survey, one: Match, other: Match) -> FastSCNNError:
+    first, second = sorted((one.labels.path, other.labels.path))
     places = [str(PurePosixPath(path).parent) for path in (first, second)]
     if places[0] == places[1]:
         places = [first, second]
-    return FastSCNNError(f"{survey.root}: {places[0]} and {places[1]} may both hold the labels of the same images, such as "
-                         f"{first} and {second}; move one of them out of the folder, and run `fastscnn dataset init` again.")
+    parts = ""
+    if PurePosixPath(first).suffix == PurePosixPath(second).suffix in media.SUFFIXES and len(
+            read(survey, [first, second], 2).counts) <= 2:
+        parts = "; if each is the mask of one class or object, write one label file for each image, with a value for each class"
+    both = f"{places[0]} and {places[1]} may both hold the labels of the same images, such as {first} and {second}"
+    return FastSCNNError(
+        f"{survey.root}: {both}; move one of them out of the folder, and run `fastscnn dataset init` again{parts}.")

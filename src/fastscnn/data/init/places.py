@@ -87,8 +87,10 @@ def _image_glob(pairs: Sequence[Pair]) -> str | None:
 def _affix(path: str, core: str) -> tuple[str, str]:
     """Return what stands before and after the core of a file name."""
     found = words.stem(PurePosixPath(path).stem)
-    if found.text == core or found.core != core:
+    if found.text == core or not core:
         return "", ""
+    if found.core != core:
+        return "", found.text[len(core):] if found.text.startswith(core) else ""
     before, _, after = found.affix.partition("*")
     return before, after
 

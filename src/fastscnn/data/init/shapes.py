@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from fastscnn.base.errors import FastSCNNError
@@ -18,7 +19,7 @@ from fastscnn.data.init.shape_files import KINDS, Kind, shape_files
 from fastscnn.data.init.splits import by_folder, splits_of
 from fastscnn.data.init.survey import Survey
 from fastscnn.data.init.values import spread
-from fastscnn.data.init.words import first_split, folder
+from fastscnn.data.init.words import first_split, folder, words
 from fastscnn.media import images
 
 _MOST_FILES = 5000  # files of one image each whose names are read
@@ -69,36 +70,75 @@ def _of_one(survey: Survey, kind: Kind, paths: Sequence[str]) -> Guess | None:
 # one file for many images
 
 
+@dataclass(frozen=True)
+class _Listing:
+    """A file of shapes, its images in the folder, its names with their number of shapes, and images not found."""
+
+    path: str
+    images: tuple[str, ...]
+    names: Counter[str]
+    lost: Sequence[str]
+
+
 def _of_many(survey: Survey, kind: Kind, paths: Sequence[str]) -> Guess | None:
+    found = [_listing(survey, kind, path) for path in survey.tracked(paths)]
+    lost = [name for listing in found for name in listing.lost]
+    listings, keypoints, twins = _distinct([listing for listing in found if listing.images])
+    if not listings:
+        raise FastSCNNError(f"{survey.root / paths[0]}: {_none_of(survey, lost)}")
     places: dict[str, Place] = {}
-    listed: dict[str, list[str]] = {}
+    listed: dict[str, Sequence[str]] = {}
     names: Counter[str] = Counter()
     pairs: list[Pair] = []
-    lost = []
-    for path in survey.tracked(paths):
-        contents = kind.contents(survey.root / path)
-        found, missing = _located(survey, path, kind)
-        lost += missing
-        if found:
-            split = first_split(PurePosixPath(path).stem) or first_split(str(PurePosixPath(path).parent))
-            split = PurePosixPath(path).stem if split in places else split
-            places[split] = of_images(survey, sorted(found), path)
-            listed[split] = sorted(found)
-            names.update(contents.names)
-            if kind.labels_are == "label-studio":
-                names.update(labelstudio.mask_names(survey.root / path))
-            pairs += [Pair(image, path, "", split) for image in sorted(found)]
-    if not pairs:
-        raise FastSCNNError(f"{survey.root / paths[0]}: {_none_of(survey, lost)}")
+    for listing in listings:
+        split = _split(listing.path)
+        split = PurePosixPath(listing.path).stem if split in places else split
+        places[split] = of_images(survey, listing.images, listing.path)
+        listed[split] = listing.images
+        names.update(listing.names)
+        pairs += [Pair(image, listing.path, "", split) for image in listing.images]
     if len(places) > 1 and "" in places:
         places["rest"], listed["rest"] = places.pop(""), listed.pop("")
     splits = by_folder(survey, places, listed, next(iter(places.values())), of="label files")
-    listing = ", ".join(dict.fromkeys(pair.labels for pair in pairs))
-    said = [f"{kind.title} lists {number(len(pairs), 'image')} of the folder: {listing}."]
+    said = [f"{kind.title} lists {number(len(pairs), 'image')} of the folder: "
+            f"{', '.join(dict.fromkeys(pair.labels for pair in pairs))}."]
+    said += keypoints
     if lost:
         said.append(f"Listed, but not in the folder: {number(len(lost), 'image')}, such as {lost[0]}.")
     classes = classes_of_shapes(survey, kind, names, pairs, number(sum(names.values()), "shape"))
-    return Guess(kind.title, classes, splits.places, (*said, *splits.guessed), splits.left_open)
+    return Guess(kind.title, classes, splits.places, (*said, *splits.guessed), (*splits.left_open, *twins))
+
+
+def _listing(survey: Survey, kind: Kind, path: str) -> _Listing:
+    names = Counter(kind.contents(survey.root / path).names)
+    found, lost = _located(survey, path, kind)
+    if found and kind.labels_are == "label-studio":
+        names.update(labelstudio.mask_names(survey.root / path))
+    return _Listing(path, tuple(sorted(found)), names, lost)
+
+
+def _split(path: str) -> str:
+    """Return the split that a path says; the name of the file comes before its folders."""
+    return first_split(PurePosixPath(path).stem) or first_split(str(PurePosixPath(path).parent))
+
+
+def _distinct(listings: Sequence[_Listing]) -> tuple[list[_Listing], list[str], list[str]]:
+    """Return one of the files that list the same images; sentences about files of keypoints, and about the others."""
+    kept: list[_Listing] = []
+    said: dict[bool, list[str]] = {True: [], False: []}
+    for listing in sorted(listings, key=lambda one: (_of_keypoints(one), -sum(one.names.values()), one.path)):
+        twin = next((one for one in kept if one.images == listing.images or (
+            _of_keypoints(listing) and set(listing.images) <= set(one.images))), None)
+        if twin:
+            said[_of_keypoints(listing)].append(f"{listing.path} is not used, since {twin.path} lists the same images; if it "
+                                                f"has the labels, move {twin.path} out of the folder.")
+        else:
+            kept.append(listing)
+    return [listing for listing in listings if listing in kept], said[True], said[False]
+
+
+def _of_keypoints(listing: _Listing) -> bool:
+    return "keypoints" in words(PurePosixPath(listing.path).stem)
 
 
 def _none_of(survey: Survey, lost: Sequence[str]) -> str:
@@ -117,7 +157,7 @@ def _located(survey: Survey, path: str, kind: Kind) -> tuple[set[str], list[str]
     listing = kind.make({}).listing(survey.root / path)
     if listing is None:
         raise ValueError(f"{kind.labels_are} has one file for each image")
-    split = first_split(PurePosixPath(path).stem) or first_split(str(PurePosixPath(path).parent))
+    split = _split(path)
     by_entry: dict[int, list[tuple[tuple[object, ...], str]]] = defaultdict(list)
     labels = panoptic.pngs(survey.root / path) if kind.labels_are == "coco-panoptic" else ()
     for image in survey.of(*images.SUFFIXES):

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
 from fastscnn.base.errors import FastSCNNError
-from fastscnn.data.formats import text
 from fastscnn.data.init import words
-from fastscnn.data.init.sentences import number
+from fastscnn.data.init.sentences import listed, number
 from fastscnn.data.init.survey import ARRAYS, Survey
 from fastscnn.data.lists import ListFile
 from fastscnn.media import images as media
@@ -20,6 +18,7 @@ _ORDER = ("train", "trainval", "val", "test")
 _LISTS = (".txt", ".csv", ".lst", ".list")
 _HEAD = 50  # lines that decide whether a file is a list
 _MOSTLY = 0.8  # least share of lines that name an image
+_MOST_OTHERS = 20  # files without the name of a split that are looked at
 
 
 @dataclass(frozen=True)
@@ -29,32 +28,44 @@ class Lists:
     Attributes:
         paths: split -> its list.
         files: split -> its images with their label files, "" if the list has none.
-        dropped: sentences about lists that are not used.
+        broken: the splits whose list has lines that name no image; `files` has the others.
+        said: sentences about lists, and lines of lists, that are not used.
     """
 
     paths: Mapping[str, str]
     files: Mapping[str, Mapping[str, str]]
-    dropped: tuple[str, ...]
+    broken: frozenset[str]
+    said: tuple[str, ...]
 
 
-def lists_of(survey: Survey, images: set[str]) -> Lists:
+def lists_of(survey: Survey, images: Collection[str]) -> Lists:
     """Return the lists that choose from these images."""
-    return _disjoint(survey, _named(survey, lambda path: _is_list(survey, path, images)), sorted(images))
+    named, others = _named(survey, sorted(images))
+    found = _disjoint(survey, named, sorted(images))
+    if not others:
+        return found
+    said = f"Not used: {listed(others)}, since no name is that of a split; name lists train.txt and val.txt."
+    return replace(found, said=(*found.said, said))
 
 
 def lists_with_labels(survey: Survey) -> Lists:
     """Return the lists with an image and its label file in each line, as of PaddleSeg."""
-    return _disjoint(survey, _named(survey, lambda path: _has_columns(survey, path)), ())
+    return _disjoint(survey, _named(survey, ())[0], ())
 
 
-def _named(survey: Survey, is_list: Callable[[str], bool]) -> dict[str, str]:
-    """Return split -> list of the files that are named as splits and are lists, from the folder that suits best."""
+def _named(survey: Survey, images: Sequence[str]) -> tuple[dict[str, str], list[str]]:
+    """Return split -> list, of the folder with lists named as splits that suits best; and the lists without a split."""
     by_folder: dict[str, dict[str, str]] = defaultdict(dict)
+    others: list[str] = []
+    stems = {PurePosixPath(path).stem for path in survey.of(*media.SUFFIXES)}
     for path in survey.of(*_LISTS):
         name = words.split_of(PurePosixPath(path).stem)
-        if name and is_list(path):
-            by_folder[str(PurePosixPath(path).parent)].setdefault(name, path)
-    return _best(by_folder)
+        if name:
+            if _is_list(survey, path, images):
+                by_folder[str(PurePosixPath(path).parent)].setdefault(name, path)
+        elif images and PurePosixPath(path).stem not in stems and len(others) < _MOST_OTHERS:
+            others.append(path)
+    return _best(by_folder), [path for path in others if _is_part(survey, path, images)]
 
 
 def _best(by_folder: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
@@ -70,46 +81,41 @@ def _best(by_folder: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
 
 
 def _disjoint(survey: Survey, chosen: Mapping[str, str], images: Sequence[str]) -> Lists:
-    """Return the lists that can be read and share no images."""
-    paths, files, dropped, seen = {}, {}, [], set[str]()
+    """Return the lists that share no images, without the lines that name none."""
+    paths, files, broken, said, seen = {}, {}, set(), [], set[str]()
     for name in sorted(chosen, key=_ORDER.index):
         path = chosen[name]
-        try:
-            listed = dict(ListFile(survey.root / path, survey.root, images).read())
-        except FastSCNNError as error:
-            dropped.append(f"The list {path} is not used: {error}")
-            continue
-        if listed.keys() & seen:
-            shared = number(len(listed.keys() & seen), "image")
-            dropped.append(f"The list {path} is not used: it shares {shared} with another list.")
-            continue
-        seen |= listed.keys()
         split = "train" if name == "trainval" else name
-        paths[split], files[split] = path, listed
-    return Lists(paths, files, tuple(dropped))
+        file = ListFile(survey.root / path, survey.root, images)
+        found, missed = file.fitting()
+        if missed:
+            first = f"line {missed[0][0]}, {missed[0][1]!r}"
+            lines = number(len(missed), "line")
+            said.append(f"{lines} of the list {path} left out, without an image that has labels or with one that an earlier "
+                        f"line names, such as {first}.")
+            broken.add(split)
+        if found.keys() & seen:
+            shared = number(len(found.keys() & seen), "image")
+            said.append(f"The list {path} is not used: it shares {shared} with another list.")
+            broken.discard(split)
+            continue
+        seen |= found.keys()
+        paths[split], files[split] = path, found
+    return Lists(paths, files, frozenset(broken), tuple(said))
 
 
-def _has_columns(survey: Survey, path: str) -> bool:
-    """Return whether each line has an image and its label file."""
+def _is_list(survey: Survey, path: str, images: Sequence[str]) -> bool:
+    """Return whether most lines of a file name one of the images; if `images` is empty, an image and its label file."""
     try:
-        listed = ListFile(survey.root / path, survey.root).read()
+        found, missed = ListFile(survey.root / path, survey.root, images).fitting(_HEAD)
     except FastSCNNError:
         return False
-    return all(PurePosixPath(labels).suffix.lower() in (*media.SUFFIXES, *ARRAYS) for _, labels in listed)
-
-
-def _is_list(survey: Survey, path: str, images: set[str]) -> bool:
-    try:
-        lines = [line.strip() for line in unicodedata.normalize("NFC", text.read(survey.root / path)).splitlines()]
-    except FastSCNNError:
+    if not found or len(found) < _MOSTLY * (len(found) + len(missed)):
         return False
-    lines = [line for line in lines if line and not line.startswith("#")]
-    sample = lines[:_HEAD]
-    paths = [PurePosixPath(unicodedata.normalize("NFC", image)) for image in images]
-    stems = {path.stem for path in paths} | {path.name for path in paths}
-    hits = sum(any(_last(cell) in stems for cell in (line, *line.replace(",", " ").split())) for line in sample)
-    return bool(sample) and hits >= _MOSTLY * len(sample)
+    return bool(images) or all(PurePosixPath(labels).suffix.lower() in (*media.SUFFIXES, *ARRAYS) for labels in found.values())
 
 
-def _last(text: str) -> str:
-    return text.replace("\\", "/").rpartition("/")[2]
+def _is_part(survey: Survey, path: str, images: Sequence[str]) -> bool:
+    """Return whether a file lists some of the images, not all."""
+    return _is_list(survey, path, images) and len(
+        ListFile(survey.root / path, survey.root, images).fitting()[0]) < len(images)

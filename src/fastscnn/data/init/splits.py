@@ -31,34 +31,39 @@ class Splits:
 def splits_of(survey: Survey, pairs: Sequence[Pair]) -> Splits:
     """Return the splits of pairs of image and label files."""
     made = place(survey, pairs)
-    dropped: tuple[str, ...] = ()
-    if not made.listed or made.images:
-        lists = lists_of(survey, {pair.image for pair in pairs})
-        dropped = lists.dropped
-        if lists.paths:
-            rest = len(pairs) - sum(map(len, lists.files.values()))
-            left_open = f"the lists leave out {number(rest, 'image')} with labels; add them to one, or remove them."
-            return Splits({name: replace(made, list=path, listed=()) for name, path in lists.paths.items()},
-                          _said_lists(lists), (left_open,) if rest > 0 else ())
+    lists = lists_of(survey, {pair.image for pair in pairs})
+    if lists.paths:
+        rest = len(pairs) - sum(map(len, lists.files.values()))
+        left_open = f"the lists leave out {number(rest, 'image')} with labels; add them to one, or remove them."
+        places = {name: chosen(made, sorted(lists.files[name])) if name in lists.broken or not made.images
+                  else replace(made, list=path, listed=()) for name, path in lists.paths.items()}
+        return Splits(places, _said_lists(lists, places), (left_open,) if rest > 0 else ())
     groups: dict[str, list[Pair]] = defaultdict(list)
     for pair in pairs:
         groups[pair.split].append(pair)
     places = {name: place(survey, group) for name, group in groups.items()}
     images = {name: [pair.image for pair in group] for name, group in groups.items()}
-    return by_folder(survey, places, images, made, dropped)
+    return by_folder(survey, places, images, made, lists.said)
 
 
-def splits_of_lists(survey: Survey) -> tuple[Splits | None, list[str]]:
-    """Return the splits of lists with an image and its label file in each line, and the label files; None if there are none."""
+def splits_of_lists(survey: Survey) -> tuple[Splits | None, dict[str, str]]:
+    """Return the splits of lists with an image and its label file in each line, and image -> label file.
+
+    The splits are None if there are no such lists.
+    """
     lists = lists_with_labels(survey)
-    labels = [file for listed in lists.files.values() for file in listed.values()]
-    places = {name: Place((), "", list=path) for name, path in lists.paths.items()}
+    labels = {image: file for found in lists.files.values() for image, file in found.items()}
+    places = {name: Place((), "", _lines(lists.files[name])) if name in lists.broken else Place((), "", list=path)
+              for name, path in lists.paths.items()}
     if len(places) != 1:
-        return (Splits(places, _said_lists(lists)) if places else None), labels
+        return (Splits(places, _said_lists(lists, places)) if places else None), labels
     (name, whole), = places.items()
-    listed = lists.files[name]
-    made = divided(survey, whole, sorted(listed), name, [f"{image}\t{file}" for image, file in listed.items()])
-    return replace(made, guessed=(*made.guessed, *lists.dropped)), labels
+    made = divided(survey, whole, sorted(labels), name, _lines(labels))
+    return replace(made, guessed=(*made.guessed, *lists.said)), labels
+
+
+def _lines(files: Mapping[str, str]) -> tuple[str, ...]:
+    return tuple(f"{image}\t{labels}" for image, labels in files.items())
 
 
 def by_folder(
@@ -99,7 +104,7 @@ def divided(survey: Survey, whole: Place, images: Sequence[str], only: str, line
         only: the only split that folders or lists name; "" if they name none.
         lines: of a list of all images with their label files, if `whole` names a list.
     """
-    why = f"The only split with labels is {only}" if only else "Neither folders nor lists divide the images"
+    why = f"The only split with labels is {only}" if only else "No folders and no lists that can be used divide the images"
     if len(images) == 1:
         return Splits({"train": whole}, tuple(_said_written({"train": whole})), (
             "there is one image with labels, so there is no split val; add images, and run this command again with --force.",))
@@ -139,6 +144,8 @@ def _said_missing(names: Collection[str]) -> list[str]:
     return said
 
 
-def _said_lists(lists: Lists) -> tuple[str, ...]:
+def _said_lists(lists: Lists, places: Mapping[str, Place]) -> tuple[str, ...]:
     splits = ", ".join(f"{name} of {path}" for name, path in lists.paths.items())
-    return f"The splits are those of lists: {splits}.", *_said_missing(lists.paths), *lists.dropped
+    written = [list_name(name) for name, place in places.items() if place.listed]
+    said = [f"Their images are listed in {' and '.join(written)}; add new images there."] if written else []
+    return f"The splits are those of lists: {splits}.", *lists.said, *said, *_said_missing(lists.paths)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -57,6 +57,7 @@ class Values:
         transparent: whether a file has transparent parts, which may be its mask.
         lossy: whether a file is stored with a compression that changes values, as of JPEG.
         unread: errors of files that cannot be read.
+        grey: path -> values of the files without colours, if other files have some.
     """
 
     files: int
@@ -68,6 +69,7 @@ class Values:
     transparent: bool
     lossy: bool
     unread: tuple[str, ...]
+    grey: Mapping[str, frozenset[int]] = field(default_factory=dict)
 
     @property
     def pixels(self) -> int:
@@ -124,16 +126,21 @@ def read(survey: Survey, paths: Sequence[str], most: int = SAMPLE, colours: bool
         colours: take the colours of indexed and grey files, too.
     """
     found: list[_File] = []
+    grey: dict[str, frozenset[int]] = {}
     unread = []
     sample = spread(paths, most)
     for path in survey.tracked(sample):
         try:
-            found += [_file(survey.root / path, colours, box) for box in _boxes(survey.root / path)]
+            parts = [_file(survey.root / path, colours, box) for box in _boxes(survey.root / path)]
         except FastSCNNError as error:
             unread.append(str(error))
+            continue
+        found += parts
+        if not any(part.coloured or part.palette for part in parts):
+            grey[path] = frozenset(value for part in parts for value in part.counts)
     coloured = any(file.coloured for file in found)
     if coloured and not all(file.coloured for file in found):  # grey files among colours: a class may be grey
-        return read(survey, paths, most, colours=True)
+        return replace(read(survey, paths, most, colours=True), grey=grey)
     counts: Counter[int] = Counter()
     for file in found:
         counts.update(file.counts)

@@ -16,7 +16,7 @@ _LABEL = frozenset(
         "label", "labels", "lab", "labelled", "labeled", "labelid", "labelids", "labelmap", "labelmaps", "mask", "masks",
         "msk", "msks", "gt", "gts", "truth", "groundtruth", "annotation", "annotations", "annotated", "annot",
         "annots", "ann", "anns", "anno", "annos", "seg", "segs", "segm", "segmentation", "segmentations", "semseg",
-        "semantic", "semantics", "segmap", "segmaps", "target", "targets", "trimap", "trimaps",
+        "semantic", "semantics", "segmap", "segmaps", "target", "targets", "trimap", "trimaps", "bitmask", "bitmasks",
     ]
 )  # fmt: skip
 _IMAGE = frozenset(
@@ -35,6 +35,8 @@ _LESS = frozenset(
         "bbox", "boxes", "blend", "blended", "colormap", "colormaps", "colourmap", "colourmaps",
     ]
 )  # fmt: skip
+_OF_INSTANCES = frozenset(["instance", "instances", "instancelevel", "panoptic", "ins", "pan"])
+_SEMANTIC = frozenset(["semantic", "semantics", "semseg", "sem"])
 _FILLER = frozenset([
     "dir", "dirs", "full", "class", "classes", "png", "pngs", "machine", "fine", "coarse", "bit", "left", "data",
     "set", "sets", "file", "files", "id", "ids", "folder", "all", "index", "ground", "only",
@@ -49,10 +51,10 @@ _BESIDE_ROLE = {"tr": "train", "ts": "test"}  # as in imagesTr of nnU-Net
 _GLUED = re.compile(r"(train|trainval|val|test)(.{2,})")
 _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+|[^\W\d_]+")
 _AFFIX = (
-    r"jpe?g|png|bmp|tiff?|webp|gtFine|gtCoarse|leftImg8bit|label_?ids|labelTrainIds|labelIds|instanceIds|instanceTrainIds|TrainIds|polygons|ids|bw|"
+    r"jpe?g|png|bmp|tiff?|webp|gtFine|gtCoarse|leftImg8bit|label_?ids|labelTrainIds|labelIds|instanceIds|instanceTrainIds|(?:label|instance)level\dIds|TrainIds|polygons|ids|bw|"
     + "|".join(sorted(_LABEL | _IMAGE | _LESS, key=len, reverse=True))
 )
-_TAIL = re.compile(rf"(?:[_\-. ]+(?:{_AFFIX}))+$", re.IGNORECASE)
+_TAIL = re.compile(rf"(?:[_\-. ]+(?:bin|{_AFFIX}))+$", re.IGNORECASE)  # ApolloScape's x_bin.png
 _ONE_LETTER = re.compile(r"[_\-][LP]$")  # as in CamVid's 0001TP_006690_L.png
 _HEAD = re.compile(rf"^(?:(?:{_AFFIX})(?:[_\-. ]+|(?=\d)))+", re.IGNORECASE)
 
@@ -111,15 +113,16 @@ def folder(path: str) -> Folder:
     rest: list[str] = []
     for part in PurePosixPath(unicodedata.normalize("NFC", path)).parts:
         found = words(part)
+        other = bool((_LESS | _OF_INSTANCES) & set(found))
         own: Role = "label" if _LABEL & set(found) else "image" if _IMAGE & set(found) else ""
         splits = _SPLITS | (_BESIDE_ROLE if own else {})
         named = next((splits[word] for word in found if word in splits), "")
         left = [word for word in found if word not in splits and word not in _FILLER]
         if own:
             role, kind = own, "_".join(word for word in found if word not in splits)
-            less = own == "label" and bool(_LESS & set(found))
+            less = less or (own == "label" and other)
             left = [word for word in left if word not in _LABEL | _IMAGE | _LESS and not (word == "8" and "bit" in found)]
-        elif _LESS & set(found) and not named:
+        elif other and not named:
             less = True
         split = named or split
         if left:
@@ -142,7 +145,23 @@ def stem(text: str) -> Stem:
     said = set(words(f"{before} {after}"))
     one_letter = bool(tail and _ONE_LETTER.fullmatch(tail[0]))
     role: Role = "label" if one_letter or said & (_LABEL | {"ids", "bw"}) else "image" if said & _IMAGE else ""
-    return Stem(text, core, f"{before}*{after}", role, bool(said & (_LESS - {"rgb"})))
+    return Stem(text, core, f"{before}*{after}", role, bool(said & (_LESS | _OF_INSTANCES) - {"rgb"}))
+
+
+def of_instances(path: str) -> bool:
+    """Return whether the path of a label file says that its values are instances, such as "labels/a_instanceIds.png"."""
+    return bool(_OF_INSTANCES & _said(path))
+
+
+def semantic(path: str) -> bool:
+    """Return whether the path of a label file says that its values are classes, such as "labels/sem_seg/masks/a.png"."""
+    return bool(_SEMANTIC & _said(path))
+
+
+def _said(path: str) -> set[str]:
+    """Return the words of the folders of a file, and of its name without the core."""
+    place = PurePosixPath(path)
+    return set(words(f"{place.parent} {stem(place.stem).affix}"))
 
 
 def split_of(text: str) -> str:
