@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
+from fastscnn.base.arguments import hxw
 from fastscnn.base.errors import FastSCNNError, unknown
 from fastscnn.base.types import UInt8Array
 from fastscnn.data.dataset_metrics import DatasetMetrics
@@ -242,7 +243,7 @@ class DatasetSpec:
         image = images.stack(images.read_oriented(pair.image, box=pair.box)[0], pair.image, pair.extra_channels)
         labels = self.read_labels(pair.labels, pair.image, pair.box)
         if image.shape[:2] != labels.shape:
-            raise FastSCNNError(f"{pair.labels}: is {size_of(labels)} but its image is {size_of(image)}; "
+            raise FastSCNNError(f"{pair.labels}: is {hxw(labels.shape)} but its image is {hxw(image.shape)}; "
                                 "make them the same size.")
         return self.cropped(image, pair.image), self.cropped(labels, pair.labels)
 
@@ -256,8 +257,8 @@ class DatasetSpec:
             return pixels
         left, top, right, bottom = self.crop
         if pixels.shape[0] < bottom or pixels.shape[1] < right:
-            raise FastSCNNError(f"{path}: is {size_of(pixels)}, too small for the crop of {self.name}, rows {top} to {bottom} "
-                                f"and columns {left} to {right}; omit the option crop.")
+            raise FastSCNNError(f"{path}: is {hxw(pixels.shape)}, too small for the crop of {self.name}, rows {top} to "
+                                f"{bottom} and columns {left} to {right}; omit the option crop.")
         return np.ascontiguousarray(pixels[top:bottom, left:right])
 
     def decode(self, labels: Path, image: Path, box: Box | None = None) -> Decoded:
@@ -326,8 +327,3 @@ def from_archive(archive: str, what: str = "it belongs") -> str:
 def exists(path: Path) -> bool:
     """Return whether a file exists. Unlike `Path.is_file`, return False for a name that is too long."""
     return os.path.isfile(path)  # noqa: PTH113
-
-
-def size_of(pixels: npt.NDArray[Any]) -> str:
-    """Return the size of an image or of labels, as HxW."""
-    return f"{pixels.shape[0]}x{pixels.shape[1]}"

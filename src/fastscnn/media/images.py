@@ -27,7 +27,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from fastscnn.base import files
-from fastscnn.base.arguments import MAX_PIXELS
+from fastscnn.base.arguments import MAX_PIXELS, hxw
 from fastscnn.base.errors import FastSCNNError
 from fastscnn.base.types import UInt8Array
 from fastscnn.media import netpbm, windows
@@ -213,8 +213,8 @@ def stack(
     channels = [read_grey(file, max_pixels) for file in extra_channels]
     for file, channel in zip(extra_channels, channels, strict=True):
         if channel.shape != image.shape[:2]:
-            raise FastSCNNError(f"{file}: is {channel.shape[0]}x{channel.shape[1]} (HxW) but its image {path} is "
-                                f"{image.shape[0]}x{image.shape[1]}, both upright; make their sizes equal.")
+            raise FastSCNNError(f"{file}: is {hxw(channel.shape)} (HxW) but its image {path} is "
+                                f"{hxw(image.shape)}, both upright; make their sizes equal.")
     return np.dstack([image, *channels]) if channels else image
 
 

@@ -27,7 +27,7 @@ from av.video.reformatter import Colorspace
 from av.video.stream import VideoStream
 
 from fastscnn.base import files
-from fastscnn.base.arguments import MAX_PIXELS
+from fastscnn.base.arguments import MAX_PIXELS, hxw
 from fastscnn.base.errors import FastSCNNError
 from fastscnn.base.types import UInt8Array
 from fastscnn.media import images
@@ -175,7 +175,7 @@ def stills(paths: Sequence[Path], rate: Fraction) -> Source:
 
 
 def _changed(name: str, before: tuple[int, int], after: tuple[int, int], number: int) -> str:
-    return (f"{name}: the frame size changes from {before[0]}x{before[1]} to {after[0]}x{after[1]} (HxW) at frame {number}, "
+    return (f"{name}: the frame size changes from {hxw(before)} to {hxw(after)} (HxW) at frame {number}, "
             "and a video has one size; split it there.")
 
 

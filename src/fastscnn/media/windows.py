@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from fastscnn.base.arguments import MAX_PIXELS
+from fastscnn.base.arguments import MAX_PIXELS, hxw
 from fastscnn.base.errors import FastSCNNError, missing_extra
 from fastscnn.media import decoding
 from fastscnn.media.decoding import Source
@@ -167,7 +167,7 @@ def cropped(pixels: npt.NDArray[_T], path: Source, box: Box | None) -> npt.NDArr
 
 def _check_size(path: Source, size: tuple[int, ...], box: Box) -> None:
     if size != box.size:
-        raise FastSCNNError(f"{decoding.name(path)}: is {size[0]}x{size[1]} but its image is {box.size[0]}x{box.size[1]}; "
+        raise FastSCNNError(f"{decoding.name(path)}: is {hxw(size)} but its image is {hxw(box.size)}; "
                             "make them the same size.")
 
 

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from fastscnn.base.arguments import hxw
 from fastscnn.data.check import compare
 from fastscnn.data.check.cache import Cache
 from fastscnn.data.check.facts import Facts, Remark
@@ -176,7 +177,7 @@ def _fix(remark: Remark, place: Split) -> str:
 
 def _sizes(found: compare.Read) -> dict[str, int]:
     """Return the number of images of each size, without unreadable ones."""
-    counts = Counter(f"{facts.size[0]}x{facts.size[1]}" for _, facts in found if facts.image)
+    counts = Counter(hxw(facts.size) for _, facts in found if facts.image)
     return dict(counts.most_common())
 
 

@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fastscnn.base.arguments import hxw
 from fastscnn.base.errors import FastSCNNError
 from fastscnn.base.types import UInt8Array
 from fastscnn.data.check import labels
 from fastscnn.data.check.facts import Facts, Remark
 from fastscnn.data.check.outlines import odd_outlines
 from fastscnn.data.formats.base import Shapes
-from fastscnn.data.spec import DatasetSpec, Pair, exists, pair_name, size_of
+from fastscnn.data.spec import DatasetSpec, Pair, exists, pair_name
 from fastscnn.media import images
 from fastscnn.media.encoding import Encoding
 from fastscnn.model.architecture import MIN_SIDE
@@ -39,7 +40,7 @@ def read(spec: DatasetSpec, pair: Pair) -> Facts:
     decoded = of_labels.decoded if of_labels else None
     remarks += _about_orientation(pair, turned, of_labels.encoding if of_labels else None)
     if picture is not None and decoded is not None and picture.shape[:2] != decoded.labels.shape:
-        message = f"{pair.labels}: is {size_of(decoded.labels)}, but its image {pair.image} is {size_of(picture)}."
+        message = f"{pair.labels}: is {hxw(decoded.labels.shape)}, but its image {pair.image} is {hxw(picture.shape)}."
         fix = _fix_of_sizes(picture.shape[:2], decoded.labels.shape, turned)
         if isinstance(spec.labels, Shapes):  # the file states the size
             fix = "Use the images that were annotated, in their size and orientation, or annotate these images."
@@ -74,7 +75,7 @@ def _picture(pair: Pair, remarks: list[Remark]) -> tuple[UInt8Array | None, int]
     try:
         picture, turned = images.read_oriented(pair.image, box=pair.box)
         if min(picture.shape[:2]) < MIN_SIDE:
-            message = f"{pair.image}: is {size_of(picture)}; the network needs at least {MIN_SIDE} pixels on each side."
+            message = f"{pair.image}: is {hxw(picture.shape)}; the network needs at least {MIN_SIDE} pixels on each side."
             remarks.append(Remark("error", False, "too-small", message, "Remove the image, or enlarge it and its labels."))
     except FastSCNNError as error:
         fix = "Replace the image, or remove it and its labels."

@@ -9,7 +9,7 @@ from typing import Any, TypeGuard
 import numpy as np
 import numpy.typing as npt
 
-from fastscnn.base.arguments import MAX_PIXELS
+from fastscnn.base.arguments import MAX_PIXELS, hxw
 from fastscnn.base.errors import FastSCNNError, missing_extra, unknown
 from fastscnn.media.integers import integers
 from fastscnn.media.windows import Box, cropped
@@ -90,4 +90,4 @@ def _check_shape(path: Path, shape: tuple[int, ...], limited: bool = True) -> No
     if len(shape) != 2 or 0 in shape:
         raise FastSCNNError(f"{path}: has the shape {list(shape)}; labels are [height, width].")
     if limited and shape[0] * shape[1] > MAX_PIXELS:
-        raise FastSCNNError(f"{path}: is {shape[0]}x{shape[1]}, over the limit of {MAX_PIXELS // 1_000_000} megapixels.")
+        raise FastSCNNError(f"{path}: is {hxw(shape)}, over the limit of {MAX_PIXELS // 1_000_000} megapixels.")

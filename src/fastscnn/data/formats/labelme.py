@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from fastscnn.base.arguments import hxw
 from fastscnn.base.errors import FastSCNNError
 from fastscnn.base.types import BoolArray, Float64Array
 from fastscnn.data.formats import text
@@ -110,10 +111,10 @@ def _mask(path: Path, place: str, encoded: object, corners: list[Point], extent:
         raise FastSCNNError(f"{path}: the mask of {place} cannot be read ({error}); save the file again in LabelMe.") from error
     (left, top), (right, bottom) = ((int(x), int(y)) for x, y in corners)
     if mask.shape != (bottom - top + 1, right - left + 1):
-        raise FastSCNNError(f"{path}: the mask of {place} is {'x'.join(map(str, mask.shape))} (HxW), which differs from its "
+        raise FastSCNNError(f"{path}: the mask of {place} is {hxw(mask.shape)} (HxW), which differs from its "
                             "two points; save the file again in LabelMe.")
     if left < 0 or top < 0 or right >= extent[1] or bottom >= extent[0]:
-        raise FastSCNNError(f"{path}: the mask of {place} lies partly outside the image of {extent[0]}x{extent[1]} (HxW); "
+        raise FastSCNNError(f"{path}: the mask of {place} lies partly outside the image of {hxw(extent)} (HxW); "
                             "correct it in LabelMe.")
     return mask
 

@@ -10,7 +10,7 @@ from os import PathLike
 from pathlib import Path
 
 from fastscnn.base import files
-from fastscnn.base.arguments import MAX_PIXELS
+from fastscnn.base.arguments import MAX_PIXELS, hxw
 from fastscnn.base.errors import FastSCNNError
 from fastscnn.base.types import UInt8Array
 from fastscnn.data import datasets, toml
@@ -129,7 +129,7 @@ def _written(guess: Guess, path: Path, found: Survey) -> Initialised:
     root = path.parent
     if any(_is_large(root / file) for file in found.of(*images.SUFFIXES)):
         said = (f"Some images have over {MAX_PIXELS // 1_000_000} megapixels: each image is divided into windows of at most "
-                f"{WINDOW[0]}x{WINDOW[1]} pixels (HxW).")
+                f"{hxw(WINDOW)} pixels (HxW).")
         guess = replace(guess, window=WINDOW, guessed=(*guess.guessed, said))
     name = root.resolve().name.encode(errors="replace").decode() or OURS
     lists = {root / file: text for file, text in guess.lists.items()}

@@ -7,6 +7,7 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from fastscnn.base.arguments import hxw
 from fastscnn.data.init.places import Place
 from fastscnn.data.init.survey import MARK, OURS
 from fastscnn.model.label_set import Colour
@@ -91,7 +92,7 @@ class Guess:
         for split, place in self.splits.items():
             lines += ["", f"[splits.{_key(split)}]", *_place(split, place)]
             if self.window:
-                lines.append(f'window = "{self.window[0]}x{self.window[1]}"')
+                lines.append(f'window = "{hxw(self.window)}"')
         return "\n".join(lines) + "\n"
 
 
