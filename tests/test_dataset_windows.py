@@ -87,9 +87,9 @@ def test_labels_of_another_size_are_an_error(tmp_path: Path) -> None:
             Image.fromarray(np.ones((200, 330), np.uint8)).save(tmp_path / f"labels/b{suffix}")
             with pytest.raises(FastSCNNError, match=rf"a{suffix}: is {size[0]}x{size[1]} but its image is 200x330"):
                 spec.read(spec.pairs("train")[0])
-            report = check(spec)
-            assert any("(rows 0 to 99, columns 0 to 109)" in finding.message for finding in report.findings)
-            assert "unreadable-labels" in kinds(report)
+            findings = [finding for finding in check(spec).findings if finding.kind == "size-mismatch"]
+            assert len(findings) == 1, "once for the file"
+            assert ("1/2 times as large" in findings[0].fix) == (size == (400, 660))
         for path in tmp_path.glob("images/*"):
             path.unlink()
 
@@ -171,6 +171,32 @@ def test_dataset_init_divides_large_images(tmp_path: Path) -> None:
     report = check(spec)
     assert not [finding for finding in report.findings if finding.severity == "error"]
     assert report.pixels["train"] == ((labels == 0).sum(), (labels == 1).sum())
+
+
+def test_a_mask_is_read_by_window_as_it_is_as_a_whole(tmp_path: Path) -> None:
+    """Whether 1 is the second class or an antialiased 0 depends on the whole file."""
+    spec = dataset(tmp_path, more='labels_are = "binary"')
+    for highest in (255, 1):
+        values = np.zeros((200, 330), np.uint8)
+        values[:50, :50], values[150:, 300:] = 1, highest
+        for name in ("a", "b"):
+            Image.fromarray(values).save(tmp_path / f"labels/{name}.tif", compression="tiff_lzw")
+        whole = spec.read_labels(tmp_path / "labels/a.tif")
+        assert whole.sum() == 50 * 30 + (2500 if highest == 1 else 0)
+        for pair in spec.pairs("train")[:6]:
+            assert pair.box is not None
+            part = whole[pair.box.top : pair.box.bottom, pair.box.left : pair.box.right]
+            assert (spec.read(pair)[1] == part).all()
+
+
+def test_ids_of_different_windows_are_those_of_one_file(tmp_path: Path) -> None:
+    """Windows of 0 and 1 and windows of 0 and 255 are no mixed masks."""
+    spec = dataset(tmp_path)
+    for name in ("a", "b"):
+        values = np.zeros((200, 330), np.uint8)
+        values[:50, :50], values[150:, 300:] = 1, 255
+        Image.fromarray(values).save(tmp_path / f"labels/{name}.tif", compression="tiff_lzw")
+    assert "mixed-masks" not in kinds(check(spec))
 
 
 @pytest.mark.slow

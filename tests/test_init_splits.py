@@ -199,7 +199,7 @@ def test_a_list_with_a_line_too_many_is_kept_without_it(tmp_path: Path) -> None:
     made = init_dataset(tmp_path)
     assert names(tmp_path, made) == {"train": ["s0", "s1", "s2", "s3", "s4"], "val": ["s5", "s6", "s7"]}
     said = " ".join(made.guessed)
-    assert "1 line of the list train.txt left out, without an image that has labels or with one that an earlier line" in said
+    assert "1 line of the list train.txt not used, such as line " in said
     assert "Their images are listed in dataset-train.txt; add new images there." in said
 
 
@@ -235,8 +235,8 @@ def test_lists_without_the_name_of_a_split_are_said(tmp_path: Path) -> None:
     text(tmp_path / "folds/fold0_val.txt", "s3\ns4\n")
     text(tmp_path / "all.txt", "".join(f"s{number}\n" for number in range(8)))
     said = " ".join(init_dataset(tmp_path).guessed)
-    assert "No folders and no lists that can be used divide the images" in said
-    assert "Not used: folds/fold0_train.txt, folds/fold0_val.txt, since no name is that of a split; name" in said
+    assert "No folders and no usable lists divide the images" in said
+    assert "Not used: folds/fold0_train.txt, folds/fold0_val.txt. Only lists named train, val or test are used" in said
 
 
 def test_lists_of_images_whose_names_differ_from_those_of_the_labels(tmp_path: Path) -> None:

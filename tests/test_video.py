@@ -891,7 +891,7 @@ def test_a_latency_budget_keeps_the_shape_of_videos_and_cameras(
     options = ["--latency-budget", "60000ms", *(["--smoothing"] if smoothing else [])]
     code, _, err = run("wide.mp4", "square.mp4", *options)
     assert code == 0
-    assert "Input 64x96 in the shape of each image, 32x160 at 64x300: " in err
+    assert "Input 64x96 in the shape of each frame, 32x160 at 64x300: " in err
     assert seen[-4:] == [(32, 160)] * 2 + [(64, 64)] * 2
     code, _, err = run("--camera", fake, *options)
     assert code == 0

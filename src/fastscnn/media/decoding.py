@@ -92,7 +92,8 @@ def opened(source: Source, max_pixels: int = MAX_PIXELS) -> Iterator[Image.Image
             raise FastSCNNError(f"{named}: is not an image that can be read ({known}), or its header is broken.")
         width, height = image.size
         if width * height > max_pixels:
-            fix = "reduce its size first" if max_pixels > MAX_PIXELS else "reduce its size first, or segment it in tiles (tile)"
+            fix = "reduce its size" if max_pixels > MAX_PIXELS else (
+                "reduce its size, or segment it in tiles (tile); to train on it, save it and its labels as TIFF")
             raise FastSCNNError(f"{named}: is {height}x{width} (HxW), over the limit of {max_pixels // 1_000_000} megapixels; "
                                 f"{fix}.")
         yield image

@@ -29,6 +29,18 @@ _BANDS = {"1": 1, "L": 1, "P": 1, "I;16": 1, "I": 1, "F": 1, "LA": 2, "RGB": 3, 
 _PHOTOMETRIC, _ORIENTATION, _WHITE_IS_ZERO = 262, 274, 0  # tags of TIFF
 
 
+class SizeMismatchError(FastSCNNError):
+    """A file has another size than the image whose window is read.
+
+    Attributes:
+        found, wanted: (height, width) of the file, and of the image.
+    """
+
+    def __init__(self, path: str, found: tuple[int, ...], wanted: tuple[int, int]) -> None:
+        super().__init__(f"{path}: is {hxw(found)} but its image is {hxw(wanted)}; make them the same size.")
+        self.found, self.wanted = found, wanted
+
+
 class Box(NamedTuple):
     """A window of an upright image.
 
@@ -167,8 +179,7 @@ def cropped(pixels: npt.NDArray[_T], path: Source, box: Box | None) -> npt.NDArr
 
 def _check_size(path: Source, size: tuple[int, ...], box: Box) -> None:
     if size != box.size:
-        raise FastSCNNError(f"{decoding.name(path)}: is {hxw(size)} but its image is {hxw(box.size)}; "
-                            "make them the same size.")
+        raise SizeMismatchError(decoding.name(path), size, box.size)
 
 
 def _has_windows(image: Image.Image) -> bool:

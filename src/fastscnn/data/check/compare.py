@@ -36,7 +36,7 @@ def about_classes(spec: DatasetSpec, split: str, found: Found) -> Iterator[Findi
         if "train" in split and there and not pixels[index]:
             message = f"{spec.root}: no pixel of the split {split!r} is {name!r}{_elsewhere(found, index)}."
             fix = "Add images with this class, or expect the network not to learn it."
-            if not index and spec.label_set.names[-1] in there and begins_with_one(spec, found):
+            if not index and spec.label_set.names[-1] in there and _begins_with_one(spec, found):
                 fix = "Add images with this class; if the ids of the classes begin with 1, set ignore = 0 in dataset.toml."
             yield Finding("warning", split, spec.root, "absent-class", message, fix)
 
@@ -65,7 +65,11 @@ def mixed_masks(spec: DatasetSpec, found: Found) -> Iterator[Finding]:
 
     255 that marks pixels to ignore lies beside 1 in some file, too.
     """
-    files = [(split, pair, set(facts.values)) for split, pairs in found.items() for pair, facts in pairs]
+    whole: dict[tuple[str, Path], tuple[Pair, set[int]]] = {}  # the windows of a file together
+    for split, pairs in found.items():
+        for pair, facts in pairs:
+            whole.setdefault((split, pair.labels), (pair, set()))[1].update(facts.values)
+    files = [(split, pair, values) for (split, _), (pair, values) in whole.items()]
     ones = [pair for _, pair, values in files if 1 in values]
     ignored = isinstance(spec.labels, IdLabels) and spec.labels.mapping(spec.label_set).get(IGNORE_INDEX) == IGNORE_INDEX
     masks = len(spec.label_set) == 2 and all(values <= {0, 1, IGNORE_INDEX} for _, _, values in files)
@@ -152,7 +156,7 @@ def _fix_of_values(spec: DatasetSpec, values: list[int]) -> str:
     return "The ids begin with 1: set ignore = 0 in dataset.toml."
 
 
-def begins_with_one(spec: DatasetSpec, found: Found) -> bool:
+def _begins_with_one(spec: DatasetSpec, found: Found) -> bool:
     """Return whether ids that count the classes from 0 do not include 0."""
     used = {value for pairs in found.values() for _, facts in pairs for value in facts.values}
     return _counts_from_zero(spec) and bool(used) and 0 not in used

@@ -147,7 +147,7 @@ def _of_split(spec: DatasetSpec, split: str, found: compare.Read, fix_of_ids: st
         for remark in facts.remarks:
             path = pair.labels if remark.of_labels else pair.image
             fix = fix_of_ids if fix_of_ids and remark.kind == "unknown-ids" else _fix(remark, place)
-            message = f"{remark.message} ({pair.box})" if pair.box else remark.message
+            message = f"{remark.message.removesuffix('.')} ({pair.box})." if pair.box else remark.message
             yield Finding(remark.severity, split, path, remark.kind, message, fix)
         if sharing[pair.labels] > 1 and not spec.labels.of_many:
             message = f"{pair.image}: shares its label file {pair.labels} with another image."

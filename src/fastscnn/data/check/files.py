@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -22,8 +21,7 @@ from fastscnn.media import images
 from fastscnn.media.encoding import Encoding
 from fastscnn.model.architecture import MIN_SIDE
 
-_SIDEWAYS = 5  # EXIF orientations from here on swap height and width
-_SIMPLE = 8  # largest numerator and denominator of a factor between sizes
+_WHOLE = frozenset(("size-mismatch", "lossy-labels", "other-image", "exif-rotated", "missing-labels"))  # kinds about a file
 
 
 def read(spec: DatasetSpec, pair: Pair) -> Facts:
@@ -41,7 +39,7 @@ def read(spec: DatasetSpec, pair: Pair) -> Facts:
     remarks += _about_orientation(pair, turned, of_labels.encoding if of_labels else None)
     if picture is not None and decoded is not None and picture.shape[:2] != decoded.labels.shape:
         message = f"{pair.labels}: is {hxw(decoded.labels.shape)}, but its image {pair.image} is {hxw(picture.shape)}."
-        fix = _fix_of_sizes(picture.shape[:2], decoded.labels.shape, turned)
+        fix = labels.fix_of_sizes(picture.shape[:2], decoded.labels.shape, turned)
         if isinstance(spec.labels, Shapes):  # the file states the size
             fix = "Use the images that were annotated, in their size and orientation, or annotate these images."
         remarks.append(Remark("error", True, "size-mismatch", message, fix))
@@ -54,8 +52,9 @@ def read(spec: DatasetSpec, pair: Pair) -> Facts:
             counts = of_labels.count(spec.cropped(decoded.labels, pair.labels), stored)
     except FastSCNNError as error:
         remarks.append(Remark("error", False, "too-small", f"{pair.image}: {error}", "Omit the option crop."))
+    every = (*remarks, *counts.remarks)
     return Facts(
-        remarks=(*remarks, *counts.remarks),
+        remarks=every if first else tuple(remark for remark in every if remark.kind not in _WHOLE),
         image=_identity(spec, pair, picture),
         labels=_hash(stored),
         pixels=counts.pixels,
@@ -105,19 +104,6 @@ def _about_orientation(pair: Pair, turned: int, stored: Encoding | None) -> Iter
         message = (f"{pair.labels}: is stored rotated (EXIF orientation {labels_turned}) and is read upright; "
                    f"its image has the orientation {turned}.")
         yield Remark("warning", True, "exif-rotated", message, "Make sure that the image is upright, too.")
-
-
-def _fix_of_sizes(image: tuple[int, ...], of_labels: tuple[int, ...], turned: int) -> str:
-    """Return the fix for labels of another size than their image."""
-    if of_labels == image[::-1]:
-        if turned >= _SIDEWAYS:
-            return "Rotate the labels to be upright as their image is shown, or remove the EXIF orientation of the image."
-        return "Rotate the labels by 90 degrees, as their image is."
-    factor = Fraction(image[0], of_labels[0])
-    if factor == Fraction(image[1], of_labels[1]) and max(factor.as_integer_ratio()) <= _SIMPLE:
-        return (f"The images are {factor} times as large as their labels: resize the labels to the image's size without "
-                "interpolation (nearest neighbour).")
-    return "Make each image and its labels the same size."
 
 
 def _identity(spec: DatasetSpec, pair: Pair, picture: UInt8Array | None) -> str:

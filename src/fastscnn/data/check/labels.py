@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from fastscnn.data.formats.colours import hexadecimal, number_of
 from fastscnn.data.formats.ids import BinaryLabels, IdLabels
 from fastscnn.data.spec import DatasetSpec, Pair
 from fastscnn.media.encoding import Encoding, encoding
+from fastscnn.media.windows import SizeMismatchError
 from fastscnn.model.label_set import IGNORE_INDEX
 
 _SHOWN = 8  # ids or colours in one message
@@ -25,6 +27,8 @@ _MOST_VALUES = 256  # in the facts of a file
 _TABLE = 1 << 16  # values below this are counted by a table
 _GREY = 0.25  # share of pixels between black and white that antialiased edges do not reach
 
+_SIDEWAYS = 5  # EXIF orientations from here on swap height and width
+_SIMPLE = 8  # largest numerator and denominator of a factor between sizes
 
 @dataclass(frozen=True)
 class Counts:
@@ -67,6 +71,9 @@ class Labels:
         stored, decoded, problem = encoding(pair.labels), None, ""
         try:
             decoded = spec.decode(pair.labels, pair.image, pair.box)
+        except SizeMismatchError as error:  # of a window
+            fix = fix_of_sizes(error.wanted, error.found, 1)
+            return cls(spec, pair, stored, None, (Remark("error", True, "size-mismatch", str(error), fix),))
         except FastSCNNError as error:
             problem = str(error)
         elsewhere = _other_image(spec, pair) if decoded is not None else ()
@@ -150,7 +157,7 @@ def _other_image(spec: DatasetSpec, pair: Pair) -> tuple[Remark, ...]:
     other = spec.labels.other_image(pair.labels, pair.image)
     if other is None:
         return ()
-    message = f"{pair.labels}: says that it belongs to {other}, but it is read for {pair.image}."
+    message = f"{pair.labels}: names the image {other} (imagePath), but is paired with {pair.image}."
     fix = "Give the label file the name of its image, or correct imagePath in it."
     return (Remark("warning", True, "other-image", message, fix),)
 
@@ -181,3 +188,16 @@ def _listed(counts: Mapping[str, int]) -> str:
     order = sorted(counts, key=lambda value: -counts[value])
     shown = ", ".join(f"{value} ({counts[value]} pixel{'s' * (counts[value] != 1)})" for value in order[:_SHOWN])
     return shown + (f" and {len(order) - _SHOWN} more" if len(order) > _SHOWN else "")
+
+
+def fix_of_sizes(image: tuple[int, ...], of_labels: tuple[int, ...], turned: int) -> str:
+    """Return the fix for labels of another size than their image."""
+    if of_labels == image[::-1]:
+        if turned >= _SIDEWAYS:
+            return "Rotate the labels to be upright as their image is shown, or remove the EXIF orientation of the image."
+        return "Rotate the labels by 90 degrees, as their image is."
+    factor = Fraction(image[0], of_labels[0])
+    if factor == Fraction(image[1], of_labels[1]) and max(factor.as_integer_ratio()) <= _SIMPLE:
+        return (f"The images are {factor} times as large as their labels: resize the labels to the image's size without "
+                "interpolation (nearest neighbour).")
+    return "Make each image and its labels the same size."

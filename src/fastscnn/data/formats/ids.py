@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,11 +16,12 @@ from fastscnn.base.types import UInt8Array
 from fastscnn.data.formats import arrays
 from fastscnn.data.formats.base import Decoded, LabelFormat
 from fastscnn.media import images
-from fastscnn.media.windows import Box, cropped
+from fastscnn.media.windows import Box, boxes, cropped
 from fastscnn.model.label_set import IGNORE_INDEX, Colour, LabelSet
 
 Channel = Literal["", "red", "green", "blue", "alpha"]
 _Values = npt.NDArray[np.integer[Any]]
+_PART = (2048, 2048)  # pixels that are read at a time
 _TABLE = 1 << 16  # ids below this are mapped by a table
 
 
@@ -144,5 +146,18 @@ class BinaryLabels(LabelFormat):
         low, high = int(values.min()), int(values.max())
         if low < 0 or high > IGNORE_INDEX:
             raise FastSCNNError(f"{labels}: holds values from {low} to {high}; a binary mask has values from 0 to 255.")
-        mask = (values >= (1 if high <= 1 else self.threshold)).astype(np.uint8)
+        zero_one = high <= 1 and (box is None or not high or self._is_zero_one(labels, box.size))
+        mask = (values >= (1 if zero_one else self.threshold)).astype(np.uint8)
         return Decoded(mask, values)
+
+    def _is_zero_one(self, labels: Path, size: tuple[int, int]) -> bool:
+        """Return whether a whole file holds 0 and 1 only, which a window of it does not show."""
+        status = labels.stat()
+        return _is_zero_one(labels, self.channel, size, (status.st_mtime_ns, status.st_size))
+
+
+@lru_cache(maxsize=256)
+def _is_zero_one(labels: Path, channel: Channel, size: tuple[int, int], changed: tuple[int, int]) -> bool:
+    """Return whether a file holds 0 and 1 only; `changed` are its time and size, for the cache."""
+    del changed
+    return all(IdLabels(channel=channel).stored(labels, part)[0].max() <= 1 for part in boxes(size, _PART))

@@ -111,7 +111,7 @@ def _mask(path: Path, place: str, encoded: object, corners: list[Point], extent:
         raise FastSCNNError(f"{path}: the mask of {place} cannot be read ({error}); save the file again in LabelMe.") from error
     (left, top), (right, bottom) = ((int(x), int(y)) for x, y in corners)
     if mask.shape != (bottom - top + 1, right - left + 1):
-        raise FastSCNNError(f"{path}: the mask of {place} is {hxw(mask.shape)} (HxW), which differs from its "
+        raise FastSCNNError(f"{path}: the mask of {place} is {'x'.join(map(str, mask.shape))} (HxW), which differs from its "
                             "two points; save the file again in LabelMe.")
     if left < 0 or top < 0 or right >= extent[1] or bottom >= extent[0]:
         raise FastSCNNError(f"{path}: the mask of {place} lies partly outside the image of {hxw(extent)} (HxW); "

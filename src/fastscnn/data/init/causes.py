@@ -54,10 +54,11 @@ def _coco(table: Mapping[str, Any]) -> bool:
 _TABLES: tuple[tuple[Callable[[Mapping[str, Any]], bool], str], ...] = (
     (lambda table: "_via_img_metadata" in table or any(
         isinstance(one, dict) and "regions" in one and "filename" in one for one in table.values()),
-     "is of the VGG Image Annotator (VIA); export COCO's JSON."),
-    (lambda table: "items" in table and "categories" in table, "is of datumaro; export COCO's JSON or Pascal VOC."),
+     "is a project of the VGG Image Annotator (VIA), which is not read; export COCO's JSON."),
+    (lambda table: "items" in table and "categories" in table,
+     "is datumaro's JSON, which is not read; export COCO's JSON or Pascal VOC."),
     (lambda table: isinstance(table.get("image"), dict) and "annotations" in table,
-     "is of SA-1B (Segment Anything), whose masks have no classes; use other labels."),
+     "is in the format of SA-1B (Segment Anything), whose masks have no classes; use other labels."),
     (lambda table: "imgHeight" in table and "objects" in table,
      "holds polygons of Cityscapes; write label images from them with cityscapesscripts (createTrainIdLabelImgs)."),
     (lambda table: _coco(table) and not table.get("annotations"), "is COCO's JSON without annotations; export it with them."),

@@ -127,10 +127,6 @@ def _builtin(guess: Guess) -> Initialised:
 def _written(guess: Guess, path: Path, found: Survey) -> Initialised:
     """Write a guess that loads, and whose label files can be read."""
     root = path.parent
-    if any(_is_large(root / file) for file in found.of(*images.SUFFIXES)):
-        said = (f"Some images have over {MAX_PIXELS // 1_000_000} megapixels: each image is divided into windows of at most "
-                f"{hxw(WINDOW)} pixels (HxW).")
-        guess = replace(guess, window=WINDOW, guessed=(*guess.guessed, said))
     name = root.resolve().name.encode(errors="replace").decode() or OURS
     lists = {root / file: text for file, text in guess.lists.items()}
     _check_free(root, guess.lists, found.own)
@@ -142,6 +138,12 @@ def _written(guess: Guess, path: Path, found: Survey) -> Initialised:
             files.write(file, text.encode())
         files.write(trial, guess.toml(name).encode())
         spec = toml.spec(trial)
+        if any(_is_large(image) for split in spec.splits for image in spec.image_files(split)):
+            said = (f"Some images have over {MAX_PIXELS // 1_000_000} megapixels: each image is divided into windows of at "
+                    f"most {hxw(WINDOW)} pixels (HxW).")
+            guess = replace(guess, window=WINDOW, guessed=(*guess.guessed, said))
+            files.write(trial, guess.toml(name).encode())
+            spec = toml.spec(trial)
         shown, problems = _tried(spec, found)
     except FastSCNNError as error:
         for file in lists:

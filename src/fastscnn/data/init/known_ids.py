@@ -59,13 +59,13 @@ def of_cityscapes(ids: Sequence[int], name: str) -> Classes | None:
     if "labelTrainIds" in name and used and used <= set(range(len(cityscapes.LABELS))):
         keys = {"ignore": [-1, IGNORE_INDEX]} if -1 in ids else {}
         return Classes(cityscapes.LABELS.names, colours=cityscapes.LABELS.colours, keys=keys, guessed=(
-            f"The file names say train ids of Cityscapes: its 19 classes; {'-1 and ' if keys else ''}255 is ignored.",))
+            f"The file names contain labelTrainIds: the 19 classes of Cityscapes; {'-1 and ' if keys else ''}255 is ignored.",))
     if "labelIds" in name and set(ids) <= {raw for raw, _ in cityscapes.LABELS.raw_ids}:
         names = [*cityscapes.LABELS.names, "ignore"]
         return Classes(
             cityscapes.LABELS.names, colours=cityscapes.LABELS.colours,
             map={str(raw): names[min(train, len(names) - 1)] for raw, train in sorted(cityscapes.LABELS.raw_ids)},
-            guessed=("The file names say ids of Cityscapes: its 19 classes; its other ids are ignored.",),
+            guessed=("The file names contain labelIds: the 19 classes of Cityscapes; its other ids are ignored.",),
         )  # fmt: skip
     return None
 

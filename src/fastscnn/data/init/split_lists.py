@@ -44,7 +44,7 @@ def lists_of(survey: Survey, images: Collection[str]) -> Lists:
     found = _disjoint(survey, named, sorted(images))
     if not others:
         return found
-    said = f"Not used: {listed(others)}, since no name is that of a split; name lists train.txt and val.txt."
+    said = f"Not used: {listed(others)}. Only lists named train, val or test are used; copy those of one fold to these names."
     return replace(found, said=(*found.said, said))
 
 
@@ -91,12 +91,13 @@ def _disjoint(survey: Survey, chosen: Mapping[str, str], images: Sequence[str]) 
         if missed:
             first = f"line {missed[0][0]}, {missed[0][1]!r}"
             lines = number(len(missed), "line")
-            said.append(f"{lines} of the list {path} left out, without an image that has labels or with one that an earlier "
-                        f"line names, such as {first}.")
+            said.append(f"{lines} of the list {path} not used, such as {first}: no image with labels has this name, or an "
+                        "earlier line names it.")
             broken.add(split)
         if found.keys() & seen:
             shared = number(len(found.keys() & seen), "image")
-            said.append(f"The list {path} is not used: it shares {shared} with another list.")
+            said.append(f"The list {path} is not used: it shares {shared} with another list. Remove them from one of "
+                        "the lists, and run this command again with --force.")
             broken.discard(split)
             continue
         seen |= found.keys()

@@ -104,7 +104,7 @@ def divided(survey: Survey, whole: Place, images: Sequence[str], only: str, line
         only: the only split that folders or lists name; "" if they name none.
         lines: of a list of all images with their label files, if `whole` names a list.
     """
-    why = f"The only split with labels is {only}" if only else "No folders and no lists that can be used divide the images"
+    why = f"The only split with labels is {only}" if only else "No folders and no usable lists divide the images"
     if len(images) == 1:
         return Splits({"train": whole}, tuple(_said_written({"train": whole})), (
             "there is one image with labels, so there is no split val; add images, and run this command again with --force.",))

@@ -51,9 +51,9 @@ class Values:
         files: number of files that were read.
         coloured: whether a file has colours that are not grey.
         counts: id, or 0xRRGGBB if `coloured`, -> its number of pixels.
-        sets: the ids of each file, or of each window of a large one.
+        sets: the ids of each file.
         flat: share of horizontal neighbours that are equal.
-        palettes: of each indexed file or window, id -> colour of the ids that it uses.
+        palettes: of each indexed file, id -> colour of the ids that it uses.
         transparent: whether a file has transparent parts, which may be its mask.
         lossy: whether a file is stored with a compression that changes values, as of JPEG.
         unread: errors of files that cannot be read.
@@ -89,7 +89,7 @@ class Values:
                 if found.setdefault(index, colour) != colour:
                     return None
         grey = all(len(set(colour)) == 1 for index, colour in found.items() if index not in (0, 255))
-        return found if len(self.palettes) == len(self.sets) and not grey else None
+        return found if len(self.palettes) == self.files and not grey else None
 
     @property
     def palettes_differ(self) -> bool:
@@ -131,13 +131,13 @@ def read(survey: Survey, paths: Sequence[str], most: int = SAMPLE, colours: bool
     sample = spread(paths, most)
     for path in survey.tracked(sample):
         try:
-            parts = [_file(survey.root / path, colours, box) for box in _boxes(survey.root / path)]
+            file = _joined([_file(survey.root / path, colours, box) for box in _boxes(survey.root / path)])
         except FastSCNNError as error:
             unread.append(str(error))
             continue
-        found += parts
-        if not any(part.coloured or part.palette for part in parts):
-            grey[path] = frozenset(value for part in parts for value in part.counts)
+        found.append(file)
+        if not file.coloured and not file.palette:
+            grey[path] = frozenset(file.counts)
     coloured = any(file.coloured for file in found)
     if coloured and not all(file.coloured for file in found):  # grey files among colours: a class may be grey
         return replace(read(survey, paths, most, colours=True), grey=grey)
@@ -145,7 +145,7 @@ def read(survey: Survey, paths: Sequence[str], most: int = SAMPLE, colours: bool
     for file in found:
         counts.update(file.counts)
     return Values(
-        files=len(sample) - len(unread),
+        files=len(found),
         coloured=coloured,
         counts=counts,
         sets=tuple(frozenset(file.counts) for file in found),
@@ -167,6 +167,18 @@ def _boxes(path: Path) -> Sequence[Box | None]:
     """Return the parts of a label file that are read: all of it, or a sample of the windows of a large one."""
     size = windows.size(path)
     return spread(windows.boxes(size, WINDOW), _WINDOWS) if size and size[0] * size[1] > MAX_PIXELS else [None]
+
+
+def _joined(parts: Sequence[_File]) -> _File:
+    """Return the content of a file from that of its parts."""
+    palettes = [part.palette for part in parts if part.palette is not None]
+    return _File(
+        coloured=any(part.coloured for part in parts),
+        counts=sum((part.counts for part in parts), Counter()),
+        flat=float(np.mean([part.flat for part in parts])),
+        palette={index: colour for palette in palettes for index, colour in palette.items()} if palettes else None,
+        transparent=any(part.transparent for part in parts),
+    )
 
 
 def _file(path: Path, colours: bool, box: Box | None) -> _File:

@@ -51,7 +51,8 @@ _BESIDE_ROLE = {"tr": "train", "ts": "test"}  # as in imagesTr of nnU-Net
 _GLUED = re.compile(r"(train|trainval|val|test)(.{2,})")
 _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+|[^\W\d_]+")
 _AFFIX = (
-    r"jpe?g|png|bmp|tiff?|webp|gtFine|gtCoarse|leftImg8bit|label_?ids|labelTrainIds|labelIds|instanceIds|instanceTrainIds|(?:label|instance)level\dIds|TrainIds|polygons|ids|bw|"
+    r"jpe?g|png|bmp|tiff?|webp|gtFine|gtCoarse|leftImg8bit|label_?ids|labelTrainIds|labelIds|instanceIds|"
+    r"instanceTrainIds|(?:label|instance)level\dIds|TrainIds|polygons|ids|bw|"
     + "|".join(sorted(_LABEL | _IMAGE | _LESS, key=len, reverse=True))
 )
 _TAIL = re.compile(rf"(?:[_\-. ]+(?:bin|{_AFFIX}))+$", re.IGNORECASE)  # ApolloScape's x_bin.png
