@@ -21,9 +21,9 @@ CLASSES = [{"id": 1, "name": "car"}]
     [
         ("boxes.json", {"images": IMAGES, "annotations": [BOX], "categories": CLASSES}, "boxes of a detection dataset (COCO"),
         ("test.json", {"images": IMAGES, "categories": CLASSES}, "is COCO's JSON without annotations; export it"),
-        ("via.json", {"s0.jpg9": {"filename": "s0.jpg", "regions": []}}, "VGG Image Annotator (VIA), which is not read; export"),
-        ("sa_1.json", {"image": {"file_name": "s0.jpg"}, "annotations": [{}]}, "is in the format of SA-1B (Segment Anything), whose"),
-        ("default.json", {"info": {}, "categories": {}, "items": []}, "is datumaro's JSON, which is not read; export COCO's JSON"),
+        ("via.json", {"s0.jpg9": {"filename": "s0.jpg", "regions": []}}, "VGG Image Annotator (VIA), which is not read"),
+        ("sa_1.json", {"image": {"file_name": "s0.jpg"}, "annotations": [{}]}, "is in the format of SA-1B (Segment Anything)"),
+        ("default.json", {"info": {}, "categories": {}, "items": []}, "is datumaro's JSON, which is not read"),
         ("min.json", [{"image": "/s0.jpg", "id": 1, "annotation_id": 1}], "is Label Studio's JSON-MIN; export JSON instead."),
         ("s0_polygons.json", {"imgHeight": 40, "imgWidth": 60, "objects": []}, "holds polygons of Cityscapes; write"),
         ("s0.xml", "<annotation><object><bndbox/></object></annotation>", "boxes of a detection dataset (Pascal VOC), no"),
