@@ -216,7 +216,7 @@ def test_the_image_that_labelme_would_open(tmp_path: Path, named: Any, found: bo
     for finding in findings:
         assert (finding.severity, finding.path) == ("warning", path)
         other = root / "labels/../images/b.png"
-        assert finding.message == f"{path}: says that it belongs to {other}, but it is read for {root / 'images/a.png'}."
+        assert finding.message == f"{path}: names the image {other} (imagePath), but is paired with {root / 'images/a.png'}."
 
 
 points = st.lists(st.tuples(st.integers(0, 12), st.integers(0, 12)), min_size=3, max_size=9)
