@@ -6,6 +6,7 @@ import builtins
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -175,3 +176,20 @@ def partial_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
         '[splits.train]\nimages = "images/*.png"\nlabels = "labels/{stem}.png"\n'
     )
     return toml
+
+
+@pytest.fixture
+def seen(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
+    """The sizes of the network's inputs, filled as ONNX Runtime gets them."""
+    from fastscnn.backends.onnx import OnnxBackend
+
+    sizes: list[tuple[int, ...]] = []
+    call = OnnxBackend.__call__
+
+    def note(self: OnnxBackend, images: Any) -> Any:
+        sizes.append(images.shape[1:3])
+        return call(self, images)
+
+    monkeypatch.setattr(OnnxBackend, "__call__", note)
+    monkeypatch.setattr("fastscnn.benchmark.latency_budget._SECONDS", 0.0)
+    return sizes

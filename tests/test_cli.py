@@ -332,23 +332,6 @@ def test_a_budget(run: Run, tiny_onnx: Path, picture: Path, monkeypatch: pytest.
     assert "latency budget: no input size takes at most 0.0001 ms on this machine; the fastest, " in err
 
 
-@pytest.fixture
-def seen(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
-    """The sizes of the network's inputs, filled as ONNX Runtime gets them."""
-    from fastscnn.backends.onnx import OnnxBackend
-
-    sizes: list[tuple[int, ...]] = []
-    call = OnnxBackend.__call__
-
-    def note(self: OnnxBackend, images: Any) -> Any:
-        sizes.append(images.shape[1:3])
-        return call(self, images)
-
-    monkeypatch.setattr(OnnxBackend, "__call__", note)
-    monkeypatch.setattr("fastscnn.benchmark.latency_budget._SECONDS", 0.0)
-    return sizes
-
-
 SCORED = {"test": {"miou": 58.5}, "test at 32x64": {"miou": 44.5}}
 
 

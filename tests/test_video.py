@@ -873,19 +873,8 @@ def test_a_camera_is_recorded(run: Run, fake: str) -> None:
 
 @pytest.mark.parametrize("smoothing", [False, True])
 def test_a_latency_budget_keeps_the_shape_of_videos_and_cameras(
-    run: Run, fake: str, monkeypatch: pytest.MonkeyPatch, smoothing: bool
+    run: Run, fake: str, seen: list[tuple[int, ...]], smoothing: bool
 ) -> None:
-    from fastscnn.backends.onnx import OnnxBackend
-
-    seen: list[tuple[int, ...]] = []
-    call = OnnxBackend.__call__
-
-    def note(self: OnnxBackend, images: UInt8Array) -> Any:
-        seen.append(images.shape[1:3])
-        return call(self, images)
-
-    monkeypatch.setattr(OnnxBackend, "__call__", note)
-    monkeypatch.setattr("fastscnn.benchmark.latency_budget._SECONDS", 0.0)
     make(Path("wide.mp4"), 2, size=(64, 300))
     make(Path("square.mp4"), 2, size=(96, 96))
     options = ["--latency-budget", "60000ms", *(["--smoothing"] if smoothing else [])]

@@ -194,13 +194,13 @@ class DatasetSpec:
         instances = self._beside(split, image, pattern) if pattern else None
         return Pair(image, self.label_file(split, image), tuple(self.channel_files(split, image)), instances)
 
-    def windows(self, split: str, image: Path) -> list[Pair]:
-        """Return the files of an image, once for each window of it; without a window if the image cannot be read."""
-        pair, window = self.pair(split, image), self.split(split).window
+    def windows(self, split: str, pair: Pair) -> list[Pair]:
+        """Return a pair once for each window of its image; without a window if the image cannot be read."""
+        window = self.split(split).window
         if window is None:
             return [pair]
         try:
-            extent = windows.size(image) or images.size(image)
+            extent = windows.size(pair.image) or images.size(pair.image)
         except FastSCNNError:  # reading the image says why
             return [pair]
         return [replace(pair, box=box) for box in windows.boxes(extent, window)]
@@ -227,7 +227,7 @@ class DatasetSpec:
                     if not exists(path):
                         raise FastSCNNError(f"{pair.image}: its {what} {path} is missing{from_archive(archive)}; "
                                             "`fastscnn check` lists all missing files.")
-            pairs += [pair for whole in found for pair in self.windows(split, whole.image)]
+            pairs += [pair for whole in found for pair in self.windows(split, whole)]
         return pairs
 
     def read(self, pair: Pair) -> tuple[UInt8Array, UInt8Array]:

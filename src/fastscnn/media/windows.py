@@ -74,6 +74,12 @@ def size(path: Path) -> tuple[int, int] | None:
         return (image.height, image.width) if image is not None and image.format in _DRIVERS else None
 
 
+def large_size(path: Path) -> tuple[int, int] | None:
+    """Return `size` of a file over the limit of files that are decoded as a whole; else None."""
+    extent = size(path)
+    return extent if extent and extent[0] * extent[1] > MAX_PIXELS else None
+
+
 def boxes(size: tuple[int, int], window: tuple[int, int]) -> list[Box]:
     """Divide an image into windows of nearly equal size, none larger than `window`; they neither overlap nor leave gaps.
 

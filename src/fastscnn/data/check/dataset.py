@@ -74,7 +74,10 @@ def check(
     chosen = list(dict.fromkeys(labelled if splits is None else splits))
     for split in chosen:
         spec.labelled(split)
-    pairs = {split: [pair for image in spec.image_files(split) for pair in spec.windows(split, image)] for split in chosen}
+    pairs = {
+        split: [pair for image in spec.image_files(split) for pair in spec.windows(split, spec.pair(split, image))]
+        for split in chosen
+    }
     facts = _read_all(spec, [pair for split in chosen for pair in pairs[split]], cache, progress)
     found = {split: [(pair, facts[pair]) for pair in pairs[split]] for split in chosen}
     pixels = {split: compare.summed(spec, found[split]) for split in chosen}

@@ -138,7 +138,7 @@ def _written(guess: Guess, path: Path, found: Survey) -> Initialised:
             files.write(file, text.encode())
         files.write(trial, guess.toml(name).encode())
         spec = toml.spec(trial)
-        if any(_is_large(image) for split in spec.splits for image in spec.image_files(split)):
+        if any(windows.large_size(image) for split in spec.splits for image in spec.image_files(split)):
             said = (f"Some images have over {MAX_PIXELS // 1_000_000} megapixels: each image is divided into windows of at "
                     f"most {hxw(WINDOW)} pixels (HxW).")
             guess = replace(guess, window=WINDOW, guessed=(*guess.guessed, said))
@@ -190,11 +190,6 @@ def _tried(spec: DatasetSpec, found: Survey) -> tuple[list[tuple[UInt8Array, UIn
     if problems:
         problems = [f"{len(problems)} of {len(pairs)} pairs that were tried cannot be used; the first: {problems[0]}"]
     return shown, problems
-
-
-def _is_large(path: Path) -> bool:
-    height, width = windows.size(path) or (0, 0)
-    return height * width > MAX_PIXELS
 
 
 def _check_free(root: Path, names: Iterable[str], own: Collection[str]) -> None:

@@ -14,10 +14,11 @@ from fastscnn.data.init.class_files import class_files
 from fastscnn.data.init.matching import Contested, Match, Named, all_matches, matched, named, roles
 from fastscnn.data.init.sentences import number
 from fastscnn.data.init.survey import ARRAYS, Survey
-from fastscnn.data.init.values import LOSSY, read
+from fastscnn.data.init.values import read
 from fastscnn.media import images as media
 
 _BEST, _GOOD, _POOR = 3, 2, 1  # formats of label files
+_LOSSY = (".jpg", ".jpeg", ".jfif")
 _SHOWN = 4  # kinds of label files in one sentence
 
 
@@ -172,7 +173,7 @@ def _rank(match: Match, kind: _Kind) -> tuple[int, int, bool, bool, int]:
     less = -1 if file.stem.less or file.folder.less else 0
     affix = file.stem.affix.lower()
     ids = 2 if "trainids" in affix else 1 if "labelids" in affix or "machine" in file.folder.kind else 0
-    exact = _POOR if file.suffix in LOSSY else _GOOD if file.suffix in ARRAYS else _BEST
+    exact = _POOR if file.suffix in _LOSSY else _GOOD if file.suffix in ARRAYS else _BEST
     return less, ids, words.semantic(file.path), not kind[1], exact
 
 

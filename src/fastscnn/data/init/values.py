@@ -11,7 +11,6 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from fastscnn.base.arguments import MAX_PIXELS
 from fastscnn.base.errors import FastSCNNError
 from fastscnn.data.formats import arrays
 from fastscnn.data.formats.colours import pack
@@ -22,7 +21,6 @@ from fastscnn.media.windows import Box
 from fastscnn.model.label_set import Colour
 
 SAMPLE = 200  # label files that are read
-LOSSY = (".jpg", ".jpeg", ".jfif")
 _FLAT = 0.8  # least share of neighbours with equal labels; photographs have below 0.5
 _MOST = 4096  # values that are counted
 
@@ -165,8 +163,8 @@ def look_like_labels(survey: Survey, paths: Sequence[str]) -> bool:
 
 def _boxes(path: Path) -> Sequence[Box | None]:
     """Return the parts of a label file that are read: all of it, or a sample of the windows of a large one."""
-    size = windows.size(path)
-    return spread(windows.boxes(size, WINDOW), _WINDOWS) if size and size[0] * size[1] > MAX_PIXELS else [None]
+    size = windows.large_size(path)
+    return spread(windows.boxes(size, WINDOW), _WINDOWS) if size else [None]
 
 
 def _joined(parts: Sequence[_File]) -> _File:

@@ -101,7 +101,8 @@ def _sheet(spec: DatasetSpec, split: str) -> list[Markup]:
     files = spec.image_files(split)
     shown = []
     for index in range(min(_SHOWN, len(files))):
-        windows = spec.windows(split, files[(2 * index + 1) * len(files) // (2 * min(_SHOWN, len(files)))])
+        image_file = files[(2 * index + 1) * len(files) // (2 * min(_SHOWN, len(files)))]
+        windows = spec.windows(split, spec.pair(split, image_file))
         pair = windows[len(windows) // 2]
         try:
             image, labels = spec.read(pair)
