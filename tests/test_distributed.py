@@ -143,7 +143,7 @@ def check_network(world: World, frozen: bool) -> None:
             called.zero_grad()
             logits = called(images[rows])
             assert isinstance(logits, TrainingLogits)
-            own = [(head * slope[rows]).sum() for head, slope in zip(logits, slopes, strict=True)]
+            own = [(head * slope[rows]).sum() for head, slope in zip((logits.main, *logits.auxiliary), slopes, strict=True)]
             (4 / len(images[rows]) * torch.stack(own).sum()).backward()  # type: ignore[no-untyped-call]
             return [parameter.grad for parameter in called.parameters() if parameter.grad is not None]
 
@@ -161,10 +161,10 @@ def check_losses(world: World) -> None:
     """The mean of the losses is the loss of the batch, though the processes ignore different numbers of pixels."""
     random = np.random.default_rng(5)
     sizes = (8, 8), (2, 2), (8, 8)
-    heads = TrainingLogits(*(torch.from_numpy(random.normal(size=(4, 3, *size)).astype(np.float32)) for size in sizes))
+    heads = [torch.from_numpy(random.normal(size=(4, 3, *size)).astype(np.float32)) for size in sizes]
     labels = torch.from_numpy(random.integers(0, 3, (4, 64, 64), np.uint8))
     labels[0, 10:], labels[2:, :, :5] = 255, 255
-    weights, probabilities = torch.tensor([1.0, 4.0, 9.0]), heads.downsample.softmax(1)
+    weights, probabilities = torch.tensor([1.0, 4.0, 9.0]), heads[2].softmax(1)
     halves = slice(2), slice(2, 4)
     part = halves[world.rank]
     means: list[dict[str, Any]] = [{}, {"loss": "sigmoid"}, {"label_smoothing": 0.1}, {"distillation": 0.7}]
@@ -172,17 +172,17 @@ def check_losses(world: World) -> None:
         recipe = replace(named("debug"), **mean)
 
         def loss(rows: slice, world: World, recipe: Recipe = recipe, weight: Tensor | None = weight) -> Tensor:
-            own = TrainingLogits(*(head[rows] for head in heads))
+            own = TrainingLogits(heads[0][rows], tuple(head[rows] for head in heads[1:]))
             teacher = probabilities[rows] if recipe.distillation else None
             return training_loss(own, labels[rows], recipe, weight, (1, 2), teacher, world)
 
         expected, ours = loss(slice(4), ALONE), loss(part, world)
         torch.testing.assert_close(world.mean(ours), expected, rtol=1e-5, atol=0)
         assert abs(float(ours / expected) - 1) > 1e-4  # the halves differ
-    points = at_points(heads.main, labels, 2, (0, 0))
+    points = at_points(heads[0], labels, 2, (0, 0))
     apart = [lovasz_softmax(*(values[rows] for values in points)) for rows in halves]
     plain, lovasz = (replace(named("debug"), loss_stride=1, auxiliary=0.0, lovasz=factor) for factor in (0.0, 1.0))
-    losses = [training_loss(heads.main[part], labels[part], recipe, None, (0, 0), None, world) for recipe in (plain, lovasz)]
+    losses = [training_loss(heads[0][part], labels[part], recipe, None, (0, 0), None, world) for recipe in (plain, lovasz)]
     torch.testing.assert_close(world.mean(losses[1] - losses[0]), sum(apart, torch.tensor(0.0)) / 2, rtol=1e-4, atol=0)
 
 

@@ -19,6 +19,7 @@ from fastscnn.data.datasets import DatasetSpec, Pair
 from fastscnn.media import images
 from fastscnn.model.label_set import LabelSet
 from fastscnn.training import loader as module
+from fastscnn.training.augment import Crop
 from fastscnn.training.loader import Batch, Loader
 from fastscnn.training.recipes import Recipe, named
 
@@ -121,7 +122,7 @@ def test_memory_is_bounded(
     assert reads.total() == 6
     loader.batch(1)
     assert reads.total() == 6 + decoded_again
-    assert sum(image.nbytes + labels.nbytes for image, labels in loader._cache.values()) <= room
+    assert sum(image.nbytes + labels.nbytes for image, labels, _ in loader._cache.values()) <= room
     assert same(first, of(tiny_dataset, batch=6).batch(0))
 
 
@@ -179,12 +180,12 @@ def focuses(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int | None, bytes]]:
     asked: list[tuple[int | None, bytes]] = []
 
     def note(
-        image: UInt8Array, labels: UInt8Array, recipe: Recipe, rng: np.random.Generator, focus: int | None
-    ) -> tuple[UInt8Array, UInt8Array]:
+        image: UInt8Array, labels: UInt8Array, recipe: Recipe, rng: np.random.Generator, focus: int | None, soft: None
+    ) -> Crop:
         assert recipe.balanced_crops
         assert focus is None or (labels == focus).any()
         asked.append((focus, labels.tobytes()))
-        return image[:32, :48], labels[:32, :48]
+        return Crop(image[:32, :48], labels[:32, :48])
 
     monkeypatch.setattr(module, "augment", note)
     return asked

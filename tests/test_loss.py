@@ -113,7 +113,7 @@ def test_training_loss_weighs_its_heads() -> None:
     deep, skip = (example(size, (64, 96))[0] for size in ((2, 3), (8, 12)))
     skip = skip * 2
     recipe = losing(auxiliary=0.4, loss_stride=2, auxiliary_stride=8)
-    loss = training_loss(TrainingLogits(main, deep, skip), labels, recipe, WEIGHTS, (13, 38))
+    loss = training_loss(TrainingLogits(main, (deep, skip)), labels, recipe, WEIGHTS, (13, 38))
     sides = [reference(head, labels, WEIGHTS, 8, (5, 6)) for head in (deep, skip)]
     parts = [reference(main, labels, WEIGHTS, 2, (1, 0)), *sides]
     torch.testing.assert_close(loss, parts[0] + 0.4 * parts[1] + 0.4 * parts[2], atol=1e-5, rtol=1e-5)
@@ -139,7 +139,7 @@ def test_sigmoid_of_heads() -> None:
     main, labels = example((8, 12), (64, 96))
     recipe = losing(loss="sigmoid", auxiliary=0.4)
     alone = training_loss(main, labels, recipe, None, (0, 0))
-    torch.testing.assert_close(training_loss(TrainingLogits(main, main, main), labels, recipe, None, (0, 0)), 1.8 * alone)
+    torch.testing.assert_close(training_loss(TrainingLogits(main, (main, main)), labels, recipe, None, (0, 0)), 1.8 * alone)
 
 
 def hardest(values: Tensor, targets: Tensor, share: float, weights: Tensor | None) -> Tensor:
@@ -172,7 +172,7 @@ def test_hard_pixels_are_the_hardest_share(weights: Tensor | None, share: float)
 def test_hard_pixels_are_of_the_main_head_only(weights: Tensor | None) -> None:
     logits, labels = example((2, 3), (10, 15))
     recipe = losing(ohem_ratio=0.2, auxiliary=0.4)
-    loss = training_loss(TrainingLogits(logits, logits, logits), labels, recipe, weights, (0, 0))
+    loss = training_loss(TrainingLogits(logits, (logits, logits)), labels, recipe, weights, (0, 0))
     expected = hardest(*points(logits, labels), 0.2, weights) + 0.8 * reference(logits, labels, weights)
     torch.testing.assert_close(loss, expected, atol=1e-5, rtol=1e-5)
 
@@ -204,7 +204,7 @@ def test_hard_pixels_are_the_uncertain_ones(weights: Tensor | None, threshold: f
 )
 def test_no_loss_learns_from_ignored_pixels(changes: dict[str, Any]) -> None:
     logits, labels = example((8, 12), (64, 96), ignored=1.1)
-    loss = training_loss(TrainingLogits(logits, logits, logits), labels, losing(**changes), None, (0, 0))
+    loss = training_loss(TrainingLogits(logits, (logits, logits)), labels, losing(**changes), None, (0, 0))
     (gradient,) = torch.autograd.grad(loss, logits)
     assert loss.item() == 0
     assert torch.equal(gradient, torch.zeros_like(gradient))
@@ -307,8 +307,8 @@ def test_distillation_is_the_mean_divergence_of_a_point() -> None:
     teacher = torch.randn(2, 5, 8, 12, generator=torch.Generator().manual_seed(5)).mul(200).softmax(1)
     assert (teacher == 0).any()  # a teacher may be certain that a class is absent
     recipe = losing(distillation=0.7, loss_stride=2, auxiliary=0.4)
-    loss = training_loss(TrainingLogits(logits, logits, logits), labels, recipe, None, (0, 0), teacher)
-    without = training_loss(TrainingLogits(logits, logits, logits), labels, recipe, None, (0, 0))
+    loss = training_loss(TrainingLogits(logits, (logits, logits)), labels, recipe, None, (0, 0), teacher)
+    without = training_loss(TrainingLogits(logits, (logits, logits)), labels, recipe, None, (0, 0))
     divergence = F.kl_div(logits.log_softmax(1), teacher, reduction="none").sum(1).mean()
     torch.testing.assert_close(loss - without, 0.7 * divergence, atol=1e-5, rtol=1e-4)
 
@@ -333,7 +333,7 @@ def test_with_all_classes_annotated_no_bit_changes(weights: Tensor | None, chang
     logits, labels = heads_of()
     recipe = losing(auxiliary_stride=4, **changes)
     every = torch.ones(2, 5, dtype=torch.bool)
-    heads = TrainingLogits(*logits)
+    heads = TrainingLogits(logits[0], tuple(logits[1:]))
     losses = [training_loss(heads, labels, recipe, weights, (1, 2), annotated=known) for known in (None, every)]
     gradients = [torch.autograd.grad(loss, logits) for loss in losses]
     for one, other in zip((losses[0], *gradients[0]), (losses[1], *gradients[1]), strict=True):
@@ -355,8 +355,8 @@ def test_partial_labels_are_those_of_a_network_with_fewer_classes(weights: Tenso
     annotated = torch.zeros(2, 5, dtype=torch.bool)
     annotated[:, known] = True
     recipe = losing(auxiliary_stride=4, **changes)
-    loss = training_loss(TrainingLogits(*logits), labels, recipe, weights, (1, 2), annotated=annotated)
-    fewer = TrainingLogits(*(head[:, known] for head in logits))
+    loss = training_loss(TrainingLogits(logits[0], tuple(logits[1:])), labels, recipe, weights, (1, 2), annotated=annotated)
+    fewer = TrainingLogits(logits[0][:, known], tuple(head[:, known] for head in logits[1:]))
     expected = training_loss(fewer, small[labels.long()], recipe, None if weights is None else weights[known], (1, 2))
     if recipe.loss == "sigmoid":
         expected = expected * 3 / 5  # the mean is over all classes

@@ -80,8 +80,8 @@ def test_logits_stand_at_an_eighth_rounded_up(size: tuple[int, int], channels: i
     assert logits_of(model, images).shape == expected
     training = model.train()(images)
     assert isinstance(training, TrainingLogits)
-    assert training.main.shape == training.downsample.shape == expected
-    assert training.global_features.shape == (2, classes, math.ceil(size[0] / 32), math.ceil(size[1] / 32))
+    assert training.main.shape == training.auxiliary[1].shape == expected
+    assert training.auxiliary[0].shape == (2, classes, math.ceil(size[0] / 32), math.ceil(size[1] / 32))
 
 
 @pytest.mark.parametrize(("size", "channels"), [((32, 32), 1), ((33, 47), 3), ((75, 101), 4)])
@@ -181,8 +181,9 @@ def test_width_is_a_factor_of_all_channels(width: float) -> None:
             assert layer.out_channels % (2 if "levels" in name else 8) == 0
     images = torch.empty(2, 65, 97, 3, device="meta")
     assert logits_of(model, images).shape == logits_of(paper, images).shape
-    training = model.train()(images), paper.train()(images)
-    assert [head.shape for head in training[0]] == [head.shape for head in training[1]]
+    ours, theirs = (network.train()(images) for network in (model, paper))
+    assert [head.shape for head in ours.auxiliary] == [head.shape for head in theirs.auxiliary]
+    assert ours.main.shape == theirs.main.shape
 
 
 def test_parameters_grow_with_the_width() -> None:

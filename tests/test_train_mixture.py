@@ -76,7 +76,7 @@ def test_batches_of_one_dataset_do_not_change(tiny_dataset: Path) -> None:
         for index in range(6):
             place = step * 6 + index
             chosen = pairs[order(recipe.seed, place // 6, 6)[place % 6]]
-            image, labels = augment(*spec.read(chosen), recipe, np.random.default_rng((recipe.seed, 1, place)))
+            image, labels, _ = augment(*spec.read(chosen), recipe, np.random.default_rng((recipe.seed, 1, place)))
             assert batch.names[index] == str(chosen.image)
             assert np.array_equal(batch.images[index], image)
             assert np.array_equal(batch.labels[index], labels)
@@ -123,7 +123,7 @@ def test_a_step_is_the_same_wherever_one_begins_and_in_parts(weighted: Mixture, 
 @pytest.mark.parametrize("shape", [(60, 80), (80, 60), (30, 160)])
 def test_an_image_is_trained_at_the_size_at_which_it_is_segmented(shape: tuple[int, int]) -> None:
     recipe = recipe_of(size=(120, 160), crop=(512, 512), scale=(1.0, 1.0))
-    _, ids = augment(np.zeros((*shape, 3), np.uint8), np.zeros(shape, np.uint8), recipe, np.random.default_rng(0))
+    _, ids, _ = augment(np.zeros((*shape, 3), np.uint8), np.zeros(shape, np.uint8), recipe, np.random.default_rng(0))
     rows, columns = np.nonzero(ids == 0)
     height, width = in_shape((120, 160), shape)
     assert abs(np.ptp(rows) + 1 - height) <= 1

@@ -35,7 +35,7 @@ import numpy as np
 from fastscnn.base import files
 from fastscnn.base.arguments import is_number
 from fastscnn.base.errors import ArgumentError, FastSCNNError
-from fastscnn.base.types import BoolArray, Int64Array, UInt8Array
+from fastscnn.base.types import BoolArray, Float32Array, Int64Array, UInt8Array
 from fastscnn.data import class_map, datasets
 from fastscnn.data.datasets import ClassFolders, DatasetSpec, Pair
 from fastscnn.data.toml_table import MIXTURE_KEY, Table
@@ -152,6 +152,17 @@ class Mixture:
         return tuple(weight / sum(weights) for weight in weights)
 
     @property
+    def soft_to_classes(self) -> Float32Array | None:
+        """The matrix float32 [soft classes, classes] that sums soft labels into the trained classes; None without soft labels.
+
+        It is that of the first dataset with soft labels, also for the soft labels of the others.
+        """
+        for member in self.members:
+            if member.spec.soft:
+                return member.spec.soft.to_classes(member.train_ids, len(member.label_set))
+        return None
+
+    @property
     def weighted(self) -> bool:
         """Whether weights are given; otherwise each image is seen equally often."""
         return self.members[0].weight is not None
@@ -252,6 +263,11 @@ def _combined(sources: Sequence[Source]) -> Mixture:
                                 "use datasets with the same channels.")
         train_ids = class_map.train_ids(spec, first, source.map) if members else tuple(range(len(first.label_set)))
         members.append(Member(spec, first.label_set, train_ids, source.split, _weight(spec, source)))
+    softened = [member for member in members if member.spec.soft]
+    for member in softened[1:]:
+        if (theirs := member.spec.soft) and (ours := softened[0].spec.soft) and theirs.classes != ours.classes:
+            raise FastSCNNError(f"{member.name}: its soft labels have other classes than those of {softened[0].name}; make "
+                                "both with the same network.")
     unweighted = [member.name for member in members if member.weight is None]
     if 0 < len(unweighted) < len(members):
         raise FastSCNNError(f"{unweighted[0]}: has no weight, but other datasets have one; give weights to all or to none.")

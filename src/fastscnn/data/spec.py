@@ -19,6 +19,7 @@ from fastscnn.data.dataset_metrics import DatasetMetrics
 from fastscnn.data.formats.base import Decoded, LabelFormat, Shapes
 from fastscnn.data.formats.ids import IdLabels
 from fastscnn.data.patterns import any_case, beside, glob_of, matching
+from fastscnn.data.soft import SoftLabels
 from fastscnn.media import images, windows
 from fastscnn.media.windows import Box
 from fastscnn.model.label_set import LabelSet
@@ -35,6 +36,7 @@ class Pair:
         extra_channels: greyscale files that become further channels behind the image's RGB.
         instances: file of 16-bit instance ids, whether it exists or not; None if the dataset has none.
         box: the window of the image that is used; None uses all of it.
+        soft: file of soft labels, whether it exists or not; None if the split has none.
     """
 
     image: Path
@@ -42,6 +44,7 @@ class Pair:
     extra_channels: tuple[Path, ...] = ()
     instances: Path | None = None
     box: Box | None = None
+    soft: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,7 @@ class Split:
         polygons: pattern like `labels`, of a polygon file that is used if the label file is missing.
         extra_channels: patterns like `labels`, of the files with further channels.
         instances: pattern like `labels`, of a file of instance ids; only instance metrics need it.
+        soft: pattern like `labels`, of a file of soft labels; "" if there are none. See `data.soft`.
         count: number of images in the official release; 0 if unknown.
         images_in: official archive of the images and further channels, for messages; "" if there is none.
         labels_in: official archive of the labels.
@@ -70,6 +74,7 @@ class Split:
     polygons: str = ""
     extra_channels: tuple[str, ...] = ()
     instances: str = ""
+    soft: str = ""
     count: int = 0
     images_in: str = ""
     labels_in: str = ""
@@ -106,6 +111,7 @@ class DatasetSpec:
         crop: (x0, y0, x1, y1) in pixels, the part of images and labels that is used; None uses all.
         every: use the first of every so many images of each folder, in the order of their names.
         metrics: what the dataset's authors report beside the mIoU; None for the mIoU alone.
+        soft: what soft labels mean; None if no split has any.
         source: what it was loaded from, such as "camvid:ROOT", for commands in messages; "" if it was made in Python.
     """
 
@@ -118,6 +124,7 @@ class DatasetSpec:
     crop: tuple[int, int, int, int] | None = None
     every: int = 1
     metrics: DatasetMetrics | None = None
+    soft: SoftLabels | None = None
     source: str = field(default="", compare=False)
 
     @property
@@ -190,9 +197,10 @@ class DatasetSpec:
 
     def pair(self, split: str, image: Path) -> Pair:
         """Return the files of a whole image, whether they exist or not."""
-        pattern = self.split(split).instances
-        instances = self._beside(split, image, pattern) if pattern else None
-        return Pair(image, self.label_file(split, image), tuple(self.channel_files(split, image)), instances)
+        place = self.split(split)
+        others = place.instances, place.soft
+        instances, soft = (self._beside(split, image, pattern) if pattern else None for pattern in others)
+        return Pair(image, self.label_file(split, image), tuple(self.channel_files(split, image)), instances, soft=soft)
 
     def windows(self, split: str, pair: Pair) -> list[Pair]:
         """Return a pair once for each window of its image; without a window if the image cannot be read."""
@@ -246,6 +254,14 @@ class DatasetSpec:
             raise FastSCNNError(f"{pair.labels}: is {hxw(labels.shape)} but its image is {hxw(image.shape)}; "
                                 "make them the same size.")
         return self.cropped(image, pair.image), self.cropped(labels, pair.labels)
+
+    def read_soft(self, pair: Pair, size: tuple[int, int]) -> UInt8Array | None:
+        """Read the soft labels of a pair whose image has this size (height, width); None if it has none.
+
+        Raises:
+            FastSCNNError: see `SoftLabels.read`.
+        """
+        return self.soft.read(pair.soft, size) if self.soft and pair.soft else None
 
     def cropped(self, pixels: npt.NDArray[_T], path: Path) -> npt.NDArray[_T]:
         """Return the part of an image or of labels [H, W, ...] inside `crop`.

@@ -20,6 +20,7 @@ images = "images/train/*.jpg"          # glob pattern relative to the folder of 
                                        # any case; `**` and `..` are allowed
 labels = "labels/train/{stem}.png"     # {stem}: the image's file name without its suffix; {1}: what the first * matches
 thermal = "thermal/train/{stem}.png"   # optional, in all splits or in none: a fourth channel, greyscale of 8 or 16 bits
+soft = "soft/train/{stem}.npz"         # optional: class probabilities of another network, to be learned by distillation
 window = "1024x1024"                   # optional: divide each image into windows of at most this size (HxW)
 list = "train.txt"                     # optional: the images of this split; with images: names to choose from them; without:
                                        # paths, and their label files in a second column
@@ -29,6 +30,11 @@ images = "images/*.jpg"
 labels = "labels/{stem}.png"
 fractions = { train = 0.8, val = 0.2 }
 seed = 0
+
+[soft]                                 # optional: what soft labels are
+classes = ["wall", "car"]              # their classes, or "cityscapes"; the default: those of this dataset
+terms = "..."                          # terms of use of the network that made them
+map = { wall = "building" }            # soft class -> class or "ignore"; classes of equal names need no entry
 ```
 
 `labels_are`:
@@ -55,16 +61,19 @@ from typing import Any
 
 from fastscnn.base.arguments import MAX_PIXELS, height_width
 from fastscnn.base.errors import ArgumentError, FastSCNNError
+from fastscnn.data.builtin.cityscapes import LABELS as CITYSCAPES
 from fastscnn.data.lists import ListFile, divided
 from fastscnn.data.patterns import has_placeholder
+from fastscnn.data.soft import SoftLabels, mapped
 from fastscnn.data.spec import DatasetSpec, Split, relative
 from fastscnn.data.toml_labels import FORMATS, label_format
 from fastscnn.data.toml_table import MIXTURE_KEY, Table, is_byte
 from fastscnn.model.architecture import MIN_SIDE
 from fastscnn.model.label_set import Colour, LabelSet
 
-_KEYS = ("name", "classes", "colours", "ignore", "labels_are", "map", "terms", "splits")
-_SPLIT_KEYS = ("images", "labels", "thermal", "list", "fractions", "seed", "window")
+_KEYS = ("name", "classes", "colours", "ignore", "labels_are", "map", "terms", "splits", "soft")
+_SPLIT_KEYS = ("images", "labels", "thermal", "soft", "list", "fractions", "seed", "window")
+_SOFT_KEYS = ("classes", "map", "terms")
 _MAX_SEED = (1 << 31) - 1
 
 
@@ -81,14 +90,40 @@ def spec(path: Path) -> DatasetSpec:
     table.only((*_KEYS, *FORMATS[kind].keys))
     label_set = _label_set(table)
     labels = label_format(table, kind, label_set)
+    splits = _splits(table, labels.of_many)
     return DatasetSpec(
         name=table.text("name"),
         root=path.parent,
         label_set=label_set,
-        splits=_splits(table, labels.of_many),
+        splits=splits,
         labels=labels,
         terms=table.text("terms", DatasetSpec.terms),
+        soft=_soft(table, label_set, splits),
     )
+
+
+def _soft(table: Table, label_set: LabelSet, splits: Mapping[str, Split]) -> SoftLabels | None:
+    """Return what the soft labels mean; None if no split has any."""
+    used = any(split.soft for split in splits.values())
+    if "soft" not in table:
+        return SoftLabels(label_set.names, tuple(range(len(label_set)))) if used else None
+    given = table.table("soft", "the keys classes, map and terms")
+    given.only(_SOFT_KEYS)
+    if not used:
+        raise table.error("soft", 'needs the files of a split; add soft = "soft/{stem}.npz" to [splits.train], or remove it.')
+    classes = label_set.names
+    if "classes" in given:
+        known = {"cityscapes": CITYSCAPES.names}
+        value = given.value("classes")
+        classes = known[given.choice("classes", known, "")] if isinstance(value, str) else given.texts("classes")
+    if not classes or len(set(classes)) < len(classes):
+        raise given.error("classes", "must be different names, at least one.")
+    named = given.table("map", "a class or \"ignore\" for soft classes") if "map" in given else None
+    try:
+        train_ids = mapped(classes, {key: named.text(key) for key in named} if named else {}, label_set.names)
+    except FastSCNNError as error:
+        raise FastSCNNError(f"{table.path}: soft.map: {error}") from None
+    return SoftLabels(classes, train_ids, given.text("terms", ""))
 
 
 def _label_set(table: Table) -> LabelSet:
@@ -138,12 +173,13 @@ def _split(table: Table, name: str, value: Any, of_many: bool) -> dict[str, Spli
     if "images" not in given and "list" not in given:
         raise given.error("images", "is missing; add it.")
     images = given.patterns("images") if "images" in given else ()
-    beside = {key: given.pattern(key) for key in ("labels", "thermal") if key in given}
+    beside = {key: given.pattern(key) for key in ("labels", "thermal", "soft") if key in given}
     for key, pattern in beside.items():
         if not has_placeholder(pattern) and not (of_many and key == "labels"):
             raise given.error(key, f"is {pattern!r}, one file for all images; write {{stem}} for the image's file name without "
                                    "its suffix.")
-    split = Split(images, beside.get("labels", ""), extra_channels=tuple(beside[key] for key in beside if key == "thermal"))
+    thermal = tuple(beside[key] for key in beside if key == "thermal")
+    split = Split(images, beside.get("labels", ""), extra_channels=thermal, soft=beside.get("soft", ""))
     if "window" in given:
         split = replace(split, window=_window(given, split))
     if "list" in given:
@@ -167,8 +203,9 @@ def _window(given: Table, split: Split) -> tuple[int, int]:
     if min(window) < MIN_SIDE or window[0] * window[1] > MAX_PIXELS:
         raise given.error("window", f'is {given.value("window")!r}; it must be HxW such as "1024x1024", of at least '
                                     f"{MIN_SIDE}x{MIN_SIDE} and at most {MAX_PIXELS // 1_000_000} megapixels.")
-    if split.extra_channels:
-        raise given.error("window", "cannot be used with thermal; cut the images and their channels, and remove it.")
+    if split.extra_channels or split.soft:
+        with_ = "thermal" if split.extra_channels else "soft"
+        raise given.error("window", f"cannot be used with {with_}; cut the images and these files, and remove it.")
     return window
 
 

@@ -32,11 +32,12 @@ _MEAN_OTHER, _STD_OTHER = 127.5, 57.5  # extra channels (thermal, depth): the mi
 
 
 class TrainingLogits(NamedTuple):
-    """The output in training mode: class logits of the main head and of both auxiliary heads."""
+    """The output in training mode with further heads: the logits of the main head, and of those that exist beside it."""
 
     main: Tensor  # [N, classes, H/8, W/8]
-    global_features: Tensor  # [N, classes, H/32, W/32], after the global feature extractor
-    downsample: Tensor  # [N, classes, H/8, W/8], after learning to downsample
+    # After the global feature extractor [N, classes, H/32, W/32], and after learning to downsample [N, classes, H/8, W/8].
+    auxiliary: tuple[Tensor, ...] = ()
+    soft: Tensor | None = None  # [N, soft classes, H/8, W/8], of the layer beside the last one
 
 
 class DepthwiseConv(nn.Conv2d):
@@ -254,6 +255,8 @@ class FastSCNN(Backbone):
         dropout: rate before the last layer (the paper states none; 0.1 is usual).
         auxiliary: add the two auxiliary heads; they are used in training mode only.
         reparam_branches: add a branch to every depthwise convolution for training; `fused` merges them.
+        soft_classes: add a second last layer with this number of classes, which learns soft labels of other classes; it is
+            used in training mode only. 0: none.
 
     Raises:
         FastSCNNError: unknown variant.
@@ -268,6 +271,7 @@ class FastSCNN(Backbone):
         dropout: float = 0.1,
         auxiliary: bool = False,
         reparam_branches: bool = False,
+        soft_classes: int = 0,
     ) -> None:
         super().__init__(channels, variant, width_mult)
         form, skip, deep = architecture.variant(variant), self.skip_channels, self.deep_channels
@@ -283,6 +287,7 @@ class FastSCNN(Backbone):
         head_dropout = dropout if form.channel_dropout else 0.0
         heads = (_auxiliary_head(inputs, classes, head_dropout) for inputs in (deep, skip))
         self.auxiliary = nn.ModuleList(heads) if auxiliary else None
+        self.soft_head = nn.Conv2d(last, soft_classes, 1) if soft_classes else None
         if reparam_branches:
             for conv in self.depthwise():
                 conv.branch = nn.BatchNorm2d(conv.in_channels)
@@ -294,13 +299,18 @@ class FastSCNN(Backbone):
             images: [N, H, W, channels] uint8, or float with the same 0 to 255 range; H and W at least 32.
 
         Returns:
-            [N, classes, H/8, W/8]; in training mode with auxiliary heads, a `TrainingLogits`.
+            [N, classes, H/8, W/8]; in training mode with further heads, a `TrainingLogits`.
         """
         skip, deep = self.features(images)
-        logits: Tensor = self.classifier(self.fusion(skip, deep))  # [N, classes, H/8, W/8]
-        if self.auxiliary is None or not self.training:
+        *layers, last = self.classifier
+        x = self.fusion(skip, deep)
+        for layer in layers:
+            x = layer(x)
+        logits: Tensor = last(x)  # [N, classes, H/8, W/8]
+        if not self.training or (self.auxiliary is None and self.soft_head is None):
             return logits
-        return TrainingLogits(logits, self.auxiliary[0](deep), self.auxiliary[1](skip))
+        sides = () if self.auxiliary is None else (self.auxiliary[0](deep), self.auxiliary[1](skip))
+        return TrainingLogits(logits, sides, None if self.soft_head is None else self.soft_head(x))
 
 
 class Classifier(Backbone):
@@ -339,13 +349,13 @@ def _auxiliary_head(inputs: int, classes: int, dropout: float) -> nn.Sequential:
 
 
 def fused(model: FastSCNN) -> FastSCNN:
-    """Return a copy without auxiliary heads and re-parameterised branches, with the same output in evaluation mode.
+    """Return a copy without the heads and branches of training, with the same output in evaluation mode.
 
     In evaluation mode, a branch scales and shifts each channel. The scale is added to the centre of the channel's kernel;
     the shift is subtracted from the running mean of the batch norm that follows.
     """
     plain = copy.deepcopy(model).eval()
-    plain.auxiliary = None
+    plain.auxiliary = plain.soft_head = None
     for layer in plain.modules():
         if not isinstance(layer, nn.Sequential) or not isinstance(conv := layer[0], DepthwiseConv) or conv.branch is None:
             continue

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import cv2
 import numpy as np
 
 from fastscnn.base.types import Float32Array, Int64Array, UInt8Array
+from fastscnn.data.soft import STRIDE
 from fastscnn.inference.size import in_shape
 from fastscnn.model.label_set import IGNORE_INDEX
 from fastscnn.training.recipes import Recipe
@@ -15,13 +18,28 @@ _OUTSIDE = (124, 116, 104, 127)
 _CROPS = 11  # most crops tried while one class is too frequent, as in mmsegmentation's RandomCrop
 
 
+class Crop(NamedTuple):
+    """A crop of a training image.
+
+    Attributes:
+        image: uint8 [h, w, channels].
+        labels: uint8 [h, w] train ids; 255 is ignored.
+        soft: soft labels, float32 [soft classes, h/8, w/8], 0 to 1, and 0 in cells outside the image; None without any.
+    """
+
+    image: UInt8Array
+    labels: UInt8Array
+    soft: Float32Array | None = None
+
+
 def augment(
     image: UInt8Array,
     labels: UInt8Array,
     recipe: Recipe,
     rng: np.random.Generator,
     focus: int | None = None,
-) -> tuple[UInt8Array, UInt8Array]:
+    soft: UInt8Array | None = None,
+) -> Crop:
     """Return a random crop of the image and its labels, augmented.
 
     Args:
@@ -30,9 +48,10 @@ def augment(
         recipe: crop and augmentation. At scale 1, the image has the size that inference gives it: that of `in_shape`.
         rng: source of random numbers.
         focus: a class of which the crop contains a random pixel; None, or an absent class: the crop is anywhere.
+        soft: the soft labels of the image, uint8 [soft classes, H/8, W/8], 255 times a probability; None without any.
 
     Returns:
-        The crop uint8 [*recipe.crop, channels] and its labels uint8 [*recipe.crop], 255 outside the image.
+        The crop, of the size `recipe.crop`; labels are 255 outside the image.
     """
     point = None if focus is None else _pixel(labels, focus, rng)
     height, width = recipe.crop
@@ -49,21 +68,57 @@ def augment(
     colours = np.ascontiguousarray(patch[..., :3])
     changed = _distorted(colours, rng) if recipe.colour == "mmseg" else cv2.LUT(colours, _tone(recipe, rng))
     made = np.asarray(changed, np.uint8)
-    return (np.concatenate([made, patch[..., 3:]], axis=2) if patch.shape[2] > 3 else made), ids
+    made = np.concatenate([made, patch[..., 3:]], axis=2) if patch.shape[2] > 3 else made
+    return Crop(made, ids, None if soft is None else _warped(soft, warp, labels.shape, recipe.crop))
 
 
-def paste(
-    onto: tuple[UInt8Array, UInt8Array], source: tuple[UInt8Array, UInt8Array], classes: Int64Array
-) -> tuple[UInt8Array, UInt8Array]:
+def paste(onto: Crop, source: Crop, classes: Int64Array) -> Crop:
     """Return the crop `onto` with the pixels of `classes` of the crop `source` pasted over it.
 
-    From ClassMix (Olsson et al. 2021). A crop is an image uint8 [H, W, channels] and labels uint8 [H, W]. Both crops have
-    the same size; neither is changed.
+    From ClassMix (Olsson et al. 2021). Both crops have the same size; neither is changed. A cell of soft labels goes with the
+    pixel at its centre.
     """
     taken = np.zeros(256, bool)
     taken[classes] = True
-    mask = taken[source[1]]
-    return np.where(mask[..., None], source[0], onto[0]), np.where(mask, source[1], onto[1])
+    mask = taken[source.labels]
+    soft = onto.soft
+    if soft is not None and source.soft is not None:
+        sides = zip(mask.shape, soft.shape[1:], strict=True)
+        rows, columns = (((np.arange(cells) + 0.5) * side / cells).astype(np.int64) for side, cells in sides)
+        soft = np.where(mask[np.ix_(rows, columns)], source.soft, soft)
+    image = np.where(mask[..., None], source.image, onto.image)
+    return Crop(image, np.where(mask, source.labels, onto.labels), None if soft is None else np.asarray(soft, np.float32))
+
+
+def _warped(soft: UInt8Array, warp: Float32Array, image: tuple[int, ...], crop: tuple[int, int]) -> Float32Array:
+    """Return soft labels at the centres of the cells of a crop, by bilinear interpolation; 0 outside the image.
+
+    Args:
+        soft: uint8 [classes, H/8, W/8].
+        warp: the matrix of `_warp`; it neither rotates nor shears.
+        image, crop: (height, width).
+    """
+    across, down = (
+        _interpolation(image[axis], crop[axis], soft.shape[axis + 1], float(warp[1 - axis, 1 - axis]), float(warp[1 - axis, 2]))
+        for axis in (1, 0)
+    )
+    return np.asarray(down @ (soft / np.float32(255)) @ across.T, np.float32)
+
+
+def _interpolation(side: int, crop: int, cells: int, factor: float, shift: float) -> Float32Array:
+    """Return the matrix [cells of the crop, cells of the image] that interpolates along one axis.
+
+    Args:
+        side, crop: pixels of the image and of the crop.
+        cells: cells of the image.
+        factor, shift: pixel p of the crop is pixel factor * p + shift of the image.
+    """
+    wanted = -(-crop // STRIDE)  # as the network rounds
+    pixel = factor * ((np.arange(wanted) + 0.5) * crop / wanted - 0.5) + shift
+    place = np.clip((pixel + 0.5) * cells / side - 0.5, 0, cells - 1)
+    inside = (pixel > -0.5) & (pixel < side - 0.5)
+    weights = np.maximum(0, 1 - abs(place[:, None] - np.arange(cells))) * inside[:, None]
+    return np.asarray(weights, np.float32)
 
 
 def _pixel(labels: UInt8Array, class_: int, rng: np.random.Generator) -> tuple[int, int] | None:

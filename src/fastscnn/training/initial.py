@@ -22,7 +22,9 @@ _SHARED = ("downsample.", "global_features.", "mean", "std")  # common to a clas
 _HEAD = "classifier.3."  # last layer, with one channel per class
 
 
-def initial(recipe: Recipe, card: Card, device: torch.device, weights: Path | None = None) -> tuple[State, list[str]]:
+def initial(
+    recipe: Recipe, card: Card, device: torch.device, weights: Path | None = None, soft_classes: int = 0
+) -> tuple[State, list[str]]:
     """Return the state before the first step.
 
     Args:
@@ -31,6 +33,7 @@ def initial(recipe: Recipe, card: Card, device: torch.device, weights: Path | No
         device: where to train.
         weights: a .safetensors file to start from, of Fast-SCNN or of a classifier; None for random weights by the recipe's
             seed.
+        soft_classes: number of classes of the soft labels, for the layer that learns them if `recipe.soft_head` is set.
 
     Returns:
         The state, and sentences about what was not loaded from `weights`.
@@ -40,8 +43,10 @@ def initial(recipe: Recipe, card: Card, device: torch.device, weights: Path | No
     """
     torch.manual_seed(recipe.seed)
     classes, channels = len(card.label_set), card.channels
-    auxiliary = recipe.auxiliary > 0
-    model = FastSCNN(classes, channels, recipe.variant, recipe.width_mult, recipe.dropout, auxiliary, recipe.reparam_branches)
+    model = FastSCNN(
+        classes, channels, recipe.variant, recipe.width_mult, recipe.dropout, recipe.auxiliary > 0, recipe.reparam_branches,
+        soft_classes if recipe.soft_head else 0,
+    )  # fmt: skip
     notes = _load_weights(model, card, weights) if weights else []
     return initial_state(recipe, model, device), notes
 

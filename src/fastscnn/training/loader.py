@@ -20,18 +20,19 @@ from threading import Lock
 import numpy as np
 
 from fastscnn.base import machine
-from fastscnn.base.types import BoolArray, Int64Array, UInt8Array
+from fastscnn.base.types import BoolArray, Float32Array, Int64Array, UInt8Array
 from fastscnn.data.datasets import Pair
 from fastscnn.data.mixture import Mixture
 from fastscnn.model.label_set import IGNORE_INDEX
-from fastscnn.training.augment import augment, paste
+from fastscnn.training.augment import Crop, augment, paste
 from fastscnn.training.distributed import ALONE, World
 from fastscnn.training.recipes import Recipe
 
 _CACHE_BYTES = 4 << 30  # of decoded images kept in memory per machine: 30 times CamVid, 500 frames of Cityscapes
 _AHEAD = 4  # batches prepared while the network works on one
 
-Sample = tuple[UInt8Array, UInt8Array, str]  # a crop, its labels, and the image file
+Read = tuple[UInt8Array, UInt8Array, UInt8Array | None]  # an image, its labels, and its soft labels if it has any
+Sample = tuple[Crop, str]  # a crop and the image file
 
 
 @dataclass(frozen=True)
@@ -43,12 +44,14 @@ class Batch:
         labels: uint8 [N, h, w] train ids; in classification, int64 [N] classes.
         names: the image files, for messages.
         annotated: bool [N, classes], the classes that the labels of each image contain; None: all.
+        soft: soft labels, float32 [N, soft classes, h/8, w/8], 0 in cells without any; None if the recipe uses none.
     """
 
     images: UInt8Array
     labels: UInt8Array | Int64Array
     names: tuple[str, ...]
     annotated: BoolArray | None = None
+    soft: Float32Array | None = None
 
 
 class Loader:
@@ -74,7 +77,8 @@ class Loader:
         self._images = tuple(len(some) for some in pairs)  # of each dataset
         self._shares = mixture.shares(self._images) if mixture.weighted else None
         self._annotated = np.stack([member.annotated for member in mixture.members])  # [datasets, classes]
-        self._cache: dict[tuple[int, int], tuple[UInt8Array, UInt8Array]] = {}
+        self._uses_soft = mixture.soft_to_classes is not None and bool(recipe.distillation or recipe.soft_head)
+        self._cache: dict[tuple[int, int], Read] = {}
         self._room = _CACHE_BYTES // world.local_size  # bytes left in the cache
         self._lock = Lock()  # for both of these
         self._part = world.part(recipe.batch)
@@ -106,11 +110,16 @@ class Loader:
         sources = [self._place(first + index)[0] for index in range(self._recipe.batch)]
         sample = cache(lambda index: self._sample(first + index))  # the source of a paste may be another process's sample
         pasted = [
-            self._paste(first + index, sample(index), partial(sample, _before(index, sources))) for index in self._part
+            self._paste(first + index, sample(index)[0], partial(sample, _before(index, sources))) for index in self._part
         ]
-        patches, labels = zip(*pasted, strict=True)
-        annotated = None if self._annotated.all() else self._annotated[[sources[index] for index in self._part]]
-        return Batch(np.stack(patches), np.stack(labels), tuple(sample(index)[2] for index in self._part), annotated)
+        own = [sources[index] for index in self._part]
+        return Batch(
+            np.stack([crop.image for crop in pasted]),
+            np.stack([crop.labels for crop in pasted]),
+            tuple(sample(index)[1] for index in self._part),
+            None if self._annotated.all() else self._annotated[own],
+            _stacked(pasted) if self._uses_soft else None,
+        )
 
     def _place(self, place: int) -> tuple[int, int]:
         """Return the dataset of a sample of the training, and its image in it."""
@@ -127,19 +136,19 @@ class Loader:
             pixels = self._pixels[source]
             focus = int(rng.choice(np.flatnonzero(pixels.any(axis=0))))
             image = int(rng.choice(np.flatnonzero(pixels[:, focus])))
-        patch, ids = augment(*self._read(source, image), recipe, rng, focus)
-        return patch, ids, str(self._pairs[source][image].image)
+        picture, labels, soft = self._read(source, image)
+        return augment(picture, labels, recipe, rng, focus, soft), str(self._pairs[source][image].image)
 
-    def _paste(self, place: int, onto: Sample, source: Callable[[], Sample]) -> tuple[UInt8Array, UInt8Array]:
+    def _paste(self, place: int, onto: Crop, source: Callable[[], Sample]) -> Crop:
         """Return the crop `onto`, with classes of `source` pasted over it as often as the recipe says."""
         rng = np.random.default_rng((self._recipe.seed, 3, place))
         classmix, rare = rng.random(2) < (self._recipe.classmix, self._recipe.paste)
         if classmix:
-            present = np.setdiff1d(source()[1], [IGNORE_INDEX])
-            return paste(onto[:2], source()[:2], rng.permutation(present)[: len(present) // 2])
+            present = np.setdiff1d(source()[0].labels, [IGNORE_INDEX])
+            return paste(onto, source()[0], rng.permutation(present)[: len(present) // 2])
         if rare:
-            return paste(onto[:2], source()[:2], self._rare)
-        return onto[:2]
+            return paste(onto, source()[0], self._rare)
+        return onto
 
     def _count(self) -> None:
         """Count the pixels of each class in each image, for balanced crops and pasting."""
@@ -154,16 +163,26 @@ class Loader:
     def _counted(self, source: int, image: int) -> Int64Array:
         return np.bincount(self._read(source, image)[1].ravel(), minlength=256)[: self._annotated.shape[1]]
 
-    def _read(self, source: int, index: int) -> tuple[UInt8Array, UInt8Array]:
+    def _read(self, source: int, index: int) -> Read:
         key = source, index
         if key in self._cache:
             return self._cache[key]
-        image, labels = self._mixture.members[source].read(self._pairs[source][index])
+        member, pair = self._mixture.members[source], self._pairs[source][index]
+        image, labels = member.read(pair)
+        soft = member.spec.read_soft(pair, (image.shape[0], image.shape[1])) if self._uses_soft else None
+        read = image, labels, soft
+        size = sum(array.nbytes for array in read if array is not None)
         with self._lock:
-            if key not in self._cache and image.nbytes + labels.nbytes <= self._room:
-                self._room -= image.nbytes + labels.nbytes
-                self._cache[key] = image, labels
-        return image, labels
+            if key not in self._cache and size <= self._room:
+                self._room -= size
+                self._cache[key] = read
+        return read
+
+
+def _stacked(crops: Sequence[Crop]) -> Float32Array | None:
+    """Return the soft labels of crops, 0 for a crop without any; None if no crop has any."""
+    none = next((np.zeros_like(crop.soft) for crop in crops if crop.soft is not None), None)
+    return None if none is None else np.stack([none if crop.soft is None else crop.soft for crop in crops])
 
 
 def _before(index: int, sources: Sequence[int]) -> int:

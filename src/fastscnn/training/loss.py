@@ -8,6 +8,10 @@ A dataset of a mixture may annotate a part of the classes. In its images, the lo
 constant so low that their probability is exactly 0 in float32. So these classes get no gradient, and every loss is the one of a
 network with the annotated classes alone. Distillation is the exception: the teacher gives probabilities of all classes, and the
 student learns those that the labels do not contain.
+
+Soft labels may have other classes than the network. Their probabilities are summed into the classes of the network for the
+main head; a cell counts as much as the sum of what is mapped, and a class of the network that no soft class maps to gets no
+gradient. The second last layer (`recipe.soft_head`) learns them with their own classes.
 """
 
 from __future__ import annotations
@@ -37,6 +41,7 @@ def training_loss(
     teacher: Tensor | None = None,
     world: World = ALONE,
     annotated: Tensor | None = None,
+    soft: tuple[Tensor, Tensor] | None = None,
 ) -> Tensor:
     """Return the main head's loss, plus `recipe.auxiliary` times that of each auxiliary head (section 4.1 of the paper).
 
@@ -49,12 +54,13 @@ def training_loss(
         teacher: float32 [N, classes, H/8, W/8], the teacher's probabilities for `recipe.distillation`.
         world: the processes that train together.
         annotated: bool [N, classes], the classes that the labels of each image contain; None: all.
+        soft: soft labels, float32 [N, soft classes, H/8, W/8], 0 in cells without any; and float32 [soft classes, classes],
+            which sums them into the classes of the network.
 
     Returns:
         A float32 scalar whose mean over the processes is the loss of the batch; 0 if every pixel is ignored.
     """
-    main = logits if isinstance(logits, Tensor) else logits.main
-    sides = () if isinstance(logits, Tensor) else (logits.global_features, logits.downsample)
+    main, sides, soft_head = TrainingLogits(logits) if isinstance(logits, Tensor) else logits
     known = _only_annotated(main, annotated)
     points = at_points(known, labels, recipe.loss_stride, phase)
     loss = pixel_loss(*points, recipe, weights, hard=True, world=world, annotated=annotated)
@@ -64,10 +70,36 @@ def training_loss(
     if teacher is not None:
         divergence = F.kl_div(main.float().log_softmax(1), teacher, reduction="sum")
         loss = loss + recipe.distillation * divergence / (teacher.numel() / teacher.shape[1])
+    if soft is not None:
+        loss = loss + recipe.distillation * soft_loss(main, *soft, world)
+        if soft_head is not None:
+            loss = loss + recipe.soft_head * soft_loss(soft_head, soft[0], world=world)
     for side in sides:
         points = at_points(_only_annotated(side, annotated), labels, recipe.auxiliary_stride, phase)
         loss = loss + recipe.auxiliary * pixel_loss(*points, recipe, weights, world=world, annotated=annotated)
     return loss
+
+
+def soft_loss(logits: Tensor, soft: Tensor, to_classes: Tensor | None = None, world: World = ALONE) -> Tensor:
+    """Return the Kullback-Leibler divergence of probabilities from soft labels, the mean over cells.
+
+    Args:
+        logits: [N, classes, h, w], any float type.
+        soft: float32 [N, soft classes, h, w], 0 in cells without soft labels.
+        to_classes: float32 [soft classes, classes], which sums soft labels into classes; None: the classes are the same.
+        world: the processes that train together.
+
+    Returns:
+        A float32 scalar. Each cell is weighted by the sum of the soft labels that are mapped.
+    """
+    values = logits.float()
+    if to_classes is not None:
+        soft = torch.einsum("nshw,sc->nchw", soft, to_classes)
+        values = values.masked_fill(to_classes.sum(0)[:, None, None] == 0, _EXCLUDED)
+    total = soft.sum(1, keepdim=True)
+    share = soft / total.clamp(min=1e-6)
+    each = torch.xlogy(soft, share) - soft * values.log_softmax(1)
+    return each.sum() / world.mean(total.sum()).clamp(min=1e-6)
 
 
 def _only_annotated(logits: Tensor, annotated: Tensor | None) -> Tensor:

@@ -17,7 +17,7 @@ _BOUNDS: Mapping[str, tuple[float, float]] = {
     "batch": (2, inf),  # in a batch of 1, pooling to 1x1 leaves batch norm a single value for each channel
     **dict.fromkeys(("epochs", "iterations", "loss_stride", "auxiliary_stride", "validate_every"), (1, inf)),
     **dict.fromkeys(("lr", "min_lr", "power", "warmup", "momentum", "weight_decay", "brightness"), (0, inf)),
-    **dict.fromkeys(("auxiliary", "distillation", "lovasz"), (0, inf)),  # weights of losses
+    **dict.fromkeys(("auxiliary", "distillation", "soft_head", "lovasz"), (0, inf)),  # weights of losses
     **dict.fromkeys(("contrast", "gamma"), (1, inf)),  # the smallest factors are the inverses
     **dict.fromkeys(("dropout", "norm_momentum", "label_smoothing", "ema", "channel_noise"), (0, 1)),
     **dict.fromkeys(("flip", "balanced_crops", "classmix", "paste"), (0, 1)),  # probabilities

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import MISSING, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal, get_type_hints
 
@@ -83,7 +83,11 @@ class Recipe:
     """OHEM: only pixels whose true class has at most this probability count in the main loss, at least 256 per batch; 1:
     all."""
     distillation: float = 0.0
-    """Weight of the Kullback-Leibler divergence from the teachers' probabilities; needs --teacher."""
+    """Weight of the Kullback-Leibler divergence from the probabilities of the teachers, or of the soft labels of the data;
+    needs one of them."""
+    soft_head: float = 0.0
+    """Weight of the loss of a second last layer that learns the soft labels with their own classes. It is dropped when weights
+    are saved; 0: none."""
     label_smoothing: float = 0.0
     """Fraction of each label that is spread evenly over the classes."""
     lovasz: float = 0.0
@@ -139,6 +143,8 @@ class Recipe:
         if self.optimiser == "adamw" and self.momentum >= 1:
             raise ArgumentError(f"momentum: must be below 1 with adamw, not {self.momentum}.")
 
+
+DEFAULTS: Mapping[str, Any] = {field.name: field.default for field in fields(Recipe) if field.default is not MISSING}
 
 _CAMVID_QUICK = Recipe(
     name="camvid-quick",

@@ -29,7 +29,7 @@ from fastscnn.model import card
 from fastscnn.network import checkpoint
 from fastscnn.network.fast_scnn import Backbone
 from fastscnn.training.distributed import ALONE, World
-from fastscnn.training.recipes import renamed
+from fastscnn.training.recipes import DEFAULTS, renamed
 from fastscnn.version import __version__
 
 
@@ -166,7 +166,8 @@ class Run:
         return "No weights of this run are intact; start a new run."
 
     def _refuse_changes(self, identity: dict[str, Any]) -> None:
-        before, now = _flat({**identity, "recipe": renamed(identity["recipe"])}), _flat(json.loads(json.dumps(self._identity)))
+        recipe = {**DEFAULTS, **renamed(identity["recipe"])}  # an earlier version had fewer fields
+        before, now = (_flat(json.loads(json.dumps(one))) for one in ({**identity, "recipe": recipe}, self._identity))
         changed = [f"{key} was {before.get(key)} and is {now.get(key)}" for key in now if before.get(key) != now.get(key)]
         if changed:
             what = "; ".join(changed)

@@ -52,8 +52,12 @@ def train_segmentation(job: Job, mixture: Mixture) -> Card:
         data=Data(mixture.name, data.split, sum(data.images), _terms(data.terms, earlier), data.fingerprint),
         recipe=dataclasses.asdict(recipe),
     )
-    state, notes = initial(recipe, card, world.device, job.init)
-    learned_from = _teachers(recipe, job.teacher, card, world.device)
+    _check_distillation(recipe, mixture, job.teacher)
+    to_classes = mixture.soft_to_classes
+    state, notes = initial(recipe, card, world.device, job.init, 0 if to_classes is None else len(to_classes))
+    learned_from = teachers(job.teacher, card, world.device)
+    if to_classes is not None and not (recipe.distillation or recipe.soft_head):
+        notes.append("The soft labels of the data are not used; set distillation or soft_head above 0 to learn from them.")
     for note in (*notes, *data.messages()):
         job.tell(note)
     run = Run(job.out, _identity(job, card) | data.identity(), state, job.resume, world)
@@ -62,9 +66,9 @@ def train_segmentation(job: Job, mixture: Mixture) -> Card:
         sized = dataclasses.replace(recipe, size=size)
         loader = Loader(mixture, data.pairs, sized, loading_threads(world), world)
         weights = _class_weights(recipe, data.expected_pixels, world.device)
-        task = SegmentationTask(
-            card, spec, job.validation, loader, SegmentationLoss(recipe, weights, learned_from, world), world
-        )
+        summed = None if to_classes is None else torch.from_numpy(to_classes).to(world.device)
+        loss = SegmentationLoss(recipe, weights, learned_from, world, summed)
+        task = SegmentationTask(card, spec, job.validation, loader, loss, world)
         loop(state, task, job, run, recipe.steps(sum(data.images)))
     return checkpoint.load(run.last)[1] if world.first and run.last.is_file() else card
 
@@ -91,12 +95,14 @@ class SegmentationLoss:
         weights: float32 [classes], the weight of each class, or None.
         teachers: networks whose mean probabilities are the target of `recipe.distillation`.
         world: the processes that train together.
+        soft_to_classes: float32 [soft classes, classes], which sums soft labels into classes; None without soft labels.
     """
 
     recipe: Recipe
     weights: Tensor | None = None
     teachers: Sequence[FastSCNN] = ()
     world: World = ALONE
+    soft_to_classes: Tensor | None = None
 
     def __call__(self, network: nn.Module, batch: Batch, step: int) -> Tensor:
         phase = np.random.default_rng((self.recipe.seed, 2, step)).integers(0, 64, 2)
@@ -110,7 +116,10 @@ class SegmentationLoss:
         mean = torch.stack(probabilities).mean(0) if probabilities else None
         first = int(phase[0]), int(phase[1])
         annotated = None if batch.annotated is None else torch.from_numpy(batch.annotated).to(device)
-        return training_loss(logits, labels, self.recipe, self.weights, first, mean, self.world, annotated)
+        soft = None
+        if batch.soft is not None and self.soft_to_classes is not None:
+            soft = torch.from_numpy(batch.soft).to(device), self.soft_to_classes
+        return training_loss(logits, labels, self.recipe, self.weights, first, mean, self.world, annotated, soft)
 
 
 @dataclass(frozen=True)
@@ -162,11 +171,19 @@ def _class_weights(recipe: Recipe, pixels: Int64Array | Float64Array, device: to
     return torch.tensor(weights, dtype=torch.float32, device=device)
 
 
-def _teachers(recipe: Recipe, paths: Sequence[Path], card: Card, device: torch.device) -> list[FastSCNN]:
-    if bool(paths) != bool(recipe.distillation):
-        raise ArgumentError("distillation: a teacher needs a weight above 0, and the weight a teacher; give both --teacher and "
-                            "--distillation.")
-    return teachers(paths, card, device)
+def _check_distillation(recipe: Recipe, mixture: Mixture, paths: Sequence[Path]) -> None:
+    """Check that what the recipe learns from a teacher exists, and that teachers are used."""
+    to_classes = mixture.soft_to_classes
+    if recipe.soft_head and to_classes is None:
+        raise ArgumentError('soft_head: the data has no soft labels; add soft = "soft/{stem}.npz" to [splits.train] of its '
+                            "dataset.toml, or set it to 0.")
+    if recipe.distillation and not paths and to_classes is None:
+        raise ArgumentError("distillation: needs a teacher; give --teacher, or data with soft labels.")
+    if recipe.distillation and not paths and to_classes is not None and not to_classes.any():
+        raise ArgumentError("distillation: no soft class is a class of the dataset; add map to [soft] of its dataset.toml, or "
+                            "use soft_head.")
+    if paths and not recipe.distillation:
+        raise ArgumentError("distillation: is 0, so the teachers would not be used; set it above 0, or omit --teacher.")
 
 
 def _terms(own: str, sources: Sequence[Path]) -> str:

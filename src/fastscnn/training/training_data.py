@@ -83,7 +83,11 @@ class TrainingData:
     @property
     def terms(self) -> str:
         """The terms of use of all datasets."""
-        every = [member.spec.terms for member in self.mixture.members]
+        every = [
+            f"{member.spec.terms}; soft labels: {member.spec.soft.terms}" if member.spec.soft and member.spec.soft.terms
+            else member.spec.terms
+            for member in self.mixture.members
+        ]
         if len(set(every)) == 1:
             return every[0]
         return "; ".join(f"{member.name}: {terms}" for member, terms in zip(self.mixture.members, every, strict=True))

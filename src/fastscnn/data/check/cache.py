@@ -31,7 +31,7 @@ class Cache:
         self._root, self._labels = spec.root, spec.labels
         self._classes = len(spec.label_set)
         meaning = [__version__, [field.name for field in fields(Facts)], str(spec.root), str(spec.root.resolve()), spec.name,
-                   asdict(spec.label_set), repr(spec.labels), spec.crop]
+                   asdict(spec.label_set), repr(spec.labels), spec.crop, repr(spec.soft)]
         self._path = folder / f"{hashlib.sha256(json.dumps(meaning).encode()).hexdigest()}.json"
         self._entries = self._loaded()
         self._digests: dict[Path, str] = {}
@@ -43,7 +43,8 @@ class Cache:
         A file is read once.
         """
         try:
-            paths = (pair.image, *self._labels.files(pair.labels, pair.image), *pair.extra_channels)
+            soft = (pair.soft,) if pair.soft else ()
+            paths = (pair.image, *self._labels.files(pair.labels, pair.image), *pair.extra_channels, *soft)
             for path in paths:
                 if path not in self._digests:  # one label file may belong to many images
                     self._digests[path] = files.digest(path)
@@ -59,7 +60,7 @@ class Cache:
 
     def put(self, pair: Pair, digest: str, facts: Facts) -> None:
         """Keep `facts`, unless a file could not be read: the cause may disappear without a change of the file."""
-        if digest and facts.image and facts.labels:
+        if digest and facts.image and facts.labels and bool(facts.soft) == bool(pair.soft):
             self._entries[self._key(pair)] = (digest, facts)
             self._changed = True
 
@@ -74,7 +75,8 @@ class Cache:
             return
 
     def _key(self, pair: Pair) -> str:
-        return json.dumps([*(relative(self._root, path) for path in (pair.image, pair.labels, *pair.extra_channels)), pair.box])
+        paths = pair.image, pair.labels, *pair.extra_channels, *((pair.soft,) if pair.soft else ())
+        return json.dumps([*(relative(self._root, path) for path in paths), pair.box])
 
     def _loaded(self) -> dict[str, tuple[str, Facts]]:
         try:
@@ -100,4 +102,5 @@ class Cache:
             palette=tuple((int(index), str(colour)) for index, colour in saved["palette"]),
             names=tuple((str(name), int(count)) for name, count in saved["names"]),
             outlines=tuple((str(kind), int(count), str(place)) for kind, count, place in saved["outlines"]),
+            soft=str(saved["soft"]),
         )

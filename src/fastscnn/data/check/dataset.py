@@ -191,7 +191,7 @@ def _percent(counts: tuple[int, ...]) -> tuple[float, ...]:
 
 def _fingerprint(spec: DatasetSpec, found: compare.Found) -> str:
     rows = [
-        (split, pair_name(spec.root, pair), facts.image, facts.labels)
+        (split, pair_name(spec.root, pair), facts.image, facts.labels, *([facts.soft] if pair.soft else []))
         for split, pairs in found.items()
         for pair, facts in pairs
     ]

@@ -35,6 +35,7 @@ class Facts:
             decoded by its palette.
         names: (name, number of shapes) of the names of no class, in a format of shapes.
         outlines: see `outlines.odd_outlines`.
+        soft: sha256 of the soft labels; "" if there are none.
     """
 
     remarks: tuple[Remark, ...]
@@ -48,3 +49,4 @@ class Facts:
     palette: tuple[tuple[int, str], ...]
     names: tuple[tuple[str, int], ...] = ()
     outlines: tuple[tuple[str, int, str], ...] = ()
+    soft: str = ""

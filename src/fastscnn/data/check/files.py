@@ -52,6 +52,7 @@ def read(spec: DatasetSpec, pair: Pair) -> Facts:
             counts = of_labels.count(spec.cropped(decoded.labels, pair.labels), stored)
     except FastSCNNError as error:
         remarks.append(Remark("error", False, "too-small", f"{pair.image}: {error}", "Omit the option crop."))
+    soft = _soft(spec, pair, picture, remarks)
     every = (*remarks, *counts.remarks)
     return Facts(
         remarks=every if first else tuple(remark for remark in every if remark.kind not in _WHOLE),
@@ -65,7 +66,25 @@ def read(spec: DatasetSpec, pair: Pair) -> Facts:
         palette=counts.palette,
         names=counts.names if first else (),
         outlines=odd_outlines(spec, pair, pair.box.size if pair.box else decoded.labels.shape) if first and decoded else (),
+        soft=_hash(soft),
     )
+
+
+def _soft(spec: DatasetSpec, pair: Pair, picture: UInt8Array | None, remarks: list[Remark]) -> UInt8Array | None:
+    """Return the soft labels of an image, None if there are none or they cannot be read."""
+    if pair.soft is None or picture is None:
+        return None
+    if not exists(pair.soft):
+        message = f"{pair.image}: its soft labels {pair.soft} are missing."
+        fix = "Make them with `fastscnn soft-labels`, or remove soft."
+        remarks.append(Remark("error", False, "missing-soft", message, fix))
+        return None
+    try:
+        return spec.read_soft(pair, (picture.shape[0], picture.shape[1]))
+    except FastSCNNError as error:
+        fix = "Make the soft labels again with `fastscnn soft-labels`, or remove soft."
+        remarks.append(Remark("error", False, "unreadable-soft", str(error), fix))
+        return None
 
 
 def _picture(pair: Pair, remarks: list[Remark]) -> tuple[UInt8Array | None, int]:

@@ -33,7 +33,7 @@ TOP = (1, 5)
 # Fields of a recipe that need labelled pixels or the segmentation heads, with the values that switch them off.
 _SEGMENTATION_ONLY = {
     "dropout": 0.0, "reparam_branches": False, "loss": "softmax", "auxiliary": 0.0, "class_weights": "none", "loss_stride": 1,
-    "auxiliary_stride": 1, "ohem_ratio": 1.0, "ohem_threshold": 1.0, "distillation": 0.0, "lovasz": 0.0,
+    "auxiliary_stride": 1, "ohem_ratio": 1.0, "ohem_threshold": 1.0, "distillation": 0.0, "soft_head": 0.0, "lovasz": 0.0,
     "cat_max_ratio": 1.0, "balanced_crops": 0.0, "classmix": 0.0, "paste": 0.0,
 }
 

@@ -78,7 +78,7 @@ class ClassLoader:
         path = self._data.path(picture)
         image = _shorter(images.read(path), round(rng.uniform(*recipe.scale) * recipe.size[0]))
         # The image has its size already, from the resizer that validation uses too.
-        patch, _ = augment(image, np.zeros(image.shape[:2], np.uint8), replace(recipe, size=None, scale=(1.0, 1.0)), rng)
+        patch = augment(image, np.zeros(image.shape[:2], np.uint8), replace(recipe, size=None, scale=(1.0, 1.0)), rng).image
         return patch, picture.class_, str(path)
 
 
