@@ -25,7 +25,7 @@ LAYERS = [line.split() for line in (
 TORCH = "network backends.torch backends.cuda exporting convert training benchmark.mmseg_worker"
 HOMES = {name: homes.split() for names, homes in {
     "torch safetensors onnx onnxscript": TORCH, "triton": "backends.cuda.labels_triton",
-    "cv2": "training.augment data.formats.rasterise", "pycocotools": "data.formats.rasterise",
+    "cv2": "training.augment training.corruption data.formats.rasterise", "pycocotools": "data.formats.rasterise",
     "onnxruntime": "backends.onnx exporting.quantize", "openvino": "backends.openvino", "matplotlib": "benchmark.plot",
     "av": "media.video media.video_writer", "rasterio": "media.windows",
     "PIL": "media.images media.decoding media.drawing media.netpbm media.windows inference.segmentation data.synthetic.canvas "

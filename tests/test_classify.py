@@ -99,7 +99,8 @@ def test_every_field_of_a_recipe_acts_or_is_refused() -> None:
         "optimiser",
         "lr", "min_lr", "power", "warmup", "momentum", "weight_decay", "weight_decay_on", "label_smoothing", "ema", "crop",
         "scale",
-        "flip", "colour", "brightness", "contrast", "gamma", "channel_noise", "precision", "validate_every", "seed",
+        "flip", "colour", "brightness", "contrast", "gamma", "channel_noise", "corruption", "precision", "validate_every",
+        "seed",
     }
     assert acting.isdisjoint(_SEGMENTATION_ONLY)
     assert acting | set(_SEGMENTATION_ONLY) == {field.name for field in fields(SMALL)}

@@ -25,9 +25,9 @@ def test_the_papers_numbers() -> None:
     ours = {"loss_stride": 1, "auxiliary_stride": 1, "ema": 0.0, "contrast": 1.0, "gamma": 1.0, "width_mult": 1.0,
             "reparam_branches": False,
             "norm_momentum": 0.1, "optimiser": "sgd", "min_lr": 0.0, "warmup": 0, "weight_decay_on": "dense",
-            "loss": "softmax", "ohem_ratio": 1.0, "ohem_threshold": 1.0, "distillation": 0.0, "label_smoothing": 0.0,
+            "loss": "softmax", "ohem_ratio": 1.0, "ohem_threshold": 1.0, "distillation": 0.0, "soft_head": 0.0, "label_smoothing": 0.0,
             "lovasz": 0.0, "cat_max_ratio": 1.0,
-            "balanced_crops": 0.0, "classmix": 0.0, "paste": 0.0, "colour": "tone"}
+            "balanced_crops": 0.0, "classmix": 0.0, "paste": 0.0, "colour": "tone", "corruption": 0.0}
     assert {field: getattr(paper, field) for field in ours} == ours  # not in the paper, so off
 
 
@@ -141,6 +141,8 @@ def test_the_nearest_spelling(word: str, meant: str) -> None:
         ("contrast", nan),
         ("gamma", 0.0),
         ("channel_noise", 1.5),
+        ("corruption", 1.1),
+        ("corruption", nan),
         ("precision", "bf16"),
         ("validate_every", 0),
         ("seed", -1),
@@ -231,7 +233,7 @@ def test_a_run_of_0_1_gives_its_recipe_under_the_new_names(tmp_path: Path) -> No
     old = {OLD.get(name, name): value for name, value in asdict(recipe).items()}
     assert set(OLD.values()) < set(old)
     assert recipes.from_run(run_file(tmp_path, old)) == recipe
-    del old["task"]  # added by a later version; its default applies
+    del old["task"], old["corruption"], old["soft_head"]  # added by later versions; their defaults apply
     assert recipes.from_run(run_file(tmp_path, old)) == recipe
 
 

@@ -367,14 +367,14 @@ def test_resuming_with_other_classes_is_refused(uninterrupted: Path, own_dataset
 
 
 def test_a_run_of_version_0_1_is_resumed(run: Run, uninterrupted: Path, tmp_path: Path) -> None:
-    """Its recipe has other names, and its source is another text."""
+    """Its recipe has other names, its source is another text, and a field that was added since has its default."""
     run(pause_after=2)
     path = tmp_path / "out" / "resume.safetensors"
     tensors, metadata = checkpoint.load_tensors(path)
     identity = json.loads(metadata["identity"])
     old = {"width_mult": "width", "reparam_branches": "branches", "ohem_ratio": "hard_pixels",
            "ohem_threshold": "hard_probability", "weight_decay_on": "decayed"}  # fmt: skip
-    newer = {"soft_head"}  # fields that version 0.1 did not have
+    newer = {"soft_head", "corruption"}  # fields that version 0.1 did not have
     recipe = {old.get(name, name): value for name, value in identity["recipe"].items() if name not in newer}
     recipe["source"] = "the smallest training"
     assert set(old.values()) < set(recipe)

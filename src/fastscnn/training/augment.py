@@ -1,4 +1,4 @@
-"""Augmentation of a training image: one affine warp, one change of colours, and pasting from another crop."""
+"""Augmentation of a training image: one affine warp, one change of colours, corruption, and pasting from another crop."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from fastscnn.base.types import Float32Array, Int64Array, UInt8Array
 from fastscnn.data.soft import STRIDE
 from fastscnn.inference.size import in_shape
 from fastscnn.model.label_set import IGNORE_INDEX
+from fastscnn.training.corruption import corrupt
 from fastscnn.training.recipes import Recipe
 
 # The mean colour of ImageNet, and the middle of a fourth channel: about zero after normalisation, like padding.
@@ -68,6 +69,8 @@ def augment(
     colours = np.ascontiguousarray(patch[..., :3])
     changed = _distorted(colours, rng) if recipe.colour == "mmseg" else cv2.LUT(colours, _tone(recipe, rng))
     made = np.asarray(changed, np.uint8)
+    if recipe.corruption and rng.random() < recipe.corruption:
+        made = corrupt(made, rng)
     made = np.concatenate([made, patch[..., 3:]], axis=2) if patch.shape[2] > 3 else made
     return Crop(made, ids, None if soft is None else _warped(soft, warp, labels.shape, recipe.crop))
 

@@ -20,7 +20,7 @@ _BOUNDS: Mapping[str, tuple[float, float]] = {
     **dict.fromkeys(("auxiliary", "distillation", "soft_head", "lovasz"), (0, inf)),  # weights of losses
     **dict.fromkeys(("contrast", "gamma"), (1, inf)),  # the smallest factors are the inverses
     **dict.fromkeys(("dropout", "norm_momentum", "label_smoothing", "ema", "channel_noise"), (0, 1)),
-    **dict.fromkeys(("flip", "balanced_crops", "classmix", "paste"), (0, 1)),  # probabilities
+    **dict.fromkeys(("flip", "balanced_crops", "classmix", "paste", "corruption"), (0, 1)),  # probabilities
     **dict.fromkeys(("ohem_ratio", "ohem_threshold", "cat_max_ratio"), (0.01, 1)),
     "width_mult": (0.25, MAX_WIDTH_MULT),
     "seed": (0, (1 << 31) - 1),

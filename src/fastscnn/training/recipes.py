@@ -121,6 +121,8 @@ class Recipe:
     """Largest gamma; the smallest is its inverse."""
     channel_noise: float = 0.0
     """Largest relative change of a colour channel, drawn for each channel."""
+    corruption: float = 0.0
+    """Probability that a crop is corrupted: noise, blur, JPEG compression, night or fog, of random strength."""
 
     precision: Literal["bfloat16", "float32"] = "bfloat16"
     """Precision of the forward pass; weights and losses are float32."""
