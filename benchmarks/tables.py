@@ -127,6 +127,27 @@ def training() -> str:
     return table(["system", "images/s", "speed-up of fastscnn", "peak memory, GiB"], rows)
 
 
+def corruptions() -> str:
+    """Accuracy on corrupted images by kind and strength, of earlier weights and of the bundled ones."""
+    before, after = (read(f"accuracy/corruptions-{name}.json") for name in ("before", "after"))
+    if before["kinds"].keys() != after["kinds"].keys() or before["images"] != after["images"]:
+        raise ValueError("accuracy/corruptions-before.json and -after.json: measured on other kinds or images.")
+
+    def cell(old: float, new: float) -> str:
+        return f"{old:.1f} -> {new:.1f}"
+
+    rows = [["clean", cell(before["clean"], after["clean"]), "", "", f"{after['clean'] - before['clean']:+.1f}"]]
+    for kind, old in before["kinds"].items():
+        new = after["kinds"][kind]
+        rows.append([kind.replace("_", " "), *map(cell, old["miou"], new["miou"]), f"{new['mean'] - old['mean']:+.1f}"])
+    by_strength = [
+        cell(*(fmean(kind["miou"][place] for kind in found["kinds"].values()) for found in (before, after)))
+        for place in range(3)
+    ]
+    rows.append(["**mean**", *by_strength, f"{after['mean'] - before['mean']:+.1f}"])
+    return table(["mIoU before -> after, %", "strength 1", "strength 2", "strength 3", "gain of the mean"], rows)
+
+
 TABLES: Mapping[str, tuple[Callable[[], str], ...]] = {
     "speed.md": (mmseg, agreement, engines, labels),
     "accuracy.md": (accuracy, ablation, training),
