@@ -25,7 +25,8 @@ def test_the_papers_numbers() -> None:
     ours = {"loss_stride": 1, "auxiliary_stride": 1, "ema": 0.0, "contrast": 1.0, "gamma": 1.0, "width_mult": 1.0,
             "reparam_branches": False,
             "norm_momentum": 0.1, "optimiser": "sgd", "min_lr": 0.0, "warmup": 0, "weight_decay_on": "dense",
-            "loss": "softmax", "ohem_ratio": 1.0, "ohem_threshold": 1.0, "distillation": 0.0, "soft_head": 0.0, "label_smoothing": 0.0,
+            "loss": "softmax", "ohem_ratio": 1.0, "ohem_threshold": 1.0, "distillation": 0.0, "soft_head": 0.0,
+            "label_smoothing": 0.0,
             "lovasz": 0.0, "cat_max_ratio": 1.0,
             "balanced_crops": 0.0, "classmix": 0.0, "paste": 0.0, "colour": "tone", "corruption": 0.0}
     assert {field: getattr(paper, field) for field in ours} == ours  # not in the paper, so off
