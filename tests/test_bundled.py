@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.metadata
 import json
 from dataclasses import asdict
 from pathlib import Path
@@ -34,9 +35,21 @@ def test_card_names_classes_data_and_terms(segmenter: Segmenter) -> None:
     recipe = json.loads(json.dumps(asdict(named("camvid"))))
     stored = {field: value for field, value in card.recipe.items() if field != "source"}  # prose, reworded since
     assert stored == {field: recipe[field] for field in stored}
-    assert set(recipe) - set(stored) == {"source", "task", "ohem_threshold"}  # the last two are newer
+    newer = {"task", "ohem_threshold", "soft_head", "corruption"}
+    assert set(recipe) - set(stored) == {"source", *newer}
     assert card.metrics["test"]["miou"] >= 58
     assert card.miou((360, 480)) is not None
+
+
+def test_the_terms_name_every_file() -> None:
+    folder = bundled("torch").parent
+    text = (folder / "LICENSE.md").read_text()
+    weights = [path.name for path in folder.iterdir() if path.suffix in (".onnx", ".safetensors")]
+    assert len(weights) >= 3
+    assert [name for name in weights if f"`{name}`" not in text] == []
+    metadata = importlib.metadata.metadata("fastscnn")
+    assert "CC-BY-NC-4.0" in metadata["License-Expression"]
+    assert metadata["License-Expression"].startswith("Apache-2.0 AND ")
 
 
 def test_both_files_hold_the_same_weights(segmenter: Segmenter) -> None:
