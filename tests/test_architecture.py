@@ -18,8 +18,8 @@ from fastscnn.media import images
 
 # A module imports from its own folder and from the folders on the lines above its own.
 LAYERS = [line.split() for line in (
-    "base version", "model media upsampling", "data network annotations", "backends", "inference", "evaluation benchmark",
-    "exporting convert training", "web", "cli",
+    "base version", "model media upsampling", "data network annotations", "backends", "inference",
+    "evaluation benchmark distillation", "exporting convert training", "web", "cli",
 )]
 # Foreign package or built-in function -> the folders and modules that may use it.
 TORCH = "network backends.torch backends.cuda exporting convert training benchmark.mmseg_worker"

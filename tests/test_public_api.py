@@ -18,6 +18,7 @@ MODULES = {  # function -> the module that it is imported from, and the packages
     "init_dataset": ("fastscnn.data.init.folder", ()),
     "load_dataset": ("fastscnn.data.datasets", ()),
     "evaluate": ("fastscnn.evaluation.evaluate", ()),
+    "soft_labels": ("fastscnn.distillation.soft_labels", ()),
     "train": ("fastscnn.training.train", ("torch",)),
     "export": ("fastscnn.exporting.pipeline", ("torch",)),
 }

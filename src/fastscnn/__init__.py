@@ -26,6 +26,7 @@ from fastscnn.version import __version__
 if TYPE_CHECKING:
     from fastscnn.data.datasets import load as load_dataset
     from fastscnn.data.init.folder import init_dataset
+    from fastscnn.distillation.soft_labels import soft_labels
     from fastscnn.evaluation.evaluate import evaluate
     from fastscnn.exporting.pipeline import export
     from fastscnn.media.images import read as read_image
@@ -43,6 +44,7 @@ __all__ = [
     "init_dataset",
     "load_dataset",
     "read_image",
+    "soft_labels",
     "train",
 ]
 
@@ -62,29 +64,22 @@ def __getattr__(name: str) -> Any:
 
 
 def _function(name: str) -> Callable[..., Any]:
+    found: Callable[..., Any]
     if name == "read_image":
-        from fastscnn.media.images import read
-
-        return read
-    if name == "load_dataset":
-        from fastscnn.data.datasets import load
-
-        return load
-    if name == "init_dataset":
-        from fastscnn.data.init.folder import init_dataset
-
-        return init_dataset
-    if name == "evaluate":
-        from fastscnn.evaluation.evaluate import evaluate
-
-        return evaluate
-    if name == "train":
-        from fastscnn.training.train import train
-
-        return train
-    from fastscnn.exporting.pipeline import export
-
-    return export
+        from fastscnn.media.images import read as found
+    elif name == "load_dataset":
+        from fastscnn.data.datasets import load as found
+    elif name == "init_dataset":
+        from fastscnn.data.init.folder import init_dataset as found
+    elif name == "evaluate":
+        from fastscnn.evaluation.evaluate import evaluate as found
+    elif name == "soft_labels":
+        from fastscnn.distillation.soft_labels import soft_labels as found
+    elif name == "train":
+        from fastscnn.training.train import train as found
+    else:
+        from fastscnn.exporting.pipeline import export as found
+    return found
 
 
 def _unavailable(name: str) -> Callable[..., Any]:

@@ -34,15 +34,12 @@ class OnnxBackend:
 
     def __init__(self, path: Path, threads: int, streams: int = 1, data: bytes | None = None) -> None:
         self.threads, self.streams = threads, streams
-        options = _options(max(1, threads // streams))
-        # A file must not make ONNX Runtime open other files (external data), so their folder is one that cannot hold any.
-        options.add_session_config_entry("session.model_external_initializers_file_folder_path", os.devnull)
         try:
             data = path.read_bytes() if data is None else data
         except OSError as error:
             raise FastSCNNError(f"{path}: cannot be read ({error.strerror}).") from error
         try:
-            self._session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+            self._session = session(data, max(1, threads // streams))
         except Exception as error:  # the errors of onnxruntime share no public base class
             raise card.no_model(path) from error
         metadata = self._session.get_modelmeta().custom_metadata_map
@@ -76,14 +73,17 @@ class OnnxBackend:
     def matmul_peak(self) -> float:
         """See `Backend`."""
         model = Path(__file__).with_name(f"matmul_peak.{self.precision}.onnx")  # float32, or uint8 by int8
-        session = onnxruntime.InferenceSession(model.read_bytes(), _options(self.threads), providers=["CPUExecutionProvider"])
+        product = session(model.read_bytes(), self.threads)
         types = (np.uint8, np.int8) if self.precision == "int8" else (np.float32, np.float32)
         factors = {name: np.ones((SIDE, SIDE), type_) for name, type_ in zip(("a", "b"), types, strict=True)}
-        return rate(lambda: session.run(None, factors))
+        return rate(lambda: product.run(None, factors))
 
 
-def _options(threads: int) -> onnxruntime.SessionOptions:
+def session(data: bytes, threads: int) -> onnxruntime.InferenceSession:
+    """Return a session of the content of an ONNX file. Errors are those of ONNX Runtime."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = _ERRORS_ONLY
-    return options
+    # A file must not make ONNX Runtime open other files (external data), so their folder is one that cannot hold any.
+    options.add_session_config_entry("session.model_external_initializers_file_folder_path", os.devnull)
+    return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])

@@ -13,19 +13,21 @@ import warnings
 from collections.abc import Callable, Iterable, Sequence
 from importlib import import_module
 from itertools import pairwise
+from types import ModuleType
 from typing import Any
 
 from fastscnn.base.errors import ArgumentError, FastSCNNError, unknown
 from fastscnn.cli.console import STDERR, complain, configure
 from fastscnn.version import __version__
 
-VERBS = {  # each is the module of that name; it is imported only if it runs
+VERBS = {  # each is the module of that name, with `_` for `-`; it is imported only if it runs
     "segment": "Segment images, videos or a camera.",
     "demo": "Segment a generated test scene, to test the installation.",
     "train": "Train on a dataset, by a recipe.",
     "evaluate": "Score weights on labelled images.",
     "export": "Write trained weights as an ONNX file, for fast inference.",
     "convert": "Convert a checkpoint of another implementation.",
+    "soft-labels": "Write a network's class probabilities, for distillation.",
     "dataset": "Describe your own images and labels.",
     "check": "Find what is wrong with a dataset.",
     "benchmark": "Measure speed and memory.",
@@ -84,7 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(words: list[str]) -> int:
     if not words or words[0] in ("-h", "--help"):
-        commands = "\n".join(f"  {verb:<10} {summary}" for verb, summary in VERBS.items())
+        commands = "\n".join(f"  {verb:<11} {summary}" for verb, summary in VERBS.items())
         print(_OVERVIEW.format(commands=commands), file=sys.stdout if words else sys.stderr)
         return 0 if words else 2
     if words[0] in ("-V", "--version"):
@@ -95,10 +97,14 @@ def _run(words: list[str]) -> int:
     verb, *rest = words
     if verb not in VERBS:
         return wrong_call("fastscnn COMMAND ...", "command", verb, VERBS)
-    module = import_module(f"fastscnn.cli.{verb}")
+    module = _module(verb)
     if verb in _WITH_COMMANDS:
         return int(module.main(rest))
     return parse(module.run, f"fastscnn {verb}", module.USAGE, rest)
+
+
+def _module(verb: str) -> ModuleType:
+    return import_module(f"fastscnn.cli.{verb.replace('-', '_')}")
 
 
 def parse(run: Callable[..., int], prog: str, usage: str, words: Sequence[str], description: str = "") -> int:
@@ -164,7 +170,7 @@ def _completion(words: list[str]) -> int:
 
     app, recipes, commands = SubcommandApp(), SubcommandApp(), SubcommandApp()
     for verb in VERBS:
-        module = import_module(f"fastscnn.cli.{verb}")
+        module = _module(verb)
         if verb == "train":
             for name in names():
                 recipes.command(module.trainer(named(name)), name=name)

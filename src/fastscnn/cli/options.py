@@ -122,18 +122,15 @@ def write_numbers(values: tuple[float, ...]) -> str:
     return ",".join(f"{number:g}" for number in values)
 
 
-Dataset = Annotated[
-    Positional[str], required("NAME:ROOT, such as camvid:ROOT or cityscapes:ROOT, or the path of a dataset.toml.", "DATASET")
-]
+_DATASET = "NAME:ROOT, such as camvid:ROOT or cityscapes:ROOT, or the path of a dataset.toml."
+Dataset = Annotated[Positional[str], required(_DATASET, "DATASET")]
 MoreDatasets = Annotated[
     Positional[tuple[str, ...]],
     arg(help="Further datasets. Or give one mixture file, which names them all (docs/datasets.md).", metavar="[DATASET ...]",
         help_behavior_hint=""),
 ]
-OptionalDataset = Annotated[
-    str | None, value("DATASET", str),
-    described("NAME:ROOT, such as camvid:ROOT or cityscapes:ROOT, or the path of a dataset.toml."),
-]
+OptionalDataset = Annotated[str | None, value("DATASET", str), described(_DATASET)]
+DatasetOption = Annotated[str, required(_DATASET, "DATASET")]
 Weights = Annotated[
     Path | None, path("FILE", "the bundled weights"), described("Weight file, .onnx or .safetensors."),
 ]

@@ -44,6 +44,10 @@ RENAMED_RECIPE_FIELDS = {  # name in 0.1 -> name since 0.2
 }
 
 
+class MissingCardError(FastSCNNError):
+    """A weight file without a card, such as one of another network."""
+
+
 @dataclass(frozen=True)
 class Data:
     """Training data of a network.
@@ -375,5 +379,5 @@ def no_model(source: Path) -> FastSCNNError:
 
 def missing(source: Path) -> FastSCNNError:
     """Return the error for a weight file without a card."""
-    return FastSCNNError(f"{source}: carries no fastscnn card, so its classes and input size are unknown; "
+    return MissingCardError(f"{source}: carries no fastscnn card, so its classes and input size are unknown; "
                          "use a file made by `fastscnn train` or `fastscnn export`.")
