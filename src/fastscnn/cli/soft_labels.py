@@ -6,6 +6,7 @@ import json as json_
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+from fastscnn.base import files
 from fastscnn.cli.console import complain, configure, progress_bar, show
 from fastscnn.cli.options import (
     SPLIT,
@@ -26,6 +27,7 @@ from fastscnn.cli.options import (
 )  # fmt: skip
 
 if TYPE_CHECKING:
+    from fastscnn.data.datasets import DatasetSpec
     from fastscnn.distillation.soft_labels import SoftLabels
 
 USAGE = "[options] --data DATASET --out DIR"
@@ -53,26 +55,31 @@ def run(
     was. For an ONNX file of another network, --weights is a .toml that states its classes and normalisation
     (docs/datasets.md).
     """
+    from fastscnn.data import datasets
     from fastscnn.distillation.soft_labels import soft_labels
     from fastscnn.distillation.teacher import Teacher
 
     configure(quiet, verbose)
+    spec = datasets.load(data)
     teacher = Teacher.load(weights, backend, size, threads, scales, flip, precision)
     with progress_bar("soft-labels", quiet=json) as advance:
-        made = soft_labels(teacher, data, out, split, on_progress=advance)
+        made = soft_labels(teacher, spec, out, split, on_progress=advance)
     if json:
         print(json_.dumps(made.to_dict()))
     else:
-        _print(made, data)
+        _print(made, spec)
     for message in made.failed:
         complain(message)
     return 1 if made.failed else 0
 
 
-def _print(made: SoftLabels, data: str) -> None:
+def _print(made: SoftLabels, spec: DatasetSpec) -> None:
     """Print what was written, and the lines for dataset.toml."""
     there = f", {made.skipped} existed already" if made.skipped else ""
     show(f"{made.written} files of {len(made.classes)} classes written to {made.out}{there}; made by {made.source}")
     if made.failed:
         show(f"{len(made.failed)} images failed and have no soft labels.")
-    show(f"Lines for {data if data.endswith('.toml') else 'dataset.toml'}:\n\n{made.toml}")
+    source = files.expand(spec.source)
+    if source.suffix != ".toml" and not (source / "dataset.toml").is_file():
+        show(f"{spec.name} is built in. To train on its soft labels, describe {spec.root} in a dataset.toml.")
+    show(f"Lines for {source if source.suffix == '.toml' else spec.root / 'dataset.toml'}:\n\n{made.toml}")

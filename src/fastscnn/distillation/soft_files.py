@@ -6,7 +6,6 @@ import io
 import json
 import os.path
 import re
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
@@ -107,12 +106,12 @@ def check_existing(target: Target, teacher: Teacher, image_sha256: str) -> None:
 def _made_by(path: Path) -> tuple[str, dict[str, Any]]:
     """Return the source and the settings in a file."""
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as stored:
             source, settings = str(stored["source"]), json.loads(str(stored["settings"]))
-        if isinstance(settings, dict):
-            return source, settings
-    except (OSError, ValueError, KeyError, EOFError, AttributeError, TypeError, zipfile.BadZipFile):
-        pass
+    except Exception:  # any error of the readers of zip files, arrays and JSON
+        source, settings = "", None
+    if isinstance(settings, dict):
+        return source, settings
     raise FastSCNNError(f"{path}: is no soft-label file of `fastscnn soft-labels`, or is damaged; choose another --out, or "
                         "delete it.")
 

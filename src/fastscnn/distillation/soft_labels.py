@@ -100,7 +100,7 @@ def soft_labels(
                             "use other weights.")
     targets, patterns = soft_files.targets(spec, splits, folder)
     toml = soft_files.toml_lines(spec, teacher, folder, patterns)
-    existing = {target for target in targets if target.file.exists()}
+    existing = dict.fromkeys(target for target in targets if target.file.exists())
     for target in existing:
         soft_files.check_existing(target, teacher, _sha256(spec, target, teacher))
     failed: list[str] = []
