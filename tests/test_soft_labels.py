@@ -201,20 +201,22 @@ def foreign(tmp_path: Path) -> Foreign:
     from onnx import TensorProto, helper, numpy_helper
 
     def write(layout: str = "nchw", stride: int = 1, softmax: bool = False, shape: Sequence[Any] = (1, 3, "h", "w"),
-              kind: int = TensorProto.FLOAT, ids: bool = False, **keys: Any) -> Path:
+              kind: int = TensorProto.FLOAT, ids: bool = False, reshaped: bool = False, **keys: Any) -> Path:
         float16 = kind == TensorProto.FLOAT16
         weight = numpy_helper.from_array(WEIGHT[:, :, None, None].astype(np.float16 if float16 else np.float32), "weight")
         steps: list[tuple[str, dict[str, Any]]] = [("Transpose", {"perm": [0, 3, 1, 2]})] * (layout == "nhwc")
         steps += [("Conv", {"kernel_shape": [1, 1], "strides": [stride, stride]})]
         steps += [("Softmax", {"axis": 1})] * softmax + [("Transpose", {"perm": [0, 2, 3, 1]})] * (layout == "nhwc")
-        steps += [("ArgMax", {"axis": 1})] * ids
+        steps += [("ArgMax", {"axis": 1})] * ids + [("Reshape", {})] * reshaped
+        constants = {"Conv": ["weight"], "Reshape": ["sides"]}
         places = ["image", *(f"t{index}" for index in range(len(steps) - 1)), "out"]
-        nodes = [helper.make_node(name, [before, *["weight"] * (name == "Conv")], [after], **attributes)
+        nodes = [helper.make_node(name, [before, *constants.get(name, [])], [after], **attributes)
                  for (name, attributes), before, after in zip(steps, places, places[1:], strict=False)]
         shape = [shape[0], *shape[2:], shape[1]] if layout == "nhwc" else list(shape)
         graph = helper.make_graph(
             nodes, "made", [helper.make_tensor_value_info("image", kind, shape)],
-            [helper.make_tensor_value_info("out", TensorProto.INT64 if ids else kind, [None] * 4)], [weight],
+            [helper.make_tensor_value_info("out", TensorProto.INT64 if ids else kind, [None] * 4)],
+            [weight, numpy_helper.from_array(np.array([1, len(NAMES), 64, 96]), "sides")],
         )  # fmt: skip
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
         onnx.checker.check_model(model)
@@ -338,6 +340,16 @@ def test_networks_that_do_not_fit(flat: Path, foreign: Foreign, tmp_path: Path, 
     with pytest.raises(FastSCNNError, match=message):
         soft_labels(foreign(**made), flat, tmp_path / "soft")
     assert not (tmp_path / "soft").exists()
+
+
+def test_a_network_that_fails_inside(
+    flat: Path, foreign: Foreign, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """One sentence, without the log of ONNX Runtime."""
+    with pytest.raises(TeacherError, match=r"teacher\.onnx: cannot run an input of shape \[1, 3, 100, 140\] .*; use the input"):
+        soft_labels(foreign(reshaped=True), flat, tmp_path / "soft")
+    assert capfd.readouterr().err == ""
+    assert soft_labels(foreign(reshaped=True, size="64x96"), flat, tmp_path / "soft").written == 2
 
 
 def test_files_that_are_no_onnx(flat: Path, foreign: Foreign, write_onnx: WriteOnnx, tmp_path: Path) -> None:
@@ -465,6 +477,8 @@ def test_splits_that_cannot_be_used(flat: Path, tiny_onnx: Path, tmp_path: Path)
         soft_labels(tiny_onnx, flat, tmp_path / "soft")
     flat.write_text(text + '[splits.test]\nimages = "gone/*.png"\nlabels = "labels/{stem}.png"\n')
     assert soft_labels(tiny_onnx, flat, tmp_path / "soft").written == 2
+    with pytest.raises(FastSCNNError, match=r"dataset\.toml: is a file, but soft labels need a folder"):
+        soft_labels(tiny_onnx, flat, flat)
     with pytest.raises(FastSCNNError, match=r"no images match 'gone/\*\.png' \(split 'test' of made\)"):
         soft_labels(tiny_onnx, flat, tmp_path / "soft", "val+test")
 

@@ -63,5 +63,5 @@ class ForeignOnnx:
         except Exception as error:  # another size than the network takes, or too little memory
             reason = str(error).splitlines()[0]
             raise FastSCNNError(f"{self.path}: cannot run an input of shape {list(values.shape)} ({reason}); "
-                                "use another input size.") from error
+                                "use the input size that it was exported at.") from error
         return np.asarray(found, np.float32)

@@ -14,7 +14,7 @@ from fastscnn.base.errors import FastSCNNError
 from fastscnn.base.types import Float32Array, UInt8Array
 from fastscnn.model import card, onnx_hash
 
-_ERRORS_ONLY = 3
+_FATAL_ONLY = 4  # log severity: errors are raised, and a line of the log would repeat them
 
 
 class OnnxBackend:
@@ -83,7 +83,7 @@ def session(data: bytes, threads: int) -> onnxruntime.InferenceSession:
     """Return a session of the content of an ONNX file. Errors are those of ONNX Runtime."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
-    options.log_severity_level = _ERRORS_ONLY
+    options.log_severity_level = _FATAL_ONLY
     # A file must not make ONNX Runtime open other files (external data), so their folder is one that cannot hold any.
     options.add_session_config_entry("session.model_external_initializers_file_folder_path", os.devnull)
     return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])

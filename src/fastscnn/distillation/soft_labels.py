@@ -93,6 +93,8 @@ def soft_labels(
         (11, 12, 16)
     """
     spec, folder = datasets.load(data), files.expand(out)
+    if folder.exists() and not folder.is_dir():
+        raise FastSCNNError(f"{folder}: is a file, but soft labels need a folder; choose another --out.")
     splits = _splits(spec, split)
     teacher = _teacher(weights)
     if teacher.channels not in (3, spec.channels):
