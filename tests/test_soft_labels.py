@@ -146,6 +146,7 @@ def test_soft_labels_of_safetensors(flat: Path, tmp_path: Path) -> None:
     checkpoint.save(tmp_path / "w.safetensors", FastSCNN(3, width_mult=0.25), card)
     made = soft_labels(tmp_path / "w.safetensors", flat, tmp_path / "soft")
     assert made.terms == "my terms"
+    assert tomllib.loads(made.toml)["soft"] == {"terms": "my terms"}
     content = stored(tmp_path / "soft/a.npz")
     expected = Segmenter.load(tmp_path / "w.safetensors").probabilities(flat.parent / "images/a.png")
     assert close(content["probabilities"], reference_means(expected, (12, 18)))

@@ -117,7 +117,7 @@ def _made_by(path: Path) -> tuple[str, dict[str, Any]]:
 
 
 def toml_lines(spec: DatasetSpec, teacher: Teacher, out: Path, patterns: Mapping[str, str]) -> str:
-    """Return the lines to add to a dataset.toml: `soft` of each split, and [soft] if the teacher has other classes.
+    """Return the lines to add to a dataset.toml: `soft` of each split, and [soft] for other classes or terms.
 
     Classes of equal names, without regard to case, are mapped; the others are left open in comments.
 
@@ -132,10 +132,12 @@ def toml_lines(spec: DatasetSpec, teacher: Teacher, out: Path, patterns: Mapping
     lines = []
     for split, pattern in patterns.items():
         lines += [f"[splits.{_key(split)}]", f"soft = {_quoted((PurePosixPath(folder) / pattern).as_posix())}"]
-    if teacher.classes != spec.label_set.names:
+    same = teacher.classes == spec.label_set.names
+    if not same or teacher.terms != spec.terms:
+        lines += ["[soft]", f"terms = {_quoted(teacher.terms)}"]
+    if not same:
         named = {name.casefold(): name for name in spec.label_set.names}
-        lines += ["[soft]", f"classes = [{', '.join(map(_quoted, teacher.classes))}]", f"terms = {_quoted(teacher.terms)}"]
-        lines += ["[soft.map]"]
+        lines += [f"classes = [{', '.join(map(_quoted, teacher.classes))}]", "[soft.map]"]
         for name in teacher.classes:
             ours = named.get(name.casefold())
             open_ = f'# {_key(name)} = "..."  # a class of {spec.name}, or "ignore"'

@@ -89,6 +89,8 @@ def soft_labels(
         >>> print(made.toml)
         [splits.val]
         soft = "../soft/{stem}.npz"
+        [soft]
+        terms = "CamVid, CC BY-NC 4.0: personal and research use (Brostow, Fauqueur, Cipolla 2009)"
         >>> np.load("soft/6.npz")["probabilities"].shape
         (11, 12, 16)
     """
