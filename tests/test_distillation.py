@@ -20,7 +20,7 @@ from fastscnn.data import datasets, mixture, synthetic
 from fastscnn.data.builtin.cityscapes import LABELS as CITYSCAPES
 from fastscnn.data.check.dataset import check
 from fastscnn.data.mixture import Source
-from fastscnn.data.soft import SoftLabels
+from fastscnn.data.soft import SoftClasses
 from fastscnn.network import checkpoint
 from fastscnn.network.fast_scnn import FastSCNN, TrainingLogits
 from fastscnn.training.augment import Crop, augment, paste
@@ -73,7 +73,7 @@ def changed(toml: Path, old: str, new: str) -> Path:
 
 def test_soft_labels_are_read_with_their_image(softened: Path) -> None:
     spec = datasets.load(softened)
-    assert spec.soft == SoftLabels(CLASSES, (synthetic.CLASSES.index("Road"), 255, synthetic.CLASSES.index("Sky")),
+    assert spec.soft == SoftClasses(CLASSES, (synthetic.CLASSES.index("Road"), 255, synthetic.CLASSES.index("Sky")),
                                    "of the teacher")
     for seed, pair in enumerate(spec.pairs("train")):
         read = spec.read_soft(pair, (96, 128))
@@ -85,7 +85,7 @@ def test_soft_labels_are_read_with_their_image(softened: Path) -> None:
 def test_without_a_table_soft_labels_have_the_classes_of_the_dataset(softened: Path) -> None:
     changed(softened, SOFT, "")
     spec = datasets.load(softened)
-    assert spec.soft == SoftLabels(synthetic.CLASSES, tuple(range(len(synthetic.CLASSES))))
+    assert spec.soft == SoftClasses(synthetic.CLASSES, tuple(range(len(synthetic.CLASSES))))
     report = check(spec)
     assert {finding.kind for finding in report.findings if finding.severity == "error"} == {"unreadable-soft"}
 

@@ -23,9 +23,10 @@ from fastscnn.base.errors import ArgumentError, FastSCNNError
 from fastscnn.base.types import Float32Array, UInt8Array
 from fastscnn.data import datasets
 from fastscnn.data.patterns import beside
+from fastscnn.data.soft import grid_size
 from fastscnn.distillation import description
+from fastscnn.distillation.area_means import area_means
 from fastscnn.distillation.foreign import TeacherError
-from fastscnn.distillation.grid import area_means, grid_size
 from fastscnn.distillation.teacher import Teacher
 from fastscnn.media import images
 from fastscnn.model.card import Card, Data

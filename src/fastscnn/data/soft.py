@@ -30,7 +30,7 @@ _BROKEN = (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, NotImp
 
 
 @dataclass(frozen=True)
-class SoftLabels:
+class SoftClasses:
     """What the soft labels of a dataset mean.
 
     Attributes:
@@ -78,7 +78,7 @@ class SoftLabels:
         if probabilities.dtype != np.uint8:
             raise FastSCNNError(f"{path}: probabilities have the type {probabilities.dtype}; save 255 times the probability "
                                 "as uint8.")
-        rows, columns = (round(side / STRIDE) for side in size)
+        rows, columns = grid_size(size)
         if probabilities.ndim != 3 or probabilities.shape[0] != len(self.classes):
             raise FastSCNNError(f"{path}: probabilities have the shape {list(probabilities.shape)}, but there are "
                                 f"{len(self.classes)} soft classes; name the classes of the file in [soft] of dataset.toml.")
@@ -90,6 +90,11 @@ class SoftLabels:
             raise FastSCNNError(f"{path}: the probabilities of a cell add up to {sums.ravel()[abs(sums - 1).argmax()]:.2f} "
                                 "in place of 1; make the file again.")
         return np.asarray(probabilities, np.uint8)
+
+
+def grid_size(size: tuple[int, ...]) -> tuple[int, int]:
+    """Return (rows, columns) of the soft labels of an image of (height, width): 1/8, rounded as Python does, half to even."""
+    return round(size[0] / STRIDE), round(size[1] / STRIDE)
 
 
 def mapped(classes: Sequence[str], named: Mapping[str, str], dataset: Sequence[str]) -> tuple[int, ...]:

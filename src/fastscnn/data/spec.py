@@ -19,7 +19,7 @@ from fastscnn.data.dataset_metrics import DatasetMetrics
 from fastscnn.data.formats.base import Decoded, LabelFormat, Shapes
 from fastscnn.data.formats.ids import IdLabels
 from fastscnn.data.patterns import any_case, beside, glob_of, matching
-from fastscnn.data.soft import SoftLabels
+from fastscnn.data.soft import SoftClasses
 from fastscnn.media import images, windows
 from fastscnn.media.windows import Box
 from fastscnn.model.label_set import LabelSet
@@ -124,7 +124,7 @@ class DatasetSpec:
     crop: tuple[int, int, int, int] | None = None
     every: int = 1
     metrics: DatasetMetrics | None = None
-    soft: SoftLabels | None = None
+    soft: SoftClasses | None = None
     source: str = field(default="", compare=False)
 
     @property
@@ -259,7 +259,7 @@ class DatasetSpec:
         """Read the soft labels of a pair whose image has this size (height, width); None if it has none.
 
         Raises:
-            FastSCNNError: see `SoftLabels.read`.
+            FastSCNNError: see `SoftClasses.read`.
         """
         return self.soft.read(pair.soft, size) if self.soft and pair.soft else None
 

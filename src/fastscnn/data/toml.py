@@ -32,7 +32,7 @@ fractions = { train = 0.8, val = 0.2 }
 seed = 0
 
 [soft]                                 # optional: what soft labels are
-classes = ["wall", "car"]              # their classes, or "cityscapes"; the default: those of this dataset
+classes = ["wall", "car"]              # their classes, or "cityscapes" or "camvid"; the default: those of this dataset
 terms = "..."                          # terms of use of the network that made them
 map = { wall = "building" }            # soft class -> class or "ignore"; classes of equal names need no entry
 ```
@@ -61,10 +61,10 @@ from typing import Any
 
 from fastscnn.base.arguments import MAX_PIXELS, height_width
 from fastscnn.base.errors import ArgumentError, FastSCNNError
-from fastscnn.data.builtin.cityscapes import LABELS as CITYSCAPES
+from fastscnn.data.class_lists import CLASS_LISTS
 from fastscnn.data.lists import ListFile, divided
 from fastscnn.data.patterns import has_placeholder
-from fastscnn.data.soft import SoftLabels, mapped
+from fastscnn.data.soft import SoftClasses, mapped
 from fastscnn.data.spec import DatasetSpec, Split, relative
 from fastscnn.data.toml_labels import FORMATS, label_format
 from fastscnn.data.toml_table import MIXTURE_KEY, Table, is_byte
@@ -102,20 +102,19 @@ def spec(path: Path) -> DatasetSpec:
     )
 
 
-def _soft(table: Table, label_set: LabelSet, splits: Mapping[str, Split]) -> SoftLabels | None:
+def _soft(table: Table, label_set: LabelSet, splits: Mapping[str, Split]) -> SoftClasses | None:
     """Return what the soft labels mean; None if no split has any."""
     used = any(split.soft for split in splits.values())
     if "soft" not in table:
-        return SoftLabels(label_set.names, tuple(range(len(label_set)))) if used else None
+        return SoftClasses(label_set.names, tuple(range(len(label_set)))) if used else None
     given = table.table("soft", "the keys classes, map and terms")
     given.only(_SOFT_KEYS)
     if not used:
         raise table.error("soft", 'needs the files of a split; add soft = "soft/{stem}.npz" to [splits.train], or remove it.')
     classes = label_set.names
     if "classes" in given:
-        known = {"cityscapes": CITYSCAPES.names}
-        value = given.value("classes")
-        classes = known[given.choice("classes", known, "")] if isinstance(value, str) else given.texts("classes")
+        listed = isinstance(given.value("classes"), str)
+        classes = CLASS_LISTS[given.choice("classes", CLASS_LISTS, "")] if listed else given.texts("classes")
     if not classes or len(set(classes)) < len(classes):
         raise given.error("classes", "must be different names, at least one.")
     named = given.table("map", "a class or \"ignore\" for soft classes") if "map" in given else None
@@ -123,7 +122,7 @@ def _soft(table: Table, label_set: LabelSet, splits: Mapping[str, Split]) -> Sof
         train_ids = mapped(classes, {key: named.text(key) for key in named} if named else {}, label_set.names)
     except FastSCNNError as error:
         raise FastSCNNError(f"{table.path}: soft.map: {error}") from None
-    return SoftLabels(classes, train_ids, given.text("terms", ""))
+    return SoftClasses(classes, train_ids, given.text("terms", ""))
 
 
 def _label_set(table: Table) -> LabelSet:

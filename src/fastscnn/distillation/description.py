@@ -24,7 +24,7 @@ from pathlib import Path
 
 from fastscnn.base.arguments import is_number
 from fastscnn.base.errors import ArgumentError, FastSCNNError, unknown
-from fastscnn.data.builtin import camvid, cityscapes
+from fastscnn.data.class_lists import CLASS_LISTS
 from fastscnn.data.spec import DatasetSpec
 from fastscnn.data.toml_table import Table
 from fastscnn.inference.size import NetworkSize, network_size
@@ -32,7 +32,6 @@ from fastscnn.model.label_set import LabelSet
 
 _KEYS = ("model", "classes", "size", "multiple", "mean", "std", "order", "layout", "output", "output_name", "output_layout",
          "terms")
-_KNOWN = {"cityscapes": cityscapes.LABELS.names, "camvid": camvid.LABELS.names}
 _MAX_MULTIPLE = 1024
 
 
@@ -93,9 +92,9 @@ def load(path: Path) -> Description:
 def _classes(table: Table) -> tuple[str, ...]:
     value = table.value("classes")
     if isinstance(value, str):
-        if value not in _KNOWN:
-            raise FastSCNNError(f"{table.path}: {unknown('list of classes', value, _KNOWN)}")
-        return _KNOWN[value]
+        if value not in CLASS_LISTS:
+            raise FastSCNNError(f"{table.path}: {unknown('list of classes', value, CLASS_LISTS)}")
+        return CLASS_LISTS[value]
     names = table.texts("classes")
     if len(names) < 2:
         raise table.error("classes", "needs at least two names, one for each channel of the output.")

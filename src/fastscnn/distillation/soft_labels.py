@@ -17,9 +17,10 @@ from fastscnn.base.errors import FastSCNNError
 from fastscnn.base.types import UInt8Array
 from fastscnn.data import datasets
 from fastscnn.data.datasets import DatasetSpec
+from fastscnn.data.soft import grid_size
 from fastscnn.distillation import soft_files
+from fastscnn.distillation.area_means import area_means
 from fastscnn.distillation.foreign import TeacherError
-from fastscnn.distillation.grid import area_means, grid_size
 from fastscnn.distillation.soft_files import Target
 from fastscnn.distillation.teacher import Teacher
 from fastscnn.inference.segmenter import Segmenter

@@ -1,17 +1,10 @@
-"""The grid of soft labels, at about 1/8 of an image, and means over the area of its cells."""
+"""Means of probabilities over the area of the cells of soft labels."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from fastscnn.base.types import Float32Array
-
-CELL = 8  # pixels a side
-
-
-def grid_size(size: tuple[int, ...]) -> tuple[int, int]:
-    """Return (rows, columns) of the grid of an image of (height, width): 1/8, rounded as Python does, half to even."""
-    return round(size[0] / CELL), round(size[1] / CELL)
 
 
 def area_means(planes: Float32Array, grid: tuple[int, int]) -> Float32Array:
