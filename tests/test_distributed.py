@@ -167,14 +167,20 @@ def check_losses(world: World) -> None:
     weights, probabilities = torch.tensor([1.0, 4.0, 9.0]), heads[2].softmax(1)
     halves = slice(2), slice(2, 4)
     part = halves[world.rank]
-    means: list[dict[str, Any]] = [{}, {"loss": "sigmoid"}, {"label_smoothing": 0.1}, {"distillation": 0.7}]
+    soft = torch.from_numpy(random.dirichlet([1.0, 1.0], (4, 8, 8)).transpose(0, 3, 1, 2).astype(np.float32))
+    soft[0], soft[3, :, 2:] = 0, 0
+    means: list[dict[str, Any]] = [
+        {}, {"loss": "sigmoid"}, {"label_smoothing": 0.1}, {"distillation": 0.7}, {"distillation": 0.7, "soft_head": 0.6},
+    ]  # fmt: skip
     for mean, weight in itertools.product(means, (None, weights)):
         recipe = replace(named("debug"), **mean)
 
         def loss(rows: slice, world: World, recipe: Recipe = recipe, weight: Tensor | None = weight) -> Tensor:
-            own = TrainingLogits(heads[0][rows], tuple(head[rows] for head in heads[1:]))
             teacher = probabilities[rows] if recipe.distillation else None
-            return training_loss(own, labels[rows], recipe, weight, (1, 2), teacher, world)
+            learned = (soft[rows], torch.eye(2, 3)) if recipe.soft_head else None
+            second = heads[2][rows, :2] if learned else None
+            own = TrainingLogits(heads[0][rows], tuple(head[rows] for head in heads[1:]), second)
+            return training_loss(own, labels[rows], recipe, weight, (1, 2), teacher, world, soft=learned)
 
         expected, ours = loss(slice(4), ALONE), loss(part, world)
         torch.testing.assert_close(world.mean(ours), expected, rtol=1e-5, atol=0)
