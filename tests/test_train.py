@@ -739,6 +739,18 @@ def test_init_from_another_network_is_refused(run: Run, uninterrupted: Path, cha
         run(replace(DEBUG, **changes), init=uninterrupted / "last.safetensors")
 
 
+@pytest.mark.parametrize(("crop", "message"), [
+    ((64, 96), []), ((96, 128), []), ((64, 64), []),
+    ((64, 90), ["--crop 64x96"]),
+    ((40, 96), ["--crop 32x96"]),
+])  # fmt: skip
+def test_a_crop_that_does_not_fit_the_input_size_is_named(run: Run, crop: tuple[int, int], message: list[str]) -> None:
+    said: list[str] = []
+    run(replace(DEBUG, crop=crop, iterations=1), validation=None, on_message=said.append)
+    differ = f"The crop {crop[0]}x{crop[1]} and the input size 96x128 differ modulo 32, which costs about a point of mIoU; "
+    assert said == [f"{differ}{fit} fits (docs/accuracy.md)." for fit in message]
+
+
 @pytest.mark.parametrize("arguments", [{"init": Path("none.safetensors")}, {"teacher": [Path("none.safetensors")]}])
 def test_initial_weights_must_exist(run: Run, tmp_path: Path, arguments: dict[str, Any]) -> None:
     with pytest.raises(FastSCNNError, match=r"none\.safetensors: cannot be read"):

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from fastscnn.backends.torch import TorchBackend
 from fastscnn.base import files
+from fastscnn.base.arguments import hxw
 from fastscnn.base.errors import ArgumentError
 from fastscnn.base.types import Float64Array, Int64Array
 from fastscnn.data.datasets import DatasetSpec
@@ -21,6 +22,7 @@ from fastscnn.data.mixture import Mixture
 from fastscnn.evaluation.evaluate import evaluate_pairs
 from fastscnn.inference.segmenter import Segmenter
 from fastscnn.media import images
+from fastscnn.model.architecture import congruent
 from fastscnn.model.card import Card, Data
 from fastscnn.network import checkpoint
 from fastscnn.network.fast_scnn import Backbone, FastSCNN, fused
@@ -58,7 +60,7 @@ def train_segmentation(job: Job, mixture: Mixture) -> Card:
     learned_from = teachers(job.teacher, card, world.device)
     if to_classes is not None and not (recipe.distillation or recipe.soft_head):
         notes.append("The soft labels of the data are not used; set distillation or soft_head above 0 to learn from them.")
-    for note in (*notes, *data.messages()):
+    for note in (*notes, *_crop_note(recipe.crop, size), *data.messages()):
         job.tell(note)
     run = Run(job.out, _identity(job, card) | data.identity(), state, job.resume, world)
 
@@ -169,6 +171,14 @@ def _class_weights(recipe: Recipe, pixels: Int64Array | Float64Array, device: to
     weights = 1 / np.log(1.1 + pixels / pixels.sum())
     weights[pixels == 0] = weights.min()  # the largest otherwise, which would count in label smoothing and the sigmoid loss
     return torch.tensor(weights, dtype=torch.float32, device=device)
+
+
+def _crop_note(crop: tuple[int, int], size: tuple[int, int]) -> Iterator[str]:
+    """Yield a note if crops teach another offset between 1/8 and 1/32 than inference has; see `architecture.congruent`."""
+    fitting = congruent(crop[0], size[0]), congruent(crop[1], size[1])
+    if fitting != crop:
+        yield (f"The crop {hxw(crop)} and the input size {hxw(size)} differ modulo 32, which costs about a point of mIoU; "
+               f"--crop {hxw(fitting)} fits (docs/accuracy.md).")
 
 
 def _check_distillation(recipe: Recipe, mixture: Mixture, paths: Sequence[Path]) -> None:
