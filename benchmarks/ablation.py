@@ -131,15 +131,18 @@ KNOWLEDGE: Mapping[str, Trial] = {
     "soft-head": _again("the same, for a layer of their 19 classes beside the last one", soft=True, soft_head=1.0),
     "soft": _again("both", soft=True, **_SOFT),
     "facade": _again("a third of the crops from facade, with partial labels", data=("facade",)),
-    "facade-soft": _again("facade and the soft labels of both", data=("facade",), soft=True, **_SOFT),
+    "facade-head": _again("facade, and the layer of soft labels for both", data=("facade",), soft=True, soft_head=1.0),
+    "facade-soft": _again("facade, and the soft labels of both with weights 1 and 0.2", data=("facade",), soft=True,
+                          soft_head=1.0, distillation=0.2),
     "media": _again("a fifth of the crops from unlabelled street images, corrupted, with pseudo-labels of `cgnet`",
                     data=("media",), corruption=0.5),
     "corruption": _again("half of the crops corrupted", corruption=0.5),
     "tone": _again("colours changed as in camvid-quick", brightness=40.0, contrast=1.4, gamma=1.8, channel_noise=0.15),
     "late-lovasz": _again("Lovasz-softmax beside cross-entropy", lovasz=1.0),
     "late-balanced": _again("a third of the crops around a pixel of a class sampled uniformly", balanced_crops=0.33),
-    "together": _again("facade, soft labels, half of the crops corrupted, Lovasz-softmax", data=("facade",), soft=True,
-                       corruption=0.5, lovasz=1.0, **_SOFT),
+    "fit": _again("crops of 360x384, whose sides equal those of the input modulo 32", crop=(360, 384)),
+    "together": _again("facade and the layer of soft labels, a third of the crops corrupted, Lovasz-softmax", data=("facade",),
+                       soft=True, soft_head=1.0, corruption=0.33, lovasz=1.0, crop=(360, 384)),
 }  # fmt: skip
 
 
