@@ -140,6 +140,7 @@ KNOWLEDGE: Mapping[str, Trial] = {
     "tone": _again("colours changed as in camvid-quick", brightness=40.0, contrast=1.4, gamma=1.8, channel_noise=0.15),
     "late-lovasz": _again("Lovasz-softmax beside cross-entropy", lovasz=1.0),
     "late-balanced": _again("a third of the crops around a pixel of a class sampled uniformly", balanced_crops=0.33),
+    "soft-weighted": _again("soft labels on the main head with the class weights", soft=True, distillation=0.5),
     "fit": _again("crops of 360x384, whose sides equal those of the input modulo 32", crop=(360, 384)),
     "together": _again("facade and the layer of soft labels, a third of the crops corrupted, Lovasz-softmax", data=("facade",),
                        soft=True, soft_head=1.0, corruption=0.33, lovasz=1.0, crop=(360, 384)),

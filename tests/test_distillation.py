@@ -259,7 +259,9 @@ def test_the_map_of_the_first_dataset_holds_for_all(softened: Path, tmp_path: Pa
 # The loss
 
 
-def by_numpy(logits: Float32Array, soft: Float32Array, to_classes: Float32Array | None) -> float:
+def by_numpy(
+    logits: Float32Array, soft: Float32Array, to_classes: Float32Array | None, weights: Float32Array | None
+) -> float:
     """The divergence by its definition, cell by cell in float64."""
     total, mass = 0.0, 0.0
     classes = list(range(logits.shape[1])) if to_classes is None else np.flatnonzero(to_classes.any(axis=0)).tolist()
@@ -268,27 +270,30 @@ def by_numpy(logits: Float32Array, soft: Float32Array, to_classes: Float32Array 
         target = own if to_classes is None else own @ to_classes
         values = logits[image, :, row, column].astype(np.float64)[classes]
         log = values - np.log(np.exp(values).sum())
-        weight = target.sum()
         for place, index in enumerate(classes):
+            weight = 1 if weights is None else float(weights[index])
             if target[index]:
-                total += target[index] * (np.log(target[index] / weight) - log[place])
-        mass += weight
+                total += weight * target[index] * (np.log(target[index] / target.sum()) - log[place])
+            mass += weight * target[index]
     return total / mass
 
 
 @pytest.mark.parametrize("mapping", [
     None, [[1, 0, 0, 0], [0, 0, 1, 0], [0, 0, 1, 0]], [[0, 1, 0, 0], [0, 0, 0, 0], [1, 0, 0, 0]],
 ])  # fmt: skip
-def test_the_loss_is_the_divergence(mapping: list[list[int]] | None) -> None:
+@pytest.mark.parametrize("weighted", [False, True])
+def test_the_loss_is_the_divergence(mapping: list[list[int]] | None, weighted: bool) -> None:
     random = np.random.default_rng(3)
     classes = 3 if mapping is None else 4
     logits = random.normal(size=(2, classes, 4, 5)).astype(np.float32)
     soft = (np.stack([random_soft((32, 40), seed) for seed in (1, 2)]) / 255).astype(np.float32)
     soft[:, :, 0], soft[1, :, 2, 3] = 0, (1, 0, 0)
     to_classes = None if mapping is None else np.array(mapping, np.float32)
+    weights = random.uniform(0.5, 9, classes).astype(np.float32) if weighted else None
     values = torch.from_numpy(logits).requires_grad_()
-    loss = soft_loss(values, torch.from_numpy(soft), None if to_classes is None else torch.from_numpy(to_classes))
-    assert float(loss.detach()) == pytest.approx(by_numpy(logits, soft, to_classes), rel=1e-5)
+    table, class_weights = (None if array is None else torch.from_numpy(array) for array in (to_classes, weights))
+    loss = soft_loss(values, torch.from_numpy(soft), table, class_weights)
+    assert float(loss.detach()) == pytest.approx(by_numpy(logits, soft, to_classes, weights), rel=1e-5)
     (gradient,) = torch.autograd.grad(loss, values)
     assert not gradient[:, :, 0].any()  # cells without soft labels
     if to_classes is not None:

@@ -71,7 +71,7 @@ def training_loss(
         divergence = F.kl_div(main.float().log_softmax(1), teacher, reduction="sum")
         loss = loss + recipe.distillation * divergence / (teacher.numel() / teacher.shape[1])
     if soft is not None:
-        loss = loss + recipe.distillation * soft_loss(main, *soft, world)
+        loss = loss + recipe.distillation * soft_loss(main, *soft, weights, world)
         if soft_head is not None:
             loss = loss + recipe.soft_head * soft_loss(soft_head, soft[0], world=world)
     for side in sides:
@@ -80,26 +80,33 @@ def training_loss(
     return loss
 
 
-def soft_loss(logits: Tensor, soft: Tensor, to_classes: Tensor | None = None, world: World = ALONE) -> Tensor:
-    """Return the Kullback-Leibler divergence of probabilities from soft labels, the mean over cells.
+def soft_loss(
+    logits: Tensor,
+    soft: Tensor,
+    to_classes: Tensor | None = None,
+    weights: Tensor | None = None,
+    world: World = ALONE,
+) -> Tensor:
+    """Return the Kullback-Leibler divergence of probabilities from soft labels, the weighted mean over cells.
 
     Args:
         logits: [N, classes, h, w], any float type.
         soft: float32 [N, soft classes, h, w], 0 in cells without soft labels.
         to_classes: float32 [soft classes, classes], which sums soft labels into classes; None: the classes are the same.
+        weights: float32 [classes], the weight of each class in the sum over classes, as for hard labels; None: all equal.
         world: the processes that train together.
 
     Returns:
-        A float32 scalar. Each cell is weighted by the sum of the soft labels that are mapped.
+        A float32 scalar. Each cell is weighted by the sum of the soft labels that are mapped, times the weights.
     """
     values = logits.float()
     if to_classes is not None:
         soft = torch.einsum("nshw,sc->nchw", soft, to_classes)
         values = values.masked_fill(to_classes.sum(0)[:, None, None] == 0, _EXCLUDED)
-    total = soft.sum(1, keepdim=True)
-    share = soft / total.clamp(min=1e-6)
-    each = torch.xlogy(soft, share) - soft * values.log_softmax(1)
-    return each.sum() / world.mean(total.sum()).clamp(min=1e-6)
+    share = soft / soft.sum(1, keepdim=True).clamp(min=1e-6)
+    counted = soft if weights is None else soft * weights[:, None, None]
+    each = torch.xlogy(counted, share) - counted * values.log_softmax(1)
+    return each.sum() / world.mean(counted.sum()).clamp(min=1e-6)
 
 
 def _only_annotated(logits: Tensor, annotated: Tensor | None) -> Tensor:
