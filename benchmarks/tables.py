@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from ablation import TRIALS
+from ablation import KNOWLEDGE, TRIALS, Trial
 
 HERE = Path(__file__).parent
 DOCS = HERE.parent / "docs"
@@ -92,14 +92,25 @@ def engines() -> str:
 
 
 def ablation() -> str:
+    """The trials that need CamVid only."""
+    return trials(TRIALS)
+
+
+def knowledge() -> str:
+    """The trials of more knowledge."""
+    return trials(KNOWLEDGE)
+
+
+def trials(chosen: Mapping[str, Trial]) -> str:
     """Each trial and its gain over its baseline: mean over the seeds, their range, and every class."""
-    runs: dict[str, list[Any]] = {name: [] for name in TRIALS}
+    runs: dict[str, list[Any]] = {name: [] for name in chosen}
     for path in sorted((HERE / "accuracy" / "ablation").glob("*.json")):
         run = json.loads(path.read_text())
-        runs[run["name"]].append(run)
+        if run["name"] in runs:
+            runs[run["name"]].append(run)
     classes = list(next(made for made in runs.values() if made)[0]["iou"])
     rows = []
-    for name, trial in TRIALS.items():
+    for name, trial in chosen.items():
         made = runs[name]
         if not made:
             continue
