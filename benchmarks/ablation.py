@@ -142,8 +142,8 @@ KNOWLEDGE: Mapping[str, Trial] = {
     "late-balanced": _again("a third of the crops around a pixel of a class sampled uniformly", balanced_crops=0.33),
     "soft-weighted": _again("soft labels on the main head with the class weights", soft=True, distillation=0.5),
     "fit": _again("crops of 360x384, whose sides equal those of the input modulo 32", crop=(360, 384)),
-    "together": _again("facade and the layer of soft labels, a third of the crops corrupted, Lovasz-softmax", data=("facade",),
-                       soft=True, soft_head=1.0, corruption=0.33, lovasz=1.0, crop=(360, 384)),
+    "together": _again("facade, half of the crops corrupted, Lovasz-softmax, crops that fit", data=("facade",), corruption=0.5,
+                       lovasz=1.0, crop=(360, 384)),
 }  # fmt: skip
 
 
