@@ -27,7 +27,7 @@ def table(head: list[str], rows: list[list[str]]) -> str:
 def accuracy() -> str:
     """IoU per class of the bundled weights, by backend, precision and input size."""
     columns = {
-        "ONNX Runtime": "onnx", "PyTorch": "torch", "int8": "int8", "input 720x960": "720x960", "input 744x960": "744x960",
+        "ONNX Runtime": "onnx", "PyTorch": "torch", "int8": "int8", "input 450x600": "450x600", "input 720x960": "720x960",
         "ms+flip": "ms-flip",
     }
     reports = [read(f"accuracy/camvid-test-{name}.json") for name in columns.values()]
@@ -161,7 +161,7 @@ def corruptions() -> str:
 
 TABLES: Mapping[str, tuple[Callable[[], str], ...]] = {
     "speed.md": (mmseg, agreement, engines, labels),
-    "accuracy.md": (accuracy, ablation, training),
+    "accuracy.md": (accuracy, ablation, knowledge, training),
 }
 
 
