@@ -28,7 +28,8 @@ smaller objects than an image of ImageNet. Lengths are pixels at 360 rows and gr
 | colour_cast | relative change of red and blue, opposite | 0.1, 0.25, 0.4 | none |
 
 Training with `corruption` (fastscnn/training/corruption.py) has its own gaussian_noise, shot_noise, defocus_blur, motion_blur,
-fog, night and jpeg, in other amounts and code. The other eight kinds are in the benchmark only.
+fog, night and jpeg, and in exposure and colour_cast what brightness, contrast and colour_cast are here, in other amounts and
+code. The other five kinds are in the benchmark only: impulse_noise, zoom_blur, rain, snow and pixelate.
 """
 
 from __future__ import annotations

@@ -159,6 +159,31 @@ def test_night_is_dark_and_of_low_contrast() -> None:
     assert (np.ptp(casts, axis=1) > 2).all()
 
 
+def test_exposure_shifts_the_mean_and_reduces_the_contrast() -> None:
+    pictures = [made("exposure", 1.0, seed) for seed in range(60)]
+    shifts = np.array([picture.mean() for picture in pictures]) - SCENE.image.mean()
+    assert shifts.min() < -50
+    assert shifts.max() > 50
+    contrasts = np.array([picture.std() for picture in pictures]) / SCENE.image.std()
+    assert contrasts.max() < 1.05
+    assert contrasts.min() < 0.2
+    even = made("exposure", 1.0, 3, grey())
+    assert np.ptp(even) == 0  # the mean keeps its contrast
+    assert np.array_equal(made("exposure", 0.5, 4)[..., ::-1], made("exposure", 0.5, 4, SCENE.image[..., ::-1].copy()))
+
+
+def test_a_colour_cast_is_a_factor_of_each_channel() -> None:
+    factors = np.array([made("colour_cast", 1.0, seed, grey(100))[0, 0] / 100 for seed in range(60)])
+    assert factors.min() >= 0.5
+    assert factors.max() <= 1.5
+    assert np.ptp(factors, axis=0).min() > 0.8
+    weak = np.array([made("colour_cast", 0.0, seed, grey(100))[0, 0] / 100 for seed in range(60)])
+    assert abs(weak - 1).max() < 0.085
+    ramp = np.repeat(np.arange(0, 128, dtype=np.uint8)[None, :, None], 3, axis=2)
+    cast = made("colour_cast", 1.0, 1, ramp)
+    np.testing.assert_allclose(cast, ramp * (cast[:, -1:] / 127), atol=1)  # both are rounded
+
+
 def test_every_kind_occurs_alone_and_with_another(monkeypatch: pytest.MonkeyPatch) -> None:
     """The kinds of each call are recorded: one or two different ones, in the order of KINDS, of all strengths."""
     calls: list[tuple[int, float]] = []

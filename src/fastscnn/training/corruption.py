@@ -1,4 +1,4 @@
-"""Corruption of training crops: fog, night, blur, noise and JPEG compression, of random strength."""
+"""Corruption of training crops: fog, night, exposure, colour cast, blur, noise and JPEG compression, of random strength."""
 
 from __future__ import annotations
 
@@ -52,6 +52,22 @@ def night(image: UInt8Array, strength: float, rng: np.random.Generator) -> UInt8
     return _added(dark, _grains(image.shape, 1 + 5 * strength, rng))
 
 
+def exposure(image: UInt8Array, strength: float, rng: np.random.Generator) -> UInt8Array:
+    """Shift the brightness by up to 110 grey levels, and reduce the contrast around the mean by a factor of up to 10."""
+    shift = rng.choice((-1, 1)) * rng.uniform(0.2, 1) * (8 + 102 * strength)
+    factor = 0.1 ** (strength * rng.random())
+    mean = image.mean()
+    table = np.clip(np.rint((np.arange(256) - mean) * factor + mean + shift), 0, 255).astype(np.uint8)
+    return np.asarray(cv2.LUT(image, table), np.uint8)
+
+
+def colour_cast(image: UInt8Array, strength: float, rng: np.random.Generator) -> UInt8Array:
+    """Change each channel by a factor of its own, of 0.5 to 1.5 at most."""
+    gains = 1 + (0.08 + 0.42 * strength) * rng.uniform(-1, 1, 3)
+    table = np.clip(np.rint(np.arange(256)[:, None] * gains), 0, 255).astype(np.uint8)
+    return np.asarray(cv2.LUT(image, table[None]), np.uint8)
+
+
 def defocus_blur(image: UInt8Array, strength: float, rng: np.random.Generator) -> UInt8Array:
     """Blur by a disc with a radius of 0.6 to 5 pixels."""
     radius = _between(0.6, 5, strength)
@@ -88,7 +104,9 @@ def jpeg(image: UInt8Array, strength: float, rng: np.random.Generator) -> UInt8A
 
 # In the order in which a camera meets them.
 KINDS: Mapping[str, Callable[[UInt8Array, float, np.random.Generator], UInt8Array]] = {
-    kind.__name__: kind for kind in (fog, night, defocus_blur, motion_blur, gaussian_noise, shot_noise, jpeg)
+    kind.__name__: kind for kind in (
+        fog, night, exposure, colour_cast, defocus_blur, motion_blur, gaussian_noise, shot_noise, jpeg
+    )
 }
 
 

@@ -122,7 +122,8 @@ class Recipe:
     channel_noise: float = 0.0
     """Largest relative change of a colour channel, drawn for each channel."""
     corruption: float = 0.0
-    """Probability that a crop is corrupted: noise, blur, JPEG compression, night or fog, of random strength."""
+    """Probability that a crop is corrupted, by a random strength: noise, blur, JPEG compression, night, fog, exposure or a
+    colour cast."""
 
     precision: Literal["bfloat16", "float32"] = "bfloat16"
     """Precision of the forward pass; weights and losses are float32."""
