@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import shutil
+import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -117,6 +118,11 @@ def save(path: Path, **arrays: Any) -> None:
     np.savez(path, **arrays)
 
 
+def zipped(path: Path, content: bytes) -> None:
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("probabilities.npy", content)
+
+
 GOOD = random_soft((96, 128), 0)
 BROKEN: Mapping[str, tuple[Callable[[Path], object], str]] = {
     "missing": (Path.unlink, r"0\.png: its soft labels .*0\.npz are missing\. Make them with `fastscnn soft-labels`"),
@@ -125,13 +131,17 @@ BROKEN: Mapping[str, tuple[Callable[[Path], object], str]] = {
     "other count": (lambda path: save(path, probabilities=random_soft((96, 128), 0, 4)),
                     r"0\.npz: probabilities have the shape \[4, 12, 16\], but there are 3 soft classes"),
     "other classes": (lambda path: save(path, probabilities=GOOD, classes=np.array(["land", "air", "thing"])),
-                      r"0\.npz: holds probabilities of other classes \(land, air, thing\) than \[soft\] in dataset\.toml"),
+                      r"0\.npz: holds probabilities of other classes \('land', 'air', 'thing'\) than \[soft\] in"),
     "other type": (lambda path: save(path, probabilities=GOOD / np.float32(255)),
                    r"0\.npz: probabilities have the type float32; save 255 times"),
     "no probabilities": (lambda path: save(path, logits=GOOD), r"0\.npz: has no array 'probabilities'"),
     "no sum of one": (lambda path: save(path, probabilities=GOOD // 2), r"0\.npz: the probabilities of a cell add up to 0\.\d"),
     "pickle": (lambda path: save(path, probabilities=np.array([{}], dtype=object)), r"0\.npz: is no \.npz file of numbers"),
     "cut": (lambda path: path.write_bytes(path.read_bytes()[:-40]), r"0\.npz: is no \.npz file of numbers, or is truncated"),
+    "no text": (lambda path: save(path, probabilities=GOOD, classes=np.array([b"land", b"thing", b"air"])),
+                r"0\.npz: is no \.npz file of numbers, or is truncated \(classes have the type"),
+    "no array": (lambda path: zipped(path, b"hello"), r"0\.npz: is no \.npz file of numbers"),
+    "broken header": (lambda path: zipped(path, b"\x93NUMPY\x01\x00\x10\x00{{descr'" + bytes(40)), r"0\.npz: is no \.npz file"),
     "one array": (lambda path: path.write_bytes(b"\x93NUMPY\x01\x00" + bytes(90)), r"0\.npz: is no \.npz file of numbers"),
     "huge": (lambda path: np.savez_compressed(path, probabilities=np.zeros((3, 8000, 8000), np.uint8)),
              r"0\.npz: holds 192 MB, more than the soft labels of an image of 40 megapixels"),
@@ -165,7 +175,7 @@ def test_a_wrong_table_is_refused(softened: Path, old: str, new: str, message: s
 
 
 @pytest.mark.parametrize(("changes", "message"), [
-    ({"soft_head": 0.5}, r"soft_head: the data has no soft labels; add soft = "),
+    ({"soft_head": 0.5}, r"soft_head: the training images \(train\) have no soft labels; add soft = "),
     ({"distillation": 0.5}, r"distillation: needs a teacher"),
 ])  # fmt: skip
 def test_losses_without_soft_labels_are_refused(
@@ -175,10 +185,22 @@ def test_losses_without_soft_labels_are_refused(
         train(replace(DEBUG, **changes), tiny_dataset, tmp_path / "out")  # type: ignore[arg-type]
 
 
-def test_a_main_head_that_cannot_learn_is_refused(softened: Path, tmp_path: Path) -> None:
-    changed(softened, 'land = "Road", air = "Sky"', "")
-    with pytest.raises(FastSCNNError, match=r"distillation: no soft class is a class of the dataset; add map to \[soft\]"):
+@pytest.mark.parametrize("mapping", ["", 'land = "Road"'])
+def test_a_main_head_that_cannot_learn_is_refused(softened: Path, tmp_path: Path, mapping: str) -> None:
+    changed(softened, 'land = "Road", air = "Sky"', mapping)
+    with pytest.raises(FastSCNNError, match=r"distillation: fewer than two classes .*; complete map in \[soft\]"):
         train(replace(DEBUG, distillation=1.0), softened, tmp_path / "out")
+
+
+def test_soft_labels_of_another_split_are_not_enough(softened: Path, tmp_path: Path) -> None:
+    line = 'soft = "soft/{stem}.npz"\n'
+    changed(softened, line, "")
+    changed(softened, "[splits.val]\n", f"[splits.val]\n{line}")
+    for seed in range(6, 9):
+        np.savez(softened.parent / f"soft/{seed}.npz", probabilities=random_soft((96, 128), seed))
+    for changes in ({"distillation": 1.0}, {"soft_head": 1.0}):
+        with pytest.raises(FastSCNNError, match=r"the training images \(train\)"):
+            train(replace(DEBUG, **changes), softened, tmp_path / "out")  # type: ignore[arg-type]
 
 
 # Crops
@@ -220,6 +242,26 @@ def test_a_paste_takes_the_soft_labels_along() -> None:
     expected = ones.copy()
     expected[:, 1, 2:] = 2
     assert np.array_equal(made.soft, expected)
+
+
+def test_a_paste_from_an_image_without_soft_labels_leaves_none(softened: Path) -> None:
+    """Three of nine images have no soft labels; a cell has those of the crop that the pixel at its centre is from."""
+    more = '[splits.more]\nimages = "images/val/*.png"\nlabels = "labels/val/{stem}.png"\n'
+    spec = datasets.load(changed(softened, "[splits.val]", f"{more}[splits.val]"))
+    recipe = replace(DEBUG, crop=(64, 96), batch=9, distillation=1.0)
+    before, after = (
+        Loader(mixture.load(spec), [spec.pairs("train+more")], replace(recipe, classmix=share)).batch(0) for share in (0.0, 1.0)
+    )
+    assert before.soft is not None
+    assert after.soft is not None
+    assert sum(not soft.any() for soft in before.soft) == 3
+    moved = (after.labels != before.labels)[:, 4::8, 4::8]
+    from_none = 0
+    for index in range(9):
+        source = before.soft[index - 1]
+        assert np.array_equal(after.soft[index][:, moved[index]], source[:, moved[index]])
+        from_none += 0 if source.any() else int(moved[index].sum())
+    assert from_none > 10
 
 
 def loader_of(data: Any, **changes: Any) -> Loader:
@@ -268,13 +310,13 @@ def by_numpy(
     for image, row, column in itertools.product(*map(range, (logits.shape[0], *logits.shape[2:]))):
         own = soft[image, :, row, column].astype(np.float64)
         target = own if to_classes is None else own @ to_classes
+        target = target if weights is None else target * weights
         values = logits[image, :, row, column].astype(np.float64)[classes]
         log = values - np.log(np.exp(values).sum())
         for place, index in enumerate(classes):
-            weight = 1 if weights is None else float(weights[index])
             if target[index]:
-                total += weight * target[index] * (np.log(target[index] / target.sum()) - log[place])
-            mass += weight * target[index]
+                total += target[index] * (np.log(target[index] / target.sum()) - log[place])
+        mass += target.sum()
     return total / mass
 
 
@@ -332,7 +374,8 @@ SMALL: dict[str, Any] = {"distillation": 0.5, "soft_head": 0.5}
 def test_a_run_learns_from_soft_labels_and_drops_their_layer(softened: Path, tmp_path: Path) -> None:
     messages: list[str] = []
     card = train(replace(DEBUG, **SMALL), softened, tmp_path / "out", on_message=messages.append)
-    assert not messages
+    assert messages == ["The main head does not learn the soft classes thing, which [soft.map] maps to no class."]
+    messages.clear()
     assert card.data
     assert card.data.terms == "none; soft labels: of the teacher"
     model, _ = checkpoint.load(tmp_path / "out" / "last.safetensors")
@@ -350,6 +393,10 @@ def test_a_resumed_run_is_the_same(softened: Path, tmp_path: Path) -> None:
     train(recipe, softened, tmp_path / "parts", pause_after=2)
     again = train(recipe, softened, tmp_path / "parts", resume=True)
     assert again.parameters_sha256 == whole.parameters_sha256
+    changed(softened, 'air = "Sky"', 'air = "Tree"')
+    with pytest.raises(FastSCNNError, match=r"was started with different settings \(soft was"):
+        train(recipe, softened, tmp_path / "parts", resume=True)
+    changed(softened, 'air = "Tree"', 'air = "Sky"')
     np.savez(softened.parent / "soft/0.npz", probabilities=random_soft((96, 128), 77))
     with pytest.raises(FastSCNNError, match="was started with different settings"):
         train(recipe, softened, tmp_path / "parts", resume=True)

@@ -8,7 +8,6 @@ dataset.toml. `fastscnn soft-labels` writes such files.
 from __future__ import annotations
 
 import zipfile
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +25,6 @@ STRIDE = 8  # pixels of a side of a cell
 _FULL = 255  # the probability 1
 _TOLERANCE = 0.1  # largest difference from 1 of the sum of a cell's probabilities, beside rounding
 _MAX_BYTES = IGNORE_INDEX * MAX_PIXELS // STRIDE**2
-_BROKEN = (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError, MemoryError)
 
 
 @dataclass(frozen=True)
@@ -70,10 +68,11 @@ class SoftClasses:
         """
         arrays = _arrays(path)
         if "probabilities" not in arrays:
-            raise FastSCNNError(f"{path}: has no array 'probabilities'; `fastscnn soft-labels` writes soft labels.")
+            raise FastSCNNError(f"{path}: has no array 'probabilities'; save it under this name, or make the file with "
+                                "`fastscnn soft-labels`.")
         probabilities, names = arrays["probabilities"], arrays.get("classes")
-        if names is not None and tuple(names.ravel().tolist()) != self.classes:
-            raise FastSCNNError(f"{path}: holds probabilities of other classes ({_listed(names.ravel().tolist())}) than [soft] "
+        if names is not None and tuple(names.tolist()) != self.classes:
+            raise FastSCNNError(f"{path}: holds probabilities of other classes ({_listed(names.tolist())}) than [soft] "
                                 f"in dataset.toml ({_listed(self.classes)}); correct classes there, or make the file again.")
         if probabilities.dtype != np.uint8:
             raise FastSCNNError(f"{path}: probabilities have the type {probabilities.dtype}; save 255 times the probability "
@@ -128,13 +127,27 @@ def _arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
             raise FastSCNNError(f"{path}: holds {max(sizes.values()) / 1e6:.0f} MB, more than the soft labels of an image of "
                                 f"{MAX_PIXELS // 1_000_000} megapixels; make it again.")
         with np.load(path, allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in ("probabilities", "classes") if name in arrays}
+            found = {name: arrays[name] for name in ("probabilities", "classes") if name in arrays}
+        if not all(isinstance(array, np.ndarray) for array in found.values()):
+            raise ValueError("no array in it")
+        if "classes" in found:
+            _text(found["classes"])
+        return found
     except FileNotFoundError:
         raise FastSCNNError(f"{path}: no such file.") from None
-    except _BROKEN as error:
+    except FastSCNNError:
+        raise
+    except Exception as error:  # the readers of zip files and arrays raise errors of a dozen kinds on damaged files
         raise FastSCNNError(f"{path}: is no .npz file of numbers, or is truncated ({error}); make it again.") from error
 
 
+def _text(names: npt.NDArray[Any]) -> None:
+    """Raise ValueError if an array is no list of names."""
+    if names.ndim != 1 or names.dtype.kind != "U":
+        raise ValueError(f"classes have the type {names.dtype} and the shape {list(names.shape)}, but are a list of names")
+    "".join(names.tolist()).encode()  # a damaged array holds numbers that are no characters
+
+
 def _listed(names: Sequence[object], most: int = 4) -> str:
-    shown = ", ".join(map(str, names[:most]))
+    shown = ", ".join(map(repr, names[:most]))
     return f"{shown} and {len(names) - most} more" if len(names) > most else shown

@@ -121,4 +121,6 @@ def _channels(table: Table, key: str, default: float) -> tuple[float, ...]:
     if not valid or (key == "std" and min(values) <= 0):
         wanted = "three numbers above 0" if key == "std" else "three numbers"
         raise table.error(key, f"is {values!r}; it must be {wanted}, one for each channel, for values from 0 to 255.")
+    if key == "std" and max(values) < 1:
+        raise table.error(key, f"is {values!r}, which is for values from 0 to 1; multiply mean and std by 255.")
     return tuple(map(float, values))

@@ -91,10 +91,13 @@ def check_existing(target: Target, teacher: Teacher, image_sha256: str) -> None:
     Raises:
         FastSCNNError: it is no file of soft labels, or was made by another network, with other settings, or of another image.
     """
-    source, settings = _made_by(target.file)
+    source, settings, classes = _made_by(target.file)
     fix = "choose another --out, or delete the old files"
     if source != teacher.source:
         raise FastSCNNError(f"{target.file}: was made by {source}, not by {teacher.source}; {fix}.")
+    if classes != teacher.classes:
+        raise FastSCNNError(f"{target.file}: was made with the classes {', '.join(classes)}, not {', '.join(teacher.classes)}; "
+                            f"{fix}.")
     if (image := settings.pop(IMAGE, "")) != image_sha256:
         raise FastSCNNError(f"{target.file}: was made of another image than {target.image} (sha256 {image}); {fix}.")
     for key in {**settings, **teacher.settings}:
@@ -103,15 +106,16 @@ def check_existing(target: Target, teacher: Teacher, image_sha256: str) -> None:
             raise FastSCNNError(f"{target.file}: was made with {key} = {json.dumps(theirs)}, not {json.dumps(ours)}; {fix}.")
 
 
-def _made_by(path: Path) -> tuple[str, dict[str, Any]]:
-    """Return the source and the settings in a file."""
+def _made_by(path: Path) -> tuple[str, dict[str, Any], tuple[str, ...]]:
+    """Return the source, the settings and the classes in a file."""
     try:
         with path.open("rb") as opened, np.load(opened, allow_pickle=False) as stored:
             source, settings = str(stored["source"]), json.loads(str(stored["settings"]))
+            classes = tuple(map(str, stored["classes"].tolist()))
     except Exception:  # any error of the readers of zip files, arrays and JSON
-        source, settings = "", None
+        source, settings, classes = "", None, ()
     if isinstance(settings, dict):
-        return source, settings
+        return source, settings, classes
     raise FastSCNNError(f"{path}: is no soft-label file of `fastscnn soft-labels`, or is damaged; choose another --out, or "
                         "delete it.")
 
@@ -131,7 +135,7 @@ def toml_lines(spec: DatasetSpec, teacher: Teacher, out: Path, patterns: Mapping
                             "path.") from None
     lines = []
     for split, pattern in patterns.items():
-        lines += [f"[splits.{_key(split)}]", f"soft = {_quoted((PurePosixPath(folder) / pattern).as_posix())}"]
+        lines += [f"# Add to [splits.{_key(split)}]:", f"soft = {_quoted((PurePosixPath(folder) / pattern).as_posix())}"]
     same = teacher.classes == spec.label_set.names
     if not same or teacher.terms != spec.terms:
         lines += ["[soft]", f"terms = {_quoted(teacher.terms)}"]

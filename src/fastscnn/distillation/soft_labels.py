@@ -88,7 +88,7 @@ def soft_labels(
         >>> made.written
         3
         >>> print(made.toml)
-        [splits.val]
+        # Add to [splits.val]:
         soft = "../soft/{stem}.npz"
         [soft]
         terms = "CamVid, CC BY-NC 4.0: personal and research use (Brostow, Fauqueur, Cipolla 2009)"

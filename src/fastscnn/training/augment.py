@@ -85,12 +85,13 @@ def paste(onto: Crop, source: Crop, classes: Int64Array) -> Crop:
     taken[classes] = True
     mask = taken[source.labels]
     soft = onto.soft
-    if soft is not None and source.soft is not None:
+    if soft is not None:
+        assert source.soft is not None  # the loader gives soft labels to all crops or to none
         sides = zip(mask.shape, soft.shape[1:], strict=True)
         rows, columns = (((np.arange(cells) + 0.5) * side / cells).astype(np.int64) for side, cells in sides)
         soft = np.where(mask[np.ix_(rows, columns)], source.soft, soft)
     image = np.where(mask[..., None], source.image, onto.image)
-    return Crop(image, np.where(mask, source.labels, onto.labels), None if soft is None else np.asarray(soft, np.float32))
+    return Crop(image, np.where(mask, source.labels, onto.labels), soft)
 
 
 def _warped(soft: UInt8Array, warp: Float32Array, image: tuple[int, ...], crop: tuple[int, int]) -> Float32Array:

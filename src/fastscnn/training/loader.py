@@ -22,7 +22,8 @@ import numpy as np
 from fastscnn.base import machine
 from fastscnn.base.types import BoolArray, Float32Array, Int64Array, UInt8Array
 from fastscnn.data.datasets import Pair
-from fastscnn.data.mixture import Mixture
+from fastscnn.data.mixture import Member, Mixture
+from fastscnn.data.soft import grid_size
 from fastscnn.model.label_set import IGNORE_INDEX
 from fastscnn.training.augment import Crop, augment, paste
 from fastscnn.training.distributed import ALONE, World
@@ -77,7 +78,8 @@ class Loader:
         self._images = tuple(len(some) for some in pairs)  # of each dataset
         self._shares = mixture.shares(self._images) if mixture.weighted else None
         self._annotated = np.stack([member.annotated for member in mixture.members])  # [datasets, classes]
-        self._uses_soft = mixture.soft_to_classes is not None and bool(recipe.distillation or recipe.soft_head)
+        to_classes = mixture.soft_to_classes if recipe.distillation or recipe.soft_head else None
+        self._soft_classes = 0 if to_classes is None else len(to_classes)
         self._cache: dict[tuple[int, int], Read] = {}
         self._room = _CACHE_BYTES // world.local_size  # bytes left in the cache
         self._lock = Lock()  # for both of these
@@ -118,7 +120,7 @@ class Loader:
             np.stack([crop.labels for crop in pasted]),
             tuple(sample(index)[1] for index in self._part),
             None if self._annotated.all() else self._annotated[own],
-            _stacked(pasted) if self._uses_soft else None,
+            np.stack([crop.soft for crop in pasted if crop.soft is not None]) if self._soft_classes else None,
         )
 
     def _place(self, place: int) -> tuple[int, int]:
@@ -169,7 +171,7 @@ class Loader:
             return self._cache[key]
         member, pair = self._mixture.members[source], self._pairs[source][index]
         image, labels = member.read(pair)
-        soft = member.spec.read_soft(pair, (image.shape[0], image.shape[1])) if self._uses_soft else None
+        soft = self._read_soft(member, pair, (image.shape[0], image.shape[1]))
         read = image, labels, soft
         size = sum(array.nbytes for array in read if array is not None)
         with self._lock:
@@ -178,11 +180,12 @@ class Loader:
                 self._cache[key] = read
         return read
 
-
-def _stacked(crops: Sequence[Crop]) -> Float32Array | None:
-    """Return the soft labels of crops, 0 for a crop without any; None if no crop has any."""
-    none = next((np.zeros_like(crop.soft) for crop in crops if crop.soft is not None), None)
-    return None if none is None else np.stack([none if crop.soft is None else crop.soft for crop in crops])
+    def _read_soft(self, member: Member, pair: Pair, size: tuple[int, int]) -> UInt8Array | None:
+        """Return the soft labels of an image, 0 if it has none; None if the recipe uses none."""
+        if not self._soft_classes:
+            return None
+        soft = member.spec.read_soft(pair, size)
+        return np.zeros((self._soft_classes, *grid_size(size)), np.uint8) if soft is None else soft
 
 
 def _before(index: int, sources: Sequence[int]) -> int:

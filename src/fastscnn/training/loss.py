@@ -93,7 +93,7 @@ def soft_loss(
         logits: [N, classes, h, w], any float type.
         soft: float32 [N, soft classes, h, w], 0 in cells without soft labels.
         to_classes: float32 [soft classes, classes], which sums soft labels into classes; None: the classes are the same.
-        weights: float32 [classes], the weight of each class in the sum over classes, as for hard labels; None: all equal.
+        weights: float32 [classes], factors of the soft labels, as the weights of hard labels; None: all equal.
         world: the processes that train together.
 
     Returns:
@@ -103,8 +103,8 @@ def soft_loss(
     if to_classes is not None:
         soft = torch.einsum("nshw,sc->nchw", soft, to_classes)
         values = values.masked_fill(to_classes.sum(0)[:, None, None] == 0, _EXCLUDED)
-    share = soft / soft.sum(1, keepdim=True).clamp(min=1e-6)
     counted = soft if weights is None else soft * weights[:, None, None]
+    share = counted / counted.sum(1, keepdim=True).clamp(min=1e-6)
     each = torch.xlogy(counted, share) - counted * values.log_softmax(1)
     return each.sum() / world.mean(counted.sum()).clamp(min=1e-6)
 

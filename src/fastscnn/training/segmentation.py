@@ -34,7 +34,7 @@ from fastscnn.training.loop import enough_memory, loop
 from fastscnn.training.loss import training_loss
 from fastscnn.training.recipes import Recipe
 from fastscnn.training.run import Run
-from fastscnn.training.training_data import checked
+from fastscnn.training.training_data import TrainingData, checked
 
 
 def train_segmentation(job: Job, mixture: Mixture) -> Card:
@@ -54,15 +54,14 @@ def train_segmentation(job: Job, mixture: Mixture) -> Card:
         data=Data(mixture.name, data.split, sum(data.images), _terms(data.terms, earlier), data.fingerprint),
         recipe=dataclasses.asdict(recipe),
     )
-    _check_distillation(recipe, mixture, job.teacher)
-    to_classes = mixture.soft_to_classes
+    _check_distillation(recipe, data, job.teacher)
+    to_classes = data.soft_to_classes
     state, notes = initial(recipe, card, world.device, job.init, 0 if to_classes is None else len(to_classes))
     learned_from = teachers(job.teacher, card, world.device)
-    if to_classes is not None and not (recipe.distillation or recipe.soft_head):
-        notes.append("The soft labels of the data are not used; set distillation or soft_head above 0 to learn from them.")
-    for note in (*notes, *_crop_note(recipe.crop, size), *data.messages()):
+    for note in (*notes, *_crop_note(recipe.crop, size), *_soft_notes(recipe, data), *data.messages()):
         job.tell(note)
-    run = Run(job.out, _identity(job, card) | data.identity(), state, job.resume, world)
+    identity = _identity(job, card) | data.identity(with_soft=bool(recipe.distillation or recipe.soft_head))
+    run = Run(job.out, identity, state, job.resume, world)
 
     with enough_memory(recipe, world):
         sized = dataclasses.replace(recipe, size=size)
@@ -181,19 +180,36 @@ def _crop_note(crop: tuple[int, int], size: tuple[int, int]) -> Iterator[str]:
                f"--crop {hxw(fitting)} fits (docs/accuracy.md).")
 
 
-def _check_distillation(recipe: Recipe, mixture: Mixture, paths: Sequence[Path]) -> None:
+def _check_distillation(recipe: Recipe, data: TrainingData, paths: Sequence[Path]) -> None:
     """Check that what the recipe learns from a teacher exists, and that teachers are used."""
-    to_classes = mixture.soft_to_classes
+    to_classes, split = data.soft_to_classes, data.split
     if recipe.soft_head and to_classes is None:
-        raise ArgumentError('soft_head: the data has no soft labels; add soft = "soft/{stem}.npz" to [splits.train] of its '
-                            "dataset.toml, or set it to 0.")
+        raise ArgumentError(f'soft_head: the training images ({split}) have no soft labels; add soft = "soft/{{stem}}.npz" to '
+                            "their split in dataset.toml, or set it to 0.")
     if recipe.distillation and not paths and to_classes is None:
-        raise ArgumentError("distillation: needs a teacher; give --teacher, or data with soft labels.")
-    if recipe.distillation and not paths and to_classes is not None and not to_classes.any():
-        raise ArgumentError("distillation: no soft class is a class of the dataset; add map to [soft] of its dataset.toml, or "
-                            "use soft_head.")
+        raise ArgumentError("distillation: needs a teacher; give --teacher, or add soft labels to the training images "
+                            f"({split}).")
+    if recipe.distillation and to_classes is not None and np.count_nonzero(to_classes.any(axis=0)) < 2:
+        raise ArgumentError("distillation: fewer than two classes of the dataset have a soft class, so the main head learns "
+                            "nothing; complete map in [soft] of its dataset.toml, or use soft_head.")
     if paths and not recipe.distillation:
         raise ArgumentError("distillation: is 0, so the teachers would not be used; set it above 0, or omit --teacher.")
+
+
+def _soft_notes(recipe: Recipe, data: TrainingData) -> Iterator[str]:
+    """Yield what soft labels are not used for."""
+    to_classes = data.soft_to_classes
+    if to_classes is None:
+        return
+    if not (recipe.distillation or recipe.soft_head):
+        yield "The soft labels of the data are not used; set distillation or soft_head above 0 to learn from them."
+        return
+    if (without := sum(data.images) - data.soft_images):
+        yield f"{without} of {sum(data.images)} training images have no soft labels."
+    soft = next(member.spec.soft for member in data.mixture.members if member.spec.soft)
+    left_out = [name for name, targets in zip(soft.classes, to_classes, strict=True) if not targets.any()]
+    if recipe.distillation and left_out:
+        yield f"The main head does not learn the soft classes {', '.join(left_out)}, which [soft.map] maps to no class."
 
 
 def _terms(own: str, sources: Sequence[Path]) -> str:

@@ -13,7 +13,7 @@ import numpy as np
 
 from fastscnn.base import files
 from fastscnn.base.errors import FastSCNNError
-from fastscnn.base.types import Float64Array, Int64Array
+from fastscnn.base.types import Float32Array, Float64Array, Int64Array
 from fastscnn.data.check.dataset import CheckReport, check
 from fastscnn.data.datasets import DatasetSpec, Pair
 from fastscnn.data.mixture import Member, Mixture
@@ -42,6 +42,16 @@ class TrainingData:
     def images(self) -> tuple[int, ...]:
         """Number of training images of each dataset."""
         return tuple(len(pairs) for pairs in self.pairs)
+
+    @property
+    def soft_images(self) -> int:
+        """Number of training images with soft labels."""
+        return sum(pair.soft is not None for pairs in self.pairs for pair in pairs)
+
+    @property
+    def soft_to_classes(self) -> Float32Array | None:
+        """See `Mixture.soft_to_classes`; None if no training image has soft labels."""
+        return self.mixture.soft_to_classes if self.soft_images else None
 
     @property
     def pixels(self) -> Int64Array:
@@ -92,12 +102,20 @@ class TrainingData:
             return every[0]
         return "; ".join(f"{member.name}: {terms}" for member, terms in zip(self.mixture.members, every, strict=True))
 
-    def identity(self) -> dict[str, Any]:
-        """Return what decides the outcome of a training on several datasets, for run.json; {} for one dataset."""
+    def identity(self, with_soft: bool) -> dict[str, Any]:
+        """Return what decides the outcome of a training beside the files of one dataset, for run.json; {} if nothing does.
+
+        Args:
+            with_soft: whether the training uses soft labels.
+        """
+        found: dict[str, Any] = {}
+        soft = next((member.spec.soft for member in self.mixture.members if member.spec.soft), None)
+        if with_soft and soft and (to_classes := self.soft_to_classes) is not None:
+            found["soft"] = {"classes": list(soft.classes), "to_classes": to_classes.astype(int).tolist()}
         if len(self.splits) == 1:
-            return {}
+            return found
         rows = zip(self.mixture.members, self.splits, self.mixture.shares(self.images), strict=True)
-        return {"datasets": [
+        return {**found, "datasets": [
             {"name": member.name, "split": split, "share": share, "map": member.class_map} for member, split, share in rows
         ]}
 
