@@ -11,6 +11,7 @@ import itertools
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -31,7 +32,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from fastscnn import cli
 from fastscnn.base.errors import FastSCNNError
-from fastscnn.data import datasets, mixture
+from fastscnn.data import datasets, mixture, synthetic
+from fastscnn.media import images
 from fastscnn.model.card import Card
 from fastscnn.network import checkpoint
 from fastscnn.network.fast_scnn import FastSCNN, TrainingLogits
@@ -416,6 +418,30 @@ def test_three_processes_give_the_losses_of_one(tiny_dataset: Path, tmp_path: Pa
     assert json.loads((alone / "run.json").read_text())["processes"] == 1
     _, card = checkpoint.load(out / "last.safetensors")
     assert card.metrics["val"] == log(out)[-1]["validation"]
+
+
+@pytest.mark.slow
+def test_one_of_two_datasets_has_soft_labels(tiny_dataset: Path, tmp_path: Path) -> None:
+    """A process whose crops have none still takes part in every sum."""
+    softened = tmp_path / "softened" / "dataset.toml"
+    shutil.copytree(tiny_dataset.parent, softened.parent)
+    text = softened.read_text().replace("[splits.train]\n", '[splits.train]\nsoft = "soft/{stem}.npz"\n')
+    softened.write_text(f'{text}\n[soft]\nclasses = ["a", "b"]\nmap = {{ a = "Road", b = "Sky" }}\n')
+    (softened.parent / "soft").mkdir()
+    for seed in range(6):
+        np.savez(softened.parent / f"soft/{seed}.npz", probabilities=np.full((2, 12, 16), 127, np.uint8))
+    plain = tmp_path / "plain" / "dataset.toml"
+    plain.parent.mkdir()
+    names = tiny_dataset.read_text().partition("[splits")[0].replace('"tiny"', '"plain"')
+    plain.write_text(names + '[splits.train]\nimages = "images/*.png"\nlabels = "labels/{stem}.png"\n')
+    for seed in range(6):
+        drawn = synthetic.draw(96, 128, 100 + seed)
+        images.write(plain.parent / f"images/{seed}.png", drawn.image)
+        images.write(plain.parent / f"labels/{seed}.png", drawn.labels)
+    words = ["--batch", "4", "--iterations", "6", "--distillation", "1", "--soft-head", "1"]
+    done = torchrun(2, "command_line", "train", "debug", str(softened), str(plain), "--out", str(tmp_path / "run"), *words)
+    assert done.returncode == 0, done.stderr
+    assert "6 of 12 training images have no soft labels" in done.stderr
 
 
 @pytest.mark.slow
