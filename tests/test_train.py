@@ -760,7 +760,7 @@ def test_initial_weights_must_exist(run: Run, tmp_path: Path, arguments: dict[st
 
 @pytest.mark.parametrize(("weight", "message"), [
     (0.0, r"distillation: is 0, so the teachers would not be used; set it above 0"),
-    (1.0, r"distillation: needs a teacher; give --teacher, or data with soft labels"),
+    (1.0, r"distillation: needs a teacher; give --teacher, or add soft labels to the training images"),
 ])
 def test_a_teacher_and_distillation_go_together(
     run: Run, uninterrupted: Path, tmp_path: Path, weight: float, message: str
