@@ -32,8 +32,9 @@ from fastscnn import Segmenter
 from fastscnn.base import files
 from fastscnn.data import datasets, mixture
 from fastscnn.data.builtin.cityscapes import LABELS as CITYSCAPES
+from fastscnn.data.class_map import soft_train_ids
 from fastscnn.data.mixture import Mixture, Source
-from fastscnn.data.soft import SoftClasses, mapped
+from fastscnn.data.soft import SoftClasses
 from fastscnn.data.spec import DatasetSpec, Split
 from fastscnn.media import images, video
 from fastscnn.model.label_set import IGNORE_INDEX, LabelSet
@@ -169,7 +170,7 @@ def folds(data: str, soft: Path | None = None) -> DatasetSpec:
     spec = datasets.load(data)
     files_of = f"{os.path.relpath(soft / 'camvid', spec.root)}/{{stem}}.npz" if soft else ""
     drives = {name: Split(f"train/{name}_*.png", "trainannot/{stem}.png", soft=files_of) for name in _DRIVES}
-    meaning = SoftClasses(CITYSCAPES.names, mapped(CITYSCAPES.names, SOFT_TO_CAMVID, spec.label_set.names), SOFT_TERMS)
+    meaning = SoftClasses(CITYSCAPES.names, soft_train_ids(CITYSCAPES.names, SOFT_TO_CAMVID, spec.label_set.names), SOFT_TERMS)
     splits = {**drives, "val": spec.split("val")}
     return dataclasses.replace(spec, name="camvid-drives", splits=splits, soft=meaning if soft else None)
 
@@ -177,7 +178,7 @@ def folds(data: str, soft: Path | None = None) -> DatasetSpec:
 def facade(root: Path, soft: Path | None = None) -> DatasetSpec:
     """Return LabelMeFacade."""
     files_of = f"{os.path.relpath(soft / 'facade', root)}/{{stem}}.npz" if soft else ""
-    meaning = SoftClasses(CITYSCAPES.names, mapped(CITYSCAPES.names, {"vegetation": "vegetation"}, FACADE), SOFT_TERMS)
+    meaning = SoftClasses(CITYSCAPES.names, soft_train_ids(CITYSCAPES.names, {}, FACADE), SOFT_TERMS)
     split = Split("images/*.jpg", "labels/{stem}.png", soft=files_of)
     return DatasetSpec("facade", root, LabelSet(FACADE), {"all": split}, terms=FACADE_TERMS, soft=meaning if soft else None)
 

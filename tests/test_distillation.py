@@ -20,6 +20,7 @@ from fastscnn.base.types import Float32Array, UInt8Array
 from fastscnn.data import datasets, mixture, synthetic
 from fastscnn.data.builtin.cityscapes import LABELS as CITYSCAPES
 from fastscnn.data.check.dataset import check
+from fastscnn.data.class_map import soft_train_ids
 from fastscnn.data.mixture import Source
 from fastscnn.data.soft import SoftClasses
 from fastscnn.network import checkpoint
@@ -101,6 +102,11 @@ def test_a_known_list_of_classes_has_a_name(softened: Path) -> None:
     assert named_ids["vegetation"] == synthetic.CLASSES.index("Tree")
     assert named_ids["building"] == synthetic.CLASSES.index("Building")  # equal but for case
     assert named_ids["terrain"] == named_ids["train"] == 255
+
+
+def test_a_name_in_the_same_case_comes_first() -> None:
+    assert soft_train_ids(["car", "Car", "CAR"], {}, ["Car", "car"]) == (1, 0, 255)  # the last one fits both
+    assert soft_train_ids(["SKY", "road"], {"road": "ignore"}, ["Sky", "Road"]) == (0, 255)
 
 
 def test_the_check_counts_soft_labels_in(softened: Path, tmp_path: Path) -> None:

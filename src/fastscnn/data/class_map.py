@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from fastscnn.base.errors import FastSCNNError, unknown
-from fastscnn.data.datasets import DatasetSpec
+from fastscnn.data.spec import DatasetSpec
 from fastscnn.model.label_set import IGNORE_INDEX, IGNORE_NAME
 
 
@@ -42,6 +42,28 @@ def train_ids(spec: DatasetSpec, first: DatasetSpec, given: Mapping[str, str]) -
     if set(said.values()) == {IGNORE_INDEX}:
         raise FastSCNNError(f"{spec.name}: every class is ignored; map one to a class of {first.name}.")
     return tuple(said[name] for name in own)
+
+
+def soft_train_ids(classes: Sequence[str], given: Mapping[str, str], names: Sequence[str]) -> tuple[int, ...]:
+    """Return the train id of each class of soft labels; 255 if it is no class of the dataset.
+
+    Args:
+        classes: the soft classes.
+        given: soft class -> class of the dataset, or "ignore". Classes of equal names, without regard to case, need no entry.
+        names: the classes of the dataset.
+
+    Raises:
+        FastSCNNError: an unknown class; it names the nearest one.
+    """
+    same = {name: _named(name, names) for name in classes}
+    ids = {name: names.index(found) if found else IGNORE_INDEX for name, found in same.items()}
+    for name, target in given.items():
+        if name not in ids:
+            raise unknown("soft class", name, classes)
+        if target not in (*names, IGNORE_NAME):
+            raise unknown("class", target, [*names, IGNORE_NAME])
+        ids[name] = IGNORE_INDEX if target == IGNORE_NAME else names.index(target)
+    return tuple(ids.values())
 
 
 def _named(word: str, names: Sequence[str]) -> str | None:

@@ -38,6 +38,7 @@ from fastscnn.base.errors import ArgumentError, FastSCNNError
 from fastscnn.base.types import BoolArray, Float32Array, Int64Array, UInt8Array
 from fastscnn.data import class_map, datasets
 from fastscnn.data.datasets import ClassFolders, DatasetSpec, Pair
+from fastscnn.data.soft import SoftClasses
 from fastscnn.data.toml_table import MIXTURE_KEY, Table
 from fastscnn.model.label_set import IGNORE_INDEX, IGNORE_NAME, LabelSet
 
@@ -150,6 +151,11 @@ class Mixture:
         """Return the fraction of the crops that come from each dataset, from its number of training images."""
         weights = [member.weight or count for member, count in zip(self.members, images, strict=True)]
         return tuple(weight / sum(weights) for weight in weights)
+
+    @property
+    def soft(self) -> SoftClasses | None:
+        """What the soft labels of the first dataset with any mean; None if no dataset has any."""
+        return next((member.spec.soft for member in self.members if member.spec.soft), None)
 
     @property
     def soft_to_classes(self) -> Float32Array | None:

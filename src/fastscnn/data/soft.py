@@ -8,7 +8,7 @@ dataset.toml. `fastscnn soft-labels` writes such files.
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,14 +17,14 @@ import numpy as np
 import numpy.typing as npt
 
 from fastscnn.base.arguments import MAX_PIXELS, hxw
-from fastscnn.base.errors import FastSCNNError, unknown
+from fastscnn.base.errors import FastSCNNError
 from fastscnn.base.types import Float32Array, UInt8Array
-from fastscnn.model.label_set import IGNORE_INDEX, IGNORE_NAME
+from fastscnn.model.architecture import OUTPUT_STRIDE
+from fastscnn.model.label_set import IGNORE_INDEX
 
-STRIDE = 8  # pixels of a side of a cell
 _FULL = 255  # the probability 1
 _TOLERANCE = 0.1  # largest difference from 1 of the sum of a cell's probabilities, beside rounding
-_MAX_BYTES = IGNORE_INDEX * MAX_PIXELS // STRIDE**2
+_MAX_BYTES = IGNORE_INDEX * MAX_PIXELS // OUTPUT_STRIDE**2
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class SoftClasses:
                                 f"{len(self.classes)} soft classes; name the classes of the file in [soft] of dataset.toml.")
         if probabilities.shape[1:] != (rows, columns):
             raise FastSCNNError(f"{path}: has {hxw(probabilities.shape[1:])} cells, but its image of {hxw(size)} has "
-                                f"{rows}x{columns} cells of {STRIDE} pixels; make the file again from this image.")
+                                f"{rows}x{columns} cells of {OUTPUT_STRIDE} pixels; make the file again from this image.")
         sums = probabilities.sum(axis=0, dtype=np.int64) / _FULL
         if abs(sums - 1).max() > _TOLERANCE + len(self.classes) / (2 * _FULL):
             raise FastSCNNError(f"{path}: the probabilities of a cell add up to {sums.ravel()[abs(sums - 1).argmax()]:.2f} "
@@ -93,29 +93,7 @@ class SoftClasses:
 
 def grid_size(size: tuple[int, ...]) -> tuple[int, int]:
     """Return (rows, columns) of the soft labels of an image of (height, width): 1/8, rounded as Python does, half to even."""
-    return round(size[0] / STRIDE), round(size[1] / STRIDE)
-
-
-def mapped(classes: Sequence[str], named: Mapping[str, str], dataset: Sequence[str]) -> tuple[int, ...]:
-    """Return the train id of each soft class; 255 if it is no class of the dataset.
-
-    Args:
-        classes: the soft classes.
-        named: soft class -> class of the dataset, or "ignore". Classes of equal names, without regard to case, need no entry.
-        dataset: the classes of the dataset.
-
-    Raises:
-        FastSCNNError: an unknown class; it names the nearest one.
-    """
-    folded = {name.casefold(): index for index, name in enumerate(dataset)}
-    ids = {name: folded.get(name.casefold(), IGNORE_INDEX) for name in classes}
-    for name, target in named.items():
-        if name not in ids:
-            raise unknown("soft class", name, classes)
-        if target not in (*dataset, IGNORE_NAME):
-            raise unknown("class", target, [*dataset, IGNORE_NAME])
-        ids[name] = IGNORE_INDEX if target == IGNORE_NAME else dataset.index(target)
-    return tuple(ids.values())
+    return round(size[0] / OUTPUT_STRIDE), round(size[1] / OUTPUT_STRIDE)
 
 
 def _arrays(path: Path) -> dict[str, npt.NDArray[Any]]:

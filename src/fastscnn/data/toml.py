@@ -61,10 +61,11 @@ from typing import Any
 
 from fastscnn.base.arguments import MAX_PIXELS, height_width
 from fastscnn.base.errors import ArgumentError, FastSCNNError
+from fastscnn.data import class_map
 from fastscnn.data.class_lists import CLASS_LISTS
 from fastscnn.data.lists import ListFile, divided
 from fastscnn.data.patterns import has_placeholder
-from fastscnn.data.soft import SoftClasses, mapped
+from fastscnn.data.soft import SoftClasses
 from fastscnn.data.spec import DatasetSpec, Split, relative
 from fastscnn.data.toml_labels import FORMATS, label_format
 from fastscnn.data.toml_table import MIXTURE_KEY, Table, is_byte
@@ -117,9 +118,10 @@ def _soft(table: Table, label_set: LabelSet, splits: Mapping[str, Split]) -> Sof
         classes = CLASS_LISTS[given.choice("classes", CLASS_LISTS, "")] if listed else given.texts("classes")
     if not classes or len(set(classes)) < len(classes):
         raise given.error("classes", "must be different names, at least one.")
-    named = given.table("map", "a class or \"ignore\" for soft classes") if "map" in given else None
+    table_of_map = given.table("map", 'a class or "ignore" for soft classes') if "map" in given else None
+    named = {key: table_of_map.text(key) for key in table_of_map} if table_of_map else {}
     try:
-        train_ids = mapped(classes, {key: named.text(key) for key in named} if named else {}, label_set.names)
+        train_ids = class_map.soft_train_ids(classes, named, label_set.names)
     except FastSCNNError as error:
         raise FastSCNNError(f"{table.path}: soft.map: {error}") from None
     return SoftClasses(classes, train_ids, given.text("terms", ""))

@@ -17,6 +17,7 @@ import numpy as np
 from fastscnn.base import files
 from fastscnn.base.errors import FastSCNNError
 from fastscnn.base.types import UInt8Array
+from fastscnn.data.class_map import soft_train_ids
 from fastscnn.data.datasets import DatasetSpec
 from fastscnn.data.patterns import beside, matching
 from fastscnn.data.spec import relative
@@ -140,12 +141,11 @@ def toml_lines(spec: DatasetSpec, teacher: Teacher, out: Path, patterns: Mapping
     if not same or teacher.terms != spec.terms:
         lines += ["[soft]", f"terms = {_quoted(teacher.terms)}"]
     if not same:
-        named = {name.casefold(): name for name in spec.label_set.names}
+        ours = dict(enumerate(spec.label_set.names))
         lines += [f"classes = [{', '.join(map(_quoted, teacher.classes))}]", "[soft.map]"]
-        for name in teacher.classes:
-            ours = named.get(name.casefold())
+        for name, train_id in zip(teacher.classes, soft_train_ids(teacher.classes, {}, spec.label_set.names), strict=True):
             open_ = f'# {_key(name)} = "..."  # a class of {spec.name}, or "ignore"'
-            lines += [f"{_key(name)} = {_quoted(ours)}" if ours else open_]
+            lines += [f"{_key(name)} = {_quoted(ours[train_id])}" if train_id in ours else open_]
     return "\n".join(lines)
 
 

@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 
 from fastscnn.base.types import Float32Array, Int64Array, UInt8Array
-from fastscnn.data.soft import STRIDE
 from fastscnn.inference.size import in_shape
+from fastscnn.model.architecture import OUTPUT_STRIDE
 from fastscnn.model.label_set import IGNORE_INDEX
 from fastscnn.training.corruption import corrupt
 from fastscnn.training.recipes import Recipe
@@ -117,7 +117,7 @@ def _interpolation(side: int, crop: int, cells: int, factor: float, shift: float
         cells: cells of the image.
         factor, shift: pixel p of the crop is pixel factor * p + shift of the image.
     """
-    wanted = -(-crop // STRIDE)  # as the network rounds
+    wanted = -(-crop // OUTPUT_STRIDE)  # as the network rounds
     pixel = factor * ((np.arange(wanted) + 0.5) * crop / wanted - 0.5) + shift
     place = np.clip((pixel + 0.5) * cells / side - 0.5, 0, cells - 1)
     inside = (pixel > -0.5) & (pixel < side - 0.5)

@@ -198,15 +198,14 @@ def _check_distillation(recipe: Recipe, data: TrainingData, paths: Sequence[Path
 
 def _soft_notes(recipe: Recipe, data: TrainingData) -> Iterator[str]:
     """Yield what soft labels are not used for."""
-    to_classes = data.soft_to_classes
-    if to_classes is None:
+    soft, to_classes = data.mixture.soft, data.soft_to_classes
+    if soft is None or to_classes is None:
         return
     if not (recipe.distillation or recipe.soft_head):
         yield "The soft labels of the data are not used; set distillation or soft_head above 0 to learn from them."
         return
     if (without := sum(data.images) - data.soft_images):
         yield f"{without} of {sum(data.images)} training images have no soft labels."
-    soft = next(member.spec.soft for member in data.mixture.members if member.spec.soft)
     left_out = [name for name, targets in zip(soft.classes, to_classes, strict=True) if not targets.any()]
     if recipe.distillation and left_out:
         yield f"The main head does not learn the soft classes {', '.join(left_out)}, which [soft.map] maps to no class."

@@ -109,8 +109,7 @@ class TrainingData:
             with_soft: whether the training uses soft labels.
         """
         found: dict[str, Any] = {}
-        soft = next((member.spec.soft for member in self.mixture.members if member.spec.soft), None)
-        if with_soft and soft and (to_classes := self.soft_to_classes) is not None:
+        if with_soft and (soft := self.mixture.soft) and (to_classes := self.soft_to_classes) is not None:
             found["soft"] = {"classes": list(soft.classes), "to_classes": to_classes.astype(int).tolist()}
         if len(self.splits) == 1:
             return found
