@@ -15,14 +15,16 @@ import shutil
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import numpy as np
+import onnx
 import torch
 import tyro
 from ablation import HELD_OUT, TRAINED, folds
-from torch import Tensor
+from onnx import numpy_helper
 
 from fastscnn import Segmenter
 from fastscnn.base import files
-from fastscnn.base.types import BackendName
+from fastscnn.base.types import BackendName, Float32Array
 from fastscnn.data import datasets
 from fastscnn.data.datasets import DatasetSpec
 from fastscnn.evaluation.accuracy_loss import scores_by_size
@@ -61,6 +63,8 @@ def main(data: str, /, twin: Path, run: Path | None = None) -> None:
         file = bundled("onnx", precision)
         done = export(bundled("torch"), file, data=spec, int8=precision == "int8", max_iou_loss=MAX_IOU_LOSS)
         print(done.to_dict())
+        if precision == "float32":
+            shorten_file(file)
         complete_card(file, spec, twin_calibration(data, twin, int8=precision == "int8"))
     model, card = checkpoint.load(bundled("torch"))
     calibration = Segmenter.load(bundled("onnx", "float32"), "onnx").card.calibration  # of the same weights
@@ -110,12 +114,22 @@ def shorten(model: FastSCNN) -> None:
     """
     for name, tensor in model.state_dict().items():
         if tensor.is_floating_point() and name not in ("mean", "std"):
-            tensor.copy_(_rounded(tensor))
+            tensor.copy_(torch.from_numpy(_rounded(tensor.numpy())))
 
 
-def _rounded(tensor: Tensor) -> Tensor:
-    mantissa, exponent = torch.frexp(tensor)
-    return torch.ldexp((mantissa * 2**_KEPT_BITS).round() / 2**_KEPT_BITS, exponent)
+def shorten_file(file: Path) -> None:
+    """Round the weights of an ONNX file in the same way: they contain the batch norms, so they are no longer short."""
+    card, model = Segmenter.load(file, "onnx").card, onnx.load(file)
+    for tensor in model.graph.initializer:
+        if tensor.data_type == onnx.TensorProto.FLOAT and len(tensor.dims) in (1, 4):  # biases and kernels
+            tensor.CopyFrom(numpy_helper.from_array(_rounded(numpy_helper.to_array(tensor)), tensor.name))
+    files.write(file, with_card(model, card))
+
+
+def _rounded(weights: Float32Array) -> Float32Array:
+    mantissa, exponent = np.frexp(weights)
+    rounded: Float32Array = np.ldexp(np.round(mantissa * 2**_KEPT_BITS) / 2**_KEPT_BITS, exponent).astype(np.float32)
+    return rounded
 
 
 if __name__ == "__main__":

@@ -94,6 +94,8 @@ def test_a_fourth_channel(tmp_path: Path) -> None:
         (BASE + TRAIN + 'label = "a"\n', "no key of splits.train 'label'. Did you mean 'labels'"),
         (BASE + '[splits."a+b"]\n', r"cannot be called 'a\+b'"),
         (BASE + split(labels="b/labels.png"), r"splits.train.labels is 'b/labels.png', one file .* write \{stem\}"),
+        (BASE + split(images="a/*.png", labels="b/{1}/{2}.png"),
+         r"splits.train.labels is 'b/\{1\}/\{2\}.png', but images has no wildcard \(\*\) for \{2\}; write \{stem\}"),
         (BASE + split(images=""), "splits.train.images is ''; it must be a pattern"),
         (BASE + split(images="."), r"splits.train.images is '\.'; it must be a pattern"),
         (BASE + split(images="/data/*.png"), "splits.train.images is '/data/.*', an absolute path; write it relative to"),

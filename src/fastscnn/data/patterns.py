@@ -15,6 +15,12 @@ def has_placeholder(pattern: str) -> bool:
     return bool(_PLACE.search(pattern))
 
 
+def without_wildcard(images: Sequence[str], pattern: str) -> str | None:
+    """Return the first placeholder of `pattern`, such as `{2}`, for which some glob of images has too few wildcards."""
+    fewest = min((len(_WILD.findall(glob)) for glob in images), default=0)
+    return next((f"{{{place}}}" for place in _PLACE.findall(pattern) if place != "stem" and int(place) > fewest), None)
+
+
 def captured(pattern: str, path: str) -> tuple[str, ...] | None:
     """Return what each wildcard of a glob (`*`, or `**/` with its slash) matches in `path`; None if it does not match.
 

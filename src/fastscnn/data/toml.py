@@ -64,7 +64,7 @@ from fastscnn.base.errors import ArgumentError, FastSCNNError
 from fastscnn.data import class_map
 from fastscnn.data.class_lists import CLASS_LISTS
 from fastscnn.data.lists import ListFile, divided
-from fastscnn.data.patterns import has_placeholder
+from fastscnn.data.patterns import has_placeholder, without_wildcard
 from fastscnn.data.soft import SoftClasses
 from fastscnn.data.spec import DatasetSpec, Split, relative
 from fastscnn.data.toml_labels import FORMATS, label_format
@@ -181,6 +181,10 @@ def _split(table: Table, name: str, value: Any, of_many: bool) -> dict[str, Spli
                                    "its suffix.")
     thermal = tuple(beside[key] for key in beside if key == "thermal")
     split = Split(images, beside.get("labels", ""), extra_channels=thermal, soft=beside.get("soft", ""))
+    for key, pattern in beside.items():
+        if place := without_wildcard(split.patterns, pattern):
+            raise given.error(key, f"is {pattern!r}, but images has no wildcard (*) for {place}; write {{stem}}, or a wildcard "
+                                   "in images.")
     if "window" in given:
         split = replace(split, window=_window(given, split))
     if "list" in given:
