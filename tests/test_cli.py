@@ -705,6 +705,7 @@ def test_benchmark(run: Run, tiny_onnx: Path) -> None:
     assert report["runs"] == 2
 
 
+@pytest.mark.slow
 def test_benchmark_of_several_sizes(run: Run, tiny_onnx: Path) -> None:
     pytest.importorskip("matplotlib")
     words = ["--weights", tiny_onnx, "--backend", "onnx", "--runs", 2, "--warmup", 0, "--threads", 1]
@@ -721,6 +722,7 @@ def test_benchmark_of_several_sizes(run: Run, tiny_onnx: Path) -> None:
     assert Path("growth.svg").read_text().startswith("<?xml")
 
 
+@pytest.mark.slow
 def test_benchmark_of_probabilities(run: Run, tiny_onnx: Path) -> None:
     words = ["--weights", tiny_onnx, "--backend", "onnx", "--runs", 2, "--warmup", 0, "--threads", 1]
     words += ["--sizes", "64x64,64x96", "--protocol=paper", "--output=prob"]

@@ -244,6 +244,7 @@ def test_without_a_dataset(traced: Exported, tmp_path: Path, capsys: pytest.Capt
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_home_and_a_loaded_dataset(
     traced: Exported, tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

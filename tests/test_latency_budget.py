@@ -71,6 +71,7 @@ def test_frames_that_are_no_size_to_draw(tiny: Segmenter, monkeypatch: pytest.Mo
     assert set(seen) == {(*frame, 3)}
 
 
+@pytest.mark.slow
 def test_measured_once(tiny_onnx: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     segmenter = Segmenter.load(tiny_onnx, "onnx", threads=1)
     first = measure_latency(segmenter, [(96, 128)], tmp_path)

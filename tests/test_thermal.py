@@ -87,7 +87,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
         save(data / split / "labels" / name, thermal(seed) // 52)
     weights, float32, int8 = root / "run" / "last.safetensors", root / "float32.onnx", root / "int8.onnx"
     # Long enough to find out that the thermal channel tells the classes: without that, int8 would say nothing.
-    words = ["--iterations", "40", "--ema", "0.9", "--validation", "none", "--crop", "64x96"]
+    words = ["--iterations", "40", "--validate-every", "40", "--ema", "0.9", "--validation", "none", "--crop", "64x96"]
     assert cli.main(["train", "debug", f"pst900-rgbt:{data}", "--out", str(root / "run"), *words, *PLAIN]) == 0
     assert cli.main(["export", str(weights), "--out", str(float32)]) == 0
     with pytest.MonkeyPatch.context() as patch:  # tracing takes long, and gives the same again
