@@ -1,6 +1,6 @@
-"""Compile src/fastscnn/upsampling/lazy.c into every wheel, including editable ones; if that fails, the wheel is pure Python.
+"""Compile the C files of src/fastscnn into every wheel, including editable ones; if that fails, the wheel is pure Python.
 
-The library does not use Python's C API, so one wheel works with every version of Python on its platform. The compiler
+The libraries do not use Python's C API, so one wheel works with every version of Python on its platform. The compiler
 is `cc`, or the value of the environment variable CC.
 """
 
@@ -16,33 +16,37 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 from packaging.tags import platform_tags
 
-PACKAGE = Path("src", "fastscnn", "upsampling")
-LIBRARY = "lazy.so"  # native.py loads this name on every system
+PACKAGE = Path("src", "fastscnn")
+SOURCES = (Path("media", "paint.c"), Path("upsampling", "lazy.c"))  # the libraries have the suffix .so on every system
 # Without contraction, a * b + c is rounded twice, as in NumPy; otherwise some labels would differ.
 FLAGS = ("-std=c99", "-O3", "-ffp-contract=off", "-shared", "-fPIC")
 
 
-class CompileLazy(BuildHookInterface[Any]):
+class CompileKernels(BuildHookInterface[Any]):
     """Build hook; see hatchling's documentation of custom hooks."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        """Compile the library: into src/ for an editable install, otherwise into the wheel only."""
-        source = Path(self.root) / PACKAGE
+        """Compile the libraries: into src/ for an editable install, otherwise into the wheel only."""
+        package = Path(self.root) / PACKAGE
         self.folder = TemporaryDirectory()
         editable = version == "editable"
-        library = (source if editable else Path(self.folder.name)) / LIBRARY
-        problem = compile_library(source / "lazy.c", library)
-        if problem:
-            message = f"fastscnn is installed without its compiled kernel; labels take about ten times as long: {problem}"
-            self.app.display_warning(message)
-            return
-        if not editable:
-            build_data["force_include"][str(library)] = f"fastscnn/upsampling/{LIBRARY}"
+        for source in SOURCES:
+            library = (package if editable else Path(self.folder.name)) / source.with_suffix(".so")
+            library.parent.mkdir(exist_ok=True)
+            if problem := compile_library(package / source, library):
+                build_data["force_include"].clear()
+                self.app.display_warning(
+                    "fastscnn is installed without its compiled kernels; labels take about ten times as long, and overlays "
+                    f"three times: {problem}"
+                )
+                return
+            if not editable:
+                build_data["force_include"][str(library)] = ("fastscnn" / source.with_suffix(".so")).as_posix()
         build_data["pure_python"] = False
         build_data["tag"] = f"py3-none-{own_platform()}"
 
     def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
-        """Remove the temporary library; the wheel contains a copy."""
+        """Remove the temporary libraries; the wheel contains copies."""
         self.folder.cleanup()
 
 

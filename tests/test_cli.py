@@ -846,6 +846,14 @@ def test_version(run: Run, flag: str) -> None:
     assert run(flag) == (0, f"fastscnn {__version__}\n", "")
 
 
+def test_the_version_names_what_is_missing(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cli, "find_spec", lambda name: None if name in ("simplejpeg", "isal") else name)
+    monkeypatch.setattr(cli, "_COMPILED", ("media/none.so",))
+    version, *lines = run("-V")[1].splitlines()
+    assert version == f"fastscnn {__version__}"
+    assert [line.split()[0] for line in lines] == ["simplejpeg", "isal", "No"]
+
+
 @pytest.mark.parametrize("shell", cli.SHELLS)
 def test_completion(run: Run, shell: str) -> None:
     code, out, err = run("--completion", shell)

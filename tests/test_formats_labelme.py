@@ -17,7 +17,7 @@ from fastscnn.base.errors import FastSCNNError
 from fastscnn.data.formats import labelme
 from fastscnn.data.formats.base import Contents
 from fastscnn.data.formats.labelme import LabelMeLabels
-from fastscnn.media import images
+from fastscnn.media import images, png
 from fastscnn.model.label_set import LabelSet
 
 CLASSES = LabelSet(("road", "car"))
@@ -26,7 +26,7 @@ IMAGE = Path("a.jpg")
 
 
 def encoded(mask: Any) -> str:
-    return base64.b64encode(images.png(np.asarray(mask, np.uint8))).decode()
+    return base64.b64encode(png.encoded(np.asarray(mask, np.uint8))).decode()
 
 
 def write(path: Path, shapes: Any, height: Any = 4, width: Any = 5) -> Path:

@@ -19,7 +19,7 @@ from fastscnn.base.errors import FastSCNNError
 from fastscnn.data.formats import supervisely
 from fastscnn.data.formats.base import Contents
 from fastscnn.data.formats.supervisely import SuperviselyLabels
-from fastscnn.media import images
+from fastscnn.media import png
 from fastscnn.model.label_set import LabelSet
 
 cv2 = pytest.importorskip("cv2", reason="needs PyPI's opencv-python-headless")
@@ -143,7 +143,7 @@ def test_what_is_drawn(tmp_path: Path) -> None:
 def test_a_bitmap_that_zlib_did_not_compress(tmp_path: Path) -> None:
     colours = np.zeros((2, 2, 3), np.uint8)
     colours[0, 1] = 0, 0, 7
-    path = write(tmp_path / "a.json", [bitmap(base(images.png(colours)), [3, 2])])
+    path = write(tmp_path / "a.json", [bitmap(base(png.encoded(colours)), [3, 2])])
     assert np.argwhere(FORMAT.read(path, IMAGE, CLASSES).labels == 1).tolist() == [[2, 4]]
 
 
@@ -151,7 +151,7 @@ TRIANGLE = [[0, 0], [1, 1], [0, 1]]
 
 
 def test_outlines(tmp_path: Path) -> None:
-    mask = bitmap(base(images.png(np.ones((1, 1), np.uint8))), [0, 0])
+    mask = bitmap(base(png.encoded(np.ones((1, 1), np.uint8))), [0, 0])
     path = write(tmp_path / "a.json", [mask, outlined("polygon", TRIANGLE)])
     (_, none), (place, corners) = FORMAT.outlines(path, IMAGE, (4, 5))
     assert none.shape == (0, 2)
@@ -179,7 +179,7 @@ def test_outlines(tmp_path: Path) -> None:
     ([bitmap(base(b"no picture"), [0, 0])], "the bitmap of object 0 cannot be read"),
     ([bitmap(base(zlib.compress(b"no picture")), [0, 0])], "the bitmap of object 0 cannot be read"),
     ([bitmap(base(base64.b64decode(encoded(np.eye(2)))[:-9]), [0, 0])], "the bitmap of object 0 cannot be read"),
-    ([bitmap(base(zlib.compress(images.png(np.zeros((2, 2, 3), np.uint8)))), [0, 0])], "it has colours but no transparency"),
+    ([bitmap(base(zlib.compress(png.encoded(np.zeros((2, 2, 3), np.uint8)))), [0, 0])], "it has colours but no transparency"),
 ])  # fmt: skip
 def test_broken_files(tmp_path: Path, objects: Any, message: str) -> None:
     path = write(tmp_path / "a.json", objects)

@@ -12,7 +12,9 @@ import textwrap
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from importlib import import_module
+from importlib.util import find_spec
 from itertools import pairwise
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -34,6 +36,7 @@ VERBS = {  # each is the module of that name, with `_` for `-`; it is imported o
     "web": "Write a web page that segments in the browser.",
 }
 _WITH_COMMANDS = ("train", "dataset")  # verbs that a recipe or a command follows
+_COMPILED = ("media/paint.so", "upsampling/lazy.so")
 SHELLS = ("bash", "zsh", "fish")
 _OVERVIEW = """\
 usage: fastscnn [-h] [-V] [--completion SHELL] COMMAND ...
@@ -90,7 +93,7 @@ def _run(words: list[str]) -> int:
         print(_OVERVIEW.format(commands=commands), file=sys.stdout if words else sys.stderr)
         return 0 if words else 2
     if words[0] in ("-V", "--version"):
-        print(f"fastscnn {__version__}")
+        print(f"fastscnn {__version__}", *_slower(), sep="\n")
         return 0
     if words[0] == "--completion":
         return _completion(words[1:])
@@ -101,6 +104,18 @@ def _run(words: list[str]) -> int:
     if verb in _WITH_COMMANDS:
         return int(module.main(rest))
     return parse(module.run, f"fastscnn {verb}", module.USAGE, rest)
+
+
+def _slower() -> Iterable[str]:
+    """Yield a sentence for each part whose absence only costs time."""
+    if not find_spec("simplejpeg"):
+        yield "simplejpeg is not installed: reading JPEG files takes about twice as long."
+    if not find_spec("isal"):
+        yield "isal is not installed: writing labels takes about ten times as long."
+    package = Path(__file__).parents[1]
+    if not all((package / library).exists() for library in _COMPILED):
+        yield ("No C compiler was found at installation: labels take about ten times as long, overlays about five times; "
+               "install one, then fastscnn again.")
 
 
 def _module(verb: str) -> ModuleType:

@@ -8,7 +8,6 @@ from os import PathLike
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from fastscnn.annotations.polygons import MIN_AREA, TOLERANCE, Polygon, trace
 from fastscnn.base import files
@@ -16,7 +15,7 @@ from fastscnn.base.arguments import MAX_PIXELS, hxw, is_number
 from fastscnn.base.errors import ArgumentError, FastSCNNError
 from fastscnn.base.types import BoolArray, Float32Array, UInt8Array
 from fastscnn.data.legend import legend
-from fastscnn.media import images
+from fastscnn.media import images, label_maps, png
 from fastscnn.model.label_set import IGNORE_INDEX, LabelSet
 
 _SHOWN_WIDTH = 1024  # pixels of the picture in a notebook
@@ -72,21 +71,16 @@ class Segmentation:
         height, width = shown.shape[:2]
         if width > _SHOWN_WIDTH:
             shown = images.resize(shown, (max(1, round(height * _SHOWN_WIDTH / width)), _SHOWN_WIDTH))
-        return images.png(shown)
+        return png.encoded(shown)
 
     def class_percentages(self) -> dict[str, float]:
         """Return the percentage of the pixels by class name, for every class."""
-        counts = Image.fromarray(self.labels).histogram()  # of 256 values; NumPy's would widen every label first
+        counts = label_maps.counts(self.labels).tolist()
         return {name: 100 * count / self.labels.size for name, count in zip(self.label_set.names, counts, strict=False)}
 
     def colours(self) -> UInt8Array:
         """Return the labels in their classes' colours, uint8 [H, W, 3] RGB."""
-        return np.array(self._painted(), np.uint8)
-
-    def _painted(self) -> Image.Image:
-        painted = Image.fromarray(self.labels)
-        painted.putpalette(self.label_set.palette().tobytes())
-        return painted.convert("RGB")
+        return label_maps.painted(self.labels, self.label_set.palette())
 
     def polygons(self, tolerance: float = TOLERANCE, min_area: int = MIN_AREA) -> list[Polygon]:
         """Return the outlines of the connected regions of each class, the largest first; see `annotations.polygons.trace`.
@@ -124,8 +118,13 @@ class Segmentation:
         percent = self.class_percentages()
         texts = {name: f"{name} {percent[name]:.0f} %" if percent[name] >= 1 else f"{name} < 1 %"
                  for name in self._present(percent)}
-        blended = self._reduced(image).blend(opacity=opacity)
-        return np.concatenate([blended, legend(self.label_set, texts, blended.shape[1])])
+        shown = self._reduced(image)
+        height, width = shown.labels.shape
+        strip = legend(self.label_set, texts, width)
+        result = np.empty((height + len(strip), width, 3), np.uint8)
+        shown._blend_into(result[:height], None, opacity)
+        result[height:] = strip
+        return result
 
     def _reduced(self, image: UInt8Array | None) -> Segmentation:
         """Return the labels, mask and image within the limits of an overlay: every nth pixel, n in fractions."""
@@ -144,13 +143,17 @@ class Segmentation:
 
         Pixels of the OOD mask, if there is one, keep the image's own colours. Arguments and errors as in `overlay`.
         """
+        result = np.empty((*self.labels.shape, 3), np.uint8)
+        self._blend_into(result, image, opacity)
+        return result
+
+    def _blend_into(self, result: UInt8Array, image: UInt8Array | None, opacity: float) -> None:
         if not is_number(opacity) or not 0 <= opacity <= 1:
             raise ArgumentError(f"opacity: must be a number from 0 to 1, not {opacity!r}.")
         rgb = self._rgb(self.image if image is None else image)
-        blended = np.array(Image.blend(Image.fromarray(rgb), self._painted(), opacity), np.uint8)
+        label_maps.blend(rgb, self.labels, self.label_set.palette(), opacity, result)
         if self.ood_mask is not None:
-            np.copyto(blended, rgb, where=self.ood_mask[..., None])
-        return blended
+            np.copyto(result, rgb, where=self.ood_mask[..., None])
 
     def _rgb(self, image: UInt8Array | None) -> UInt8Array:
         """Return the first three channels of an image of the labels' size."""

@@ -1,7 +1,8 @@
 """Still images: reading with limits and fixed policies, resizing, writing.
 
-Pillow does all three. It gives the mode of a file (palette, 16-bit, CMYK, alpha) and its size before decoding. One
-resizer everywhere keeps the accuracy that was measured. How each kind of file is read:
+Pillow does all three. It gives the mode of a file (palette, 16-bit, CMYK, alpha) and its size before decoding. Faster libraries
+decode ordinary JPEG files (`jpeg`) and write label maps (`png`). One resizer everywhere keeps the accuracy that was measured.
+How each kind of file is read:
 
 | file | becomes |
 | --- | --- |
@@ -30,13 +31,13 @@ from fastscnn.base import files
 from fastscnn.base.arguments import MAX_PIXELS, hxw
 from fastscnn.base.errors import FastSCNNError
 from fastscnn.base.types import UInt8Array
-from fastscnn.media import netpbm, windows
+from fastscnn.media import jpeg, netpbm, png, windows
 from fastscnn.media.decoding import SUFFIXES, Source, file_name, name, opened
 from fastscnn.media.integers import integers
 from fastscnn.media.windows import Box
 
 __all__ = [
-    "SUFFIXES", "Source", "file_name", "jpeg", "name", "png", "read", "read_channel", "read_colours",
+    "SUFFIXES", "Source", "file_name", "name", "read", "read_channel", "read_colours",
     "read_grey", "read_oriented", "read_values", "read_wide_ids", "resize", "size", "stack", "widened", "write",
 ]  # fmt: skip
 
@@ -88,7 +89,8 @@ def read_oriented(source: Source, max_pixels: int = MAX_PIXELS, box: Box | None 
         if image.mode == "F" or (image.mode == "I" and image.format != "PPM"):  # PPM: 16 bits
             raise FastSCNNError(f"{name(source)}: has 32 bits per pixel; save it with 8 or 16 bits per channel.")
         orientation = orientation_of(image)
-        return _upright(_rgb(image), source, image, cut), orientation
+        pixels = None if isinstance(source, Image.Image) else jpeg.decoded(image)
+        return _upright(_rgb(image) if pixels is None else pixels, source, image, cut), orientation
 
 
 def read_values(path: str | Path, box: Box | None = None) -> tuple[npt.NDArray[np.integer[Any]], UInt8Array | None]:
@@ -263,21 +265,7 @@ def write(path: str | Path, image: UInt8Array, quality: int = 92) -> None:
         raise FastSCNNError(f"{path}: images are written as .png or .jpg.")
     if suffix != ".png" and max(image.shape[:2]) > _JPEG_SIDE:
         raise FastSCNNError(f"{path}: a JPEG has at most {_JPEG_SIDE} pixels a side; cut the image into parts.")
-    files.write(path, png(image) if suffix == ".png" else jpeg(image, quality))
-
-
-def jpeg(image: UInt8Array, quality: int = 92) -> bytes:
-    """Return a JPEG file of uint8 [H, W] (grey) or [H, W, 3] (RGB)."""
-    encoded = io.BytesIO()
-    Image.fromarray(image).save(encoded, "JPEG", quality=quality)
-    return encoded.getvalue()
-
-
-def png(image: UInt8Array) -> bytes:
-    """Return a PNG file of uint8 [H, W] (grey) or [H, W, 3] (RGB)."""
-    encoded = io.BytesIO()
-    Image.fromarray(image).save(encoded, "PNG", compress_level=1)  # labels compress well at any level: use the fastest
-    return encoded.getvalue()
+    files.write(path, png.encoded(image) if suffix == ".png" else jpeg.encoded(image, quality))
 
 
 def _rgb(image: Image.Image) -> UInt8Array:

@@ -12,7 +12,7 @@ from typing import Any
 from fastscnn.base import files
 from fastscnn.base.errors import FastSCNNError
 from fastscnn.base.types import UInt8Array
-from fastscnn.media import images
+from fastscnn.media import jpeg
 from fastscnn.model.label_set import Colour, LabelSet
 from fastscnn.version import __version__
 
@@ -158,7 +158,7 @@ def _value(value: Any) -> str:
 def picture(image: UInt8Array, alt: str, caption: str = "") -> Markup:
     """Return an image, uint8 [H, W, 3] RGB, as a JPEG inside the page, with an alternative text and a caption."""
     height, width = image.shape[:2]
-    data = f"data:image/jpeg;base64,{base64.b64encode(images.jpeg(image, _QUALITY)).decode()}"
+    data = f"data:image/jpeg;base64,{base64.b64encode(jpeg.encoded(image, _QUALITY)).decode()}"
     drawn = element("img", src=data, alt=alt, width=width, height=height, decoding="async")
     return element("figure", drawn, element("figcaption", caption)) if caption else element("figure", drawn)
 

@@ -1,0 +1,198 @@
+"""JPEG files by libjpeg-turbo and label maps by ISA-L, beside Pillow, which decides about everything unusual."""
+
+from __future__ import annotations
+
+import io
+import random
+import zlib
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+from PIL import Image
+
+from fastscnn.base.errors import FastSCNNError
+from fastscnn.base.types import UInt8Array
+from fastscnn.data import synthetic
+from fastscnn.media import images, jpeg, png
+
+FAST_JPEG = pytest.mark.skipif(find_spec("simplejpeg") is None, reason="needs simplejpeg")
+SCENE = synthetic.draw(120, 200).image
+
+
+def saved(pixels: UInt8Array = SCENE, **options: Any) -> bytes:
+    """A JPEG file by Pillow."""
+    content = io.BytesIO()
+    Image.fromarray(pixels).save(content, "JPEG", **options)
+    return content.getvalue()
+
+
+def by_pillow(data: bytes) -> UInt8Array | None:
+    """The pixels of Pillow alone; None where it refuses the file."""
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            return np.array(image.convert("RGB"), np.uint8)
+    except (OSError, SyntaxError, ValueError):
+        return None
+
+
+def pillows(data: bytes) -> UInt8Array:
+    """The pixels of Pillow alone."""
+    pixels = by_pillow(data)
+    assert pixels is not None
+    return pixels
+
+
+def used(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """For each JPEG read from now on, whether libjpeg-turbo decoded it."""
+    found: list[bool] = []
+    decoded = jpeg.decoded
+
+    def note(image: Image.Image) -> UInt8Array | None:
+        pixels = decoded(image)
+        found.append(pixels is not None)
+        return pixels
+
+    monkeypatch.setattr(jpeg, "decoded", note)
+    return found
+
+
+@FAST_JPEG
+@pytest.mark.parametrize("options", [
+    {}, {"progressive": True}, {"subsampling": 0}, {"subsampling": 1}, {"quality": 5}, {"optimize": True},
+    {"restart_marker_rows": 1}, {"keep_rgb": True}, {"icc_profile": bytes(3000), "comment": b"a"},
+], ids=str)  # fmt: skip
+@pytest.mark.parametrize("grey", [False, True])
+def test_ordinary_files_have_pillows_pixels(options: dict[str, Any], grey: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = used(monkeypatch)
+    data = saved(SCENE[:, :, 0] if grey else SCENE, **({} if grey and "keep_rgb" in options else options))
+    assert np.array_equal(images.read(data), pillows(data))
+    assert found == [True]
+
+
+@FAST_JPEG
+def test_cmyk_is_pillows(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = used(monkeypatch)
+    content = io.BytesIO()
+    Image.fromarray(SCENE).convert("CMYK").save(content, "JPEG")
+    assert np.array_equal(images.read(content.getvalue()), pillows(content.getvalue()))
+    assert found == [False]
+
+
+def test_an_image_that_is_open_already_is_pillows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may have been changed: here, reduced while it is decoded."""
+    found = used(monkeypatch)
+    with Image.open(io.BytesIO(saved(np.ascontiguousarray(SCENE.repeat(2, 0).repeat(2, 1))))) as image:
+        image.draft("RGB", (200, 120))
+        assert images.read(image).shape == SCENE.shape
+    assert found == []
+
+
+def test_files_of_8_bits_only() -> None:
+    """libjpeg-turbo reads 12 bits since 3.0, and arithmetic coding; Pillow refuses the one, and may read the other."""
+    data = bytearray(saved())
+    frame = data.index(b"\xff\xc0")
+    for place, value in ((4, 12), (1, 0xC9)):  # bits per sample; arithmetic coding
+        changed = bytearray(data)
+        changed[frame + place] = value
+        expected = by_pillow(bytes(changed))
+        if expected is None:
+            with pytest.raises(FastSCNNError, match=r"is not an image|truncated or broken"):
+                images.read(bytes(changed))
+        else:
+            assert np.array_equal(images.read(bytes(changed)), expected)
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}], ids=["baseline", "progressive"])
+def test_truncated_at_every_percent(options: dict[str, Any]) -> None:
+    data = saved(**options)
+    for percent in range(100):
+        cut = data[: len(data) * percent // 100]
+        expected = by_pillow(cut)
+        if expected is None:
+            with pytest.raises(FastSCNNError, match=r"is not an image|is truncated or broken"):
+                images.read(cut)
+        else:
+            assert np.array_equal(images.read(cut), expected)
+
+
+def test_damaged_files_are_read_or_refused_as_by_pillow() -> None:
+    """300 files with one to five bytes changed, in the tables and headers as well as in the pixels."""
+    rng = random.Random(0)
+    whole = [saved(), saved(progressive=True), saved(subsampling=1, restart_marker_rows=1)]
+    for _ in range(300):
+        data = bytearray(rng.choice(whole))
+        for _ in range(rng.choice([1, 1, 2, 5])):
+            data[rng.randrange(600 if rng.random() < 0.4 else len(data))] = rng.randrange(256)
+        expected = by_pillow(bytes(data))
+        try:
+            found = images.read(bytes(data))
+        except FastSCNNError:
+            assert expected is None
+        else:
+            assert expected is not None
+            assert np.array_equal(found, expected)
+
+
+@pytest.mark.parametrize("pixels", [SCENE, SCENE[:, :, 1], SCENE[::2, ::-1], SCENE.transpose(1, 0, 2)])
+def test_jpeg_round_trip(pixels: UInt8Array) -> None:
+    data = jpeg.encoded(pixels, 92)
+    with Image.open(io.BytesIO(data)) as image:
+        assert image.mode == ("RGB" if pixels.ndim == 3 else "L")
+        found = np.array(image)
+    assert found.shape == pixels.shape
+    assert abs(found.astype(int) - pixels).mean() < 4
+
+
+@settings(deadline=None, derandomize=True)
+@given(arrays.arrays(np.uint8, st.tuples(st.integers(1, 40), st.integers(1, 40)), elements=st.integers(0, 255)),
+       st.booleans(), st.booleans())
+def test_png_round_trip(values: UInt8Array, indexed: bool, isal: bool) -> None:
+    palette = np.random.default_rng(0).integers(0, 256, (256, 3), np.uint8) if indexed else None
+    with pytest.MonkeyPatch.context() as patch:
+        if not isal:
+            patch.setattr(png, "isal_zlib", None)
+        data = png.encoded(values, palette)
+    with Image.open(io.BytesIO(data)) as image:
+        image.verify()  # the checksums
+    with Image.open(io.BytesIO(data)) as image:
+        assert image.mode == ("P" if indexed else "L")
+        assert np.array_equal(np.array(image), values)
+        if palette is not None:
+            assert np.array_equal(np.array(image.convert("RGB")), palette[values])
+
+
+def test_opencv_reads_the_ids(tmp_path: Path) -> None:
+    cv2 = pytest.importorskip("cv2")
+    labels = synthetic.draw(64, 96).labels
+    (tmp_path / "a.png").write_bytes(png.encoded(labels))
+    assert np.array_equal(cv2.imread(str(tmp_path / "a.png"), cv2.IMREAD_UNCHANGED), labels)
+
+
+def test_equal_labels_give_equal_bytes() -> None:
+    labels = synthetic.draw().labels
+    assert png.encoded(labels) == png.encoded(np.asfortranarray(labels))
+
+
+def test_the_labels_of_a_street_are_small() -> None:
+    """At most three times what zlib's best effort makes of the same rows."""
+    labels = synthetic.draw().labels
+    rows = np.pad(labels, ((0, 0), (1, 0))).tobytes()
+    assert len(png.encoded(labels)) < 3 * len(zlib.compress(rows, 9))
+
+
+def test_without_the_libraries_files_are_read_and_written(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    data = saved()
+    pixels = images.read(data)
+    monkeypatch.setattr(jpeg, "simplejpeg", None)
+    monkeypatch.setattr(png, "isal_zlib", None)
+    assert np.array_equal(images.read(data), pixels)
+    images.write(tmp_path / "a.png", SCENE[:, :, 0])
+    images.write(tmp_path / "a.jpg", SCENE)
+    assert np.array_equal(images.read_values(tmp_path / "a.png")[0], SCENE[:, :, 0])
+    assert images.read(tmp_path / "a.jpg").shape == SCENE.shape
