@@ -412,7 +412,7 @@ def test_the_smaller_size_of_a_budget(
 
 
 @pytest.mark.parametrize(("words", "message"), [
-    (["--ood-mask"], "the card has no OOD threshold"),
+    (["--save", "ood-mask"], "the card has no OOD threshold"),
     (["--annotations", "coco"], "coco.json: holds annotations already"),
 ])
 def test_what_the_card_or_the_disk_refuses_is_said_before_the_measurement(
@@ -846,6 +846,56 @@ def test_version(run: Run, flag: str) -> None:
     assert run(flag) == (0, f"fastscnn {__version__}\n", "")
 
 
+@pytest.mark.parametrize(("save", "suffixes"), [
+    ("labels", [".labels.png"]), ("overlay", [".overlay.jpg"]), ("confidence, labels", [".confidence.png", ".labels.png"]),
+    ("overlay,confidence", [".confidence.png", ".overlay.jpg"]),
+])
+def test_what_is_saved(run: Run, tiny_onnx: Path, picture: Path, save: str, suffixes: list[str]) -> None:
+    code, out, _ = run("segment", picture, "--weights", tiny_onnx, "--save", save, "--json")
+    assert code == 0
+    assert files_in("segmented") == [f"stripes{suffix}" for suffix in suffixes]
+    (line,) = lines(out)
+    assert {f"segmented/stripes{suffix}" for suffix in suffixes} == {
+        line[name] for name in ("labels", "overlay", "confidence", "ood_mask") if name in line
+    }
+    assert ("overlay" in line["milliseconds"]) == ("overlay" in save)
+
+
+@pytest.mark.parametrize(("words", "message"), [
+    (["--save", "labels,overly"], "There is no result 'overly'. Did you mean 'overlay'? Known: confidence, labels, ood-mask, "),
+    (["--save", ""], "There is no result ''."),
+    (["--save", "labels", "--out", "a.png"], "a.png: is a file for the overlay; add overlay to --save, or give --out a "),
+])
+def test_what_cannot_be_saved(run: Run, tiny_onnx: Path, picture: Path, words: list[str], message: str) -> None:
+    code, _, err = run("segment", picture, "--weights", tiny_onnx, *words)
+    assert code == 2
+    assert message in unfolded(err)
+
+
+def test_labels_with_a_palette(run: Run, tiny_onnx: Path, picture: Path, stripes: Scene) -> None:
+    assert run("segment", picture, "--weights", tiny_onnx, "--palette")[0] == 0
+    with Image.open("segmented/stripes.labels.png") as image:
+        assert image.mode == "P"
+        assert np.array_equal(np.array(image), stripes.labels)
+        colours = np.array(image.convert("RGB"))
+    expected = Segmenter.load(tiny_onnx).card.label_set.palette()[stripes.labels]
+    assert np.array_equal(colours, expected)
+    assert np.array_equal(images.read_values("segmented/stripes.labels.png")[0], stripes.labels)
+
+
+def test_a_large_jpeg_is_decoded_at_a_fraction_for_labels_only(run: Run, tiny_onnx: Path, stripes: Scene) -> None:
+    Image.fromarray(stripes.image.repeat(12, 0).repeat(12, 1)).save("big.jpg", quality=95)
+    words = ["segment", "big.jpg", "--weights", tiny_onnx, "--json"]
+    (line,) = lines(run(*words, "--save", "labels")[1])
+    height, width = stripes.labels.shape
+    assert line["size"] == [12 * height, 12 * width]
+    assert line["decoded_size"][0] < 12 * height
+    labels = images.read_values("segmented/big.labels.png")[0]
+    assert np.mean(labels == stripes.labels.repeat(12, 0).repeat(12, 1)) > 0.98
+    (line,) = lines(run(*words)[1])
+    assert "decoded_size" not in line
+
+
 def test_the_version_names_what_is_missing(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cli, "find_spec", lambda name: None if name in ("simplejpeg", "isal") else name)
     monkeypatch.setattr(cli, "_COMPILED", ("media/none.so",))
@@ -948,7 +998,7 @@ def test_python_m_fastscnn() -> None:
 def test_confidence_and_the_ood_mask(run: Run) -> None:
     image = Path("street.png")
     images.write(image, synthetic.draw(seed=3).image)
-    code, out, _ = run("segment", image, "--confidence", "--ood-mask", "--json")
+    code, out, _ = run("segment", image, "--save", "labels,overlay,confidence,ood-mask", "--json")
     assert code == 0
     (line,) = lines(out)
     confidence, unknown = images.read_grey(line["confidence"]), images.read_grey(line["ood_mask"])
@@ -967,7 +1017,7 @@ def test_confidence_and_the_ood_mask(run: Run) -> None:
 
 
 def test_without_a_threshold_nothing_is_begun(run: Run, picture: Path, tiny_onnx: Path) -> None:
-    code, _, error = run("segment", picture, "--weights", tiny_onnx, "--ood-mask")
+    code, _, error = run("segment", picture, "--weights", tiny_onnx, "--save=ood-mask")
     assert code == 1
     assert "the card has no OOD threshold" in error
     assert not Path("segmented").exists()

@@ -53,8 +53,8 @@ def used(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     found: list[bool] = []
     decoded = jpeg.decoded
 
-    def note(image: Image.Image) -> UInt8Array | None:
-        pixels = decoded(image)
+    def note(image: Image.Image, least: tuple[int, int] | None = None) -> UInt8Array | None:
+        pixels = decoded(image, least)
         found.append(pixels is not None)
         return pixels
 
@@ -65,8 +65,8 @@ def used(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
 @FAST_JPEG
 @pytest.mark.parametrize("options", [
     {}, {"progressive": True}, {"subsampling": 0}, {"subsampling": 1}, {"quality": 5}, {"optimize": True},
-    {"restart_marker_rows": 1}, {"keep_rgb": True}, {"icc_profile": bytes(3000), "comment": b"a"},
-], ids=str)  # fmt: skip
+    {"restart_marker_rows": 1}, {"keep_rgb": True}, {"icc_profile": bytes(300), "comment": b"a"},
+], ids=lambda options: "-".join(options) or "plain")  # fmt: skip
 @pytest.mark.parametrize("grey", [False, True])
 def test_ordinary_files_have_pillows_pixels(options: dict[str, Any], grey: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     found = used(monkeypatch)
@@ -196,3 +196,46 @@ def test_without_the_libraries_files_are_read_and_written(monkeypatch: pytest.Mo
     images.write(tmp_path / "a.jpg", SCENE)
     assert np.array_equal(images.read_values(tmp_path / "a.png")[0], SCENE[:, :, 0])
     assert images.read(tmp_path / "a.jpg").shape == SCENE.shape
+
+
+@FAST_JPEG
+@pytest.mark.parametrize(("least", "expected"), [
+    ((240, 400), (240, 400)), ((239, 1), (240, 400)), ((240, 401), (480, 800)), ((120, 200), (120, 200)),
+    ((180, 300), (180, 300)), ((1, 1), (60, 100)), ((481, 10), (480, 800)), ((200, 10), (240, 400)),
+])
+def test_a_file_is_decoded_at_the_fraction_that_is_enough(least: tuple[int, int], expected: tuple[int, int]) -> None:
+    large = np.ascontiguousarray(SCENE.repeat(4, 0).repeat(4, 1))
+    pixels, size = images.read_reduced(saved(large), lambda _: least)
+    assert (pixels.shape[:2], size) == (expected, (480, 800))
+    assert abs(pixels.astype(int) - images.resize(images.read(saved(large)), expected)).mean() < 4
+
+
+@FAST_JPEG
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_turned_files_are_reduced_too(orientation: int) -> None:
+    large = np.ascontiguousarray(SCENE.repeat(4, 0).repeat(4, 1))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = saved(large, exif=exif)
+    whole, asked = images.read(data), []
+
+    def least(size: tuple[int, int]) -> tuple[int, int]:
+        asked.append(size)
+        return size[0] // 4, size[1] // 4
+
+    pixels, size = images.read_reduced(data, least)
+    assert (size, asked) == (whole.shape[:2], [whole.shape[:2]])
+    assert pixels.shape[:2] == (size[0] // 4, size[1] // 4)
+    assert abs(pixels.astype(int) - images.resize(whole, (size[0] // 4, size[1] // 4))).mean() < 4
+
+
+@pytest.mark.parametrize("kind", ["PNG", "CMYK", "no library", "PIL"])
+def test_other_files_are_decoded_whole(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = io.BytesIO()
+    if kind == "no library":
+        monkeypatch.setattr(jpeg, "simplejpeg", None)
+    image = Image.fromarray(SCENE)
+    (image.convert("CMYK") if kind == "CMYK" else image).save(content, "PNG" if kind == "PNG" else "JPEG")
+    source = Image.open(content) if kind == "PIL" else content.getvalue()
+    pixels, size = images.read_reduced(source, lambda _: (1, 1))
+    assert (pixels.shape[:2], size) == ((120, 200), (120, 200))

@@ -210,7 +210,7 @@ def test_out_corrected_and_back(
 
 def test_results_without_annotations_are_labels(root: Path, tiny_onnx: Path) -> None:
     """Neither overlays nor confidences are taken for images or labels."""
-    words = ["segment", str(root / "images"), "--weights", str(tiny_onnx), "--confidence", "--quiet"]
+    words = ["segment", str(root / "images"), "--weights", str(tiny_onnx), "--save", "labels,overlay,confidence", "--quiet"]
     assert cli.main([*words, "--out", str(root / "results")]) == 0
     assert cli.main(["dataset", "init", str(root), "--quiet"]) == 0
     spec = datasets.load(root)

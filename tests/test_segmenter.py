@@ -479,7 +479,7 @@ def test_opencvs_order_of_channels(tiny: Segmenter, stripes: Scene) -> None:
     np.testing.assert_array_equal(tiny([stripes.image[:, :, ::-1]], bgr=True)[0].image, stripes.image)
     np.testing.assert_array_equal(tiny(Image.fromarray(stripes.image), bgr=True).labels, stripes.labels)  # PIL is RGB
     four = np.dstack([stripes.image[:, :, ::-1], stripes.labels])
-    np.testing.assert_array_equal(sources.pixels(four, 4, bgr=True), np.dstack([stripes.image, stripes.labels]))
+    np.testing.assert_array_equal(sources.pixels(four, 4, bgr=True).array, np.dstack([stripes.image, stripes.labels]))
 
 
 def test_grey_arrays_are_taken_as_grey_files(tiny: Segmenter, tmp_path: Path) -> None:
@@ -511,9 +511,9 @@ def test_an_image_is_checked_once(tiny: Segmenter, stripes: Scene, monkeypatch: 
     calls: list[object] = []
     original = sources._array
 
-    def counted(source: sources.ImageSource, channels: int, max_pixels: int) -> UInt8Array:
+    def counted(source: sources.ImageSource, *more: Any) -> tuple[UInt8Array, tuple[int, int]]:
         calls.append(source)
-        return original(source, channels, max_pixels)
+        return original(source, *more)
 
     monkeypatch.setattr(sources, "_array", counted)
     tiny.segment(stripes.image, confidence=True)

@@ -278,9 +278,9 @@ def test_a_budget(made: Made, run: Run, monkeypatch: pytest.MonkeyPatch) -> None
     seen: set[tuple[int, ...]] = set()
     segment = Segmenter.segment
 
-    def note(self: Segmenter, image: UInt8Array, confidence: bool = False, ood_mask: bool = False) -> Any:
+    def note(self: Segmenter, image: UInt8Array, **options: bool) -> Any:
         seen.add(image.shape)
-        return segment(self, image, confidence, ood_mask)
+        return segment(self, image, **options)
 
     monkeypatch.setattr(Segmenter, "segment", note)
     split = made.data / "test"

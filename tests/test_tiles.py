@@ -159,7 +159,7 @@ def test_a_large_file_from_the_command_line(
     words = ["segment", str(tmp_path / "a.png"), "--weights", str(tiny_onnx), "--out", str(tmp_path / "out"), "--json"]
     assert main(words) == 1
     assert "segment it in tiles (tile)" in json.loads(capsys.readouterr().out)["error"]
-    assert main([*words, "--tile", "64x64", "--confidence"]) == 0
+    assert main([*words, "--tile", "64x64", "--save", "labels,overlay,confidence"]) == 0
     np.testing.assert_array_equal(images.read_values(tmp_path / "out" / "a.labels.png")[0], stripes.labels)
     assert main([*words, "--tile", "big"]) == 2
     assert main([*words, "--tile", "64x64", "--latency-budget", "9ms"]) == 2

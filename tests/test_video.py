@@ -26,6 +26,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 import fastscnn
 from fastscnn import Segmenter, cli
@@ -684,6 +685,21 @@ def test_labels_are_those_of_each_frame_alone(run: Run, tiny: Segmenter) -> None
         assert abs(overlay[: SIZE[0]].astype(int) - expected.blend(frame.image)).mean() < 12
 
 
+def test_labels_of_frames_without_a_video(run: Run) -> None:
+    make(Path("drive.mp4"), 5)
+    code, out, _ = run("drive.mp4", "--labels", "ids", "--save", "labels,confidence", "--palette", "--json")
+    line = json.loads(out)
+    assert (code, line["frames"], line["labels"]) == (0, 5, "ids")
+    assert "overlay" not in line
+    assert not {"overlay", "encode"} & set(line["milliseconds"])
+    assert len(list(Path("ids").glob("drive.00000?.labels.png"))) == len(list(Path("ids").glob("*.confidence.png"))) == 5
+    assert not Path("segmented").exists()
+    with Image.open("ids/drive.000000.labels.png") as image:
+        assert image.mode == "P"
+    code, out, _ = run("drive.mp4", "--labels", "ids", "--save", "labels")
+    assert "at a time; see ids" in " ".join(out.split())
+
+
 def test_steady_labels_are_those_of_steady_logits(run: Run, tiny: Segmenter) -> None:
     def noisy(number: int) -> UInt8Array:
         noise = np.random.default_rng(number).normal(0, 40, (*SIZE, 3))
@@ -691,7 +707,7 @@ def test_steady_labels_are_those_of_steady_logits(run: Run, tiny: Segmenter) -> 
 
     make(Path("drive.mp4"), 8, draw=noisy)
     assert run("drive.mp4", "--labels", "plain")[0] == 0
-    code, out, _ = run("drive.mp4", "--labels", "ids", "--smoothing", "--confidence", "--json")
+    code, out, _ = run("drive.mp4", "--labels", "ids", "--smoothing", "--save", "overlay,confidence", "--json")
     assert code == 0
     assert json.loads(out)["milliseconds"]["smoothing"] >= 0
     frames = [image for _, image in decoded(Path("drive.mp4"))]
@@ -817,8 +833,10 @@ def test_frames_in_the_making_at_ctrl_c_are_not_dropped(run: Run, monkeypatch: p
         (["a.mp4", "--thermal", "a.png"], "thermal: for images only, not for a video or camera."),
         (["a.mp4", "--camera", "0"], "camera: cannot be combined with paths"),
         (["a.png", "--labels", "ids"], "--realtime, --preview, --labels and --smoothing: for a video or camera only"),
-        (["a.mp4", "--confidence"], "confidence: for a video or camera, give --labels DIR too"),
-        (["a.mp4", "--ood-mask"], "tiny.onnx: the card has no OOD threshold"),
+        (["a.mp4", "--save", "overlay,confidence"], "save: for a video or camera, confidence needs --labels DIR"),
+        (["a.mp4", "--save", "ood-mask"], "save: for a video or camera, a list without overlay needs --labels DIR"),
+        (["a.mp4", "--save", "labels"], "save: for a video or camera, labels needs --labels DIR"),
+        (["a.mp4", "--save", "overlay,ood-mask"], "tiny.onnx: the card has no OOD threshold"),
         (["a.png", "--out", "a.mp4", "--fps", "0.001"], "must be from 0.01 to 1000, not 0.001"),
         (["a.png", "--out", "b.mp4", "--realtime"], "realtime: for videos only"),
         (["a.mp4", "--latency-budget", "33ms", "--size", "64x96"], "latency-budget: it chooses the size"),

@@ -54,7 +54,7 @@ def run(
     job = inputs.Job(out / "scene.png", out / "scene")
     images.write(job.image, scene.image)
     segmentation = segmenter.segment(scene.image)
-    line = {"image": str(job.image), **results.write(segmentation, scene.image, job, {}, out, segmenter)}
+    line = {"image": str(job.image), **results.write(segmentation, job, ("labels", "overlay"), False, out, segmenter)}
     if segmenter.card.label_set.names == synthetic.CLASSES:
         confusion = Confusion(len(synthetic.CLASSES))
         confusion.add(segmentation.labels, scene.labels)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
@@ -12,7 +12,7 @@ from fastscnn.base.errors import ArgumentError
 from fastscnn.cli.console import note, print_stages, show
 
 if TYPE_CHECKING:
-    from fastscnn.base.types import UInt8Array
+    from fastscnn.base.types import ResultName
     from fastscnn.inference.segmentation import Segmentation
     from fastscnn.inference.segmenter import Segmenter
     from fastscnn.media.inputs import Job
@@ -53,35 +53,35 @@ def jobs(paths: Sequence[Path], out: Path, thermal: Path | None) -> list[Job]:
 
 
 def write(
-    segmentation: Segmentation, image: UInt8Array, job: Job, seconds: dict[str, float], out: Path, segmenter: Segmenter
+    segmentation: Segmentation, job: Job, what: Collection[ResultName], palette: bool, out: Path, segmenter: Segmenter
 ) -> dict[str, Any]:
     """Write the results of an image; return its JSON line, without the name of the image.
 
     Args:
         segmentation: what was made of it.
-        image: uint8 [H, W, 3], RGB.
         job: where the results go.
-        seconds: spent on it before, by stage.
+        what, palette: as for `Segmentation.save`.
         out: `--out`; an image file becomes the overlay.
         segmenter: whose backend the line names, since `auto` may have chosen it.
     """
     from fastscnn.media import images
 
-    overlay = out if is_image_file(out) else job.beside(".overlay.jpg")
+    seconds, start = dict(segmentation.seconds), perf_counter()
+    drawn = segmentation.overlay() if "overlay" in what else None
+    if drawn is not None:
+        seconds["overlay"] = perf_counter() - start
     start = perf_counter()
-    drawn = segmentation.overlay(image)
-    after_overlay = perf_counter()
-    maps = {name: str(path) for name, path in segmentation.save_maps(job.result).items()}
-    images.write(overlay, drawn)
-    mask = segmentation.ood_mask
-    share = {} if mask is None else {"ood_percentage": round(100 * float(mask.mean()), 3)}
-    seconds = {**seconds, **segmentation.seconds, "overlay": after_overlay - start, "write": perf_counter() - after_overlay}
+    written = segmentation.save_files(job.result, [name for name in what if name != "overlay"], palette)
+    if drawn is not None:
+        written["overlay"] = out if is_image_file(out) else job.beside(".overlay.jpg")
+        images.write(written["overlay"], drawn)
+    seconds["write"] = perf_counter() - start
+    mask, decoded = segmentation.ood_mask, segmentation.decoded_size
     return {
-        "labels": maps["labels"],
-        "overlay": str(overlay),
-        **maps,
-        **share,
+        **{name: str(path) for name, path in written.items()},
+        **({} if mask is None else {"ood_percentage": round(100 * float(mask.mean()), 3)}),
         "size": list(segmentation.labels.shape),
+        **({} if decoded is None else {"decoded_size": list(decoded)}),
         "class_percentages": {name: round(percent, 3) for name, percent in segmentation.class_percentages().items()},
         "milliseconds": {stage: round(1e3 * value, 3) for stage, value in seconds.items()},
         "backend": segmenter.backend.name,

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json as json_
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from time import perf_counter
@@ -14,8 +15,8 @@ from tyro.conf import Positional, arg
 
 from fastscnn.backends import MAX_STREAMS
 from fastscnn.base import files, machine
-from fastscnn.base.errors import ArgumentError, FastSCNNError
-from fastscnn.base.types import AnnotationFormat
+from fastscnn.base.errors import ArgumentError, FastSCNNError, unknown
+from fastscnn.base.types import AnnotationFormat, ResultName
 from fastscnn.cli import clips as sources
 from fastscnn.cli import results, segment_video
 from fastscnn.cli.console import complain, configure, progress_bar, show
@@ -40,15 +41,22 @@ from fastscnn.cli.options import (
 
 if TYPE_CHECKING:
     from fastscnn.annotations.writer import AnnotationWriter
-    from fastscnn.base.types import UInt8Array
     from fastscnn.inference.segmentation import Segmentation
     from fastscnn.inference.segmenter import Segmenter
     from fastscnn.media.inputs import Job
 
-    _Work = Callable[[UInt8Array], Segmentation]
-
 USAGE = "[options] PATH ..."
 _MANY = 50  # images: with fewer, compiling the network for OpenVINO takes longer than it saves
+
+
+def _results(text: str) -> tuple[ResultName, ...]:
+    from fastscnn.inference.segmentation import RESULTS
+
+    words = [word.strip().replace("-", "_") for word in text.split(",")]
+    for word in words:
+        if word not in RESULTS:
+            raise unknown("result", word.replace("_", "-"), (name.replace("_", "-") for name in RESULTS))
+    return tuple(name for name in RESULTS if name in words)
 
 
 def _annotation_format(text: str) -> AnnotationFormat:
@@ -78,10 +86,11 @@ def run(
     backend: Backend = "auto",
     precision: Precision = "auto",
     threads: Threads = None,
-    confidence: Annotated[bool, switch("Also write the confidence of each pixel, 0 to 255: STEM.confidence.png.")] = False,
-    ood_mask: Annotated[bool, switch(
-        "Also write an out-of-distribution mask (255 = unknown): STEM.ood.png. The overlay leaves those pixels "
-        "uncoloured.")] = False,
+    save: Annotated[tuple[ResultName, ...] | None, value("LIST", _results, none="labels,overlay"), described(
+        "What to write: labels (class ids, STEM.labels.png), overlay (STEM.overlay.jpg), confidence (of each pixel, 0 to 255, "
+        "STEM.confidence.png), ood-mask (255 = out of distribution, STEM.ood.png; the overlay leaves those pixels uncoloured). "
+        "Of a video: overlay; the others, for each frame, into the folder of --labels.")] = None,
+    palette: Annotated[bool, switch("Write labels as PNG files that are shown in the colours of the classes.")] = False,
     annotations: Annotated[AnnotationFormat | None, value("FORMAT", _annotation_format), described(
         "Also write the labels of images as polygons to correct in an annotation tool: coco, coco-rle (exact masks), "
         "labelme or yolo.")] = None,
@@ -115,8 +124,7 @@ def run(
     if not clips and (realtime or preview or labels or smoothing):
         raise ArgumentError("--realtime, --preview, --labels and --smoothing: for a video or camera only; "
                             "labels of images are always written to --out.")
-    if clips and confidence and not labels:
-        raise ArgumentError("confidence: for a video or camera, give --labels DIR too; it is written there for each frame.")
+    what = _what(save, bool(clips), labels, out)
     if clips and annotations:
         raise ArgumentError("annotations: for images only; save the frames of a video as images first.")
     jobs = [] if clips else results.jobs(paths, out, thermal)
@@ -129,7 +137,7 @@ def run(
         backend = "onnx"
     segmenter = load(weights, backend, size, threads, precision=precision, streams=streams, tile=tile)
     _check_channels(segmenter, thermal)
-    if ood_mask:
+    if "ood_mask" in what:
         segmenter.check_ood()
     annotating = _annotation_writer(annotations, segmenter, jobs, out)
     if latency_budget is not None:
@@ -139,11 +147,24 @@ def run(
         if frames:  # otherwise every image fails, with its own message
             segmenter = within(latency_budget, segmenter, frames, json)
     if clips:
-        options = segment_video.VideoOptions(labels, preview, smoothing, confidence, ood_mask)
+        options = segment_video.VideoOptions(what, labels, palette, preview, smoothing)
         return segment_video.run(segmenter, clips, options, json)
-    work = partial(segmenter.segment, confidence=confidence, ood_mask=ood_mask)
     with annotating as writer:
-        return _segment_images(segmenter, work, jobs, out, json, writer)
+        return _segment_images(_Work(segmenter, what, palette, out, writer), jobs, json)
+
+
+def _what(save: tuple[ResultName, ...] | None, video: bool, labels: Path | None, out: Path) -> tuple[ResultName, ...]:
+    """Return the results to write. Raises ArgumentError for a list that does not go together with the other options."""
+    if not video:
+        if save is not None and "overlay" not in save and results.is_image_file(out):
+            raise ArgumentError(f"{out}: is a file for the overlay; add overlay to --save, or give --out a folder.")
+        return save or ("labels", "overlay")
+    chosen: tuple[ResultName, ...] = save or ("overlay",)
+    of_frames = [name.replace("_", "-") for name in ("labels", "confidence") if name in chosen]
+    if labels is None and (of_frames or "overlay" not in chosen):
+        raise ArgumentError(f"save: for a video or camera, {' and '.join(of_frames) or 'a list without overlay'} "
+                            "needs --labels DIR, the folder for the results of each frame.")
+    return (*(("labels",) if labels is not None and "labels" not in chosen else ()), *chosen)
 
 
 def _annotation_writer(
@@ -160,30 +181,40 @@ def _annotation_writer(
     return writer
 
 
-def _segment_images(
-    segmenter: Segmenter, work: _Work, jobs: Sequence[Job], out: Path, json: bool, writer: AnnotationWriter | None
-) -> int:
+@dataclass(frozen=True)
+class _Work:
+    """What is done with each image."""
+
+    segmenter: Segmenter
+    what: tuple[ResultName, ...]
+    palette: bool
+    out: Path
+    writer: AnnotationWriter | None
+
+
+def _segment_images(work: _Work, jobs: Sequence[Job], json: bool) -> int:
     """Segment images, several at a time; return the exit code."""
     from fastscnn.media.stream import ordered
 
+    segmenter, writer = work.segmenter, work.writer
     times: list[dict[str, float]] = []
     percentages: list[dict[str, float]] = []
     failed: list[str] = []
     start = perf_counter()
     with progress_bar("segment", quiet=json or len(jobs) == 1) as advance:
-        lines = ordered(lambda job: _segment_file(segmenter, work, job, out, writer), jobs, segmenter.backend.streams)
+        lines = ordered(partial(_segment_file, work), jobs, segmenter.backend.streams)
         for done, (job, (made, described)) in enumerate(lines, start=1):
             line = made if writer is None or described is None else _write_annotations(writer, described, job, made)
             if "error" in line:
                 failed.append(line["error"])
-            if "labels" in line:
+            if "milliseconds" in line:
                 times.append(line["milliseconds"])
                 percentages.append(line["class_percentages"])
             if json:
                 print(json_.dumps(line), flush=True)
             advance(done, len(jobs))
     if not json and times:
-        results.print_summary(segmenter, times, percentages, out)
+        results.print_summary(segmenter, times, percentages, work.out)
         if len(jobs) > 1:
             rate = len(times) / (perf_counter() - start)
             show(f"{rate:.1f} images per second from file to file, {segmenter.backend.streams} at a time")
@@ -194,7 +225,7 @@ def _segment_images(
         others = "the others are segmented" if times else "none is segmented"
         complain(f"{lost} of {len(jobs)} images failed; {others}.")
     if len(failed) > lost:
-        complain(f"The annotations of {len(failed) - lost} of {len(jobs)} images are missing; their labels are written.")
+        complain(f"The annotations of {len(failed) - lost} of {len(jobs)} images are missing; their other results are written.")
     return 1 if failed else 0
 
 
@@ -242,23 +273,30 @@ def _usable_sizes(jobs: Sequence[Job]) -> Iterator[tuple[int, int]]:
                 yield size
 
 
-def _segment_file(
-    segmenter: Segmenter, work: _Work, job: Job, out: Path, writer: AnnotationWriter | None
-) -> tuple[dict[str, Any], Any]:
+def _segment_file(work: _Work, job: Job) -> tuple[dict[str, Any], Any]:
     """Segment one file and write its results; return its JSON line, with the error if there was one, and its annotations."""
-    from fastscnn.media import images
-
+    segmenter, what = work.segmenter, work.what
     try:
         if job.fault:
             raise FastSCNNError(job.fault)
-        start, most = perf_counter(), segmenter.max_pixels
-        image = images.stack(images.read(job.image, most), job.image, job.extra_channels, most)
-        seconds = {"decode": perf_counter() - start}
-        segmentation = work(image)
-        line = results.write(segmentation, image[:, :, :3], job, seconds, out, segmenter)
+        segmentation = _segmented(segmenter, job, what)
+        line = results.write(segmentation, job, what, work.palette, work.out, segmenter)
         described = None
-        if writer is not None:
-            described = writer.describe(job.image, job.result, segmentation.labels, segmentation.ood_mask)
+        if work.writer is not None:
+            described = work.writer.describe(job.image, job.result, segmentation.labels, segmentation.ood_mask)
         return {**_named(job), **line}, described
     except FastSCNNError as error:
         return _failure(job, error), None
+
+
+def _segmented(segmenter: Segmenter, job: Job, what: tuple[ResultName, ...]) -> Segmentation:
+    options = {"confidence": "confidence" in what, "ood_mask": "ood_mask" in what, "keep_image": "overlay" in what}
+    if not job.extra_channels:
+        return segmenter.segment(job.image, **options)
+    from fastscnn.media import images
+
+    start, most = perf_counter(), segmenter.max_pixels
+    image = images.stack(images.read(job.image, most), job.image, job.extra_channels, most)
+    decode = perf_counter() - start
+    segmentation = segmenter.segment(image, **options)
+    return replace(segmentation, seconds={"decode": decode, **segmentation.seconds})

@@ -21,7 +21,7 @@ from fastscnn.cli.clips import Clip
 from fastscnn.cli.console import complain, note, print_stages, progress_bar, show
 
 if TYPE_CHECKING:
-    from fastscnn.base.types import UInt8Array
+    from fastscnn.base.types import ResultName, UInt8Array
     from fastscnn.cli.preview import Window
     from fastscnn.inference.segmentation import Segmentation
     from fastscnn.inference.segmenter import NetworkOutput, Segmenter
@@ -34,11 +34,11 @@ _KEPT = 10_000  # most recent frames whose times enter the medians: a camera may
 class VideoOptions:
     """The options of `segment` that apply to videos and cameras."""
 
-    labels: Path | None
+    what: tuple[ResultName, ...]
+    labels: Path | None  # the folder for the results of each frame
+    palette: bool
     preview: bool
     smoothing: bool
-    confidence: bool
-    ood_mask: bool
 
 
 def run(segmenter: Segmenter, clips: Sequence[Clip], options: VideoOptions, json: bool) -> int:
@@ -56,7 +56,7 @@ def run(segmenter: Segmenter, clips: Sequence[Clip], options: VideoOptions, json
                 complain(stats.error)
                 code = 1
             if stop.is_set() and stats.expected is not None:  # else Ctrl-C is how to stop
-                complain(f"interrupted; {stats.frames} of about {stats.expected} frames are in {clip.target}.")
+                complain(f"interrupted; {stats.frames} of about {stats.expected} frames are in {stats.place}.")
                 return 130
             if stop.is_set() or (window is not None and not window.open):
                 break
@@ -103,9 +103,9 @@ def _stopped() -> Iterator[threading.Event]:
 
 @dataclass(frozen=True)
 class _Done:
-    """A finished frame: uint8 [H + legend, W, 3], percent by class, seconds by stage."""
+    """A finished frame: uint8 [H + legend, W, 3] if it is wanted, percent by class, seconds by stage."""
 
-    overlay: UInt8Array
+    overlay: UInt8Array | None
     percentages: dict[str, float]
     seconds: dict[str, float]
 
@@ -116,6 +116,7 @@ class VideoStats:
 
     clip: Clip
     segmenter: Segmenter
+    options: VideoOptions
     expected: int | None = None  # frames, about
     size: tuple[int, int] | None = None
     frames: int = 0
@@ -126,9 +127,14 @@ class VideoStats:
     percentages: dict[str, float] = field(default_factory=dict)  # sums of percents
     times: deque[dict[str, float]] = field(default_factory=lambda: deque(maxlen=_KEPT))  # milliseconds
 
-    def add(self, frame: Frame, done: _Done, encode: float) -> None:
+    @property
+    def place(self) -> Path:
+        """Where the results are: the video of overlays, or else the folder of the labels."""
+        return self.clip.target if "overlay" in self.options.what or self.options.labels is None else self.options.labels
+
+    def add(self, frame: Frame, done: _Done, encode: dict[str, float]) -> None:
         """Count a written frame."""
-        seconds = {"decode": frame.decode, **done.seconds, "encode": encode}
+        seconds = {"decode": frame.decode, **done.seconds, **encode}
         self.times.append({stage: 1e3 * value for stage, value in seconds.items()})
         self.percentages = {name: self.percentages.get(name, 0) + share for name, share in done.percentages.items()}
         self.frames += 1
@@ -150,7 +156,8 @@ class VideoStats:
         if self.frames:
             backend = self.segmenter.backend
             line |= {
-                "overlay": str(self.clip.target),
+                **({"overlay": str(self.clip.target)} if "overlay" in self.options.what else {}),
+                **({"labels": str(self.options.labels)} if self.options.labels else {}),
                 "size": self.size,
                 "frames": self.frames,
                 "dropped": self.dropped,
@@ -170,8 +177,9 @@ def _label(
     from fastscnn.data.legend import legend
     from fastscnn.media.video_writer import Writer
 
-    stats = VideoStats(clip, segmenter)
-    start, writer, printed = perf_counter(), None, 0
+    stats = VideoStats(clip, segmenter, options)
+    start, printed = perf_counter(), 0
+    writer: Writer | None = None
     try:
         source = clip.open()
         source = replace(source, frames=stats.counted(source.frames))
@@ -179,23 +187,27 @@ def _label(
         names = segmenter.card.label_set.names  # all classes: the legend's size must not change between frames
         strip = legend(segmenter.card.label_set, dict(zip(names, names, strict=True)), source.size[1])
         size = (source.size[0] + strip.shape[0], source.size[1])
-        with Writer(clip.target, source, size) as writer, progress_bar("segment", quiet, rate=True) as advance:
-            printed = _print_notes(writer.notes)
+        writing = Writer(clip.target, source, size) if "overlay" in options.what else nullcontext()
+        with writing as writer, progress_bar("segment", quiet, rate=True) as advance:
+            printed = _print_notes(writer.notes) if writer else 0
             for frame, done in _work(segmenter, source, clip, options, strip):
                 begun = perf_counter()
-                writer.write(done.overlay, frame.pts)
-                stats.add(frame, done, perf_counter() - begun)
+                if writer is not None and done.overlay is not None:
+                    writer.write(done.overlay, frame.pts)
+                stats.add(frame, done, {"encode": perf_counter() - begun} if writer else {})
                 advance(frame.number + 1, source.count)
-                if window is not None:
+                if window is not None and done.overlay is not None:
                     window.show(done.overlay)
                 if stop.is_set() or (window is not None and not window.open):
                     break
             else:
                 stats.dropped = stats.taken - stats.frames  # after a stop, frames in progress are not dropped ones
-                writer.copy_sound()
+                if writer is not None:
+                    writer.copy_sound()
     except FastSCNNError as error:
-        named = str(clip.job.image) in str(error) or str(clip.target) in str(error)
-        kept = f" The {stats.frames} frames before are in {clip.target}." if writer is not None and writer.kept else ""
+        named = str(clip.job.image) in str(error) or str(stats.place) in str(error)
+        some = writer.kept if writer is not None else stats.frames
+        kept = f" The {stats.frames} frames before are in {stats.place}." if some else ""
         stats.error = f"{'' if named else f'{clip.job.image}: '}{error}{kept}"
         if not kept:
             stats.frames = 0
@@ -220,26 +232,33 @@ def _work(
 
     streams = segmenter.backend.streams
 
+    drawn = "overlay" in options.what or options.preview
+    maps = [name for name in options.what if name != "overlay"]
+    confidence, ood_mask = "confidence" in maps, "ood_mask" in maps
+
     def finish(frame: Frame, segmentation: Segmentation) -> _Done:
-        start = perf_counter()
-        overlay = np.concatenate([segmentation.blend(frame.image), strip])
-        percentages = segmentation.class_percentages()
-        seconds = {**segmentation.seconds, "overlay": perf_counter() - start}
+        start, overlay, seconds = perf_counter(), None, dict(segmentation.seconds)
+        if drawn:
+            height, width = segmentation.labels.shape
+            overlay = np.empty((height + len(strip), width, 3), np.uint8)
+            segmentation.blend(frame.image, result=overlay[:height])
+            overlay[height:] = strip
+            seconds["overlay"] = perf_counter() - start
         if options.labels is not None:
             start = perf_counter()
-            segmentation.save_maps(options.labels / f"{clip.job.result.name}.{frame.number:06d}")
+            segmentation.save_files(options.labels / f"{clip.job.result.name}.{frame.number:06d}", maps, options.palette)
             seconds["write"] = perf_counter() - start
-        return _Done(overlay, percentages, seconds)
+        return _Done(overlay, segmentation.class_percentages(), seconds)
 
     if not options.smoothing:
         def whole(frame: Frame) -> _Done:
-            return finish(frame, segmenter.segment(frame.image, options.confidence, options.ood_mask))
+            return finish(frame, segmenter.segment(frame.image, confidence, ood_mask))
 
         return ordered(whole, source.frames, streams, clip.live)
 
     def second_half(seen: tuple[Frame, NetworkOutput]) -> _Done:
         frame, passes = seen
-        return finish(frame, segmenter.label(passes, options.confidence, options.ood_mask))
+        return finish(frame, segmenter.label(passes, confidence, ood_mask))
 
     # Two pools of workers: smoothing between them needs the frames in order.
     first = ordered(lambda frame: segmenter.forward(frame.image), source.frames, streams, clip.live)
@@ -251,4 +270,4 @@ def _print(stats: VideoStats) -> None:
     print_stages(f"{backend.name} {backend.precision}, {backend.threads} threads", stats.times, [stats.class_percentages()])
     dropped = f", {stats.dropped} dropped" if stats.dropped else ""
     show(f"{stats.frames} frames{dropped}, {stats.frames / stats.seconds:.1f} per second from file to file, "
-         f"{backend.streams} at a time; open {stats.clip.target}")
+         f"{backend.streams} at a time; {'open' if stats.place == stats.clip.target else 'see'} {stats.place}")

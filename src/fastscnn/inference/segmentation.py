@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from os import PathLike
 from pathlib import Path
@@ -12,8 +12,8 @@ import numpy as np
 from fastscnn.annotations.polygons import MIN_AREA, TOLERANCE, Polygon, trace
 from fastscnn.base import files
 from fastscnn.base.arguments import MAX_PIXELS, hxw, is_number
-from fastscnn.base.errors import ArgumentError, FastSCNNError
-from fastscnn.base.types import BoolArray, Float32Array, UInt8Array
+from fastscnn.base.errors import ArgumentError, FastSCNNError, unknown
+from fastscnn.base.types import BoolArray, Float32Array, ResultName, UInt8Array
 from fastscnn.data.legend import legend
 from fastscnn.media import images, label_maps, png
 from fastscnn.model.label_set import IGNORE_INDEX, LabelSet
@@ -21,6 +21,9 @@ from fastscnn.model.label_set import IGNORE_INDEX, LabelSet
 _SHOWN_WIDTH = 1024  # pixels of the picture in a notebook
 _OVERLAY_SIDE = 60_000  # pixels: with its legend, within the 65,500 of a JPEG
 _NAMED_CLASSES = 3  # in the repr
+RESULTS: Mapping[ResultName, str] = {
+    "labels": ".labels.png", "overlay": ".overlay.jpg", "confidence": ".confidence.png", "ood_mask": ".ood.png",
+}  # of each result, the suffix of its file
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -35,6 +38,7 @@ class Segmentation:
         image: uint8 [H, W, channels], the segmented image, not a copy; None if unknown.
         seconds: time of each stage, by name.
         stem: file name of the results that `save` writes, without a suffix.
+        decoded_size: (height, width) at which the image's file was decoded, if that is less than its own size; else None.
 
     Example:
         >>> import fastscnn, numpy as np
@@ -56,6 +60,7 @@ class Segmentation:
     image: UInt8Array | None = None
     seconds: dict[str, float] = field(default_factory=dict)
     stem: str = "image"
+    decoded_size: tuple[int, int] | None = None
 
     def __repr__(self) -> str:
         percent = self.class_percentages()
@@ -122,7 +127,7 @@ class Segmentation:
         height, width = shown.labels.shape
         strip = legend(self.label_set, texts, width)
         result = np.empty((height + len(strip), width, 3), np.uint8)
-        shown._blend_into(result[:height], None, opacity)
+        shown.blend(opacity=opacity, result=result[:height])
         result[height:] = strip
         return result
 
@@ -138,22 +143,26 @@ class Segmentation:
         labels, rgb = self.labels[rows[:, None], columns], rgb[rows[:, None], columns]
         return replace(self, labels=labels, image=rgb, ood_mask=mask)
 
-    def blend(self, image: UInt8Array | None = None, opacity: float = 0.55) -> UInt8Array:
+    def blend(
+        self, image: UInt8Array | None = None, opacity: float = 0.55, result: UInt8Array | None = None
+    ) -> UInt8Array:
         """Return the image blended with its labels' colours, without a legend: uint8 [H, W, 3] RGB.
 
-        Pixels of the OOD mask, if there is one, keep the image's own colours. Arguments and errors as in `overlay`.
-        """
-        result = np.empty((*self.labels.shape, 3), np.uint8)
-        self._blend_into(result, image, opacity)
-        return result
+        Pixels of the OOD mask, if there is one, keep the image's own colours.
 
-    def _blend_into(self, result: UInt8Array, image: UInt8Array | None, opacity: float) -> None:
+        Args:
+            image, opacity: as for `overlay`; the errors are those of `overlay`, too.
+            result: an array to fill, contiguous; None for a new one.
+        """
         if not is_number(opacity) or not 0 <= opacity <= 1:
             raise ArgumentError(f"opacity: must be a number from 0 to 1, not {opacity!r}.")
         rgb = self._rgb(self.image if image is None else image)
+        if result is None:
+            result = np.empty_like(rgb)
         label_maps.blend(rgb, self.labels, self.label_set.palette(), opacity, result)
         if self.ood_mask is not None:
             np.copyto(result, rgb, where=self.ood_mask[..., None])
+        return result
 
     def _rgb(self, image: UInt8Array | None) -> UInt8Array:
         """Return the first three channels of an image of the labels' size."""
@@ -168,54 +177,77 @@ class Segmentation:
             raise ArgumentError(f"The image is {sizes[0]} (HxW) and its labels are {sizes[1]}; they must have the same size.")
         return np.ascontiguousarray(image[:, :, :3])
 
-    def save(self, folder: str | PathLike[str], stem: str | None = None) -> dict[str, Path]:
-        """Write all that there is to a folder: labels, overlay, confidence and OOD mask. Old files are replaced.
+    def save(
+        self,
+        folder: str | PathLike[str],
+        stem: str | None = None,
+        what: Collection[ResultName] | None = None,
+        palette: bool = False,
+    ) -> dict[ResultName, Path]:
+        """Write results to a folder. Old files are replaced.
 
         Args:
             folder: where to write; it is created if it is missing.
             stem: file name without suffixes; None for the stem of the image's file, or "image".
+            what: some of "labels", "overlay", "confidence" and "ood_mask"; None for all that there is.
+            palette: see `save_labels`.
 
         Returns:
             The files written: "labels" (STEM.labels.png), "overlay" (STEM.overlay.jpg, if the image is known), "confidence"
             (STEM.confidence.png) and "ood_mask" (STEM.ood.png), if requested from the segmenter.
 
         Raises:
-            ArgumentError: a stem that is empty or names another folder.
-            FastSCNNError: a file cannot be written.
+            ArgumentError: a stem that is empty or names another folder, or an unknown result.
+            FastSCNNError: a result that there is not, or a file that cannot be written.
         """
         name = self.stem if stem is None else stem
         if not isinstance(name, str) or name in ("", ".", "..") or set(name) & set("/\\\0"):
             raise ArgumentError(f"stem: must be a file name without a folder, not {name!r}.")
-        result = files.expand(folder) / name
-        maps = self.save_maps(result)
-        if self.image is None:
-            return maps
-        overlay = result.with_name(f"{result.name}.overlay.jpg")
-        images.write(overlay, self.overlay())
-        return {"labels": maps["labels"], "overlay": overlay, **maps}
+        return self.save_files(files.expand(folder) / name, self.results() if what is None else what, palette)
 
-    def save_maps(self, result: Path) -> dict[str, Path]:
-        """Write the labels, the confidence and the OOD mask, as `save` does, but no overlay; return the files written.
+    def results(self) -> tuple[ResultName, ...]:
+        """Return the names of all results that can be saved."""
+        there = {"labels": True, "overlay": self.image is not None, "confidence": self.confidence is not None,
+                 "ood_mask": self.ood_mask is not None}
+        return tuple(name for name in RESULTS if there[name])
+
+    def save_files(self, result: Path, what: Collection[ResultName], palette: bool = False) -> dict[ResultName, Path]:
+        """Write results, as `save` does; return the files written.
 
         Args:
             result: path of the files without their suffixes, such as results/street.
+            what, palette: as for `save`.
 
         Raises:
-            FastSCNNError: a file cannot be written.
+            ArgumentError: an unknown result.
+            FastSCNNError: a result that there is not, or a file that cannot be written.
         """
-        written = {"labels": result.with_name(f"{result.name}.labels.png")}
-        self.save_labels(written["labels"])
-        if self.confidence is not None:
-            self.save_confidence(path := result.with_name(f"{result.name}.confidence.png"))
-            written["confidence"] = path
-        if self.ood_mask is not None:
-            self.save_ood_mask(path := result.with_name(f"{result.name}.ood.png"))
-            written["ood_mask"] = path
+        if isinstance(what, str) or (wrong := next((name for name in what if name not in RESULTS), None)) is not None:
+            raise unknown("result", what if isinstance(what, str) else wrong, RESULTS)
+        written = {name: result.with_name(result.name + suffix) for name, suffix in RESULTS.items() if name in what}
+        writers: Mapping[ResultName, Callable[[Path], None]] = {
+            "labels": lambda path: self.save_labels(path, palette),
+            "overlay": lambda path: images.write(path, self.overlay()),
+            "confidence": self.save_confidence,
+            "ood_mask": self.save_ood_mask,
+        }
+        for name, path in written.items():
+            writers[name](path)
         return written
 
-    def save_labels(self, path: str | PathLike[str]) -> None:
-        """Write the labels as an 8-bit single-channel PNG of class ids."""
-        images.write(files.expand(path), self.labels)
+    def save_labels(self, path: str | PathLike[str], palette: bool = False) -> None:
+        """Write the labels as an 8-bit PNG of class ids.
+
+        Args:
+            path: the file.
+            palette: write an indexed PNG with the colours of the classes, which viewers show in colour. Its indices are the
+                ids: Pillow reads them, but OpenCV reads the colours.
+        """
+        content = png.encoded(self.labels, self.label_set.palette() if palette else None)
+        path = files.expand(path)
+        if path.suffix.lower() != ".png":
+            raise FastSCNNError(f"{path}: labels are written as .png, which changes no id.")
+        files.write(path, content)
 
     def save_confidence(self, path: str | PathLike[str]) -> None:
         """Write the confidence as an 8-bit grey PNG: 255 times the probability.

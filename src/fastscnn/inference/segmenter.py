@@ -23,7 +23,7 @@ from fastscnn.inference import sources
 from fastscnn.inference.segmentation import Segmentation
 from fastscnn.inference.size import BaseSize, NetworkSize, Size, in_shape, network_scales, network_size, scaled
 from fastscnn.inference.smoothing import TemporalSmoothing
-from fastscnn.inference.sources import ImageSource
+from fastscnn.inference.sources import ImageSource, Pixels
 from fastscnn.inference.tiles import MAX_TILED_PIXELS, MIN_TILE, Tile, tile_size, tiled
 from fastscnn.media import images
 from fastscnn.media.stream import ordered
@@ -34,6 +34,7 @@ from fastscnn.upsampling import upsample
 
 __all__ = ["ImageSource", "NetworkOutput", "Segmenter", "Size"]
 
+_ENOUGH = 2  # times the network's input, the least size at which a file is decoded
 _Item = TypeVar("_Item")
 _Source = TypeVar("_Source", bound=ImageSource)
 
@@ -46,12 +47,14 @@ class NetworkOutput:
         image: uint8 [H, W, channels], the whole image.
         input: uint8 [h, w, channels], the network's input in the first pass.
         logits: float32 [classes, h/8, w/8] of each pass.
+        size: (height, width) of the labels.
         seconds: time of each stage so far, by name.
     """
 
     image: UInt8Array
     input: UInt8Array
     logits: list[Float32Array]
+    size: tuple[int, int]
     seconds: dict[str, float]
 
 
@@ -208,23 +211,33 @@ class Segmenter:
 
     @overload
     def __call__(
-        self, images: ImageSource, confidence: bool = False, ood_mask: bool = False, bgr: bool = False
+        self,
+        images: ImageSource,
+        confidence: bool = False,
+        ood_mask: bool = False,
+        bgr: bool = False,
+        keep_image: bool = True,
     ) -> Segmentation: ...
 
     @overload
     def __call__(
-        self, images: list[Any] | tuple[Any, ...], confidence: bool = False, ood_mask: bool = False, bgr: bool = False
+        self,
+        images: list[Any] | tuple[Any, ...],
+        confidence: bool = False,
+        ood_mask: bool = False,
+        bgr: bool = False,
+        keep_image: bool = True,
     ) -> list[Segmentation]: ...
 
     def __call__(
-        self, images: Any, confidence: bool = False, ood_mask: bool = False, bgr: bool = False
+        self, images: Any, confidence: bool = False, ood_mask: bool = False, bgr: bool = False, keep_image: bool = True
     ) -> Segmentation | list[Segmentation]:
         """Segment one image, or each image of a list or tuple.
 
         Args:
             images: as `segment` accepts it, or a list or tuple of those. As many are processed at a time as the segmenter
                 has streams.
-            confidence, ood_mask, bgr: see `segment`.
+            confidence, ood_mask, bgr, keep_image: see `segment`.
 
         Returns:
             A Segmentation; for a list or tuple, a list of them in the same order.
@@ -232,13 +245,18 @@ class Segmenter:
         Raises:
             FastSCNNError: see `segment`.
         """
-        work = partial(self.segment, confidence=confidence, ood_mask=ood_mask, bgr=bgr)
+        work = partial(self.segment, confidence=confidence, ood_mask=ood_mask, bgr=bgr, keep_image=keep_image)
         if isinstance(images, list | tuple):
             return [result for _, result in ordered(work, images, self.backend.streams)]
         return work(images)
 
     def segment(
-        self, image: ImageSource, confidence: bool = False, ood_mask: bool = False, bgr: bool = False
+        self,
+        image: ImageSource,
+        confidence: bool = False,
+        ood_mask: bool = False,
+        bgr: bool = False,
+        keep_image: bool = True,
     ) -> Segmentation:
         """Return the class of every pixel of one image.
 
@@ -249,6 +267,9 @@ class Segmenter:
             confidence: also return the probability of each label, with the card's temperature.
             ood_mask: also return where the image shows nothing that the weights were trained on, by the card's threshold.
             bgr: the array is in OpenCV's order: blue, green, red.
+            keep_image: the result holds the image, for its overlay. If False, a JPEG file of at least four times the height
+                and width of the network's input is decoded at a half to an eighth of its size (`decoded_size` of the
+                result).
 
         Raises:
             ArgumentError: an image of another type, dtype, shape or number of channels, or too small.
@@ -265,12 +286,18 @@ class Segmenter:
         """
         if ood_mask:
             self.check_ood()
-        array = self._pixels(image, bgr)
+        pixels = self._pixels(image, bgr, keep_image)
         if isinstance(self.backend, LabelBackend) and self._single and not (self.tile or confidence or ood_mask):
-            result = self._on_device(self.backend, array)
+            result = self._on_device(self.backend, pixels)
         else:
-            result = self._label(self._forward(array), confidence, ood_mask)
-        return replace(result, stem=sources.stem(image))
+            result = self._label(self._forward(pixels), confidence, ood_mask)
+        decoded = _shape(pixels.array)
+        return replace(
+            result,
+            stem=sources.stem(image),
+            image=pixels.array if keep_image else None,
+            decoded_size=None if decoded == pixels.size else decoded,
+        )
 
     def forward(self, image: ImageSource, bgr: bool = False) -> NetworkOutput:
         """Run the network: the first half of `segment`. Raises what `segment` raises."""
@@ -282,22 +309,28 @@ class Segmenter:
             self.check_ood()
         return self._label(output, confidence, ood_mask)
 
-    def _pixels(self, image: ImageSource, bgr: bool = False) -> UInt8Array:
-        return sources.pixels(image, self.card.channels, bgr, self.max_pixels)
+    def _pixels(self, image: ImageSource, bgr: bool = False, whole: bool = True) -> Pixels:
+        least = None if whole or self.tile else self._least
+        return sources.pixels(image, self.card.channels, bgr, self.max_pixels, least)
 
-    def _forward(self, image: UInt8Array) -> NetworkOutput:
-        seconds = {"resize": 0.0, "network": 0.0}
+    def _least(self, image: tuple[int, int]) -> tuple[int, int]:
+        """Return the size that is enough for the labels of an image: below it, the labels change more than by resizing."""
+        height, width = self.input_size(image, max(self.scales))
+        return _ENOUGH * height, _ENOUGH * width
+
+    def _forward(self, pixels: Pixels) -> NetworkOutput:
+        image, seconds = pixels.array, {**pixels.seconds, "resize": 0.0, "network": 0.0}
         inputs, logits = [], []
         for scale in self.scales:
             start = perf_counter()
-            inputs.append(self._resized(image, scale))
+            inputs.append(self._resized(pixels, scale))
             after_resize = perf_counter()
             logits.append(self._run(inputs[-1]))
             if self.flip:
                 logits.append(self._run(inputs[-1][:, ::-1])[:, :, ::-1])
             seconds["resize"] += after_resize - start
             seconds["network"] += perf_counter() - after_resize
-        return NetworkOutput(image, inputs[0], logits, seconds)
+        return NetworkOutput(image, inputs[0], logits, pixels.size, seconds)
 
     def _run(self, image: UInt8Array) -> Float32Array:
         """Return the logits of one input of the network."""
@@ -310,7 +343,7 @@ class Segmenter:
         return tiled(network, image, self.tile) if self.tile else network(image)
 
     def _label(self, output: NetworkOutput, confidence: bool, ood_mask: bool) -> Segmentation:
-        full, logits, seconds = _full_size(output.image), output.logits, dict(output.seconds)
+        full, logits, seconds = output.size, output.logits, dict(output.seconds)
         start = perf_counter()
         # Softmax keeps the order of the classes, so the labels of a single pass need no probabilities.
         mean = None if self._single else self._mean(logits, full)
@@ -355,7 +388,7 @@ class Segmenter:
         """
         output = self.forward(image, bgr)
         start = perf_counter()
-        result = self._mean(output.logits, _full_size(output.image))
+        result = self._mean(output.logits, output.size)
         if seconds is not None:
             seconds |= {**output.seconds, "probabilities": perf_counter() - start}
         return result
@@ -378,14 +411,14 @@ class Segmenter:
         passes = [self._tempered(passes[0])] if self._single else passes
         return upsample.probabilities(passes, full, self._threads)
 
-    def _on_device(self, backend: LabelBackend, image: UInt8Array) -> Segmentation:
+    def _on_device(self, backend: LabelBackend, pixels: Pixels) -> Segmentation:
         start = perf_counter()
-        resized = self._resized(image, self.scales[0])
+        resized = self._resized(pixels, self.scales[0])
         after_resize = perf_counter()
-        labels = backend.labels(resized, _full_size(image))
+        labels = backend.labels(resized, pixels.size)
         # The network and the labels are one step on the device.
-        seconds = {"resize": after_resize - start, "network": perf_counter() - after_resize, "labels": 0.0}
-        return Segmentation(labels, self.card.label_set, image=image, seconds=seconds)
+        seconds = {**pixels.seconds, "resize": after_resize - start, "network": perf_counter() - after_resize, "labels": 0.0}
+        return Segmentation(labels, self.card.label_set, seconds=seconds)
 
     @property
     def shape_kept(self) -> bool:
@@ -402,8 +435,8 @@ class Segmenter:
             return scaled(image, scale)
         return scaled(in_shape(self.size, image) if self.shape_kept else self.size, scale)
 
-    def _resized(self, image: UInt8Array, scale: float) -> UInt8Array:
-        return images.resize(image, self.input_size(_full_size(image), scale), self.max_pixels)
+    def _resized(self, pixels: Pixels, scale: float) -> UInt8Array:
+        return images.resize(pixels.array, self.input_size(pixels.size, scale), self.max_pixels)
 
     def stream(
         self,
@@ -413,6 +446,7 @@ class Segmenter:
         confidence: bool = False,
         ood_mask: bool = False,
         bgr: bool = False,
+        keep_image: bool = True,
     ) -> Iterator[tuple[_Source, Segmentation]]:
         """Yield each frame with its segmentation, in order, while another thread reads the next frames.
 
@@ -422,14 +456,14 @@ class Segmenter:
             frames: images as `segment` accepts them, of any length; each is read when there is room for it.
             realtime: drop frames that arrive while all streams are busy, as a camera needs it; otherwise `frames` waits.
             smoothing: smooth labels over time in static regions; see `smoothing.TemporalSmoothing`.
-            confidence, ood_mask, bgr: see `segment`.
+            confidence, ood_mask, bgr, keep_image: see `segment`; smoothing keeps every image.
 
         Raises:
             The errors of `frames` and `segment`, after the results of all earlier frames.
             FastSCNNError: `smoothing` with several passes.
         """
         if not smoothing:
-            segment = partial(self.segment, confidence=confidence, ood_mask=ood_mask, bgr=bgr)
+            segment = partial(self.segment, confidence=confidence, ood_mask=ood_mask, bgr=bgr, keep_image=keep_image)
             return ordered(segment, frames, self.backend.streams, realtime)
         outputs = self.smoothed(ordered(partial(self.forward, bgr=bgr), frames, self.backend.streams, realtime))
         return ((frame, self.label(output, confidence, ood_mask)) for frame, output in outputs)
@@ -461,5 +495,5 @@ def _smooth(outputs: Iterable[tuple[_Item, NetworkOutput]]) -> Iterator[tuple[_I
         yield item, replace(output, logits=logits, seconds={**output.seconds, "smoothing": perf_counter() - start})
 
 
-def _full_size(image: UInt8Array) -> tuple[int, int]:
+def _shape(image: UInt8Array) -> tuple[int, int]:
     return image.shape[0], image.shape[1]

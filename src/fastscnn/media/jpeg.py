@@ -18,25 +18,30 @@ try:
 except ImportError:  # a platform without its wheels: everything works with Pillow
     simplejpeg = None
 
-_FORMATS = ("JPEG", "MPO")
+FORMATS = ("JPEG", "MPO")  # Pillow's names
 _MODES = ("RGB", "L")  # not CMYK, whose conversion to RGB is Pillow's own
 
 
-def decoded(image: Image.Image) -> UInt8Array | None:
+def decoded(image: Image.Image, least: tuple[int, int] | None = None) -> UInt8Array | None:
     """Return the pixels of a JPEG file as stored, RGB uint8 [H, W, 3]; None if Pillow has to decode it.
 
     Args:
         image: a file in memory that was opened and not decoded yet.
+        least: (height, width) that is enough: the file may be decoded at 1/2, 3/8, 1/4 or 1/8 of its size, by averages of its
+            pixels, but not below this.
     """
     file = getattr(image, "fp", None)
-    if simplejpeg is None or image.format not in _FORMATS or image.mode not in _MODES or not isinstance(file, io.BytesIO):
+    if simplejpeg is None or image.format not in FORMATS or image.mode not in _MODES or not isinstance(file, io.BytesIO):
         return None
     data = file.getvalue()  # no copy
     try:
         height, width, *_ = simplejpeg.decode_jpeg_header(data)
         if (width, height) != image.size:
             return None
-        pixels: UInt8Array = simplejpeg.decode_jpeg(data, "RGB")
+        if least is None or not 0 < 2 * least[0] <= height or not 0 < 2 * least[1] <= width:
+            pixels: UInt8Array = simplejpeg.decode_jpeg(data, "RGB")
+        else:
+            pixels = simplejpeg.decode_jpeg(data, "RGB", min_height=least[0], min_width=least[1], min_factor=2)
     except ValueError:  # also what libjpeg only warns of, such as a missing end
         return None
     return pixels
