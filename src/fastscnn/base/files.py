@@ -66,10 +66,14 @@ def part(path: Path) -> Path:
     return path.parent / f".{name}.{secrets.token_hex(8)}.part"
 
 
-def write(path: Path, data: bytes) -> None:
-    """Write `data` to a temporary file beside `path`, flush it to the disk, and rename it to `path`.
+def write(path: Path, data: bytes, durable: bool = True) -> None:
+    """Write `data` to a temporary file beside `path`, and rename it to `path`. After a kill, either file is whole.
 
-    Missing folders are created.
+    Args:
+        path: the file. Missing folders are created.
+        data: its content.
+        durable: first wait until the disk has the content, so that it also survives a power failure. False for results
+            that can be made again: the wait takes as long as compressing them.
 
     Raises:
         FastSCNNError: the file cannot be written; an old file at `path` is kept.
@@ -80,8 +84,9 @@ def write(path: Path, data: bytes) -> None:
         temporary = part(path)
         with temporary.open("xb") as file:  # not tempfile, whose files only their owner can read
             file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
         temporary.replace(path)
     except BaseException as error:
         if temporary is not None:

@@ -247,7 +247,7 @@ class Segmentation:
         path = files.expand(path)
         if path.suffix.lower() != ".png":
             raise FastSCNNError(f"{path}: labels are written as .png, which changes no id.")
-        files.write(path, content)
+        files.write(path, content, durable=False)
 
     def save_confidence(self, path: str | PathLike[str]) -> None:
         """Write the confidence as an 8-bit grey PNG: 255 times the probability.

@@ -283,7 +283,7 @@ def write(path: str | Path, image: UInt8Array, quality: int = 92) -> None:
         raise FastSCNNError(f"{path}: images are written as .png or .jpg.")
     if suffix != ".png" and max(image.shape[:2]) > _JPEG_SIDE:
         raise FastSCNNError(f"{path}: a JPEG has at most {_JPEG_SIDE} pixels a side; cut the image into parts.")
-    files.write(path, png.encoded(image) if suffix == ".png" else jpeg.encoded(image, quality))
+    files.write(path, png.encoded(image) if suffix == ".png" else jpeg.encoded(image, quality), durable=False)
 
 
 def _read(source: Source, image: Image.Image, least: tuple[int, int] | None = None) -> UInt8Array:
