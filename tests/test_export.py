@@ -271,6 +271,19 @@ def test_home_and_a_loaded_dataset(
     assert stages == 3 * ["trace", "verify", "evaluate PyTorch", "evaluate ONNX Runtime"]
 
 
+def convolutions_of_openvino(file: Path) -> set[str]:
+    """The types that OpenVINO computes the convolutions of a file in."""
+    pytest.importorskip("openvino")
+    from fastscnn.backends.openvino import OpenVinoBackend
+
+    backend = OpenVinoBackend(file, 1)
+    backend(np.zeros((1, 96, 128, 3), np.uint8))
+    (compiled,) = backend._compiled.values()
+    facts = [node.get_rt_info() for node in compiled._network.get_runtime_model().get_ordered_ops()]
+    kinds = [tuple(fact[name].astype(str) for name in ("layerType", "runtimePrecision")) for fact in facts]
+    return {precision for kind, precision in kinds if kind == "Convolution"}
+
+
 INT8 = ["--int8", "--calibration", "train", "--split", "val"]
 
 
@@ -286,6 +299,7 @@ def test_int8_at_the_command_line(
     assert out.stat().st_size < 0.4 * traced.file.stat().st_size
     backend, plain = OnnxBackend(out, 1), OnnxBackend(traced.file, 1)
     assert backend.precision == "int8"
+    assert convolutions_of_openvino(out) <= {"i8", "u8"}, "the first one reads the bytes of the image"
     measured = {field: getattr(backend.card, field) for field in ("metrics", "losses", "calibration", "content_sha256")}
     assert backend.card == dataclasses.replace(plain.card, precision="int8", **measured)
     assert backend.card.calibration is not None

@@ -19,6 +19,7 @@ from fastscnn.base.types import Float32Array, UInt8Array
 from fastscnn.model import card, onnx_hash
 
 _HINTS = {"float32": "f32", "bfloat16": "bf16"}
+_ZERO_POINT = 128  # of images in int8 files
 _SHAPES = 16  # compiled networks that are kept, one per shape; compiling takes up to half a second
 _OFTEN = 8  # calls after which a shape gets its own compiled network
 
@@ -64,6 +65,7 @@ class OpenVinoBackend:
         if b"location" in data.replace(text.encode(), b""):  # the key of external data, which is refused
             raise card.no_model(path)
         self.card = card.Card.from_json(text, path)
+        _read_bytes(self._model)
         onnx_hash.check(path, data, self.card)
         card.check_network(path, self.card, *_signature(self._model))
         self.precision = self._precision(path, precision)
@@ -160,6 +162,36 @@ class _Compiled:
         logits = np.array(request.get_output_tensor().data, np.float32)  # a copy: the next call overwrites the buffer
         self._idle.put(request)
         return logits
+
+
+def _read_bytes(model: openvino.Model) -> None:
+    """Let the first convolution of an int8 network read the bytes of the image, in place.
+
+    `exporting.stem` subtracts 128 from the image. OpenVINO computes a convolution in int8 if it knows the range of its input,
+    which it learns from a FakeQuantize. This one changes no value, since they are integers from -128 to 127. Without it, the
+    convolution is in floating point, with a change of layout: 1.1 times the time of the network, 2.3 times without bfloat16.
+    """
+    for node in model.get_ordered_ops():
+        if node.get_type_name() != "Subtract" or not _is_the_image(node.input_value(0).get_node()):
+            continue
+        zero = node.input_value(1).get_node()
+        while zero.get_type_name() == "Convert":
+            zero = zero.input_value(0).get_node()
+        if zero.get_type_name() == "Constant" and np.array_equal(np.unique(zero.get_data()), [_ZERO_POINT]):
+            readers = list(node.output(0).get_target_inputs())
+            ends = (opset.constant(np.float32(end)) for end in (-128, 127, -128, 127))
+            known = opset.fake_quantize(node.output(0), *ends, 256)
+            for reader in readers:
+                reader.replace_source_output(known.output(0))
+
+
+def _is_the_image(node: openvino.Node) -> bool:
+    """Return whether a value is the uint8 image, converted to float after changes of layout at most."""
+    if node.get_type_name() != "Convert":
+        return False
+    while node.get_type_name() in ("Convert", "Transpose", "Reshape", "Pad"):
+        node = node.input_value(0).get_node()
+    return bool(node.get_type_name() == "Parameter" and node.get_output_element_type(0) == openvino.Type.u8)
 
 
 @cache
