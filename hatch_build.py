@@ -17,7 +17,8 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 from packaging.tags import platform_tags
 
 PACKAGE = Path("src", "fastscnn")
-SOURCES = (Path("media", "paint.c"), Path("upsampling", "lazy.c"))  # the libraries have the suffix .so on every system
+# The libraries have the suffix .so on every system.
+SOURCES = (Path("media", "paint.c"), Path("media", "shrink.c"), Path("upsampling", "lazy.c"))
 # Without contraction, a * b + c is rounded twice, as in NumPy; otherwise some labels would differ.
 FLAGS = ("-std=c99", "-O3", "-ffp-contract=off", "-shared", "-fPIC")
 

@@ -28,10 +28,10 @@ HOMES = {name: homes.split() for names, homes in {
     "cv2": "training.augment training.corruption data.formats.rasterise", "pycocotools": "data.formats.rasterise",
     "onnxruntime": "backends.onnx exporting.quantize", "openvino": "backends.openvino", "matplotlib": "benchmark.plot",
     "av": "media.video media.video_writer", "rasterio": "media.windows",
-    "PIL": "media.images media.decoding media.drawing media.jpeg media.label_maps media.netpbm media.png media.windows "
-           "data.synthetic.canvas data.legend",
+    "PIL": "media.images media.decoding media.drawing media.jpeg media.label_maps media.netpbm media.png media.shrinking "
+           "media.windows data.synthetic.canvas data.legend",
     "simplejpeg": "media.jpeg", "isal": "media.png",
-    "ctypes": "upsampling.native media.label_maps training.loop", "tyro rich tkinter print()": "cli",
+    "ctypes": "upsampling.native media.label_maps media.shrinking training.loop", "tyro rich tkinter print()": "cli",
     "importlib": "cli benchmark.latency_budget", "eval() exec() __import__()": "",
 }.items() for name in names.split()}
 

@@ -300,7 +300,7 @@ def test_a_wheel_holds_the_kernel_once_and_uses_it(unpacked: Path) -> None:
     (file,) = unpacked.parent.glob("*.whl")
     with zipfile.ZipFile(file) as archive:
         libraries = sorted(name for name in archive.namelist() if name.endswith(".so"))
-        assert libraries == ["fastscnn/media/paint.so", "fastscnn/upsampling/lazy.so"]
+        assert libraries == ["fastscnn/media/paint.so", "fastscnn/media/shrink.so", "fastscnn/upsampling/lazy.so"]
     facts = next(unpacked.glob("*.dist-info/WHEEL")).read_text()
     assert "Root-Is-Purelib: false" in facts
     assert "Tag: py3-none-" in facts

@@ -36,7 +36,7 @@ VERBS = {  # each is the module of that name, with `_` for `-`; it is imported o
     "web": "Write a web page that segments in the browser.",
 }
 _WITH_COMMANDS = ("train", "dataset")  # verbs that a recipe or a command follows
-_COMPILED = ("media/paint.so", "upsampling/lazy.so")
+_COMPILED = ("media/paint.so", "media/shrink.so", "upsampling/lazy.so")
 SHELLS = ("bash", "zsh", "fish")
 _OVERVIEW = """\
 usage: fastscnn [-h] [-V] [--completion SHELL] COMMAND ...

@@ -34,6 +34,7 @@ from fastscnn.base.types import UInt8Array
 from fastscnn.media import jpeg, netpbm, png, windows
 from fastscnn.media.decoding import SUFFIXES, Source, file_name, name, opened
 from fastscnn.media.integers import integers
+from fastscnn.media.shrinking import shrink
 from fastscnn.media.windows import Box
 
 __all__ = [
@@ -269,10 +270,16 @@ def resize(image: UInt8Array, size: tuple[int, int], max_pixels: int = MAX_PIXEL
         return image
     if height * width > max_pixels:
         raise FastSCNNError(f"size: {height}x{width} is over the limit of {max_pixels // 1_000_000} megapixels.")
+    least = min(height, image.shape[0]), min(width, image.shape[1])
+    return _enlarged(image if least == image.shape[:2] else shrink(image, least), size)
+
+
+def _enlarged(image: UInt8Array, size: tuple[int, int]) -> UInt8Array:
+    if image.shape[:2] == size:
+        return image
     if image.ndim == 3 and image.shape[2] != 3:  # one by one: to Pillow, a fourth channel is transparency
-        return np.stack([resize(image[:, :, channel], size, max_pixels) for channel in range(image.shape[2])], axis=2)
-    shrunk = Image.fromarray(image).resize((min(width, image.shape[1]), min(height, image.shape[0])), Image.Resampling.BOX)
-    return np.array(shrunk.resize((width, height), Image.Resampling.BILINEAR), np.uint8)
+        return np.stack([_enlarged(image[:, :, channel], size) for channel in range(image.shape[2])], axis=2)
+    return np.array(Image.fromarray(image).resize(size[::-1], Image.Resampling.BILINEAR), np.uint8)
 
 
 def write(path: str | Path, image: UInt8Array, quality: int = 92) -> None:

@@ -1,6 +1,6 @@
 // Pillow's resizer, bit for bit, so that the network gets the input of the Python package (images.resize). Each axis is one
-// pass in fixed point with 22 fractional bits, rounded to bytes after each pass. Reduction uses area averages (BOX),
-// enlargement is bilinear (BILINEAR).
+// pass in fixed point with 22 fractional bits, rounded to bytes after each pass, the width first. Reduction uses area averages
+// (BOX), enlargement is bilinear (BILINEAR).
 
 const BITS = 22;
 const BOX = { support: 0.5, at: (x) => (x > -0.5 && x <= 0.5 ? 1 : 0) };
@@ -34,10 +34,7 @@ function congruent(side, trained) {
 export function resize(pixels, [height, width], [toHeight, toWidth]) {
   let image = { pixels, height, width, step: pixels.length / (height * width) };
   const lessWidth = Math.min(width, toWidth), lessHeight = Math.min(height, toHeight);
-  // The order of the axes affects rounding. This rule reproduces Pillow 13; older versions resize horizontally first.
-  image = height - lessHeight > 2 * (width - lessWidth)
-    ? across(down(image, lessHeight, BOX), lessWidth, BOX)
-    : down(across(image, lessWidth, BOX), lessHeight, BOX);
+  image = down(across(image, lessWidth, BOX), lessHeight, BOX);
   return opaque(down(across(image, toWidth, BILINEAR), toHeight, BILINEAR));
 }
 
