@@ -685,6 +685,17 @@ def test_labels_are_those_of_each_frame_alone(run: Run, tiny: Segmenter) -> None
         assert abs(overlay[: SIZE[0]].astype(int) - expected.blend(frame.image)).mean() < 12
 
 
+def test_the_preset_of_the_encoder(run: Run) -> None:
+    make(Path("drive.mp4"), 12)
+    sizes = {}
+    for preset in ("ultrafast", "medium"):
+        assert run("drive.mp4", "--preset", preset)[0] == 0
+        assert len(list(decoded(Path("segmented/drive.overlay.mp4")))) == 12
+        sizes[preset] = Path("segmented/drive.overlay.mp4").stat().st_size
+    assert sizes["medium"] < sizes["ultrafast"]
+    assert "ultrafast" in " ".join(run("drive.mp4", "--preset", "fastest")[2].split())
+
+
 def test_labels_of_frames_without_a_video(run: Run) -> None:
     make(Path("drive.mp4"), 5)
     code, out, _ = run("drive.mp4", "--labels", "ids", "--save", "labels,confidence", "--palette", "--json")
@@ -832,7 +843,8 @@ def test_frames_in_the_making_at_ctrl_c_are_not_dropped(run: Run, monkeypatch: p
         (["a.mp4", "--out", "b.avi"], "b.avi: videos are written as .mp4, .mov, .mkv; use one of these suffixes."),
         (["a.mp4", "--thermal", "a.png"], "thermal: for images only, not for a video or camera."),
         (["a.mp4", "--camera", "0"], "camera: cannot be combined with paths"),
-        (["a.png", "--labels", "ids"], "--realtime, --preview, --labels and --smoothing: for a video or camera only"),
+        (["a.png", "--labels", "ids"], "--realtime, --preview, --preset, --labels and --smoothing: for a video or "),
+        (["a.png", "--preset", "fast"], "--realtime, --preview, --preset, --labels and --smoothing: for a video or "),
         (["a.mp4", "--save", "overlay,confidence"], "save: for a video or camera, confidence needs --labels DIR"),
         (["a.mp4", "--save", "ood-mask"], "save: for a video or camera, a list without overlay needs --labels DIR"),
         (["a.mp4", "--save", "labels"], "save: for a video or camera, labels needs --labels DIR"),

@@ -15,5 +15,7 @@ Float64Array = npt.NDArray[np.float64]
 
 BackendName = Literal["auto", "onnx", "openvino", "torch", "cuda"]
 AnnotationFormat = Literal["coco", "coco-rle", "labelme", "yolo"]
+PresetName = Literal["ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow"]
+PRESET: PresetName = "veryfast"
 ResultName = Literal["labels", "overlay", "confidence", "ood_mask"]
 PrecisionName = Literal["auto", "float32", "bfloat16", "float16", "int8"]

@@ -9,14 +9,14 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast, get_args
 
 from tyro.conf import Positional, arg
 
 from fastscnn.backends import MAX_STREAMS
 from fastscnn.base import files, machine
 from fastscnn.base.errors import ArgumentError, FastSCNNError, unknown
-from fastscnn.base.types import AnnotationFormat, ResultName
+from fastscnn.base.types import PRESET, AnnotationFormat, PresetName, ResultName
 from fastscnn.cli import clips as sources
 from fastscnn.cli import results, segment_video
 from fastscnn.cli.console import complain, configure, progress_bar, show
@@ -57,6 +57,12 @@ def _results(text: str) -> tuple[ResultName, ...]:
         if word not in RESULTS:
             raise unknown("result", word.replace("_", "-"), (name.replace("_", "-") for name in RESULTS))
     return tuple(name for name in RESULTS if name in words)
+
+
+def _preset(text: str) -> PresetName:
+    if text not in get_args(PresetName):
+        raise unknown("preset", text, get_args(PresetName))
+    return cast(PresetName, text)
 
 
 def _annotation_format(text: str) -> AnnotationFormat:
@@ -101,6 +107,8 @@ def run(
         "Also write the labels of each video frame into this folder: STEM.NUMBER.labels.png.")] = None,
     fps: Annotated[float, value("N", number_within(0.01, 1000), write=lambda rate: f"{rate:g}"), described(
         "Frames per second of a video made of images.")] = 10,
+    preset: Annotated[PresetName | None, value("NAME", _preset, none=PRESET), described(
+        "Of the encoder of a video: from ultrafast, for the least time, to veryslow, for the smallest file.")] = None,
     realtime: Annotated[bool, switch("Play a video at its own speed, and drop frames that come too early.")] = False,
     preview: Annotated[bool, switch("Show the overlays of a video or camera in a window. Closing it stops.")] = False,
     json: Json = False,
@@ -121,9 +129,9 @@ def run(
     clips = sources.clips(paths, camera, out, fps, realtime)
     if clips and thermal:
         raise ArgumentError("thermal: for images only, not for a video or camera.")
-    if not clips and (realtime or preview or labels or smoothing):
-        raise ArgumentError("--realtime, --preview, --labels and --smoothing: for a video or camera only; "
-                            "labels of images are always written to --out.")
+    if not clips and (realtime or preview or labels or smoothing or preset):
+        raise ArgumentError("--realtime, --preview, --preset, --labels and --smoothing: for a video or camera only; "
+                            "labels of images are written to --out.")
     what = _what(save, bool(clips), labels, out)
     if clips and annotations:
         raise ArgumentError("annotations: for images only; save the frames of a video as images first.")
@@ -147,7 +155,7 @@ def run(
         if frames:  # otherwise every image fails, with its own message
             segmenter = within(latency_budget, segmenter, frames, json)
     if clips:
-        options = segment_video.VideoOptions(what, labels, palette, preview, smoothing)
+        options = segment_video.VideoOptions(what, labels, palette, preset or PRESET, preview, smoothing)
         return segment_video.run(segmenter, clips, options, json)
     with annotating as writer:
         return _segment_images(_Work(segmenter, what, palette, out, writer), jobs, json)

@@ -21,7 +21,7 @@ from fastscnn.cli.clips import Clip
 from fastscnn.cli.console import complain, note, print_stages, progress_bar, show
 
 if TYPE_CHECKING:
-    from fastscnn.base.types import ResultName, UInt8Array
+    from fastscnn.base.types import PresetName, ResultName, UInt8Array
     from fastscnn.cli.preview import Window
     from fastscnn.inference.segmentation import Segmentation
     from fastscnn.inference.segmenter import NetworkOutput, Segmenter
@@ -37,6 +37,7 @@ class VideoOptions:
     what: tuple[ResultName, ...]
     labels: Path | None  # the folder for the results of each frame
     palette: bool
+    preset: PresetName
     preview: bool
     smoothing: bool
 
@@ -187,7 +188,7 @@ def _label(
         names = segmenter.card.label_set.names  # all classes: the legend's size must not change between frames
         strip = legend(segmenter.card.label_set, dict(zip(names, names, strict=True)), source.size[1])
         size = (source.size[0] + strip.shape[0], source.size[1])
-        writing = Writer(clip.target, source, size) if "overlay" in options.what else nullcontext()
+        writing = Writer(clip.target, source, size, options.preset) if "overlay" in options.what else nullcontext()
         with writing as writer, progress_bar("segment", quiet, rate=True) as advance:
             printed = _print_notes(writer.notes) if writer else 0
             for frame, done in _work(segmenter, source, clip, options, strip):

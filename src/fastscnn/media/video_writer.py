@@ -22,7 +22,7 @@ from av.video.stream import VideoStream
 
 from fastscnn.base import files
 from fastscnn.base.errors import ArgumentError, FastSCNNError
-from fastscnn.base.types import UInt8Array
+from fastscnn.base.types import PRESET, PresetName, UInt8Array
 from fastscnn.media.video import Source
 
 FORMATS = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska"}  # formats that keep timestamps, by FFmpeg's names
@@ -47,6 +47,7 @@ class Writer:
         path: .mp4, .mov or .mkv.
         source: the times and audio of the frames.
         size: (height, width) of the frames.
+        preset: of the H.264 encoder: from "ultrafast", for the least time, to "veryslow", for the smallest file.
 
     Attributes:
         frames: number of frames written.
@@ -58,9 +59,9 @@ class Writer:
         FastSCNNError: a file that cannot be written, a full disk, or an encoder that cannot be opened.
     """
 
-    def __init__(self, path: Path, source: Source, size: tuple[int, int]) -> None:
+    def __init__(self, path: Path, source: Source, size: tuple[int, int], preset: PresetName = PRESET) -> None:
         check(path)
-        self.path, self.source, self.size = files.expand(path), source, size
+        self.path, self.source, self.size, self._preset = files.expand(path), source, size, preset
         self.frames, self.kept, self.notes = 0, False, list[str]()
         self._codec = _H264 if _H264 in av.codecs_available else _MPEG4
         self._broken = False
@@ -91,7 +92,7 @@ class Writer:
         height, width = (side + side % 2 for side in self.size)
         # No B-frames: with them, MP4 derives the duration of a variable rate from the decoding order. CRF 20 (0 is
         # lossless, 51 the worst) looks like the original.
-        options = {"crf": "20", "preset": "veryfast", "bf": "0"} if self._codec == _H264 else {}
+        options = {"crf": "20", "preset": self._preset, "bf": "0"} if self._codec == _H264 else {}
         stream = self._container.add_stream(self._codec, self.source.rate, options)
         assert isinstance(stream, VideoStream)
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
