@@ -126,7 +126,7 @@ class Writer:
         bottom, right = self.size[0] % 2, self.size[1] % 2
         if bottom or right:
             image = np.pad(image, ((0, bottom), (0, right), (0, 0)), "edge")
-        rgb = VideoFrame.from_ndarray(image)
+        rgb = VideoFrame.from_numpy_buffer(np.ascontiguousarray(image), "rgb24")  # no copy
         frame = rgb.reformat(format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG)
         frame.pts, frame.time_base = pts, self.source.time_base
         try:
