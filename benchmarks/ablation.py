@@ -149,6 +149,8 @@ KNOWLEDGE: Mapping[str, Trial] = {
     "fit": _again("crops of 360x384, whose sides equal those of the input modulo 32", crop=(360, 384)),
     "together": _again("facade, half of the crops corrupted, Lovasz-softmax, crops that fit", data=("facade",), corruption=0.5,
                        lovasz=1.0, crop=(360, 384)),
+    "together-classmix": _again("the same, with classes pasted", data=("facade",), corruption=0.5, lovasz=1.0, crop=(360, 384),
+                                classmix=0.5),
 }  # fmt: skip
 
 
