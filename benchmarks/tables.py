@@ -91,6 +91,31 @@ def engines() -> str:
     return table(head, rows)
 
 
+def from_file_to_file() -> str:
+    """Milliseconds from a JPEG file to label files, of this version, an earlier one, and the peers."""
+    sizes = ("360x480", "1024x2048")
+    found = {size: read("speed/files.json")[f"one {size}"]["milliseconds"] for size in sizes}
+    rows = []
+    for name in found[sizes[0]]:
+        cells = []
+        for size in sizes:
+            taken = found[size]
+            now = taken.get(name.replace("before, ", "after, "))
+            faster = f" ({taken[name] / now:.1f})" if now and name.startswith("before, ") else ""
+            cells.append(f"{taken[name]:.1f}{faster}")
+        rows.append([name, *cells])
+    return table(["ms (times that of after)", *sizes], rows)
+
+
+def folders() -> str:
+    """Images per second of whole commands on a folder, and frames per second on a video."""
+    read_ = read("speed/files.json")
+    columns = {"360x480": read_["folder 360x480"]["images_per_second"], "1024x2048": read_["folder 1024x2048"]["images_per_second"]}
+    names = list(columns["360x480"])
+    rows = [[name, *(f"{rates[name]:.1f}" for rates in columns.values())] for name in names]
+    return table(["images/s", *columns], rows)
+
+
 def ablation() -> str:
     """The trials that need CamVid only."""
     return trials(TRIALS)

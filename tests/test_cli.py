@@ -413,6 +413,7 @@ def test_the_smaller_size_of_a_budget(
 
 @pytest.mark.parametrize(("words", "message"), [
     (["--save", "ood-mask"], "the card has no OOD threshold"),
+    (["--ood-mask"], "the card has no OOD threshold"),
     (["--annotations", "coco"], "coco.json: holds annotations already"),
 ])
 def test_what_the_card_or_the_disk_refuses_is_said_before_the_measurement(
@@ -850,6 +851,13 @@ def test_version(run: Run, flag: str) -> None:
     ("labels", [".labels.png"]), ("overlay", [".overlay.jpg"]), ("confidence, labels", [".confidence.png", ".labels.png"]),
     ("overlay,confidence", [".confidence.png", ".overlay.jpg"]),
 ])
+def test_switches_add_to_what_is_saved(run: Run, tiny_onnx: Path, picture: Path) -> None:
+    assert run("segment", picture, "--weights", tiny_onnx, "--confidence")[0] == 0
+    assert files_in("segmented") == [f"stripes.{what}" for what in ("confidence.png", "labels.png", "overlay.jpg")]
+    assert run("segment", picture, "--weights", tiny_onnx, "--confidence", "--save", "labels", "--out", "b")[0] == 0
+    assert files_in("b") == ["stripes.confidence.png", "stripes.labels.png"]
+
+
 def test_what_is_saved(run: Run, tiny_onnx: Path, picture: Path, save: str, suffixes: list[str]) -> None:
     code, out, _ = run("segment", picture, "--weights", tiny_onnx, "--save", save, "--json")
     assert code == 0

@@ -846,6 +846,8 @@ def test_frames_in_the_making_at_ctrl_c_are_not_dropped(run: Run, monkeypatch: p
         (["a.png", "--labels", "ids"], "--realtime, --preview, --preset, --labels and --smoothing: for a video or "),
         (["a.png", "--preset", "fast"], "--realtime, --preview, --preset, --labels and --smoothing: for a video or "),
         (["a.mp4", "--save", "overlay,confidence"], "save: for a video or camera, confidence needs --labels DIR"),
+        (["a.mp4", "--confidence"], "save: for a video or camera, confidence needs --labels DIR"),
+        (["a.mp4", "--ood-mask"], "tiny.onnx: the card has no OOD threshold"),
         (["a.mp4", "--save", "ood-mask"], "save: for a video or camera, a list without overlay needs --labels DIR"),
         (["a.mp4", "--save", "labels"], "save: for a video or camera, labels needs --labels DIR"),
         (["a.mp4", "--save", "overlay,ood-mask"], "tiny.onnx: the card has no OOD threshold"),

@@ -96,6 +96,8 @@ def run(
         "What to write: labels (class ids, STEM.labels.png), overlay (STEM.overlay.jpg), confidence (of each pixel, 0 to 255, "
         "STEM.confidence.png), ood-mask (255 = out of distribution, STEM.ood.png; the overlay leaves those pixels uncoloured). "
         "Of a video: overlay; the others, for each frame, into the folder of --labels.")] = None,
+    confidence: Annotated[bool, switch("Also write the confidence, as if it were in --save.")] = False,
+    ood_mask: Annotated[bool, switch("Also write the out-of-distribution mask, as if it were in --save.")] = False,
     palette: Annotated[bool, switch("Write labels as PNG files that are shown in the colours of the classes.")] = False,
     annotations: Annotated[AnnotationFormat | None, value("FORMAT", _annotation_format), described(
         "Also write the labels of images as polygons to correct in an annotation tool: coco, coco-rle (exact masks), "
@@ -132,7 +134,8 @@ def run(
     if not clips and (realtime or preview or labels or smoothing or preset):
         raise ArgumentError("--realtime, --preview, --preset, --labels and --smoothing: for a video or camera only; "
                             "labels of images are written to --out.")
-    what = _what(save, bool(clips), labels, out)
+    also: tuple[ResultName, ...] = (*(("confidence",) if confidence else ()), *(("ood_mask",) if ood_mask else ()))
+    what = _what(save, also, bool(clips), labels, out)
     if clips and annotations:
         raise ArgumentError("annotations: for images only; save the frames of a video as images first.")
     jobs = [] if clips else results.jobs(paths, out, thermal)
@@ -161,13 +164,15 @@ def run(
         return _segment_images(_Work(segmenter, what, palette, out, writer), jobs, json)
 
 
-def _what(save: tuple[ResultName, ...] | None, video: bool, labels: Path | None, out: Path) -> tuple[ResultName, ...]:
+def _what(
+    save: tuple[ResultName, ...] | None, also: tuple[ResultName, ...], video: bool, labels: Path | None, out: Path
+) -> tuple[ResultName, ...]:
     """Return the results to write. Raises ArgumentError for a list that does not go together with the other options."""
     if not video:
         if save is not None and "overlay" not in save and results.is_image_file(out):
             raise ArgumentError(f"{out}: is a file for the overlay; add overlay to --save, or give --out a folder.")
-        return save or ("labels", "overlay")
-    chosen: tuple[ResultName, ...] = save or ("overlay",)
+        return (*(save or ("labels", "overlay")), *also)
+    chosen: tuple[ResultName, ...] = (*(save or ("overlay",)), *also)
     of_frames = [name.replace("_", "-") for name in ("labels", "confidence") if name in chosen]
     if labels is None and (of_frames or "overlay" not in chosen):
         raise ArgumentError(f"save: for a video or camera, {' and '.join(of_frames) or 'a list without overlay'} "
