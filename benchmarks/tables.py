@@ -108,12 +108,10 @@ def from_file_to_file() -> str:
 
 
 def folders() -> str:
-    """Images per second of whole commands on a folder, and frames per second on a video."""
-    read_ = read("speed/files.json")
-    columns = {"360x480": read_["folder 360x480"]["images_per_second"], "1024x2048": read_["folder 1024x2048"]["images_per_second"]}
-    names = list(columns["360x480"])
-    rows = [[name, *(f"{rates[name]:.1f}" for rates in columns.values())] for name in names]
-    return table(["images/s", *columns], rows)
+    """Images per second of whole commands on a folder."""
+    rates = {size: read("speed/files.json")[f"folder {size}"]["images_per_second"] for size in ("360x480", "1024x2048")}
+    rows = [[name, *(f"{column[name]:.1f}" for column in rates.values())] for name in rates["360x480"]]
+    return table(["images/s", *rates], rows)
 
 
 def ablation() -> str:

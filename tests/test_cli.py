@@ -851,13 +851,6 @@ def test_version(run: Run, flag: str) -> None:
     ("labels", [".labels.png"]), ("overlay", [".overlay.jpg"]), ("confidence, labels", [".confidence.png", ".labels.png"]),
     ("overlay,confidence", [".confidence.png", ".overlay.jpg"]),
 ])
-def test_switches_add_to_what_is_saved(run: Run, tiny_onnx: Path, picture: Path) -> None:
-    assert run("segment", picture, "--weights", tiny_onnx, "--confidence")[0] == 0
-    assert files_in("segmented") == [f"stripes.{what}" for what in ("confidence.png", "labels.png", "overlay.jpg")]
-    assert run("segment", picture, "--weights", tiny_onnx, "--confidence", "--save", "labels", "--out", "b")[0] == 0
-    assert files_in("b") == ["stripes.confidence.png", "stripes.labels.png"]
-
-
 def test_what_is_saved(run: Run, tiny_onnx: Path, picture: Path, save: str, suffixes: list[str]) -> None:
     code, out, _ = run("segment", picture, "--weights", tiny_onnx, "--save", save, "--json")
     assert code == 0
@@ -867,6 +860,13 @@ def test_what_is_saved(run: Run, tiny_onnx: Path, picture: Path, save: str, suff
         line[name] for name in ("labels", "overlay", "confidence", "ood_mask") if name in line
     }
     assert ("overlay" in line["milliseconds"]) == ("overlay" in save)
+
+
+def test_switches_add_to_what_is_saved(run: Run, tiny_onnx: Path, picture: Path) -> None:
+    assert run("segment", picture, "--weights", tiny_onnx, "--confidence")[0] == 0
+    assert files_in("segmented") == [f"stripes.{what}" for what in ("confidence.png", "labels.png", "overlay.jpg")]
+    assert run("segment", picture, "--weights", tiny_onnx, "--confidence", "--save", "labels", "--out", "b")[0] == 0
+    assert files_in("b") == ["stripes.confidence.png", "stripes.labels.png"]
 
 
 @pytest.mark.parametrize(("words", "message"), [
