@@ -1,4 +1,4 @@
-"""Compile the C files of src/fastscnn into every wheel, including editable ones; if that fails, the wheel is pure Python.
+"""Compile the C files of src/fastscnn into every wheel, including editable ones; without any of them, it is pure Python.
 
 The libraries do not use Python's C API, so one wheel works with every version of Python on its platform. The compiler
 is `cc`, or the value of the environment variable CC.
@@ -35,16 +35,12 @@ class CompileKernels(BuildHookInterface[Any]):
             library = (package if editable else Path(self.folder.name)) / source.with_suffix(".so")
             library.parent.mkdir(exist_ok=True)
             if problem := compile_library(package / source, library):
-                build_data["force_include"].clear()
-                self.app.display_warning(
-                    "fastscnn is installed without its compiled kernels; labels take about ten times as long, and overlays "
-                    f"three times: {problem}"
-                )
-                return
+                self.app.display_warning(f"fastscnn is installed without {library.name}, so it is slower: {problem}")
+                continue
+            build_data["pure_python"] = False
+            build_data["tag"] = f"py3-none-{own_platform()}"
             if not editable:
                 build_data["force_include"][str(library)] = ("fastscnn" / source.with_suffix(".so")).as_posix()
-        build_data["pure_python"] = False
-        build_data["tag"] = f"py3-none-{own_platform()}"
 
     def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
         """Remove the temporary libraries; the wheel contains copies."""

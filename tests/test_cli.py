@@ -24,10 +24,11 @@ from PIL import Image
 from fastscnn import Segmenter, cli
 from fastscnn.data import synthetic
 from fastscnn.data.synthetic import Scene
-from fastscnn.media import folders, images
+from fastscnn.media import folders, images, label_maps
 from fastscnn.model.card import KEY, Card
 from fastscnn.model.label_set import LabelSet
 from fastscnn.training.recipes import names
+from fastscnn.upsampling import native
 from fastscnn.version import __version__
 
 Run = Callable[..., tuple[int, str, str]]
@@ -906,10 +907,11 @@ def test_a_large_jpeg_is_decoded_at_a_fraction_for_labels_only(run: Run, tiny_on
 
 def test_the_version_names_what_is_missing(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cli, "find_spec", lambda name: None if name in ("simplejpeg", "isal") else name)
-    monkeypatch.setattr(cli, "_COMPILED", ("media/none.so",))
+    monkeypatch.setattr(label_maps, "KERNEL", None)
+    monkeypatch.setattr(native, "KERNEL", None)
     version, *lines = run("-V")[1].splitlines()
     assert version == f"fastscnn {__version__}"
-    assert [line.split()[0] for line in lines] == ["simplejpeg", "isal", "No"]
+    assert [line.split()[0] for line in lines] == ["simplejpeg", "isal", "Labels", "Overlays"]
 
 
 @pytest.mark.parametrize("shell", cli.SHELLS)

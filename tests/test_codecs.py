@@ -75,6 +75,25 @@ def test_ordinary_files_have_pillows_pixels(options: dict[str, Any], grey: bool,
     assert found == [True]
 
 
+def test_an_unusual_sampling_is_pillows() -> None:
+    """4:4:1, for which simplejpeg has no name."""
+    data = bytearray(saved(subsampling=2))
+    data[data.index(b"\xff\xc0") + 11] = 0x14
+    expected = by_pillow(bytes(data))
+    assert expected is not None
+    assert np.array_equal(images.read(bytes(data)), expected)
+    assert images.read_reduced(bytes(data), lambda _: (1, 1))[1] == SCENE.shape[:2]
+
+
+@FAST_JPEG
+def test_the_size_in_the_header_decides(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What libjpeg-turbo takes for the size, and Pillow does not: Pillow decodes the file."""
+    found = used(monkeypatch)
+    monkeypatch.setattr("simplejpeg.decode_jpeg_header", lambda data: (121, 200, "YCbCr", "420"))
+    assert np.array_equal(images.read(saved()), pillows(saved()))
+    assert found == [False]
+
+
 @FAST_JPEG
 def test_cmyk_is_pillows(monkeypatch: pytest.MonkeyPatch) -> None:
     found = used(monkeypatch)

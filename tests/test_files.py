@@ -9,10 +9,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from fastscnn.base import files
 from fastscnn.base.errors import FastSCNNError
+from fastscnn.media import images
 
 
 @pytest.fixture
@@ -62,6 +64,22 @@ def test_failure_keeps_the_old_file_alone(
         files.write(old, b"new" * 1000)
     assert old.read_bytes() == b"old"
     assert names(old.parent) == ["card.json"]
+
+
+def test_a_result_is_not_flushed_and_still_atomic(old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "fsync", lambda _: pytest.fail("flushed"))
+    files.write(old, b"new", durable=False)
+    assert old.read_bytes() == b"new"
+    images.write(old.with_name("a.png"), np.zeros((4, 4), np.uint8))
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "replace", fail)
+    with pytest.raises(FastSCNNError, match="No space left"):
+        files.write(old, b"newer", durable=False)
+    assert old.read_bytes() == b"new"
+    assert names(old.parent) == ["a.png", "card.json"]
 
 
 def test_kill_during_the_write_keeps_the_old_file(old: Path) -> None:

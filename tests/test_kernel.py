@@ -313,7 +313,7 @@ def test_without_a_compiler_the_wheel_is_pure_and_labels_in_numpy(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     pure = wheel(tmp_path, f"{shlex.quote(sys.executable)} -c 1/0")
-    assert "without its compiled kernels" in capfd.readouterr().err
+    assert "without lazy.so" in capfd.readouterr().err
     (file,) = tmp_path.glob("*.whl")
     assert file.name.endswith("-py3-none-any.whl")
     assert not list(pure.rglob("*.so"))

@@ -164,3 +164,19 @@ def test_what_was_not_requested_cannot_be_saved(tmp_path: Path) -> None:
     with pytest.raises(FastSCNNError, match=r"a\.png: there is no OOD mask to save; segment with ood_mask=True"):
         result.save_ood_mask(tmp_path / "a.png")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("result", [
+    np.empty((6, 8, 3), np.uint8), np.empty((60, 80, 3), np.float32), np.empty((60, 160, 3), np.uint8)[:, ::2],
+    np.frombuffer(bytes(60 * 80 * 3), np.uint8).reshape(60, 80, 3),
+])
+def test_an_array_that_cannot_be_filled(result: Any) -> None:
+    image = np.full((60, 80, 3), 90, np.uint8)
+    segmentation = Segmentation(np.zeros((60, 80), np.uint8), LabelSet(("road", "car")), image=image)
+    with pytest.raises(ArgumentError, match=r"result: must be uint8 \[60, 80, 3\], contiguous, writeable"):
+        segmentation.blend(result=result)
+    with pytest.raises(ArgumentError, match="not the image itself"):
+        segmentation.blend(result=image)
+    filled = np.empty((60, 80, 3), np.uint8)
+    assert segmentation.blend(result=filled) is filled
+    assert np.array_equal(filled, segmentation.blend())

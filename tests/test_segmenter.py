@@ -522,6 +522,28 @@ def test_an_image_is_checked_once(tiny: Segmenter, stripes: Scene, monkeypatch: 
     assert len(calls) == 4
 
 
+@pytest.mark.parametrize(("options", "decoded"), [
+    ({}, (192, 288)), ({"size": "64x96"}, (192, 288)), ({"scales": (0.5, 2.0)}, (384, 576)), ({"size": "native"}, None),
+    ({"tile": "64x96"}, None),
+])
+def test_a_file_keeps_twice_the_largest_input(
+    tiny_onnx: Path, stripes: Scene, tmp_path: Path, options: dict[str, Any], decoded: tuple[int, int] | None
+) -> None:
+    """That of 64x96 keeps at least 128x192, at a fraction that libjpeg offers."""
+    pytest.importorskip("simplejpeg")
+    Image.fromarray(images.resize(stripes.image, (512 * 3, 768 * 3))).save(tmp_path / "a.jpg", quality=95)
+    segmenter = Segmenter.load(tiny_onnx, "onnx", threads=1, **options)
+    result = segmenter.segment(tmp_path / "a.jpg", keep_image=False)
+    assert (result.image, result.decoded_size, result.labels.shape) == (None, decoded, (1536, 2304))
+    assert segmenter.segment(tmp_path / "a.jpg").decoded_size is None
+
+
+def test_a_small_file_is_refused_by_its_size(tiny: Segmenter, tmp_path: Path) -> None:
+    Image.fromarray(np.zeros((20, 24, 3), np.uint8)).save(tmp_path / "a.jpg")
+    with pytest.raises(FastSCNNError, match=r"The image is 20x24 \(HxW\) and needs at least 32 pixels a side"):
+        tiny.segment(tmp_path / "a.jpg", keep_image=False)
+
+
 def test_repr(tiny_onnx: Path) -> None:
     one = Segmenter.load(tiny_onnx, "onnx", threads=1)
     assert repr(one) == "Segmenter(weights='tiny.onnx', backend='onnx', precision='float32', size='64x96', threads=1)"

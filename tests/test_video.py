@@ -685,6 +685,18 @@ def test_labels_are_those_of_each_frame_alone(run: Run, tiny: Segmenter) -> None
         assert abs(overlay[: SIZE[0]].astype(int) - expected.blend(frame.image)).mean() < 12
 
 
+@pytest.mark.parametrize("width", [32, 34, 47, 48, 62])
+def test_the_pixels_of_any_width_are_written(width: int, tmp_path: Path) -> None:
+    """Only rows that FFmpeg reads as a whole are handed over without a copy."""
+    image = np.full((40, width, 3), (200, 40, 90), np.uint8)
+    source = video.Source("", iter(()), (40, width), Fraction(1, 25), Fraction(25), None)
+    with Writer(tmp_path / "a.mp4", source, (40, width)) as writer:
+        for number in range(3):
+            writer.write(image, number)
+    for _, frame in decoded(tmp_path / "a.mp4"):
+        assert abs(frame[:40, :width].astype(int) - image).max() < 12
+
+
 def test_the_preset_of_the_encoder(run: Run) -> None:
     make(Path("drive.mp4"), 12)
     sizes = {}
@@ -848,6 +860,10 @@ def test_frames_in_the_making_at_ctrl_c_are_not_dropped(run: Run, monkeypatch: p
         (["a.mp4", "--save", "overlay,confidence"], "save: for a video or camera, confidence needs --labels DIR"),
         (["a.mp4", "--confidence"], "save: for a video or camera, confidence needs --labels DIR"),
         (["a.mp4", "--ood-mask"], "tiny.onnx: the card has no OOD threshold"),
+        (["a.mp4", "--out", "b.mp4", "--save", "labels", "--labels", "ids"], "b.mp4: is a file for the overlay; add"),
+        (["a.mp4", "--palette"], "palette: no labels are written; give --labels DIR."),
+        (["a.png", "--palette", "--save", "overlay"], "palette: no labels are written; add labels to --save."),
+        (["a.mp4", "--labels", "ids", "--save", "labels", "--preset", "fast"], "preset: no overlay is written"),
         (["a.mp4", "--save", "ood-mask"], "save: for a video or camera, a list without overlay needs --labels DIR"),
         (["a.mp4", "--save", "labels"], "save: for a video or camera, labels needs --labels DIR"),
         (["a.mp4", "--save", "overlay,ood-mask"], "tiny.onnx: the card has no OOD threshold"),

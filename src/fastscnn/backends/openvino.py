@@ -189,7 +189,8 @@ def _is_the_image(node: openvino.Node) -> bool:
     """Return whether a value is the uint8 image, converted to float after changes of layout at most."""
     if node.get_type_name() != "Convert":
         return False
-    while node.get_type_name() in ("Convert", "Transpose", "Reshape", "Pad"):
+    node = node.input_value(0).get_node()
+    while node.get_type_name() in ("Transpose", "Reshape", "Pad") and node.get_output_element_type(0) == openvino.Type.u8:
         node = node.input_value(0).get_node()
     return bool(node.get_type_name() == "Parameter" and node.get_output_element_type(0) == openvino.Type.u8)
 

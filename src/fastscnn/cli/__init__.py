@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterable, Sequence
 from importlib import import_module
 from importlib.util import find_spec
 from itertools import pairwise
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -36,7 +35,11 @@ VERBS = {  # each is the module of that name, with `_` for `-`; it is imported o
     "web": "Write a web page that segments in the browser.",
 }
 _WITH_COMMANDS = ("train", "dataset")  # verbs that a recipe or a command follows
-_COMPILED = ("media/paint.so", "media/shrink.so", "upsampling/lazy.so")
+_KERNELS = {
+    "fastscnn.upsampling.native": "Labels take about ten times as long",
+    "fastscnn.media.shrinking": "Reducing images takes about three times as long",
+    "fastscnn.media.label_maps": "Overlays take about five times as long",
+}
 SHELLS = ("bash", "zsh", "fish")
 _OVERVIEW = """\
 usage: fastscnn [-h] [-V] [--completion SHELL] COMMAND ...
@@ -112,10 +115,9 @@ def _slower() -> Iterable[str]:
         yield "simplejpeg is not installed: reading JPEG files takes about twice as long."
     if not find_spec("isal"):
         yield "isal is not installed: writing labels takes about ten times as long."
-    package = Path(__file__).parents[1]
-    if not all((package / library).exists() for library in _COMPILED):
-        yield ("No C compiler was found at installation: labels take about ten times as long, overlays about five times; "
-               "install one, then fastscnn again.")
+    for module, what in _KERNELS.items():
+        if import_module(module).KERNEL is None:
+            yield f"{what}: the compiled code is missing or does not run here; install a C compiler, then fastscnn again."
 
 
 def _module(verb: str) -> ModuleType:

@@ -152,13 +152,16 @@ class Segmentation:
 
         Args:
             image, opacity: as for `overlay`; the errors are those of `overlay`, too.
-            result: an array to fill, contiguous; None for a new one.
+            result: uint8 [H, W, 3] to fill, contiguous and not the image itself; None for a new one.
         """
         if not is_number(opacity) or not 0 <= opacity <= 1:
             raise ArgumentError(f"opacity: must be a number from 0 to 1, not {opacity!r}.")
         rgb = self._rgb(self.image if image is None else image)
         if result is None:
             result = np.empty_like(rgb)
+        fills = result.dtype == np.uint8 and result.flags.c_contiguous and result.flags.writeable
+        if result.shape != rgb.shape or not fills or np.may_share_memory(result, rgb):
+            raise ArgumentError(f"result: must be uint8 {list(rgb.shape)}, contiguous, writeable and not the image itself.")
         label_maps.blend(rgb, self.labels, self.label_set.palette(), opacity, result)
         if self.ood_mask is not None:
             np.copyto(result, rgb, where=self.ood_mask[..., None])
@@ -222,9 +225,11 @@ class Segmentation:
             ArgumentError: an unknown result.
             FastSCNNError: a result that there is not, or a file that cannot be written.
         """
-        if isinstance(what, str) or (wrong := next((name for name in what if name not in RESULTS), None)) is not None:
-            raise unknown("result", what if isinstance(what, str) else wrong, RESULTS)
-        written = {name: result.with_name(result.name + suffix) for name, suffix in RESULTS.items() if name in what}
+        wanted: tuple[str, ...] = (what,) if isinstance(what, str) else tuple(what)
+        for word in wanted:
+            if word not in RESULTS:
+                raise unknown("result", word, RESULTS)
+        written = {name: result.with_name(result.name + suffix) for name, suffix in RESULTS.items() if name in wanted}
         writers: Mapping[ResultName, Callable[[Path], None]] = {
             "labels": lambda path: self.save_labels(path, palette),
             "overlay": lambda path: images.write(path, self.overlay()),
@@ -243,11 +248,10 @@ class Segmentation:
             palette: write an indexed PNG with the colours of the classes, which viewers show in colour. Its indices are the
                 ids: Pillow reads them, but OpenCV reads the colours.
         """
-        content = png.encoded(self.labels, self.label_set.palette() if palette else None)
         path = files.expand(path)
         if path.suffix.lower() != ".png":
             raise FastSCNNError(f"{path}: labels are written as .png, which changes no id.")
-        files.write(path, content, durable=False)
+        files.write(path, png.encoded(self.labels, self.label_set.palette() if palette else None), durable=False)
 
     def save_confidence(self, path: str | PathLike[str]) -> None:
         """Write the confidence as an 8-bit grey PNG: 255 times the probability.

@@ -44,7 +44,7 @@ class NetworkOutput:
     """The output of the network for one image.
 
     Attributes:
-        image: uint8 [H, W, channels], the whole image.
+        image: uint8 [H, W, channels], the image.
         input: uint8 [h, w, channels], the network's input in the first pass.
         logits: float32 [classes, h/8, w/8] of each pass.
         size: (height, width) of the labels.
@@ -315,6 +315,8 @@ class Segmenter:
 
     def _least(self, image: tuple[int, int]) -> tuple[int, int]:
         """Return the size that is enough for the labels of an image: below it, the labels change more than by resizing."""
+        if min(image) < MIN_SIDE:  # refused soon, with a message of its own
+            return image
         height, width = self.input_size(image, max(self.scales))
         return _ENOUGH * height, _ENOUGH * width
 

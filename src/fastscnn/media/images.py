@@ -91,7 +91,7 @@ def read_reduced(
         max_pixels: as for `read`.
     """
     with windows.opened(source, None, max_pixels) as (image, _):
-        if image.format not in jpeg.FORMATS or isinstance(source, Image.Image):
+        if image.format != "JPEG" or isinstance(source, Image.Image):
             pixels = _read(source, image)
             return pixels, (pixels.shape[0], pixels.shape[1])
         turned = _own_orientation(image) >= 5

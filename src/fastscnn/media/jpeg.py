@@ -18,7 +18,6 @@ try:
 except ImportError:  # a platform without its wheels: everything works with Pillow
     simplejpeg = None
 
-FORMATS = ("JPEG", "MPO")  # Pillow's names
 _MODES = ("RGB", "L")  # not CMYK, whose conversion to RGB is Pillow's own
 
 
@@ -31,7 +30,7 @@ def decoded(image: Image.Image, least: tuple[int, int] | None = None) -> UInt8Ar
             pixels, but not below this.
     """
     file = getattr(image, "fp", None)
-    if simplejpeg is None or image.format not in FORMATS or image.mode not in _MODES or not isinstance(file, io.BytesIO):
+    if simplejpeg is None or image.format != "JPEG" or image.mode not in _MODES or not isinstance(file, io.BytesIO):
         return None
     data = file.getvalue()  # no copy
     try:
@@ -42,7 +41,7 @@ def decoded(image: Image.Image, least: tuple[int, int] | None = None) -> UInt8Ar
             pixels: UInt8Array = simplejpeg.decode_jpeg(data, "RGB")
         else:
             pixels = simplejpeg.decode_jpeg(data, "RGB", min_height=least[0], min_width=least[1], min_factor=2)
-    except ValueError:  # also what libjpeg only warns of, such as a missing end
+    except (ValueError, KeyError):  # also what libjpeg only warns of, such as a missing end; KeyError: sampling 4:4:1
         return None
     return pixels
 

@@ -28,6 +28,7 @@ from fastscnn.media.video import Source
 FORMATS = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska"}  # formats that keep timestamps, by FFmpeg's names
 _H264, _MPEG4 = "libx264", "mpeg4"
 _BT709 = 1
+_AT_A_TIME = 16  # pixels that FFmpeg reads, also beyond the end of a row
 
 
 def check(path: Path) -> None:
@@ -126,7 +127,7 @@ class Writer:
         bottom, right = self.size[0] % 2, self.size[1] % 2
         if bottom or right:
             image = np.pad(image, ((0, bottom), (0, right), (0, 0)), "edge")
-        rgb = VideoFrame.from_numpy_buffer(np.ascontiguousarray(image), "rgb24")  # no copy
+        rgb = _frame(image)
         frame = rgb.reformat(format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG)
         frame.pts, frame.time_base = pts, self.source.time_base
         try:
@@ -191,3 +192,10 @@ class Writer:
     def _failure(self, error: av.FFmpegError | OSError) -> FastSCNNError:
         return FastSCNNError(f"{self.path}: cannot be written ({error.strerror or error}); the partial file is removed and an "
                              "old file of that name is kept.")
+
+
+def _frame(image: UInt8Array) -> VideoFrame:
+    """Return an image as a frame, without a copy where that is safe."""
+    if image.shape[1] % _AT_A_TIME:
+        return VideoFrame.from_ndarray(image)
+    return VideoFrame.from_numpy_buffer(np.ascontiguousarray(image), "rgb24")

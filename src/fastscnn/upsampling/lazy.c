@@ -14,7 +14,7 @@ enum {
 };
 
 /* One library serves every x86-64: with ifuncs, the loader picks the variant for the processor. */
-#if defined(__x86_64__) && defined(__GLIBC__) && defined(__has_attribute)
+#if defined(__x86_64__) && defined(__GLIBC__) && defined(__has_attribute) && !defined(__clang__) /* Clang hides such functions */
 #if __has_attribute(target_clones)
 #define EVERY_X86 __attribute__((target_clones("avx512f", "avx2", "default")))
 #endif
