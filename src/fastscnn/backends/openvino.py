@@ -1,7 +1,12 @@
-"""OpenVINO on the CPU (extra `openvino`): the fastest backend on processors with bfloat16 arithmetic."""
+"""OpenVINO on the CPU (extra `openvino`): the fastest backend on processors with bfloat16 arithmetic.
+
+Importing OpenVINO writes an id into the home folder and reports to its maker, through the package openvino_telemetry. Without
+that package it uses a stub, so the import does not find it here.
+"""
 
 from __future__ import annotations
 
+import sys
 from collections import Counter, OrderedDict
 from functools import cache
 from pathlib import Path
@@ -9,14 +14,21 @@ from queue import Empty, SimpleQueue
 from threading import Lock
 
 import numpy as np
-import openvino
-from openvino import opset13 as opset
 
 from fastscnn.backends.matmul_peak import SIDE, rate
 from fastscnn.base import machine
 from fastscnn.base.errors import FastSCNNError
 from fastscnn.base.types import Float32Array, UInt8Array
 from fastscnn.model import card, onnx_hash
+
+_REPORTS = "openvino_telemetry"
+sys.modules.setdefault(_REPORTS, None)  # type: ignore[arg-type]
+
+import openvino  # noqa: E402 - after that line
+from openvino import opset13 as opset  # noqa: E402
+
+if sys.modules[_REPORTS] is None:
+    del sys.modules[_REPORTS]  # others may import it
 
 _HINTS = {"float32": "f32", "bfloat16": "bf16"}
 _ZERO_POINT = 128  # of images in int8 files
