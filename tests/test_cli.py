@@ -863,6 +863,20 @@ def test_what_is_saved(run: Run, tiny_onnx: Path, picture: Path, save: str, suff
     assert ("overlay" in line["milliseconds"]) == ("overlay" in save)
 
 
+@pytest.mark.parametrize("word", ["rtsp://127.0.0.1:1/stream1", "https://example.org/a.jpg", "--weights=S3://bucket/w.onnx"])
+def test_addresses_come_back_whole(run: Run, word: str) -> None:
+    code, out, err = run("segment", word)
+    assert (code, out) == (1, "")
+    assert f"{word.removeprefix('--weights=')}: is an address, and addresses are not opened" in unfolded(err)
+    assert "no such file" not in err
+
+
+def test_a_folder_may_look_like_an_address(run: Run, tiny_onnx: Path, picture: Path) -> None:
+    Path("http:/host").mkdir(parents=True)
+    Path("http:/host/a.png").write_bytes(picture.read_bytes())
+    assert run("segment", "http://host/a.png", "--weights", tiny_onnx)[0] == 0
+
+
 def test_switches_add_to_what_is_saved(run: Run, tiny_onnx: Path, picture: Path) -> None:
     assert run("segment", picture, "--weights", tiny_onnx, "--confidence")[0] == 0
     assert files_in("segmented") == [f"stripes.{what}" for what in ("confidence.png", "labels.png", "overlay.jpg")]

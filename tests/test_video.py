@@ -9,13 +9,14 @@ import os
 import re
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from fractions import Fraction
-from itertools import accumulate, chain, pairwise
+from itertools import accumulate, chain, pairwise, product
 from pathlib import Path
 from random import Random
 from threading import Event, Thread
@@ -317,6 +318,52 @@ def test_pixels_keep_their_shape(turned: int, aspect: Fraction) -> None:
     copy(source, Path("out.mp4"))
     with av.open("out.mp4") as written:
         assert written.streams.video[0].sample_aspect_ratio == aspect
+
+
+@pytest.mark.parametrize("matrix", [(a, b, c, d) for a, b, c, d in product((-1, 0, 1), repeat=4)
+                                    if abs(a) == abs(d) != abs(b) == abs(c)])
+def test_turned_and_mirrored_as_the_file_says(matrix: tuple[int, int, int, int]) -> None:
+    """The display matrix of an MP4, put there byte for byte; a pixel at (x, y) is shown at (a x + c y, b x + d y)."""
+    make(Path("in.mp4"), 1)
+    (stored,) = (image for _, image in decoded(Path("in.mp4")))
+    a, b, c, d = matrix
+    data = bytearray(Path("in.mp4").read_bytes())
+    start = data.index(b"tkhd") + 4 + 4 + 20 + 16  # version and flags; times, track, duration; then the matrix
+    one = 1 << 16
+    data[start : start + 36] = struct.pack(">9i", a * one, b * one, 0, c * one, d * one, 0, 0, 0, 1 << 30)
+    Path("turned.mp4").write_bytes(data)
+    source = video.read(Path("turned.mp4"))
+    shown = next(source.frames).image
+    rows, columns = np.mgrid[: stored.shape[0], : stored.shape[1]]
+    right, down = a * columns + c * rows, b * columns + d * rows
+    expected = np.empty((np.ptp(down) + 1, np.ptp(right) + 1, 3), np.uint8)
+    expected[down - down.min(), right - right.min()] = stored
+    assert source.size == expected.shape[:2]
+    assert np.array_equal(shown, expected)
+
+
+def test_an_unknown_codec_of_the_sound_is_left_out(run: Run) -> None:
+    make(Path("a.mkv"), 5, sound="aac")
+    Path("a.mkv").write_bytes(Path("a.mkv").read_bytes().replace(b"A_AAC", b"A_XYZ"))
+    code, _, err = run("a.mkv")
+    assert code == 0
+    assert "the audio is of a codec that is not known; it is dropped" in " ".join(err.split())
+    assert len(decoded(Path("segmented/a.overlay.mp4"))) == 5
+
+
+@pytest.mark.parametrize("suffix", [".avi", ".mp4", ".mkv"])
+def test_a_title_in_latin_1(run: Run, suffix: str) -> None:
+    with av.open(f"a{suffix}", "w") as container:
+        container.metadata["title"] = "MXller"
+        stream: Any = container.add_stream("mpeg4", 25)
+        stream.height, stream.width, stream.pix_fmt = *SIZE, "yuv420p"
+        for number in range(3):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture(number))))
+        container.mux(stream.encode())
+    data = Path(f"a{suffix}").read_bytes()
+    assert b"MXller" in data
+    Path(f"a{suffix}").write_bytes(data.replace(b"MXller", b"M\xfcller"))
+    assert run(f"a{suffix}")[0] == 0
 
 
 def ramp(number: int, size: tuple[int, int] = SIZE) -> UInt8Array:

@@ -55,6 +55,11 @@ def download_hint(path: str | os.PathLike[str]) -> str:
     return " Addresses are not fetched: download the file first." if _URL.match(os.fspath(path)) else ""
 
 
+def is_address(text: str) -> bool:
+    """Return whether a text is an address such as https://... or rtsp://..., and no file of that name exists."""
+    return bool(re.match(r"[a-z][a-z0-9+.-]+://", text, re.IGNORECASE)) and not Path(text).exists()
+
+
 def digest(path: Path) -> str:
     """Return the sha256 of a file, in hexadecimal."""
     return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -17,6 +17,7 @@ from itertools import pairwise
 from types import ModuleType
 from typing import Any
 
+from fastscnn.base import files
 from fastscnn.base.errors import ArgumentError, FastSCNNError, unknown
 from fastscnn.cli.console import STDERR, complain, configure
 from fastscnn.version import __version__
@@ -132,6 +133,10 @@ def parse(run: Callable[..., int], prog: str, usage: str, words: Sequence[str], 
     def options(*positional: Any, **named: Any) -> Callable[[], int]:
         return functools.partial(run, *positional, **named)  # called after parsing, outside tyro's error handling
 
+    for word in words:
+        if files.is_address(address := word.partition("=")[2] if word.startswith("--") else word):
+            complain(f"{address}: is an address, and addresses are not opened; download or record a file first.")
+            return 1
     printed = io.StringIO()
     asked = any(word in ("-h", "--help") for word in words)
     try:

@@ -99,7 +99,8 @@ def read(path: Path, sound: bool = True) -> Source:
     try:
         # By default FFmpeg treats a clock that restarts as one that overflows, and makes the video a day longer.
         # An absolute path: FFmpeg takes what stands before a colon in a relative one for the protocol of an address.
-        container = av.open(str(files.expand(path).absolute()), options={"correct_ts_overflow": "0"})
+        # Titles of old cameras and converters are not in UTF-8; nothing here reads them.
+        container = av.open(str(files.expand(path).absolute()), options={"correct_ts_overflow": "0"}, metadata_errors="replace")
     except FileNotFoundError:
         raise FastSCNNError(f"{path}: no such file.{files.download_hint(path)}") from None
     except (av.FFmpegError, OSError) as error:
@@ -288,4 +289,22 @@ def _upright(frame: VideoFrame) -> UInt8Array:
     # Without a tag, large frames count as BT.709, as in players, and others as BT.601, as in FFmpeg.
     matrix = Colorspace.ITU709 if frame.colorspace == _UNTAGGED and frame.height >= 720 else None
     pixels = frame.to_ndarray(format="rgb24", src_colorspace=matrix)
-    return np.ascontiguousarray(np.rot90(pixels, round(frame.rotation / 90)), np.uint8)
+    found: Any = frame.side_data.get("DISPLAYMATRIX")
+    return np.ascontiguousarray(_shown(pixels, bytes(found or b"")), np.uint8)
+
+
+def _shown(pixels: UInt8Array, matrix: bytes) -> UInt8Array:
+    """Return pixels [H, W, 3] turned and mirrored by FFmpeg's display matrix, to the nearest of the eight orientations.
+
+    Args:
+        pixels: as stored.
+        matrix: nine int32 in the byte order of the machine: a, b, u, c, d, v, x, y, w. A pixel at (x, y) is shown at
+            (a x + c y, b x + d y), up to a shift. b"": as stored.
+    """
+    if len(matrix) != 9 * 4:
+        return pixels
+    a, b, _, c, d = np.frombuffer(matrix, np.int32)[:5].tolist()
+    right, down = a, d
+    if abs(b) + abs(c) > abs(a) + abs(d):
+        pixels, right, down = pixels.swapaxes(0, 1), c, b
+    return pixels[:: -1 if down < 0 else 1, :: -1 if right < 0 else 1]

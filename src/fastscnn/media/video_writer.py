@@ -111,7 +111,11 @@ class Writer:
         sound = self.source.sound
         if sound is None:
             return None
-        codec = sound.codec.canonical_name
+        try:
+            codec = sound.codec.canonical_name
+        except AttributeError:  # PyAV gives a stream that FFmpeg cannot decode no codec
+            self.notes.append(f"{self.path}: the audio is of a codec that is not known; it is dropped.")
+            return None
         if codec not in self._container.supported_codecs:
             self.notes.append(f"{self.path}: {self.path.suffix} cannot contain {codec}; the audio is dropped.")
             return None
