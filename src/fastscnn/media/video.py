@@ -288,9 +288,9 @@ def _upright(frame: VideoFrame) -> UInt8Array:
     """Return the pixels as a player shows them, uint8 [H, W, 3] RGB."""
     # Without a tag, large frames count as BT.709, as in players, and others as BT.601, as in FFmpeg.
     matrix = Colorspace.ITU709 if frame.colorspace == _UNTAGGED and frame.height >= 720 else None
-    pixels = frame.to_ndarray(format="rgb24", src_colorspace=matrix)
+    pixels = np.asarray(frame.to_ndarray(format="rgb24", src_colorspace=matrix), np.uint8)
     found: Any = frame.side_data.get("DISPLAYMATRIX")
-    return np.ascontiguousarray(_shown(pixels, bytes(found or b"")), np.uint8)
+    return np.ascontiguousarray(_shown(pixels, bytes(found or b"")))
 
 
 def _shown(pixels: UInt8Array, matrix: bytes) -> UInt8Array:
