@@ -10,6 +10,7 @@ import functools
 import os
 import pickle
 import subprocess
+import zipfile
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +25,7 @@ from torch import Tensor
 
 from fastscnn import convert
 from fastscnn.base.errors import ArgumentError, FastSCNNError
+from fastscnn.convert import pickle_limits
 from fastscnn.convert.layouts import LAYOUTS, PROJECT
 from fastscnn.data import datasets
 from fastscnn.evaluation.evaluate import evaluate_pairs
@@ -43,6 +45,7 @@ PEER = Path(__file__).parents[2] / "shared" / "peers" / "mmseg_peer.py"
 PEER_PYTHON = Path(os.environ.get("FASTSCNN_MMSEG", "no environment")) / "bin" / "python"
 
 State = dict[str, Any]
+LEGACY = pickle.dumps(0x1950A86A20F9469CFC6C, 2)  # PyTorch before 1.6 begins with this number
 
 
 @functools.cache
@@ -554,6 +557,66 @@ def test_crafted_pickles_of_allowed_names(tmp_path: Path, stream: bytes) -> None
 
 
 # What it is good for
+
+
+def nested(depth: int) -> bytes:
+    """A pickle whose one key is so many tuples inside one another; hashing it deep enough crashes the interpreter."""
+    return b"\x80\x02}(" + b")" + b"\x85" * depth + b"K\x01u."
+
+
+def archive(path: Path, members: dict[str, bytes], compression: int = zipfile.ZIP_STORED) -> Path:
+    """A zip file as PyTorch writes it."""
+    with zipfile.ZipFile(path, "w", compression) as made:
+        for name, content in members.items():
+            made.writestr(f"archive/{name}", content)
+    return path
+
+
+@pytest.mark.parametrize("depth", [101, 20_000, 200_000])
+@pytest.mark.parametrize("saved", ["pickle", "zip", "legacy"])
+def test_nested_too_deep(tmp_path: Path, depth: int, saved: str) -> None:
+    path = tmp_path / "deep"
+    if saved == "zip":
+        archive(path, {"data.pkl": nested(depth)})
+    else:
+        before = LEGACY + pickle.dumps(1001, 2) + pickle.dumps({}, 2) if saved == "legacy" else b""
+        path.write_bytes(before + nested(depth))
+    assert refusal(path) == f"{path}: holds values nested more than 100 deep, which is no checkpoint."
+
+
+@pytest.mark.parametrize("stream", [b"r\xff\xff\xff\x7f", b"N" + b"p2147483647\n"])
+def test_a_memo_that_would_fill_the_memory(tmp_path: Path, stream: bytes) -> None:
+    path = tmp_path / "memo"
+    path.write_bytes(b"\x80\x02N" + stream + b".")
+    assert "remembers value 2,147,483,647 of" in refusal(path)
+
+
+def test_too_many_instructions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pickle_limits, "_MOST_INSTRUCTIONS", 1000)
+    path = tmp_path / "long"
+    path.write_bytes(b"\x80\x02" + b"N0" * 1000 + b"}.")
+    assert "has over 1,000 instructions, which is no checkpoint" in refusal(path)
+
+
+def test_an_archive_that_unpacks_to_far_more(tmp_path: Path) -> None:
+    path = archive(tmp_path / "bomb", {"data.pkl": pickle.dumps({}), "data/0": bytes(50_000_000)}, zipfile.ZIP_DEFLATED)
+    assert "unpacks to 0.1 GB, which is no checkpoint" in refusal(path)
+
+
+def test_torchscript_is_named(tmp_path: Path) -> None:
+    path = archive(tmp_path / "net.pt", {"data.pkl": pickle.dumps({}), "code/__torch__/net.py": b"", "constants.pkl": b""})
+    message = refusal(path)
+    assert message.startswith(f"{path}: is a TorchScript archive, which holds code; save the state dict")
+    assert "weights_only" not in message
+
+
+@pytest.mark.parametrize("prefix", ["model.", "net.", "_orig_mod.", "module.model."])
+def test_what_contains_the_network_is_taken_off(tmp_path: Path, layout: str, theirs: State, prefix: str) -> None:
+    inner = write(tmp_path / "plain", layout, theirs)
+    outer = write(tmp_path / "inside", layout, {f"{prefix}{name}": value for name, value in theirs.items()})
+    expected, _ = convert.converted(inner, "auto", CLASSES, SIZE)
+    found, _ = convert.converted(outer, "auto", CLASSES, SIZE)
+    assert close(found, expected)
 
 
 @pytest.mark.slow

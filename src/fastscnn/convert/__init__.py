@@ -90,8 +90,9 @@ def _tensors(file: Path) -> dict[str, Tensor]:
             break
     named = {str(name): value for name, value in content.items()}
     wrapped = {name: value for name, value in named.items() if name not in _COUNTERS}
-    while wrapped and all(name.startswith("module.") for name in wrapped):
-        named = wrapped = {name.removeprefix("module."): value for name, value in wrapped.items()}
+    # What contains the network: `module.` of DataParallel, `model.` of Lightning, `_orig_mod.` of torch.compile.
+    while len(wrapped) > 1 and len({name.partition(".")[0] for name in wrapped}) == 1:
+        named = wrapped = {name.partition(".")[2]: value for name, value in wrapped.items()}
     second = {_AVERAGE + name.replace(".", "_") for name in named}
     named = {name: value for name, value in named.items() if name not in second}
     for name, value in named.items():

@@ -1,12 +1,13 @@
 """Read tensors from checkpoints that are pickles, without running any code in them.
 
-PyTorch checkpoints are read by `torch.load(weights_only=True)` only. Paddle checkpoints are plain pickles of NumPy arrays.
-A restricted unpickler reads them: it allows a few names and replaces each by a class of this module, so that a file cannot
-call even NumPy's functions. It refuses any other name before creating an object.
+PyTorch checkpoints are read by `torch.load(weights_only=True)` only. Paddle checkpoints are plain pickles of NumPy arrays. A
+restricted unpickler reads them: it allows a few names and replaces each by a class of this module, so that a file cannot call
+even NumPy's functions. It refuses any other name before creating an object. `pickle_limits` comes first.
 """
 
 from __future__ import annotations
 
+import io
 import pickle
 import re
 from collections.abc import Mapping
@@ -18,9 +19,12 @@ import torch
 from torch import Tensor
 
 from fastscnn.base.errors import FastSCNNError
+from fastscnn.convert import pickle_limits
 
 _ZIP, _LEGACY = b"PK", b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # first bytes of PyTorch files; the second before 1.6
+_LEGACY_PICKLES = 5  # its number, version and system, the object, and the keys of its storages
 _SAFE = "2.10"  # first PyTorch with a safe weights_only (CVE-2025-32434, CVE-2026-24747)
+_MOST_BYTES = 4 << 30  # of a file: a Fast-SCNN with the state of its optimiser has 20 MB
 _NAMES = "StructuredToParameterName@@"  # table of names that paddle.save adds
 
 
@@ -31,14 +35,20 @@ def read(path: Path) -> dict[str, Any]:
         FastSCNNError: missing, truncated, another format, not a dictionary, or the file contains code.
     """
     try:
-        with path.open("rb") as file:
-            start = file.read(len(_LEGACY))
+        if (size := path.stat().st_size) > _MOST_BYTES:
+            raise FastSCNNError(f"{path}: has {size / 1e9:.1f} GB, which is no checkpoint of a Fast-SCNN.")
+        data = path.read_bytes()
     except OSError as error:
         raise FastSCNNError(f"{path}: cannot be read ({error.strerror or error}).") from error
-    if start.startswith(_ZIP) or start == _LEGACY:
+    if data.startswith(_ZIP):
+        pickle_limits.check_archive(path, data)
         content = _torch(path)
-    elif start.startswith(b"\x80"):
-        content = _paddle(path)
+    elif data.startswith(_LEGACY):
+        pickle_limits.check(path, data, _LEGACY_PICKLES)
+        content = _torch(path)
+    elif data.startswith(b"\x80"):
+        pickle_limits.check(path, data)
+        content = _paddle(path, data)
     else:
         raise FastSCNNError(f"{path}: is not a checkpoint of PyTorch or Paddle.")
     if not isinstance(content, Mapping):
@@ -76,8 +86,9 @@ def _torch(path: Path) -> Any:
         found = re.search(r"GLOBAL ([\w.]+)", str(error))
         if found:
             raise refused(path, found[1]) from error
-        reason = str(error).splitlines()[0]
-        raise FastSCNNError(f"{path}: is not a checkpoint of tensors or is truncated ({reason}).") from error
+        # PyTorch advises to load the file unsafely.
+        reason = "" if "weights_only" in str(error) else f" ({str(error).splitlines()[0]})"
+        raise FastSCNNError(f"{path}: is not a checkpoint of tensors or is truncated{reason}.") from error
 
 
 def refused(path: Path, name: str) -> FastSCNNError:
@@ -155,10 +166,9 @@ _BROKEN = (
 )
 
 
-def _paddle(path: Path) -> Any:
+def _paddle(path: Path, data: bytes) -> Any:
     try:
-        with path.open("rb") as file:
-            content = _Unpickler(file).load()
+        content = _Unpickler(io.BytesIO(data)).load()
     except _RefusedError as error:
         raise refused(path, str(error)) from error
     except _BROKEN as error:

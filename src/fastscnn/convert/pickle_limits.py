@@ -1,0 +1,118 @@
+"""Pickles that would crash the interpreter or fill the memory are refused before they are read.
+
+Their instructions are counted, without following them: values nested too deep overflow the stack of C where they are hashed or
+freed, and a memo index of 2 billion takes 16 GB. What is merely broken is left to its reader.
+"""
+
+from __future__ import annotations
+
+import io
+import pickletools
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+from fastscnn.base.errors import FastSCNNError
+
+_DEEPEST = 100  # values inside one another
+_MOST_INSTRUCTIONS = 5_000_000  # of a pickle: a checkpoint with a long log has some 100,000
+_EXPANSION = 20  # times its own size that an archive may become; PyTorch does not compress
+_GET, _PUT = ("GET", "BINGET", "LONG_BINGET"), ("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE")
+_INTO = ("APPEND", "APPENDS", "SETITEM", "SETITEMS", "ADDITEMS", "BUILD")  # they fill the value below the others
+_BROKEN = (ValueError, IndexError, KeyError, EOFError, OverflowError)
+
+
+def check(path: Path, data: bytes, pickles: int = 1) -> None:
+    """Check pickles that follow one another.
+
+    Args:
+        path: the file, for errors.
+        data: its content.
+        pickles: how many.
+
+    Raises:
+        FastSCNNError: values nested too deep, too many instructions, or a memo index out of all proportion.
+    """
+    file = io.BytesIO(data)
+    try:
+        for _ in range(pickles):
+            depths = _Depths(path)
+            for instruction, argument, _ in pickletools.genops(file):
+                depths.follow(instruction, argument)
+    except _BROKEN:
+        return
+
+
+def check_archive(path: Path, data: bytes) -> None:
+    """Check the pickle in an archive of PyTorch.
+
+    Args:
+        path: the file, for errors.
+        data: its content.
+
+    Raises:
+        FastSCNNError: as `check`; also for a TorchScript archive, or one that unpacks to far more than its size.
+    """
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            sizes = {member.filename: member.file_size for member in archive.infolist()}
+            if any("/code/" in name for name in sizes):
+                raise FastSCNNError(f"{path}: is a TorchScript archive, which holds code; save the state dict of its network: "
+                                    "torch.save(network.state_dict(), FILE).")
+            if sum(sizes.values()) > _EXPANSION * len(data):
+                raise FastSCNNError(f"{path}: unpacks to {sum(sizes.values()) / 1e9:.1f} GB, which is no checkpoint.")
+            pickled = [archive.read(name) for name in sizes if name.rpartition("/")[2] == "data.pkl"]
+    except (zipfile.BadZipFile, OSError, NotImplementedError, RuntimeError, zlib.error, *_BROKEN):
+        return
+    for content in pickled:
+        check(path, content)
+
+
+class _Depths:
+    """How deep each value on the stack of a pickle is nested."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._count = path, 0
+        self._stack: list[int | None] = []  # None: a mark
+        self._memo: dict[int, int] = {}
+
+    def follow(self, instruction: pickletools.OpcodeInfo, argument: Any) -> None:
+        """Follow the next instruction. Raises FastSCNNError where a limit is passed."""
+        self._count += 1
+        if self._count > _MOST_INSTRUCTIONS:
+            raise FastSCNNError(f"{self._path}: has over {_MOST_INSTRUCTIONS:,} instructions, which is no checkpoint.")
+        if instruction.name in _GET:
+            self._stack.append(self._memo[argument])
+        elif instruction.name in _PUT:
+            place = len(self._memo) if argument is None else argument
+            if place > self._count:
+                raise FastSCNNError(f"{self._path}: remembers value {place:,} of {self._count:,}, which is no checkpoint.")
+            self._memo[place] = self._stack[-1] or 0
+        elif instruction.name == "MARK":
+            self._stack.append(None)
+        else:
+            self._replace(instruction)
+
+    def _replace(self, instruction: pickletools.OpcodeInfo) -> None:
+        """Replace the values that an instruction takes by those that it gives."""
+        taken = [depth for kind in reversed(instruction.stack_before) for depth in self._take(kind)]
+        depth = 1 + max(taken, default=0)
+        if instruction.name in _INTO:
+            depth = max(taken[-1], 1 + max(taken[:-1], default=0))
+        if depth > _DEEPEST:
+            raise FastSCNNError(f"{self._path}: holds values nested more than {_DEEPEST} deep, which is no checkpoint.")
+        self._stack += [depth] * len(instruction.stack_after)
+
+    def _take(self, kind: object) -> list[int]:
+        """Take values of one kind off the stack: all above a mark, the mark, or a single value."""
+        if kind is pickletools.markobject:
+            self._stack.pop()
+            return []
+        if kind is not pickletools.stackslice:
+            return [self._stack.pop() or 0]
+        taken = []
+        while (depth := self._stack[-1]) is not None:
+            taken.append(depth)
+            self._stack.pop()
+        return taken
