@@ -863,6 +863,17 @@ def test_what_is_saved(run: Run, tiny_onnx: Path, picture: Path, save: str, suff
     assert ("overlay" in line["milliseconds"]) == ("overlay" in save)
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize("json", [True, False])
+def test_a_full_disk_behind_the_output(tiny_onnx: Path, picture: Path, json: bool) -> None:
+    words = [sys.executable, "-m", "fastscnn", "segment", picture, "--weights", tiny_onnx, *(["--json"] if json else [])]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(words, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr == ("fastscnn: standard output cannot be written (No space left on device); finished results are "
+                           "kept.\n")
+
+
 @pytest.mark.parametrize("word", ["rtsp://127.0.0.1:1/stream1", "https://example.org/a.jpg", "--weights=S3://bucket/w.onnx"])
 def test_addresses_come_back_whole(run: Run, word: str) -> None:
     code, out, err = run("segment", word)

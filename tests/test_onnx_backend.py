@@ -169,3 +169,13 @@ def test_without_pytorch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     path.write_bytes(b"")
     with pytest.raises(FastSCNNError, match=r"a\.safetensors: .* is missing\. .* needs the extra 'train'"):
         backends.load(path)
+
+
+def test_a_damaged_graph_prints_nothing(tiny_onnx: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """An operator that does not exist: ONNX Runtime would try again, and say so on stdout."""
+    data = tiny_onnx.read_bytes()
+    path = tmp_path / "damaged.onnx"
+    path.write_bytes(data.replace(b"Conv", b"Conw"))
+    with pytest.raises(FastSCNNError):
+        backends.load(path, "onnx")
+    assert capfd.readouterr() == ("", "")

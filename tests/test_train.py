@@ -885,3 +885,46 @@ def test_other_errors_are_not_changed(run: Run, monkeypatch: pytest.MonkeyPatch,
     with pytest.raises(type(error)) as caught:
         run()
     assert caught.value is error
+
+
+HOLDER = """
+import sys, time
+from pathlib import Path
+from fastscnn.training.distributed import ALONE
+from fastscnn.training.run_lock import held
+with held(Path(sys.argv[1]), ALONE):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("end", ["kill", "interrupt"])
+def test_one_training_at_a_time_in_a_folder(tmp_path: Path, tiny_dataset: Path, end: str) -> None:
+    out = tmp_path / "run"
+    with subprocess.Popen([sys.executable, "-c", HOLDER, str(out)], stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "held\n"
+        with pytest.raises(FastSCNNError, match=rf"run: process {other.pid} on .* trains there; wait for it, or use another"):
+            train(replace(DEBUG, iterations=1), tiny_dataset, out, validation=None)
+        assert [path.name for path in out.iterdir()] == [".lock"]
+        other.kill() if end == "kill" else other.send_signal(signal.SIGINT)
+    train(replace(DEBUG, iterations=1), tiny_dataset, out, validation=None)
+    assert (out / "best.safetensors").exists()
+    assert not (out / ".lock").exists()
+
+
+def test_what_a_killed_training_left_half_written_is_removed(tmp_path: Path, tiny_dataset: Path) -> None:
+    out = tmp_path / "run"
+    train(replace(DEBUG, iterations=2), tiny_dataset, out, validation=None, pause_after=1)
+    left = [f".{name}.{16 * 'a'}.part" for name in ("best.safetensors", "resume.safetensors", "log.jsonl", "run.json")]
+    others = ["notes.txt", ".mine.part", f".street.labels.png.{16 * 'a'}.part"]
+    for name in (*left, *others):
+        (out / name).write_bytes(b"half")
+    train(replace(DEBUG, iterations=2), tiny_dataset, out, validation=None, resume=True)
+    assert [name for name in (*left, *others) if (out / name).exists()] == others
+
+
+def test_a_refused_training_leaves_no_folder(tmp_path: Path, tiny_dataset: Path) -> None:
+    with pytest.raises(FastSCNNError):
+        train(DEBUG, tiny_dataset, tmp_path / "run", split="gone")
+    assert not (tmp_path / "run").exists()

@@ -87,4 +87,5 @@ def session(data: bytes, threads: int) -> onnxruntime.InferenceSession:
     options.enable_mem_pattern = False  # it keeps a second buffer for each input size, and gains no time
     # A file must not make ONNX Runtime open other files (external data), so their folder is one that cannot hold any.
     options.add_session_config_entry("session.model_external_initializers_file_folder_path", os.devnull)
-    return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    # Without the fallback, which for the CPU is the same again, after a text on stdout.
+    return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"], enable_fallback=0)

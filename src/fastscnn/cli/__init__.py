@@ -87,8 +87,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         complain("interrupted; finished results are kept.")
         return 130
     except BrokenPipeError:  # the reader closed the pipe, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes stdout once more at exit
+        _drop_stdout()
         return 1
+    except OSError as error:
+        if error.filename is not None:  # not of stdout: a defect
+            raise
+        _drop_stdout()
+        complain(f"standard output cannot be written ({error.strerror or error}); finished results are kept.")
+        return 1
+
+
+def _drop_stdout() -> None:
+    """Let what is left to print go nowhere: Python flushes stdout once more at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _run(words: list[str]) -> int:

@@ -18,6 +18,7 @@ from fastscnn.training.job import Job, Progress
 from fastscnn.training.loop import keep_freed_memory
 from fastscnn.training.pretraining.classify import train_classifier
 from fastscnn.training.recipes import Recipe, named
+from fastscnn.training.run_lock import held
 from fastscnn.training.segmentation import train_segmentation
 
 
@@ -70,8 +71,8 @@ def train(
 
     Raises:
         FastSCNNError: faulty data, training pixels of fewer than two classes, `init` or `teacher` does not fit, `out` already
-            contains a run, other settings than those of the run to resume, a loss that is not finite, too little memory, a
-            batch that cannot be split among the processes, or another process ended.
+            contains a run or is in use by another training, other settings than those of the run to resume, a loss that is
+            not finite, too little memory, a batch that cannot be split among the processes, or another process ended.
         ArgumentError: an unknown recipe, or a recipe for another kind of dataset. It is also a ValueError.
         KeyboardInterrupt: Ctrl-C or SIGTERM, after the state is saved.
 
@@ -120,8 +121,10 @@ def train(
             if recipe.task != "classification":
                 raise ArgumentError(f"{dataset.name}: has a class per image, but the recipe {recipe.name!r} needs a class per "
                                     "pixel; use the recipe 'imagenet', or another dataset.")
-            return train_classifier(job, dataset)
+            with held(out, world):
+                return train_classifier(job, dataset)
         if recipe.task != "segmentation":
             raise ArgumentError(f"{dataset.name}: has a class per pixel, but the recipe {recipe.name!r} needs a class per "
                                 "image; use another recipe, or imagenet:ROOT.")
-        return train_segmentation(job, dataset)
+        with held(out, world):
+            return train_segmentation(job, dataset)

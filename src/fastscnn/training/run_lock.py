@@ -1,0 +1,67 @@
+"""One training at a time in the folder of a run."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from fastscnn.base.errors import FastSCNNError
+from fastscnn.training.distributed import World
+
+_LOCK = ".lock"  # the operating system frees it when its process ends, however that is
+_LEFT = re.compile(r"\.(run\.json|log\.jsonl|report\.html|[a-z]+\.safetensors)\.[0-9a-f]{16}\.part")  # of a killed process
+
+
+@contextmanager
+def held(folder: Path, world: World) -> Iterator[None]:
+    """Hold the lock of a run's folder, and remove what a killed training left half written in it.
+
+    On a file system without locks nothing is held.
+
+    Args:
+        folder: of the run; created if it is missing.
+        world: the processes that train together; the first holds the lock.
+
+    Raises:
+        FastSCNNError: another process trains in this folder.
+    """
+    if not world.first:
+        yield
+        return
+    path = folder / _LOCK
+    lock, existed = FileLock(path, timeout=0), folder.exists()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except Timeout:
+        raise FastSCNNError(f"{folder}: {_holder(path)} trains there; wait for it, or use another --out.") from None
+    except (OSError, NotImplementedError):  # what is wrong with the folder, the first file that is written says
+        yield
+        return
+    try:
+        with suppress(OSError):
+            path.write_text(f"process {os.getpid()} on {socket.gethostname()}")
+        for left in folder.iterdir():
+            if _LEFT.fullmatch(left.name):
+                left.unlink(missing_ok=True)
+        yield
+    finally:
+        with suppress(OSError):  # Windows does not remove an open file
+            path.unlink()
+        lock.release()
+        if not existed:
+            with suppress(OSError):  # it is not empty: the training has begun
+                folder.rmdir()
+
+
+def _holder(path: Path) -> str:
+    with suppress(OSError):
+        if text := path.read_text().strip():
+            return text
+    return "another process"
