@@ -866,7 +866,8 @@ def test_what_is_saved(run: Run, tiny_onnx: Path, picture: Path, save: str, suff
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 @pytest.mark.parametrize("json", [True, False])
 def test_a_full_disk_behind_the_output(tiny_onnx: Path, picture: Path, json: bool) -> None:
-    words = [sys.executable, "-m", "fastscnn", "segment", picture, "--weights", tiny_onnx, *(["--json"] if json else [])]
+    words = [sys.executable, "-m", "fastscnn", "segment", str(picture), "--weights", str(tiny_onnx)]
+    words += ["--json"] if json else []
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(words, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
     assert done.returncode == 1
