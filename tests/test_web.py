@@ -8,9 +8,12 @@ import json
 import os
 import re
 import shutil
+import socket
+import struct
 import subprocess
 import tarfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from functools import partial
@@ -40,6 +43,7 @@ from fastscnn.model.card import KEY, Calibration, Card, Data
 from fastscnn.model.label_set import LabelSet
 from fastscnn.upsampling import upsample
 from fastscnn.web import onnxruntime_web
+from fastscnn.web import server as web_server
 from fastscnn.web.server import HEADERS, server
 
 EXAMPLES = settings(deadline=None, derandomize=True, max_examples=60)
@@ -481,6 +485,64 @@ def test_the_server(tmp_path: Path) -> None:
             server(tmp_path, port)
     with pytest.raises(FastSCNNError, match="port: 70000 cannot be used"):
         server(tmp_path, 70000)
+
+
+def asked(port: int, request: bytes) -> bytes:
+    """The answer to the bytes of a request."""
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as client:
+        client.sendall(request)
+        return b"".join(iter(lambda: client.recv(1 << 16), b""))
+
+
+def test_what_the_server_refuses(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    site = tmp_path / "site"
+    for name in ("index.html", "ort/a.mjs", "names.json"):
+        (site / name).parent.mkdir(parents=True, exist_ok=True)
+        (site / name).write_text(f"hello from {name}")
+    (tmp_path / "secret").write_text("hush")
+    (site / "out").symlink_to(tmp_path / "secret")
+    (site / "circle").symlink_to(site / "circle")
+    (site / "folder").symlink_to(tmp_path)
+    (site / "inside").symlink_to(site / "names.json")
+
+    def get(path: str, host: str = "Host: localhost\r\n", method: str = "GET") -> bytes:
+        return asked(port, f"{method} {path} HTTP/1.0\r\n{host}\r\n".encode())
+
+    with running(server(site, 0)) as port:
+        for host in ("localhost", f"localhost:{port}", f"127.0.0.1:{port}", "LOCALHOST"):
+            assert b" 200 " in get("/names.json", f"Host: {host}\r\n")[:20]
+        for path in ("/", "/inside", "/names.json?a=1"):
+            assert b"hello from" in get(path)
+        for path in ("/%00", "/ort/", "/out", "/circle", "/folder/secret", "/..%2fsecret", "/../secret", "//etc/passwd"):
+            for method in ("GET", "HEAD"):
+                assert b" 404 " in get(path, method=method)[:20], path
+        for host in ("Host: evil.example\r\n", "Host: localhost.evil.example\r\n", "Host: 192.168.0.1\r\n", ""):
+            assert b" 421 " in get("/names.json", host)[:20]
+    assert capfd.readouterr() == ("", "")
+
+
+def test_clients_that_hang(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    """Half a request is given up, a client that hangs up is no news, and the number of connections is limited."""
+    (tmp_path / "large.wasm").write_bytes(bytes(1 << 24))
+    monkeypatch.setattr(web_server._Handler, "timeout", 0.5)
+    monkeypatch.setattr(web_server, "_CONNECTIONS", 3)
+    with running(server(tmp_path, 0)) as port:
+        for _ in range(5):
+            client = socket.create_connection(("127.0.0.1", port), timeout=10)
+            client.sendall(b"GET /large.wasm HTTP/1.0\r\nHost: localhost\r\n\r\n")
+            assert client.recv(10)
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            client.close()
+            time.sleep(0.1)
+        assert asked(port, b"GET") == b""
+        held = [socket.create_connection(("127.0.0.1", port), timeout=10) for _ in range(3)]
+        time.sleep(0.1)
+        assert asked(port, b"") == b"", "the fourth is closed"
+        for client in held:
+            client.close()
+        time.sleep(1)
+        assert b" 200 " in asked(port, b"HEAD /large.wasm HTTP/1.0\r\nHost: localhost\r\n\r\n")[:20]
+    assert capfd.readouterr() == ("", "")
 
 
 def test_the_command(

@@ -1,20 +1,54 @@
-"""A local web server to try the page, with the headers that WebAssembly threads need."""
+"""A local web server to try the page, with the headers that WebAssembly threads need.
+
+It answers this machine only, also where a page of another site sends a browser to it under a name of its own (DNS rebinding).
+"""
 
 from __future__ import annotations
 
+import sys
 from functools import partial
+from http import HTTPStatus
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from io import BytesIO
 from os import PathLike
 from pathlib import Path
+from socket import socket
+from threading import BoundedSemaphore
+from typing import Any, BinaryIO
 
 from fastscnn.base.errors import FastSCNNError
 
 HEADERS = {"Cross-Origin-Opener-Policy": "same-origin", "Cross-Origin-Embedder-Policy": "require-corp"}
 # Not taken from the system's table: with other types, browsers refuse modules and compile wasm slowly.
 _TYPES = {".js": "text/javascript", ".mjs": "text/javascript", ".wasm": "application/wasm"}
+_HOSTS = ("localhost", "127.0.0.1")
+_SECONDS = 10  # that a client may take for a request, or for the next part of an answer
+_CONNECTIONS = 64  # at a time; a browser opens six
 
 
 class _Handler(SimpleHTTPRequestHandler):
+    timeout = _SECONDS
+
+    def send_head(self) -> BytesIO | BinaryIO | None:
+        """Answer a request for a file in the folder; refuse any other."""
+        if self.headers.get("Host", "").rpartition("@")[2].partition(":")[0].lower() not in _HOSTS:
+            self.send_error(HTTPStatus.MISDIRECTED_REQUEST, "This server is for localhost")
+            return None
+        try:
+            path, root = Path(self.translate_path(self.path)).resolve(), Path(self.directory).resolve()
+        except (OSError, RuntimeError, ValueError):  # a zero byte; links in a circle
+            path, root = Path("outside"), Path("folder")
+        if not path.is_relative_to(root):
+            self.send_error(HTTPStatus.NOT_FOUND)
+            return None
+        found: BytesIO | BinaryIO | None = super().send_head()
+        return found
+
+    def list_directory(self, path: str | PathLike[str]) -> BytesIO | None:
+        """Do not list a folder."""
+        self.send_error(HTTPStatus.NOT_FOUND)
+        return None
+
     def guess_type(self, path: str | PathLike[str]) -> str:
         return _TYPES.get(Path(path).suffix) or super().guess_type(path)
 
@@ -25,6 +59,28 @@ class _Handler(SimpleHTTPRequestHandler):
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name in the base class
         """Log nothing: the page shows its own status."""
+
+
+class _Server(ThreadingHTTPServer):
+    def __init__(self, *arguments: Any) -> None:
+        self._places = BoundedSemaphore(_CONNECTIONS)
+        super().__init__(*arguments)
+
+    def process_request(self, request: socket | tuple[bytes, socket], client_address: Any) -> None:
+        if self._places.acquire(blocking=False):
+            super().process_request(request, client_address)
+        else:
+            self.shutdown_request(request)
+
+    def process_request_thread(self, request: socket | tuple[bytes, socket], client_address: Any) -> None:
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._places.release()
+
+    def handle_error(self, request: socket | tuple[bytes, socket], client_address: Any) -> None:
+        if not isinstance(sys.exception(), OSError):  # one of a client that hung up is no news
+            super().handle_error(request, client_address)
 
 
 def server(folder: Path, port: int) -> ThreadingHTTPServer:
@@ -38,6 +94,6 @@ def server(folder: Path, port: int) -> ThreadingHTTPServer:
         FastSCNNError: the port is in use or not allowed.
     """
     try:
-        return ThreadingHTTPServer(("127.0.0.1", port), partial(_Handler, directory=str(folder)))
+        return _Server(("127.0.0.1", port), partial(_Handler, directory=str(folder)))
     except (OSError, OverflowError) as error:
         raise FastSCNNError(f"port: {port} cannot be used ({error}); give another --port.") from error
