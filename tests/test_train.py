@@ -928,3 +928,33 @@ def test_a_refused_training_leaves_no_folder(tmp_path: Path, tiny_dataset: Path)
     with pytest.raises(FastSCNNError):
         train(DEBUG, tiny_dataset, tmp_path / "run", split="gone")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("ema", [0.0, 0.5])
+def test_weights_that_are_not_finite_are_not_saved(tmp_path: Path, tiny_dataset: Path, ema: float) -> None:
+    """With so high a learning rate the first step overflows, and the loss before it was finite."""
+    out = tmp_path / "run"
+    with pytest.raises(FastSCNNError, match=r"weights are not finite at step 1 \(.*\)\. They are not saved; nothing was saved"):
+        train(replace(DEBUG, iterations=1, lr=3e38, ema=ema), tiny_dataset, out, validation=None)
+    assert [path.name for path in out.iterdir()] == ["run.json"]
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+@pytest.mark.parametrize("where", ["model", "average"])
+def test_a_variance_that_overflows_is_found_and_the_last_weights_are_kept(
+    tmp_path: Path, tiny_dataset: Path, monkeypatch: pytest.MonkeyPatch, value: float, where: str
+) -> None:
+    out = tmp_path / "run"
+    train(replace(DEBUG, iterations=2), tiny_dataset, out, validation=None, pause_after=1)
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    average = loop._average
+
+    def spoil(state: State, decay: float) -> None:
+        average(state, decay)
+        getattr(state, where).state_dict()["downsample.0.1.running_var"][0] = value
+
+    monkeypatch.setattr(loop, "_average", spoil)
+    message = r"not finite at step 2 \(downsample\.0\.1\.running_var\).*; what was saved before is kept"
+    with pytest.raises(FastSCNNError, match=message):
+        train(replace(DEBUG, iterations=2), tiny_dataset, out, validation=None, resume=True)
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before

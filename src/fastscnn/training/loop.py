@@ -208,7 +208,7 @@ def _diverged(what: str, state: State, batch: Batch, own: bool = True) -> FastSC
     images, advice = f", on {', '.join(batch.names)}", "Check those files, or start"
     if not own:
         images, advice = ", in another process", "Start"
-    return FastSCNNError(f"The {what} at step {state.step}{images}; the weights saved before are kept. "
+    return FastSCNNError(f"The {what} at step {state.step}{images}; what was saved before is kept. "
                          f"{advice} a new run with a lower --lr and another --out.")
 
 

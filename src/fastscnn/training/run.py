@@ -95,7 +95,11 @@ class Run:
             write: writes the averaged weights to a path.
             line: line of the log.
             score: validation score in percent; None without validation, so that the last weights are the best.
+
+        Raises:
+            FastSCNNError: as `save_state`.
         """
+        self._check()
         self.log.append(line)
         better = score is None or score > self._state.best
         if score is not None and better:
@@ -109,7 +113,12 @@ class Run:
         self.save_state()
 
     def save_state(self) -> None:
-        """Write all that is needed to resume, with any number of processes."""
+        """Write all that is needed to resume, with any number of processes.
+
+        Raises:
+            FastSCNNError: a weight or a running statistic is not finite; nothing is written.
+        """
+        self._check()
         if not self._world.first:
             return
         state = self._state
@@ -118,6 +127,15 @@ class Run:
         tensors |= _moments(state)
         numbers = {"step": state.step, "best": state.best, "losses": state.losses, "identity": self._identity}
         checkpoint.save_tensors(self._resume, tensors, {name: json.dumps(number) for name, number in numbers.items()})
+
+    def _check(self) -> None:
+        """Raise FastSCNNError if a weight or a running statistic is not finite: the loss may be finite all the same."""
+        for what, network in (("weights", self._state.model), ("averaged weights", self._state.average)):
+            for name, tensor in network.state_dict().items():
+                if tensor.is_floating_point() and not tensor.isfinite().all():
+                    kept = "what was saved before is kept" if self._resume.exists() else "nothing was saved before"
+                    raise FastSCNNError(f"The {what} are not finite at step {self._state.step} ({name}). They are not saved; "
+                                        f"{kept}. Start a new run with a lower --lr and another --out.")
 
     def _start(self, folder: Path) -> None:
         if self._resume.exists():
