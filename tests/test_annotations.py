@@ -372,10 +372,10 @@ def test_a_file_that_cannot_be_written_does_not_end_the_batch(
     else:
         write = files.write
 
-        def refused(path: Path, data: bytes) -> None:
+        def refused(path: Path, data: bytes, durable: bool = True) -> None:
             if str(path) == blocked:
                 raise FastSCNNError(f"{path}: cannot be written (Permission denied); the old file, if any, is kept.")
-            write(path, data)
+            write(path, data, durable)
 
         monkeypatch.setattr(files, "write", refused)
     assert main(["segment", "in", "--weights", str(tiny_onnx), "--out", "out", "--annotations", kind, "--json"]) == 1
@@ -386,7 +386,7 @@ def test_a_file_that_cannot_be_written_does_not_end_the_batch(
     assert first["error"].startswith(f"in/a.png: {blocked}: cannot be written (")
     assert [line["image"] for line in others] == ["in/b.png", "in/c.png"]
     assert all(Path(line["annotations"]).is_file() for line in others)
-    assert "The annotations of 1 of 3 images are missing; their labels are written." in printed.err
+    assert "The annotations of 1 of 3 images are missing; their other results are written." in printed.err
     assert "images failed" not in printed.err
 
 

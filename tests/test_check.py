@@ -118,7 +118,8 @@ def copied(root: Path, name: str, other: str) -> None:
 
 
 def cut(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[:-100])
+    data = path.read_bytes()
+    path.write_bytes(data[: max(60, len(data) - 100)])  # not the header
 
 
 TRAIN_A, LABEL_A = "train/a.png", "labels/train/a.png"
