@@ -351,6 +351,20 @@ def test_an_unknown_codec_of_the_sound_is_left_out(run: Run) -> None:
     assert len(decoded(Path("segmented/a.overlay.mp4"))) == 5
 
 
+@pytest.mark.parametrize("text", [
+    "ffconcat version 1.0\nfile 'secret.mp4'\n",
+    "#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:10,\nsecret.mp4\n#EXT-X-ENDLIST\n",
+    "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=a\nc=IN IP4 127.0.0.1\nt=0 0\nm=video 5004 RTP/AVP 96\n",
+])
+@pytest.mark.parametrize("suffix", [".mkv", ".mp4"])
+def test_a_list_of_other_files_is_no_video(text: str, suffix: str) -> None:
+    """FFmpeg goes by the content: a list under the name of a video would open its neighbours."""
+    make(Path("secret.mp4"), 2)
+    Path(f"list{suffix}").write_text(text)
+    with pytest.raises(FastSCNNError, match="cannot be opened as a video"):
+        video.read(Path(f"list{suffix}"))
+
+
 @pytest.mark.parametrize("suffix", [".avi", ".mp4", ".mkv"])
 def test_a_title_in_latin_1(run: Run, suffix: str) -> None:
     with av.open(f"a{suffix}", "w") as container:
