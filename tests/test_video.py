@@ -351,6 +351,20 @@ def test_an_unknown_codec_of_the_sound_is_left_out(run: Run) -> None:
     assert len(decoded(Path("segmented/a.overlay.mp4"))) == 5
 
 
+def test_frames_that_are_cut_off_are_counted(run: Run) -> None:
+    """An eighth of the time scale: the edit list of half a second then ends early, also for players."""
+    make(Path("a.mp4"), 12)
+    data = bytearray(Path("a.mp4").read_bytes())
+    place = data.index(b"mdhd") + 16
+    (scale,) = struct.unpack(">I", data[place : place + 4])
+    data[place : place + 4] = struct.pack(">I", scale // 8)
+    Path("cut.mp4").write_bytes(data)
+    code, _, err = run("cut.mp4")
+    assert code == 0
+    assert re.search(r"cut\.mp4: shows [12] of the 12 frames that it holds; the others are cut off by its edit list", err)
+    assert "frames that it holds" not in run("a.mp4")[2]
+
+
 @pytest.mark.parametrize("text", [
     "ffconcat version 1.0\nfile 'secret.mp4'\n",
     "#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:10,\nsecret.mp4\n#EXT-X-ENDLIST\n",

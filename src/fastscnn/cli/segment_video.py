@@ -125,6 +125,7 @@ class VideoStats:
     dropped: int = 0
     seconds: float = 0.0
     error: str = ""
+    notes: list[str] = field(default_factory=list)  # of the source
     percentages: dict[str, float] = field(default_factory=dict)  # sums of percents
     times: deque[dict[str, float]] = field(default_factory=lambda: deque(maxlen=_KEPT))  # milliseconds
 
@@ -183,6 +184,7 @@ def _label(
     writer: Writer | None = None
     try:
         source = clip.open()
+        stats.notes = source.notes
         source = replace(source, frames=stats.counted(source.frames))
         stats.expected, stats.size = source.count, source.size
         names = segmenter.card.label_set.names  # all classes: the legend's size must not change between frames
@@ -213,6 +215,7 @@ def _label(
         if not kept:
             stats.frames = 0
     stats.seconds = perf_counter() - start
+    _print_notes(stats.notes)
     if writer is not None:
         _print_notes(writer.notes[printed:])
     return stats

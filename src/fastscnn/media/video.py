@@ -73,6 +73,7 @@ class Source:
         aspect: width of a pixel over its height.
         sound: the audio; None if there is none.
         packets: the audio of the frames read so far that was not taken yet.
+        notes: messages for the user, complete after the last frame.
     """
 
     name: str
@@ -84,6 +85,7 @@ class Source:
     aspect: Fraction = Fraction(1)
     sound: AudioStream | None = None
     packets: deque[Packet[Any]] = field(default_factory=deque)
+    notes: list[str] = field(default_factory=list)
 
 
 def read(path: Path, sound: bool = True) -> Source:
@@ -196,7 +198,8 @@ def _source(name: str, container: InputContainer, sound: bool, threads: ThreadTy
     packets: deque[Packet[Any]] = deque()
     rate = video.average_rate or video.guessed_rate or Fraction(25)
     count = video.frames or (round(container.duration * rate / av.time_base) if container.duration else None)
-    frames = _decoded(name, container, video, audio, packets)
+    notes: list[str] = []
+    frames = _decoded(name, container, video, audio, packets, notes)
     first = next(frames, None)  # gives the size: the stream's may be wrong, and is not upright
     if first is None:
         raise FastSCNNError(f"{name}: contains no frame that can be decoded.")
@@ -206,11 +209,11 @@ def _source(name: str, container: InputContainer, sound: bool, threads: ThreadTy
         aspect = 1 / aspect  # it was rotated by 90 degrees
     base = video.time_base or 1 / rate
     kept = audio if isinstance(audio, AudioStream) else None
-    return Source(name, chain([first], frames), (height, width), base, rate, count, aspect, kept, packets)
+    return Source(name, chain([first], frames), (height, width), base, rate, count, aspect, kept, packets, notes)
 
 
 def _decoded(
-    name: str, container: InputContainer, video: VideoStream, audio: object, packets: deque[Packet[Any]]
+    name: str, container: InputContainer, video: VideoStream, audio: object, packets: deque[Packet[Any]], notes: list[str]
 ) -> Iterator[Frame]:
     """Decode until the end, then close the container, in the thread that reads the last frame."""
     start = Fraction(container.start_time or 0, av.time_base)  # of the earliest stream: becomes 0, as in FFmpeg
@@ -248,6 +251,9 @@ def _decoded(
         if lasted + _SLACK < length:
             raise FastSCNNError(f"{name}: is truncated: it ends after {float(lasted):.1f} of {float(length):.1f} seconds, "
                                 f"at frame {number}; copy it again from its source.")
+        if number < video.frames:  # as players show it: a cut that keeps the whole stream, or times that are wrong
+            notes.append(f"{name}: shows {number} of the {video.frames} frames that it holds; the others are cut off by its "
+                         "edit list or its times.")
 
 
 def _pictures(packet: Packet[Any], number: int) -> Sequence[VideoFrame]:
