@@ -19,7 +19,6 @@ import contextlib
 import json
 import os
 import platform
-import re
 import subprocess
 import sys
 import tempfile
@@ -35,7 +34,7 @@ import tyro
 from onnx import TensorProto, helper
 from PIL import Image
 
-from fastscnn.base import files
+from fastscnn.base import files, machine
 from fastscnn.benchmark import mmseg as mmseg_comparison
 from fastscnn.model.weights import bundled
 
@@ -66,7 +65,7 @@ def main(
         parts: Which parts to run; the others keep their last results.
     """
     found: dict[str, Any] = json.loads(RESULT.read_text()) if RESULT.exists() else {}
-    found["machine"] = {"platform": platform.platform(), "processor": processor(), "threads": THREADS}
+    found["machine"] = {"platform": platform.platform(), "processor": machine.processor(), "threads": THREADS}
     pythons = {"before": before, "after": Path(sys.executable)}
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
@@ -212,14 +211,6 @@ def with_labels(model: Path, size: tuple[int, int]) -> bytes:
     graph.output.append(helper.make_tensor_value_info("labels", TensorProto.INT64, [1, *size]))
     serialized: bytes = proto.SerializeToString()
     return serialized
-
-
-def processor() -> str:
-    """Return the name of the processor."""
-    with contextlib.suppress(OSError):
-        if match := re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text()):
-            return match[1]
-    return platform.processor()
 
 
 def save(found: dict[str, Any]) -> None:

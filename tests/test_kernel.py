@@ -22,6 +22,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from test_upsample import KINDS, LAYOUTS, assert_labels, made
 
+from fastscnn.base import kernels
 from fastscnn.base.errors import FastSCNNError
 from fastscnn.base.types import Float32Array, UInt8Array
 from fastscnn.data import synthetic
@@ -342,7 +343,7 @@ def test_what_is_no_kernel_of_this_version_is_not_used(unpacked: Path, tmp_path:
     (tmp_path / "text.so").write_text("no library")
     library = (unpacked / "fastscnn" / "upsampling" / "lazy.so").read_bytes()
     (tmp_path / "other.so").write_bytes(library.replace(b"fastscnn_labels_1", b"fastscnn_labels_0"))
-    assert native.load(tmp_path / name) is None
+    assert kernels.load(native.Kernel, tmp_path / name) is None
 
 
 @pytest.mark.slow

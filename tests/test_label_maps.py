@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fastscnn.base import kernels
 from fastscnn.base.types import UInt8Array
 from fastscnn.media import label_maps
 
@@ -75,4 +76,4 @@ def test_without_the_compiled_code_the_result_is_the_same(monkeypatch: pytest.Mo
 @pytest.mark.parametrize("name", ["missing.so", "text.so"])
 def test_what_is_no_library_is_not_used(tmp_path: Path, name: str) -> None:
     (tmp_path / "text.so").write_text("no library")
-    assert label_maps.load(tmp_path / name) is None
+    assert kernels.load(label_maps.Kernel, tmp_path / name) is None

@@ -57,7 +57,7 @@ def download_hint(path: str | os.PathLike[str]) -> str:
 
 def is_address(text: str) -> bool:
     """Return whether a text is an address such as https://... or rtsp://..., and no file of that name exists."""
-    return bool(re.match(r"[a-z][a-z0-9+.-]+://", text, re.IGNORECASE)) and not Path(text).exists()
+    return bool(_URL.match(text)) and "://" in text and not Path(text).exists()
 
 
 def digest(path: Path) -> str:

@@ -42,10 +42,10 @@ def read(path: Path) -> dict[str, Any]:
         raise FastSCNNError(f"{path}: cannot be read ({error.strerror or error}).") from error
     if data.startswith(_ZIP):
         pickle_limits.check_archive(path, data)
-        content = _torch(path)
+        content = _torch(path, data)
     elif data.startswith(_LEGACY):
         pickle_limits.check(path, data, _LEGACY_PICKLES)
-        content = _torch(path)
+        content = _torch(path, data)
     elif data.startswith(b"\x80"):
         pickle_limits.check(path, data)
         content = _paddle(path, data)
@@ -75,13 +75,13 @@ _LOG = (  # classes of mmengine's training log, stored beside the tensors
 )
 
 
-def _torch(path: Path) -> Any:
+def _torch(path: Path, data: bytes) -> Any:
     if torch.__version__ < _SAFE:
         raise FastSCNNError(f"{path}: is a pickle, which only PyTorch {_SAFE} or newer reads safely; "
                             f"upgrade PyTorch {torch.__version__}.")
     try:
         with torch.serialization.safe_globals([(_Ignored, name) for name in _LOG]):
-            return torch.load(path, map_location="cpu", weights_only=True)
+            return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, TypeError, KeyError, AttributeError) as error:
         found = re.search(r"GLOBAL ([\w.]+)", str(error))
         if found:

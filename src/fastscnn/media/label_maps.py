@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from fastscnn.base import kernels
 from fastscnn.base.types import Int64Array, UInt8Array
 
 LIBRARY = Path(__file__).with_name("paint.so")  # this name on every system
@@ -50,15 +51,7 @@ class Kernel:
         self._blend(image.ctypes.data, labels.ctypes.data, palette.ctypes.data, opacity, labels.size, result.ctypes.data)
 
 
-def load(path: Path) -> Kernel | None:
-    """Return the kernel of a shared library; None if it is missing or not for this process and version."""
-    try:
-        return Kernel(path)
-    except (OSError, AttributeError):
-        return None
-
-
-KERNEL = load(LIBRARY)
+KERNEL = kernels.load(Kernel, LIBRARY)
 
 
 def counts(labels: UInt8Array) -> Int64Array:

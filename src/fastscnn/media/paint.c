@@ -7,20 +7,12 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "../base/kernel.h"
+
 enum {
     STEP = 16, /* pixels blended at a time: three AVX-512 registers of floats, or six AVX ones */
     CHANNELS = 3
 };
-
-/* One library serves every x86-64: with ifuncs, the loader picks the variant for the processor. */
-#if defined(__x86_64__) && defined(__GLIBC__) && defined(__has_attribute) && !defined(__clang__) /* Clang hides such functions */
-#if __has_attribute(target_clones)
-#define EVERY_X86 __attribute__((target_clones("avx512f", "avx2", "default")))
-#endif
-#endif
-#ifndef EVERY_X86
-#define EVERY_X86
-#endif
 
 /* Return the first pixel after `start` whose label differs. */
 static int64_t run_end(const uint8_t *labels, int64_t start, int64_t pixels)

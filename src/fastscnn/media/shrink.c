@@ -7,27 +7,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../base/kernel.h"
+
 enum {
     PRECISION = 22, /* bits of a weight, as in Pillow */
     SLACK = 4       /* sums that are copied at a time: a few after the last one may be read and written */
 };
-
-/* One library serves every x86-64: with ifuncs, the loader picks the variant for the processor. */
-#if defined(__x86_64__) && defined(__GLIBC__) && defined(__has_attribute) && !defined(__clang__) /* Clang hides such functions */
-#if __has_attribute(target_clones)
-#define EVERY_X86 __attribute__((target_clones("avx512f", "avx2", "default")))
-#endif
-#endif
-#ifndef EVERY_X86
-#define EVERY_X86
-#endif
-
-/* A function that is not inlined into the exported one would be compiled once, for the oldest processor. */
-#ifdef __GNUC__
-#define INLINED static inline __attribute__((always_inline))
-#else
-#define INLINED static inline
-#endif
 
 /* shrinking.Windows: the result's pixel k along an axis is the mean of `count[k]` pixels, 1 to 257, from `first[k]` on. */
 struct windows {

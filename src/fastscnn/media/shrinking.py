@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from fastscnn.base import kernels
 from fastscnn.base.types import Int64Array, UInt8Array
 
 LIBRARY = Path(__file__).with_name("shrink.so")  # this name on every system
@@ -88,15 +89,7 @@ class _WindowsInC(ctypes.Structure):
         super().__init__(len(windows.first), *ends, *(array.ctypes.data for array in self._held))
 
 
-def load(path: Path) -> Kernel | None:
-    """Return the kernel of a shared library; None if it is missing or not for this process and version."""
-    try:
-        return Kernel(path)
-    except (OSError, AttributeError):
-        return None
-
-
-KERNEL = load(LIBRARY)
+KERNEL = kernels.load(Kernel, LIBRARY)
 
 
 def shrink(image: UInt8Array, size: tuple[int, int]) -> UInt8Array:

@@ -6,29 +6,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../base/kernel.h"
+
 enum {
     CHUNK = 8,         /* pixels processed at a time: one AVX register of floats */
     MOST_CLASSES = 255,
     REACH = 8,         /* a logit this far below the best adds at most 3e-4 to the softmax's sum, and is skipped */
     GAP = 16           /* floats between the classes of a copied row: without them, powers of two share a cache set */
 };
-
-/* One library serves every x86-64: with ifuncs, the loader picks the variant for the processor. */
-#if defined(__x86_64__) && defined(__GLIBC__) && defined(__has_attribute) && !defined(__clang__) /* Clang hides such functions */
-#if __has_attribute(target_clones)
-#define EVERY_X86 __attribute__((target_clones("avx512f", "avx2", "default")))
-#endif
-#endif
-#ifndef EVERY_X86
-#define EVERY_X86
-#endif
-
-/* A function that is not inlined into the exported one would be compiled once, for the oldest processor. */
-#ifdef __GNUC__
-#define INLINED static inline __attribute__((always_inline))
-#else
-#define INLINED static inline
-#endif
 
 /* native.Axis: cell k lies between inputs low[k] and high[k] and covers pixels first[k] to last[k]. */
 struct axis {

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from fastscnn.base import kernels
 from fastscnn.base.types import Float32Array, Int64Array, UInt8Array
 
 LIBRARY = Path(__file__).with_name("lazy.so")  # this name on every system
@@ -123,14 +124,6 @@ def _shared(
     return not any(outcomes)
 
 
-def load(path: Path) -> Kernel | None:
-    """Return the kernel of a shared library; None if it is missing or not for this process and version."""
-    try:
-        return Kernel(path)
-    except (OSError, AttributeError):
-        return None
-
-
 class _AxisInC(ctypes.Structure):
     """struct axis of lazy.c."""
 
@@ -160,4 +153,4 @@ _pool: ThreadPoolExecutor
 _new_pool()
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_new_pool)
-KERNEL = load(LIBRARY)
+KERNEL = kernels.load(Kernel, LIBRARY)

@@ -1,0 +1,22 @@
+/* What all compiled kernels share. */
+#ifndef FASTSCNN_KERNEL_H
+#define FASTSCNN_KERNEL_H
+
+/* One library serves every x86-64: with ifuncs, the loader picks the variant for the processor. Clang hides such functions. */
+#if defined(__x86_64__) && defined(__GLIBC__) && defined(__has_attribute) && !defined(__clang__)
+#if __has_attribute(target_clones)
+#define EVERY_X86 __attribute__((target_clones("avx512f", "avx2", "default")))
+#endif
+#endif
+#ifndef EVERY_X86
+#define EVERY_X86
+#endif
+
+/* A function that is not inlined into the exported one would be compiled once, for the oldest processor. */
+#ifdef __GNUC__
+#define INLINED static inline __attribute__((always_inline))
+#else
+#define INLINED static inline
+#endif
+
+#endif
