@@ -36,6 +36,7 @@ from fastscnn.training.recipes import Recipe
 from fastscnn.training.run import Run
 from fastscnn.training.training_data import TrainingData, checked
 
+_EARLIER = "; and of earlier weights: "  # between the terms of the data and those of the initial weights
 
 def train_segmentation(job: Job, mixture: Mixture) -> Card:
     """Train Fast-SCNN on datasets with a class per pixel; see `train.train`."""
@@ -212,13 +213,12 @@ def _soft_notes(recipe: Recipe, data: TrainingData) -> Iterator[str]:
 
 
 def _terms(own: str, sources: Sequence[Path]) -> str:
-    """Return the terms of use of the data, and of the data behind the initial weights and the teachers."""
+    """Return the terms of use of the data, and of the data behind the initial weights and the teachers, each once."""
     terms = [own]
     for path in sources:
         data = checkpoint.load_any(path)[1].data
-        if data and data.terms not in terms:
-            terms.append(data.terms)
-    return "; and of earlier weights: ".join(terms)
+        terms += data.terms.split(_EARLIER) if data else []
+    return _EARLIER.join(dict.fromkeys(terms))
 
 
 def _digest(path: Path) -> str:
