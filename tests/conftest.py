@@ -15,7 +15,7 @@ from fastscnn.data import synthetic
 from fastscnn.data.synthetic import Scene
 from fastscnn.inference.segmenter import Segmenter
 from fastscnn.media import images
-from fastscnn.model import card
+from fastscnn.model import card, onnx_hash
 from fastscnn.model.card import Card
 from fastscnn.model.label_set import LabelSet
 
@@ -86,7 +86,7 @@ def _write_onnx(
     Args:
         path: File to write.
         classes: Class names, also in the card.
-        metadata: Metadata of the file; None: a card with input size 64x96.
+        metadata: Metadata of the file; None: a card with input size 64x96 and the hash of the content.
         external: Name of a file in the same folder for the weights (external data); "": none.
     """
     import onnx
@@ -109,7 +109,8 @@ def _write_onnx(
     logits = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", len(classes), "rows", "columns"])
     graph = helper.make_graph(nodes, "tiny", [images], [logits], [tensor])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    own = {card.KEY: Card(LabelSet(tuple(classes)), (64, 96)).to_json()}
+    hashed = onnx_hash.content_sha256(model.SerializeToString())
+    own = {card.KEY: Card(LabelSet(tuple(classes)), (64, 96), content_sha256=hashed).to_json()}
     helper.set_model_props(model, dict(own if metadata is None else metadata))
     if not external:
         onnx.checker.check_model(model)

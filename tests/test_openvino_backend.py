@@ -20,6 +20,7 @@ from fastscnn.data import synthetic
 from fastscnn.model import card
 from fastscnn.model.card import Card
 from fastscnn.model.label_set import LabelSet
+from fastscnn.model.onnx_hash import content_sha256
 from fastscnn.model.weights import bundled
 
 openvino = pytest.importorskip("openvino")
@@ -84,7 +85,8 @@ def test_a_broken_installation(tiny_onnx: Path, monkeypatch: pytest.MonkeyPatch)
 
 def test_facts(tiny_onnx: Path) -> None:
     backend = backends.load(tiny_onnx, "openvino", threads=2, streams=2)
-    assert backend.card == Card(LabelSet(("red", "green", "blue")), (64, 96))
+    hashed = content_sha256(tiny_onnx.read_bytes())
+    assert backend.card == Card(LabelSet(("red", "green", "blue")), (64, 96), content_sha256=hashed)
     assert (backend.name, backend.precision, backend.threads, backend.streams) == ("openvino", "float32", 2, 2)
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from fastscnn.backends.onnx import session
 from fastscnn.base.errors import FastSCNNError, unknown
 from fastscnn.base.types import Float32Array
+from fastscnn.model import card, onnx_file
 
 _FLOATS = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
 
@@ -25,22 +26,17 @@ class ForeignOnnx:
         shape: of the input, 4 numbers; None where any number is accepted.
 
     Raises:
-        FastSCNNError: missing, not ONNX, with external data, or with other inputs or outputs.
+        FastSCNNError: the file cannot be read or is refused (`onnx_file.load_foreign`), ONNX Runtime cannot run it, or it
+            has other inputs or outputs.
         ArgumentError: there is no output of that name.
     """
 
     def __init__(self, path: Path, threads: int, output: str = "") -> None:
-        try:
-            data = path.read_bytes()
-        except OSError as error:
-            raise FastSCNNError(f"{path}: cannot be read ({error.strerror}).") from error
+        data = onnx_file.load_foreign(path)
         try:
             self._session = session(data, threads)
         except Exception as error:  # the errors of onnxruntime share no public base class
-            raise FastSCNNError(
-                f"{path}: is not an ONNX model that can be run, is truncated, or has its weights in another file; export it as "
-                "one file (in PyTorch, torch.onnx.export with external_data=False)."
-            ) from error
+            raise card.no_model(path) from error
         self.path = path
         inputs, outputs = self._session.get_inputs(), {each.name: each for each in self._session.get_outputs()}
         if len(inputs) != 1 or inputs[0].type not in _FLOATS or len(inputs[0].shape) != 4:

@@ -12,8 +12,9 @@ from fastscnn.backends.matmul_peak import SIDE, rate
 from fastscnn.base import machine
 from fastscnn.base.errors import FastSCNNError
 from fastscnn.base.types import Float32Array, UInt8Array
-from fastscnn.model import card, onnx_hash
+from fastscnn.model import card, onnx_file
 
+_MAX_CONSTANT = 2**26  # bytes; the largest one of the bundled networks has under 1 MB
 _FATAL_ONLY = 4  # log severity: errors are raised, and a line of the log would repeat them
 
 
@@ -27,26 +28,18 @@ class OnnxBackend:
         data: content of the file, if it is in memory; `path` then only names it in errors.
 
     Raises:
-        FastSCNNError: missing, truncated, not ONNX, without a card, or changed after the card was written.
+        FastSCNNError: the file cannot be read or is refused (`onnx_file.load`), or ONNX Runtime cannot run it.
     """
 
     name = "onnx"
 
     def __init__(self, path: Path, threads: int, streams: int = 1, data: bytes | None = None) -> None:
         self.threads, self.streams = threads, streams
-        try:
-            data = path.read_bytes() if data is None else data
-        except OSError as error:
-            raise FastSCNNError(f"{path}: cannot be read ({error.strerror}).") from error
+        data, self.card = onnx_file.load(path, data)
         try:
             self._session = session(data, max(1, threads // streams))
         except Exception as error:  # the errors of onnxruntime share no public base class
             raise card.no_model(path) from error
-        metadata = self._session.get_modelmeta().custom_metadata_map
-        if card.KEY not in metadata:
-            raise card.missing(path)
-        self.card = card.Card.from_json(metadata[card.KEY], path)
-        onnx_hash.check(path, data, self.card)
         self.precision = self.card.precision
         shapes = [output.shape for output in self._session.get_outputs()]
         classes = [shape[1] if len(shape) == 4 and isinstance(shape[1], int) else None for shape in shapes]
@@ -85,6 +78,10 @@ def session(data: bytes, threads: int) -> onnxruntime.InferenceSession:
     options.intra_op_num_threads = threads
     options.log_severity_level = _FATAL_ONLY
     options.enable_mem_pattern = False  # it keeps a second buffer for each input size, and gains no time
+    # The file was checked as ONNX; with certain bytes, ONNX Runtime would read it in its own format.
+    options.add_session_config_entry("session.load_model_format", "ONNX")
+    # Constants above this size are computed when the network runs: a small file must not fill the memory as it is loaded.
+    options.add_session_config_entry("optimization.constant_folding_max_output_size_in_bytes", str(_MAX_CONSTANT))
     # A file must not make ONNX Runtime open other files (external data), so their folder is one that cannot hold any.
     options.add_session_config_entry("session.model_external_initializers_file_folder_path", os.devnull)
     # Without the fallback, which for the CPU is the same again, after a text on stdout.

@@ -19,7 +19,7 @@ from fastscnn.backends.matmul_peak import SIDE, rate
 from fastscnn.base import machine
 from fastscnn.base.errors import FastSCNNError
 from fastscnn.base.types import Float32Array, UInt8Array
-from fastscnn.model import card, onnx_hash
+from fastscnn.model import card, onnx_file
 
 _REPORTS = "openvino_telemetry"
 sys.modules.setdefault(_REPORTS, None)  # type: ignore[arg-type]
@@ -51,7 +51,7 @@ class OpenVinoBackend:
         data: content of the file, if it is in memory; `path` then only names it in errors.
 
     Raises:
-        FastSCNNError: missing, truncated, not ONNX, without a card, changed after the card was written, or a precision that
+        FastSCNNError: the file cannot be read or is refused (`onnx_file.load`), OpenVINO cannot run it, or a precision that
             the file or the processor does not support.
     """
 
@@ -61,24 +61,13 @@ class OpenVinoBackend:
         self, path: Path, threads: int, precision: str = "auto", streams: int = 1, data: bytes | None = None
     ) -> None:
         self.threads, self.streams = threads, streams
-        try:
-            data = path.read_bytes() if data is None else data
-        except OSError as error:
-            raise FastSCNNError(f"{path}: cannot be read ({error.strerror}).") from error
+        data, self.card = onnx_file.load(path, data)
         self._core = _core()
         try:
             self._model = self._core.read_model(data, b"")
         except Exception as error:  # most often, but not always, a RuntimeError
             raise card.no_model(path) from error
-        try:
-            text = self._model.get_rt_info(["framework", card.KEY]).astype(str)
-        except RuntimeError as error:
-            raise card.missing(path) from error
-        if b"location" in data.replace(text.encode(), b""):  # the key of external data, which is refused
-            raise card.no_model(path)
-        self.card = card.Card.from_json(text, path)
         _read_bytes(self._model)
-        onnx_hash.check(path, data, self.card)
         card.check_network(path, self.card, *_signature(self._model))
         self.precision = self._precision(path, precision)
         self._compiled: OrderedDict[tuple[int, ...], _Compiled] = OrderedDict()

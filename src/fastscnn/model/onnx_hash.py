@@ -8,14 +8,13 @@ an attacker, who could change the card too.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
 from pathlib import Path
 
 from fastscnn.base.errors import FastSCNNError
 from fastscnn.model.card import Card
+from fastscnn.model.protobuf import Reader
 
 _METADATA = 14  # field number of ModelProto.metadata_props (onnx.proto)
-_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5  # wire types of protobuf
 
 
 def content_sha256(data: bytes) -> str:
@@ -27,10 +26,11 @@ def content_sha256(data: bytes) -> str:
     Raises:
         ValueError: not a serialised ONNX model.
     """
-    content, view = hashlib.sha256(), memoryview(data)
-    for number, start, end in _fields(data):
-        if number != _METADATA:
-            content.update(view[start:end])
+    content, view, begin = hashlib.sha256(), memoryview(data), 0
+    for tag, _, end in Reader(data).fields():
+        if tag >> 3 != _METADATA:
+            content.update(view[begin:end])
+        begin = end
     return content.hexdigest()
 
 
@@ -55,37 +55,3 @@ def check(path: Path, data: bytes, card: Card) -> None:
         raise FastSCNNError(f"{path}: the graph or the weights do not match content_sha256 in the model card; "
                             "copy the file again from its source, or export it again.")
 
-
-def _fields(data: bytes) -> Iterator[tuple[int, int, int]]:
-    """The top-level fields of a protobuf message: field number, and where the field with its tag starts and ends."""
-    place = 0
-    while place < len(data):
-        tag, end = _varint(data, place)
-        kind = tag & 7
-        if kind == _VARINT:
-            _, end = _varint(data, end)
-        elif kind == _BYTES:
-            length, end = _varint(data, end)
-            end += length
-        elif kind in (_FIXED64, _FIXED32):
-            end += 8 if kind == _FIXED64 else 4
-        else:
-            raise ValueError(f"wire type {kind}")
-        if end > len(data):
-            raise ValueError("the last field is truncated")
-        yield tag >> 3, place, end
-        place = end
-
-
-def _varint(data: bytes, place: int) -> tuple[int, int]:
-    """The integer of variable length at a place, and the place after it."""
-    value = 0
-    for shift in range(0, 70, 7):  # ten bytes at most
-        if place >= len(data):
-            break
-        byte = data[place]
-        place += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, place
-    raise ValueError("no integer of variable length")
