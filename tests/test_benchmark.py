@@ -48,6 +48,7 @@ def test_report(tiny: Segmenter, tiny_onnx: Path) -> None:
         "warmup": 2,
         "backend": "onnx",
         "precision": "float32",
+        "verified": True,
         "threads": 1,
         "labels_by": "NumPy" if native.KERNEL is None else "compiled kernel",
         "weights_bytes": tiny_onnx.stat().st_size,

@@ -129,7 +129,22 @@ def test_segment_json(run: Run, tiny_onnx: Path, picture: Path) -> None:
         "class_percentages": {"red": 33.333, "green": 33.333, "blue": 33.333},
         "backend": "onnx",
         "precision": "float32",
+        "verified": True,
     }
+
+
+@pytest.mark.parametrize("words", [["segment", "stripes.png"], ["evaluate", "data"]])
+def test_weights_without_a_hash_are_named_once(
+    run: Run, picture: Path, data: Path, write_onnx: WriteOnnx, tiny_onnx: Path, words: list[str]
+) -> None:
+    weights = write_onnx(Path("old.onnx"), metadata={KEY: Card(LabelSet(("red", "green", "blue")), (64, 96)).to_json()})
+    code, out, err = run(*words, "--weights", weights, "--json")
+    assert code == 0
+    assert [line["verified"] for line in lines(out)] == [False]
+    assert err.startswith("old.onnx: unverified: its card has no hash, so damage to the file is not noticed; compare")
+    assert len(err.splitlines()) == 1
+    assert run(*words, "--weights", weights, "--quiet")[2] == ""
+    assert run(*words, "--weights", tiny_onnx)[2] == ""
 
 
 def test_demo(run: Run, tiny_onnx: Path, tmp_path: Path, write_onnx: WriteOnnx) -> None:
@@ -522,7 +537,7 @@ def test_evaluate(run: Run, tiny_onnx: Path, data: Path) -> None:
     (scores,) = lines(out)
     assert list(scores) == [
         "miou", "pixel_accuracy", "iou", "images", "backend", "precision", "size", "shape_kept", "scales", "flip",
-        "weights_sha256", "confusion", "most_confused",
+        "weights_sha256", "verified", "confusion", "most_confused",
     ]
     red, green, blue = 100 * 3 / 4, 100 * 4 / 5, 100.0  # a quarter of red is labelled green
     assert scores["iou"] == pytest.approx({"red": red, "green": green, "blue": blue})

@@ -72,6 +72,7 @@ def test_all_right(tmp_path: Path, tiny: Segmenter, tiny_onnx: Path, stripes: Sc
         "scales": [1.0],
         "flip": False,
         "weights_sha256": hashlib.sha256(tiny_onnx.read_bytes()).hexdigest(),
+        "verified": True,
         "confusion": [[8192, 0, 0], [0, 8192, 0], [0, 0, 8192]],
         "most_confused": [],
     }

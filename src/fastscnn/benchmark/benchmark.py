@@ -110,6 +110,7 @@ def benchmark(
         roofline=_roofline(segmenter, size, stages["network"].p50),
         backend=backend.name,
         precision=backend.precision,
+        verified=segmenter.verified,
         threads=backend.threads,
         peak_memory_mib=peak_memory,
         cold_start_s=cold,

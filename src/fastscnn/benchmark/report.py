@@ -55,6 +55,7 @@ class BenchmarkReport:
         roofline: the network against the limit of the machine.
         backend: name of the backend.
         precision: precision of the backend.
+        verified: the weights equal those that the card was written for (`Segmenter.verified`).
         threads: CPU threads of the backend.
         peak_memory_mib: peak memory of a new process that processes one such frame, in MiB.
         cold_start_s: seconds of that process from its first import to its output.
@@ -78,6 +79,7 @@ class BenchmarkReport:
     roofline: Roofline
     backend: str
     precision: str
+    verified: bool
     threads: int
     peak_memory_mib: float
     cold_start_s: float

@@ -32,10 +32,18 @@ def load(
     streams: int = 1,
     tile: Tile = None,
 ) -> Segmenter:
-    """Return the segmenter that the options of these names describe."""
+    """Return the segmenter that the options of these names describe; print a note if its weights are unverified."""
     from fastscnn.inference.segmenter import Segmenter
 
-    return Segmenter.load(weights, backend, size, threads, scales, flip, precision, streams, tile)
+    segmenter = Segmenter.load(weights, backend, size, threads, scales, flip, precision, streams, tile)
+    if not segmenter.verified:
+        note_unverified(segmenter.path, "its card has no hash")
+    return segmenter
+
+
+def note_unverified(path: Path | None, why: str) -> None:
+    """Print a note that damage to a weight file is not noticed."""
+    note(f"{path}: unverified: {why}, so damage to the file is not noticed; compare its sha256 with that of its source.")
 
 
 def within(milliseconds: float, segmenter: Segmenter, frames: Collection[tuple[int, int]], quiet: bool) -> Segmenter:

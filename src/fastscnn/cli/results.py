@@ -86,6 +86,7 @@ def write(
         "milliseconds": {stage: round(1e3 * value, 3) for stage, value in seconds.items()},
         "backend": segmenter.backend.name,
         "precision": segmenter.backend.precision,
+        "verified": segmenter.verified,
     }
 
 

@@ -168,6 +168,7 @@ class VideoStats:
                 "milliseconds": {stage: round(median(frame[stage] for frame in self.times), 3) for stage in self.times[0]},
                 "backend": backend.name,
                 "precision": backend.precision,
+                "verified": self.segmenter.verified,
             }
         return {**line, "error": self.error} if self.error else line
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from fastscnn.base import files
 from fastscnn.cli.console import complain, configure, progress_bar, show
+from fastscnn.cli.flags import note_unverified
 from fastscnn.cli.options import (
     SPLIT,
     Backend,
@@ -62,6 +63,8 @@ def run(
     configure(quiet, verbose)
     spec = datasets.load(data)
     teacher = Teacher.load(weights, backend, size, threads, scales, flip, precision)
+    if not teacher.verified:
+        note_unverified(weights, "the ONNX file has no card with a hash")
     with progress_bar("soft-labels", quiet=json) as advance:
         made = soft_labels(teacher, spec, out, split, on_progress=advance)
     if json:

@@ -39,6 +39,7 @@ class SoftLabels:
         classes: classes of the teacher.
         source: its weight file.
         terms: terms of use of the teacher.
+        verified: see `Teacher`.
         toml: lines for dataset.toml, which let `train` use the files.
     """
 
@@ -49,6 +50,7 @@ class SoftLabels:
     classes: tuple[str, ...]
     source: str
     terms: str
+    verified: bool
     toml: str
 
     def to_dict(self) -> dict[str, Any]:
@@ -123,7 +125,8 @@ def soft_labels(
         if on_progress:
             on_progress(done, len(targets))
     written = len(targets) - len(existing) - len(failed)
-    return SoftLabels(written, len(existing), tuple(failed), folder, teacher.classes, teacher.source, teacher.terms, toml)
+    return SoftLabels(written, len(existing), tuple(failed), folder, teacher.classes, teacher.source, teacher.terms,
+                      teacher.verified, toml)
 
 
 def _teacher(weights: str | Path | Segmenter | Teacher | None) -> Teacher:

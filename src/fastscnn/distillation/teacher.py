@@ -33,6 +33,8 @@ class Teacher:
         channels: channels of the image that it takes, 3 for RGB.
         source: name and sha256 of the weight file.
         terms: terms of use of its training data or weights.
+        verified: the weights equal those that their card was written for (`Segmenter.verified`); never for an ONNX file of
+            another network.
         settings: all else that the probabilities depend on, as in JSON.
         probabilities: called with an image uint8 [H, W, channels]; returns float32 [C, h, w], where h is at least H and w at
             least W.
@@ -42,6 +44,7 @@ class Teacher:
     channels: int
     source: str
     terms: str
+    verified: bool
     settings: Mapping[str, Any]
     probabilities: Callable[[UInt8Array], Float32Array]
 
@@ -87,7 +90,8 @@ class Teacher:
         settings = {"size": _text(segmenter.size), "shape_kept": segmenter.shape_kept, "scales": segmenter.scales,
                     "flip": segmenter.flip, "tile": segmenter.tile and hxw(segmenter.tile)}
         terms = card.data.terms if card.data else DatasetSpec.terms
-        return cls(card.label_set.names, card.channels, source, terms, _as_json(settings), segmenter.probabilities)
+        return cls(card.label_set.names, card.channels, source, terms, segmenter.verified, _as_json(settings),
+                   segmenter.probabilities)
 
     @classmethod
     def _described(cls, path: Path, size: Size, threads: int | None, scales: Sequence[float], flip: bool) -> Teacher:
@@ -97,7 +101,7 @@ class Teacher:
         count = machine.threads() if threads is None else whole("threads", threads, 1, MAX_THREADS)
         network = ForeignNetwork(given, chosen, count, passes, flip)
         settings = {"size": _text(chosen), "scales": passes, "flip": flip, **{key: getattr(given, key) for key in _OF_FILE}}
-        return cls(given.classes, 3, _source(given.model), given.terms, _as_json(settings), network.probabilities)
+        return cls(given.classes, 3, _source(given.model), given.terms, False, _as_json(settings), network.probabilities)
 
 
 def _source(path: Path) -> str:

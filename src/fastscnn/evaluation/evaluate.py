@@ -39,6 +39,7 @@ class Report:
         shape_kept: the input has the shape of each image and about the area of `size`; see `Segmenter.shape_kept`.
         scales, flip: the passes over each image whose probabilities are averaged; see `Segmenter`.
         weights_sha256: hash of the weight file; "" for weights that are in no file.
+        verified: the weights equal those that the card was written for (`Segmenter.verified`).
         not_annotated: classes that the labels do not contain. They have no score. A pixel that is predicted as one of them
             counts as a miss of its true class, although the labels cannot prove it wrong; so the scores are lower bounds.
         dataset_metrics: scores that the dataset's authors report beside these, by their JSON keys.
@@ -54,6 +55,7 @@ class Report:
     scales: tuple[float, ...]
     flip: bool
     weights_sha256: str
+    verified: bool = True
     not_annotated: tuple[str, ...] = ()
     dataset_metrics: Mapping[str, Any] = field(default_factory=dict)
 
@@ -94,6 +96,7 @@ class Report:
             "scales": list(self.scales),
             "flip": self.flip,
             "weights_sha256": self.weights_sha256,
+            "verified": self.verified,
             "confusion": self.confusion.matrix.tolist(),
             "most_confused": [
                 {"truth": self.names[true], "predicted": self.names[predicted], "percent": 100 * fraction}
@@ -256,5 +259,5 @@ def evaluate_pairs(
     backend = segmenter.backend
     return Report(
         confusion, names, len(pairs), backend.name, backend.precision, size, segmenter.shape_kept, segmenter.scales,
-        segmenter.flip, digest, missing,
+        segmenter.flip, digest, segmenter.verified, missing,
     )

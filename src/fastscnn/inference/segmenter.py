@@ -170,6 +170,14 @@ class Segmenter:
         """The model card of the weights."""
         return self.backend.card
 
+    @property
+    def verified(self) -> bool:
+        """Whether the weights equal those that the card was written for, by its hash.
+
+        False for ONNX files whose card has no hash: those of fastscnn 0.1, or of other tools. Damage to them is not noticed.
+        """
+        return self.backend.name not in ("onnx", "openvino") or bool(self.card.content_sha256)
+
     def close(self) -> None:
         """Release the network and its memory. The segmenter cannot be used after that; closing it again does nothing."""
         self._backend = None
