@@ -1,14 +1,10 @@
 """Make the bundled weights from a finished run, or export the existing ones again.
 
-    python benchmarks/bundle.py camvid:ROOT --twin RUN CLEAN [--run RUN CLEAN]
-
-Each pair of folders is a run of the recipe `camvid`, and one of `camvid-clean` that continued it. The bundled weights are
-the average of the two networks' weights (Wortsman et al. 2022, "Robust fine-tuning of zero-shot models"): nearly the second
-one's accuracy on clean images and nearly the first one's on corrupted ones (docs/accuracy.md).
+    python benchmarks/bundle.py camvid:ROOT --twin RUN [--run RUN]
 
 The test split is used for reporting only, never for choices. The accuracy loss of faster backends and of int8 is measured on
 val. The weights were trained on val, where their confidence is therefore too high: the calibration is that of a twin, which the
-same recipes trained on two drives, on the drives that the twin has not seen. Writes src/fastscnn/model/weights/ and
+same recipe trained on two drives, on the drives that the twin has not seen. Writes src/fastscnn/model/weights/ and
 benchmarks/accuracy/.
 """
 
@@ -36,44 +32,33 @@ from fastscnn.evaluation.evaluate import Report, evaluate_pairs
 from fastscnn.exporting.metadata import with_card
 from fastscnn.exporting.pipeline import export
 from fastscnn.inference.segmenter import Size
-from fastscnn.model.card import Calibration, Card
+from fastscnn.model.card import Calibration
 from fastscnn.model.weights import bundled
 from fastscnn.network import checkpoint
 from fastscnn.network.fast_scnn import FastSCNN
-from fastscnn.training.recipes import named
 
 RESULTS = Path(__file__).parent / "accuracy"
 INPUT = (360, 480)  # the size of the images
 SIZES: dict[str, Size] = {"456x608": (456, 608), "720x960": (720, 960), "744x960": (744, 960)}  # also reported
 MULTISCALE = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)  # mmsegmentation's ms+flip
-TERMS = (
-    "CamVid, CC BY-NC 4.0: personal and research use (Brostow, Fauqueur, Cipolla 2009); LabelMeFacade: non-commercial "
-    "experiments and research (Froehlich, Rodner, Denzler 2010); soft labels of ESPNetv2, trained on Cityscapes: "
-    "non-commercial research and teaching (Cordts et al. 2016)"
-)
-CLEAN_SHARE = 0.5  # of the second run's weights in the average
 MAX_IOU_LOSS = 0.5  # points of a class's IoU on val
 _KEPT_BITS = 12  # of the 24 significant bits of a weight
 
 
-def main(data: str, /, twin: tuple[Path, Path], run: tuple[Path, Path] | None = None) -> None:
+def main(data: str, /, twin: Path, run: Path | None = None) -> None:
     """Make and score the files.
 
     Args:
         data: camvid:ROOT.
-        twin: Folders of the twin's two runs.
-        run: Folders of the two runs (default: export the bundled weights again).
+        twin: Folder of the twin's run.
+        run: Folder of `fastscnn train` (default: export the bundled weights again).
     """
     spec = datasets.load(data)
     if run:
-        model, card = average(*run)
+        model, card = checkpoint.load(run / "best.safetensors")
         shorten(model)
-        terms = dataclasses.replace(card.data, terms=TERMS) if card.data else None
-        source = f"{named('camvid').source}; averaged with the weights after camvid-clean"
-        recipe = {**card.recipe, "source": source}
-        checkpoint.save(bundled("torch"), model, dataclasses.replace(card, size=INPUT, data=terms, recipe=recipe, metrics={}))
-        for folder, name in zip(run, ("camvid", "camvid-clean"), strict=True):
-            shutil.copy(folder / "log.jsonl", RESULTS / f"{name}-training.jsonl")
+        checkpoint.save(bundled("torch"), model, dataclasses.replace(card, size=INPUT))
+        shutil.copy(run / "log.jsonl", RESULTS / "camvid-training.jsonl")
     for precision in ("float32", "int8"):
         file = bundled("onnx", precision)
         done = export(bundled("torch"), file, data=spec, int8=precision == "int8", max_iou_loss=MAX_IOU_LOSS)
@@ -92,23 +77,12 @@ def main(data: str, /, twin: tuple[Path, Path], run: tuple[Path, Path] | None = 
         (RESULTS / f"camvid-test-{name}.json").write_text(report.to_json() + "\n")
 
 
-def average(run: Path, clean: Path) -> tuple[FastSCNN, Card]:
-    """Return the average of the weights of two runs, and the card of the first."""
-    (model, card), (other, _) = (checkpoint.load(folder / "last.safetensors") for folder in (run, clean))
-    added = other.state_dict()
-    for name, tensor in model.state_dict().items():
-        if tensor.is_floating_point():
-            tensor.lerp_(added[name], CLEAN_SHARE)
-    return model, card
-
-
-def twin_calibration(data: str, twin: tuple[Path, Path], int8: bool) -> Calibration:
+def twin_calibration(data: str, twin: Path, int8: bool) -> Calibration:
     """Return the calibration of the twin on the drives that it has not seen."""
     spec = folds(data)
     with TemporaryDirectory() as folder:
-        weights, file = Path(folder) / "twin.safetensors", Path(folder) / "twin.onnx"
-        checkpoint.save(weights, *average(*twin))
-        export(weights, file, data=spec, split=HELD_OUT, calibration=TRAINED, int8=int8)
+        file = Path(folder) / "twin.onnx"
+        export(twin / "last.safetensors", file, data=spec, split=HELD_OUT, calibration=TRAINED, int8=int8)
         found = Segmenter.load(file, "onnx").card.calibration
     assert found is not None
     return dataclasses.replace(found, split=f"{HELD_OUT}, of a twin trained on {TRAINED}")

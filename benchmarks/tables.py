@@ -27,7 +27,7 @@ def table(head: list[str], rows: list[list[str]]) -> str:
 def accuracy() -> str:
     """IoU per class of the bundled weights, by backend, precision and input size."""
     columns = {
-        "ONNX Runtime": "onnx", "PyTorch": "torch", "int8": "int8", "input 456x608": "456x608", "input 720x960": "720x960",
+        "ONNX Runtime": "onnx", "PyTorch": "torch", "int8": "int8", "input 450x600": "450x600", "input 720x960": "720x960",
         "ms+flip": "ms-flip",
     }
     reports = [read(f"accuracy/camvid-test-{name}.json") for name in columns.values()]

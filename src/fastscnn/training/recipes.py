@@ -165,29 +165,6 @@ _CAMVID_QUICK = Recipe(
     channel_noise=0.15,
 )
 
-_CAMVID = replace(
-    _CAMVID_QUICK,
-    name="camvid",
-    source="CGNet's optimiser, crops and scales; corrupted crops and Lovasz-softmax, selected on held-out drives "
-    "(docs/accuracy.md)",
-    size=(360, 480),
-    batch=8,
-    epochs=1000,
-    optimiser="adamw",
-    lr=0.001,
-    warmup=100,
-    weight_decay=0.01,
-    lovasz=1.0,
-    ema=0.998,
-    crop=(360, 384),
-    scale=(0.5, 2.0),
-    brightness=0.0,
-    contrast=1.0,
-    gamma=1.0,
-    channel_noise=0.0,
-    corruption=0.5,
-)
-
 _PAPER = Recipe(
     name="paper",
     source="Poudel et al. 2019, section 4.1, which does not state the amounts of colour noise and brightness",
@@ -241,16 +218,19 @@ _RECIPES = (
         validate_every=170,
     ),
     _CAMVID_QUICK,
-    _CAMVID,
     replace(
-        _CAMVID,
-        name="camvid-clean",
-        source="the last epochs of camvid, given by --init: clean crops, with pasted classes (docs/accuracy.md)",
-        epochs=30,
-        lr=0.0005,
-        warmup=20,
-        classmix=0.5,
-        corruption=0.0,
+        _CAMVID_QUICK,
+        name="camvid",
+        source="selected on held-out drives of CamVid (docs/accuracy.md); fine-tunes weights of camvid-quick, given by --init",
+        size=(450, 600),
+        epochs=192,
+        optimiser="adamw",
+        lr=0.003,
+        warmup=100,
+        weight_decay=0.01,
+        scale=(0.48, 1.6),
+        lovasz=1.0,
+        ema=0.998,
     ),
     replace(
         _PAPER,
