@@ -584,6 +584,34 @@ def test_nested_too_deep(tmp_path: Path, depth: int, saved: str) -> None:
     assert refusal(path) == f"{path}: holds values nested more than 100 deep, which is no checkpoint."
 
 
+@pytest.mark.parametrize("number", [b"I0x10\n", b"L0x10L\n"])
+def test_a_pickle_that_only_its_reader_follows(tmp_path: Path, number: bytes) -> None:
+    """Python's reader takes hexadecimal numbers, `pickletools` does not: what follows them was not checked."""
+    path = tmp_path / "deep"
+    path.write_bytes(b"\x80\x02" + number + b"0" + nested(200_000)[2:])
+    assert ": is not a checkpoint of tensors" in refusal(path)
+
+
+@pytest.mark.parametrize("names", [("data.pkl", "data.pkl"), ("DATA.PKL", "data.pkl"), ("data/0", "data/0")])
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_two_members_of_one_name(tmp_path: Path, names: tuple[str, str]) -> None:
+    path = tmp_path / "twice"
+    with zipfile.ZipFile(path, "w") as made:
+        for name, content in zip(names, (nested(20_000), pickle.dumps({})), strict=True):
+            made.writestr(f"archive/{name}", content)
+    assert "two members of one name" in refusal(path)
+
+
+def test_an_archive_with_a_second_table_of_members(tmp_path: Path) -> None:
+    """Python reads the table in front of the end of the file, and PyTorch the one whose place the end states."""
+    one, two = (archive(tmp_path / name, {"data.pkl": pickle.dumps({name: 1}, 2), "version": b"3"}).read_bytes()
+                for name in ("one", "two"))
+    path = tmp_path / "both"
+    path.write_bytes(one[:-22] + two)  # without the end of the first; both ends state the same place
+    assert torch.load(path, weights_only=True) == {"one": 1}
+    assert "contains two, which is a int" in refusal(path)
+
+
 @pytest.mark.parametrize("stream", [b"r\xff\xff\xff\x7f", b"N" + b"p2147483647\n"])
 def test_a_memo_that_would_fill_the_memory(tmp_path: Path, stream: bytes) -> None:
     path = tmp_path / "memo"

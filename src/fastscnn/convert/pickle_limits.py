@@ -1,7 +1,8 @@
 """Pickles that would crash the interpreter or fill the memory are refused before they are read.
 
 Their instructions are counted, without following them: values nested too deep overflow the stack of C where they are hashed or
-freed, and a memo index of 2 billion takes 16 GB. What is merely broken is left to its reader.
+freed, and a memo index of 2 billion takes 16 GB. A pickle that cannot be followed here is refused, since its reader may accept
+it: Python's in C takes hexadecimal numbers, `pickletools` does not.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ def check(path: Path, data: bytes, pickles: int = 1) -> None:
         pickles: how many.
 
     Raises:
-        FastSCNNError: values nested too deep, too many instructions, or a memo index out of all proportion.
+        FastSCNNError: values nested too deep, too many instructions, a memo index out of all proportion, or a broken pickle.
     """
     file = io.BytesIO(data)
     try:
@@ -40,12 +41,15 @@ def check(path: Path, data: bytes, pickles: int = 1) -> None:
             depths = _Depths(path)
             for instruction, argument, _ in pickletools.genops(file):
                 depths.follow(instruction, argument)
-    except _BROKEN:
-        return
+    except _BROKEN as error:
+        raise broken(path, error) from error
 
 
-def check_archive(path: Path, data: bytes) -> None:
-    """Check the pickle in an archive of PyTorch.
+def checked_archive(path: Path, data: bytes) -> bytes:
+    """Check the pickle in an archive of PyTorch, and return the archive written again.
+
+    PyTorch finds the members of an archive in another way than Python: a file made for that has one pickle for the check, and
+    another one for the reader. An archive that Python writes is the same for both.
 
     Args:
         path: the file, for errors.
@@ -54,19 +58,32 @@ def check_archive(path: Path, data: bytes) -> None:
     Raises:
         FastSCNNError: as `check`; also for a TorchScript archive, or one that unpacks to far more than its size.
     """
+    written = io.BytesIO()
     try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            sizes = {member.filename: member.file_size for member in archive.infolist()}
-            if any("/code/" in name for name in sizes):
+        with zipfile.ZipFile(io.BytesIO(data)) as archive, zipfile.ZipFile(written, "w") as copy:
+            members = {member.filename.lower(): member for member in archive.infolist()}  # PyTorch ignores case
+            if any("/code/" in name for name in members):
                 raise FastSCNNError(f"{path}: is a TorchScript archive, which holds code; save the state dict of its network: "
                                     "torch.save(network.state_dict(), FILE).")
-            if sum(sizes.values()) > _EXPANSION * len(data):
-                raise FastSCNNError(f"{path}: unpacks to {sum(sizes.values()) / 1e9:.1f} GB, which is no checkpoint.")
-            pickled = [archive.read(name) for name in sizes if name.rpartition("/")[2] == "data.pkl"]
-    except (zipfile.BadZipFile, OSError, NotImplementedError, RuntimeError, zlib.error, *_BROKEN):
-        return
-    for content in pickled:
-        check(path, content)
+            if len(members) < len(archive.infolist()):
+                raise FastSCNNError(f"{path}: holds two members of one name, which is no checkpoint.")
+            size = sum(member.file_size for member in members.values())
+            if size > _EXPANSION * len(data):
+                raise FastSCNNError(f"{path}: unpacks to {size / 1e9:.1f} GB, which is no checkpoint.")
+            for name, member in members.items():
+                content = archive.read(member)
+                if name.rpartition("/")[2] == "data.pkl":
+                    check(path, content)
+                copy.writestr(member.filename, content)
+    except (zipfile.BadZipFile, OSError, NotImplementedError, RuntimeError, zlib.error, *_BROKEN) as error:
+        raise broken(path, error) from error
+    return written.getvalue()
+
+
+def broken(path: Path, error: Exception) -> FastSCNNError:
+    """Return the error for a file that cannot be read as a checkpoint."""
+    lines = str(error).splitlines() or ["it ends early"]
+    return FastSCNNError(f"{path}: is not a checkpoint of tensors or is truncated ({lines[0][:200]}).")
 
 
 class _Depths:

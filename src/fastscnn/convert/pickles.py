@@ -41,8 +41,7 @@ def read(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise FastSCNNError(f"{path}: cannot be read ({error.strerror or error}).") from error
     if data.startswith(_ZIP):
-        pickle_limits.check_archive(path, data)
-        content = _torch(path, data)
+        content = _torch(path, pickle_limits.checked_archive(path, data))
     elif data.startswith(_LEGACY):
         pickle_limits.check(path, data, _LEGACY_PICKLES)
         content = _torch(path, data)
