@@ -532,6 +532,13 @@ def test_code_is_refused_by_name_and_not_run(tmp_path: Path, function: Callable[
     assert not mark.exists()
 
 
+def test_an_unsafe_pytorch_reads_no_pickle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last version before CVE-2026-24747 was fixed."""
+    torch.save({"weight": torch.zeros(3)}, tmp_path / "a.pth")
+    monkeypatch.setattr(torch, "__version__", torch.torch_version.TorchVersion("2.9.1"))
+    assert "only PyTorch 2.10 or newer reads safely; upgrade PyTorch 2.9.1" in refusal(tmp_path / "a.pth")
+
+
 def test_the_classes_of_a_training_log_are_never_called(tmp_path: Path) -> None:
     """mmengine's log refers to getattr; a replacement ignores its arguments."""
     state = {**as_theirs("mmseg", network("mmseg")), "x": Runs(getattr, "text", "upper")}

@@ -55,9 +55,19 @@ def download_hint(path: str | os.PathLike[str]) -> str:
     return " Addresses are not fetched: download the file first." if _URL.match(os.fspath(path)) else ""
 
 
+def is_file(path: Path) -> bool:
+    """Return whether a path is a file. `Path.is_file` raises an error if a name is too long for the file system."""
+    return os.path.isfile(path)  # noqa: PTH113
+
+
+def is_folder(path: Path) -> bool:
+    """Return whether a path is a folder; without an error, as `is_file`."""
+    return os.path.isdir(path)  # noqa: PTH112
+
+
 def is_address(text: str) -> bool:
     """Return whether a text is an address such as https://... or rtsp://..., and no file of that name exists."""
-    return bool(_URL.match(text)) and "://" in text and not Path(text).exists()
+    return bool(_URL.match(text)) and "://" in text and not os.path.exists(text)  # noqa: PTH110
 
 
 def digest(path: Path) -> str:

@@ -168,7 +168,8 @@ def _image(frame: tuple[int, int]) -> UInt8Array:
 
 
 def _read(file: Path) -> LatencyBudget | None:
-    with contextlib.suppress(OSError, ValueError, TypeError, LookupError):  # missing or broken file: measure again
+    broken = (OSError, ValueError, TypeError, LookupError, AttributeError, OverflowError, RecursionError)
+    with contextlib.suppress(*broken):  # or missing: measure again
         known = json.loads(file.read_text())
         choices = tuple(
             LatencyChoice(BaseSize(*map(int, choice["size"])), float(choice["milliseconds"]),

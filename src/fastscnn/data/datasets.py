@@ -94,10 +94,10 @@ def _loaded(data: str | PathLike[str]) -> DatasetSpec | ClassFolders:
     path = files.expand(data)
     if path.suffix == ".toml":
         return toml.spec(path)
-    if path.is_dir() and (path / "dataset.toml").is_file():
+    if files.is_file(path / "dataset.toml"):
         return toml.spec(path / "dataset.toml")
     name, separator, place = fspath(data).partition(":")
-    if not separator and path.is_dir():
+    if not separator and files.is_folder(path):
         raise FastSCNNError(f"{fspath(data)!r} is not a dataset: it has no dataset.toml; `fastscnn dataset init` writes one. "
                             "Built-in datasets are NAME:ROOT, such as camvid:ROOT.")
     if not separator:
@@ -105,10 +105,10 @@ def _loaded(data: str | PathLike[str]) -> DatasetSpec | ClassFolders:
                             "or the path of a dataset.toml.")
     if name not in _BUILT_IN:
         raise unknown("dataset", name, _BUILT_IN)
-    root, asked, given = place.rpartition("?") if "?" in place and not files.expand(place).is_dir() else (place, "", "")
+    root, asked, given = place.rpartition("?") if "?" in place and not files.is_folder(files.expand(place)) else (place, "", "")
     values = options.parse(name, given, _BUILT_IN[name].options) if asked else {}
     folder = files.expand(root)
-    if not folder.is_dir():
+    if not files.is_folder(folder):
         raise FastSCNNError(f"{root}: no such folder (the root of the dataset {name!r}).")
     made = _BUILT_IN[name].make(folder, values)
     suffix = "&".join(f"{key}={values[key]}" for key in sorted(values))

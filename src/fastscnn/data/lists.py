@@ -13,11 +13,13 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from fastscnn.base.errors import FastSCNNError
+from fastscnn.base.files import is_file
 from fastscnn.data.formats import text
 from fastscnn.data.formats.listing import count_equal
 from fastscnn.media import images
 
 _COLUMNS = 2  # an image and its label file
+_DEEPEST = 100  # folders of a path; the time that a line takes grows with the square of them
 _HEADING = r"(?:[a-z ]+_)?(?:images?|img|files?|filename|paths?|name|masks?|labels?|annotations?|input|target|id)(?:_[a-z ]+)?"
 _HEADER = re.compile(rf'"?{_HEADING}"?(?:\s*[,\t]\s*"?{_HEADING}"?)*', re.IGNORECASE)  # a first line with names of columns
 
@@ -146,12 +148,14 @@ class ListFile:
         """Return what `_existing` returns, for a name whose accents are as on the disk."""
         path = Path(name.replace("\\", "/"))
         parts = path.parts[1:] if path.is_absolute() else path.parts
+        if len(parts) > _DEEPEST:
+            return ""
         for base in (self.root, self.path.parent):
-            if os.path.isfile(base / path):  # noqa: PTH113 - a name that is too long is no file, and no error
+            if is_file(base / path):
                 return _relative(base / path, self.root)
         for start in range(len(parts) - 1) if path.is_absolute() else range(1, len(parts) - 1):
             for base in (self.root, self.path.parent):
-                if os.path.isfile(file := base.joinpath(*parts[start:])):  # noqa: PTH113
+                if is_file(file := base.joinpath(*parts[start:])):
                     return _relative(file, self.root)
         return ""
 

@@ -252,7 +252,7 @@ def _beside(folder: Path, data: str) -> str:
     """Return the dataset `data` with its path relative to the folder of the mixture file."""
     path = folder / files.expand(data)
     name, colon, root = data.partition(":")
-    if not colon or path.suffix == ".toml" or path.is_dir():
+    if not colon or path.suffix == ".toml" or files.is_folder(path):
         return fspath(path)
     return f"{name}:{folder / files.expand(root)}"
 

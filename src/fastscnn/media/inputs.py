@@ -71,7 +71,7 @@ def find(paths: Sequence[Path], out: Path, thermal: Path | None = None) -> Input
     left_out = Listing()
     expanded = [files.expand(path) for path in paths]
     for path in {os.path.realpath(path): path for path in expanded}.values():  # duplicates count once
-        if path.is_dir():
+        if files.is_folder(path):
             found = listing(path, out)
             if not found.images:
                 raise _no_images(path, out, found)
@@ -102,11 +102,11 @@ def _no_images(folder: Path, out: Path, found: Listing) -> FastSCNNError:
 
 def _paired(jobs: Sequence[Job], places: Mapping[Path, Path], thermal: Path) -> list[Job]:
     """Return the jobs with their thermal files or a fault. `places` are the images' paths relative to the given folder."""
-    if not thermal.exists():
+    if not os.path.exists(thermal):  # noqa: PTH110 - a name may be too long
         raise FastSCNNError(f"{thermal}: no such file or folder of thermal images.")
     if not jobs:
         raise FastSCNNError(f"{thermal}: all given images are thermal ones; give RGB images from another folder.")
-    if thermal.is_file():
+    if files.is_file(thermal):
         if len(jobs) > 1:
             raise FastSCNNError(f"{thermal}: one thermal file for {len(jobs)} images; give a folder with one for each image.")
         return [replace(jobs[0], extra_channels=(thermal,))]
@@ -134,7 +134,7 @@ def _paired(jobs: Sequence[Job], places: Mapping[Path, Path], thermal: Path) -> 
 def _outside(given: Iterable[Path], place: Path) -> list[Path]:
     """Return the images that are neither the file `place` nor in the folder `place`, where a link lies in its own folder."""
     real = place.resolve()
-    if place.is_file():
+    if files.is_file(place):
         return [image for image in given if image.resolve() != real]
     homes = {folder: folder.resolve() for folder in {image.parent for image in given}}  # once for each folder
     inside = {folder for folder, home in homes.items() if real in (home, *home.parents)}

@@ -298,7 +298,7 @@ def from_run(path: str | Path, base: Recipe | None = None) -> Recipe:
             type or out of bounds. The message names the file.
     """
     path = files.expand(path)
-    path = path / "run.json" if path.is_dir() else path
+    path = path / "run.json" if files.is_folder(path) else path
     try:
         values = _stored(path)
         known = [field.name for field in fields(Recipe)]

@@ -27,7 +27,7 @@ def npy(path: Path, box: Box | None = None) -> npt.NDArray[np.integer[Any]]:
         array = np.load(path, mmap_mode="r", allow_pickle=False)  # mapped: the header is checked before the data is read
     except FileNotFoundError:
         raise FastSCNNError(f"{path}: no such file.") from None
-    except (OSError, ValueError, EOFError) as error:
+    except Exception as error:  # NumPy parses the header as Python, with errors of half a dozen kinds
         raise FastSCNNError(f"{path}: is no .npy file of numbers, or is truncated ({error}); save it again.") from error
     _check_shape(path, array.shape, limited=box is None)
     return integers(path, np.array(cropped(array, path, box)))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import math
-import os.path
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ import numpy as np
 
 from fastscnn.base.arguments import hxw
 from fastscnn.base.errors import FastSCNNError
+from fastscnn.base.files import is_file
 from fastscnn.base.types import BoolArray, Float64Array
 from fastscnn.data.formats import text
 from fastscnn.data.formats.base import Contents, Decoded, Shape, Shapes
@@ -70,7 +70,7 @@ class LabelMeLabels(Shapes):
         if not isinstance(named, str) or PurePosixPath(normalised(named)).stem == normalised(image.stem):
             return None
         other = labels.parent / named.replace("\\", "/")
-        return other if os.path.isfile(other) else None  # noqa: PTH113 - a name may be too long
+        return other if is_file(other) else None
 
 
 def contents(path: Path) -> Contents:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os.path
 import unicodedata
 from collections.abc import Iterable, Mapping
 from itertools import takewhile
@@ -12,6 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import Generic, TypeVar
 
 from fastscnn.base.errors import FastSCNNError
+from fastscnn.base.files import is_file
 from fastscnn.media.decoding import SUFFIXES
 
 Entry = TypeVar("Entry")
@@ -117,7 +117,7 @@ def _twin(image: Path, base: str) -> Path | None:
     bare = base.partition("?")[0]
     names = [bare] if PurePosixPath(bare).suffix.lower() in SUFFIXES else [image.stem + suffix for suffix in sorted(SUFFIXES)]
     others = (image.with_name(name) for name in names if name != image.name)
-    return next((other for other in others if os.path.isfile(other)), None)  # noqa: PTH113 - a name may be too long
+    return next((other for other in others if is_file(other)), None)
 
 
 def _rank(parts: tuple[str, ...], wanted: tuple[str, ...]) -> _Rank:

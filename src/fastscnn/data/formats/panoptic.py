@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from fastscnn.base.errors import FastSCNNError
+from fastscnn.base.files import is_file
 from fastscnn.base.types import Float64Array
 from fastscnn.data.formats import text
 from fastscnn.data.formats.base import Contents, Decoded, Shape, Shapes
@@ -68,7 +69,7 @@ def contents(path: Path) -> Contents:
 
 def pngs(path: Path) -> set[Path]:
     """Return the PNGs of the segments that exist. Raises FastSCNNError like `PanopticLabels.read`."""
-    return {place for entry in _parsed(path).entries for place in _places(path, entry) if place.is_file()}
+    return {place for entry in _parsed(path).entries for place in _places(path, entry) if is_file(place)}
 
 
 @dataclass(eq=False)
@@ -120,7 +121,7 @@ def _places(path: Path, entry: _Entry) -> list[Path]:
 
 def _png(path: Path, entry: _Entry) -> Path:
     places = _places(path, entry)
-    found = next((place for place in places if place.is_file()), None)
+    found = next((place for place in places if is_file(place)), None)
     if found is None:
         raise FastSCNNError(f"{path}: lists the segments of {entry.name!r} in {entry.png}, which is missing; put it into "
                             f"{places[0].parent}.")

@@ -16,7 +16,7 @@ _YAML_KEY = r"^(?:names|classes|class_names)\s*:"
 _YAML_LIST = re.compile(_YAML_KEY + r"\s*\[(.*?)\]", re.MULTILINE | re.DOTALL)
 _YAML_BLOCK = re.compile(
     _YAML_KEY + r"[ \t]*(?:#.*)?\n((?:[ \t]*(?:-|['\"]?\d+['\"]?\s*:)[^\n]*(?:\n|\Z)|[ \t]*(?:#[^\n]*)?\n)+)", re.MULTILINE)
-_YAML_ENTRY = re.compile(r"^[ \t]*(?:-|['\"]?(\d+)['\"]?\s*:)[ \t]*(.*?)[ \t]*$", re.MULTILINE)
+_YAML_ENTRY = re.compile(r"^[ \t]*(?:-|['\"]?(\d+)['\"]?\s*:)[ \t]*(.*)$", re.MULTILINE)
 _YAML_DOUBLE, _YAML_SINGLE = re.compile(r'"(?:[^"\\]|\\.)*"'), re.compile(r"'((?:[^']|'')*)'")
 
 

@@ -23,8 +23,9 @@ from fastscnn.data.init.class_rows import (
 )
 from fastscnn.model.label_set import Colour
 
-_NUMBERED = re.compile(r"(-?\d{1,5})\s*[:=,;\t ]\s*(\S.*)")
-_NAME_ID = re.compile(r"(\S.*?)\s*[:=,;\t ]\s*(-?\d{1,5})[\s,;]*")
+_BETWEEN = r"(?:\s*+[:=,;]\s*+|\s++)"  # possessive: a line of blanks takes no longer than another one
+_NUMBERED = re.compile(rf"(-?\d{{1,5}}){_BETWEEN}(\S.*)")
+_NAME_ID = re.compile(rf"(\S|\S.*?\S){_BETWEEN}(-?\d{{1,5}})[\s,;]*")
 _VOC_WITHOUT_COLOUR = re.compile(r"[^:]+::[^:]*:[^:]*")  # name:colour:parts:actions of Pascal VOC's labelmap.txt
 _QUOTES = " \t:;,\"'"  # around names
 _MOST_WORDS = 6  # of a name
