@@ -33,11 +33,11 @@ EXAMPLES = settings(deadline=None, derandomize=True, max_examples=300)
 SIZES = st.tuples(st.integers(1, 60), st.integers(1, 60))
 
 
-def wheel(folder: Path, compiler: str) -> Path:
+def wheel(folder: Path, compiler: str, root: Path = ROOT) -> Path:
     """The package as a wheel holds it, unpacked below `folder`; the wheel lies in `folder`."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CC", compiler)
-        built = Path(next(iter(WheelBuilder(str(ROOT)).build(directory=str(folder), versions=["standard"]))))
+        built = Path(next(iter(WheelBuilder(str(root)).build(directory=str(folder), versions=["standard"]))))
     with zipfile.ZipFile(built) as archive:
         archive.extractall(folder / "unpacked")
     return folder / "unpacked"
@@ -308,6 +308,18 @@ def test_a_wheel_holds_the_kernel_once_and_uses_it(unpacked: Path) -> None:
     assert "none-any" not in facts
     done = run(unpacked, USE + COUNT)
     assert (done.stdout, done.stderr) == ("1 False\n", "")
+
+
+def test_wheels_of_equal_sources_have_equal_bytes(unpacked: Path, tmp_path: Path) -> None:
+    """Built in another folder, at another time, from files with other time stamps."""
+    root = tmp_path / "another folder"
+    shutil.copytree(ROOT / "src", root / "src", ignore=shutil.ignore_patterns("__pycache__", "*.so"), copy_function=shutil.copy)
+    for name in (".gitignore", "hatch_build.py", "pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, root)
+    wheel(tmp_path, os.environ.get("CC", "cc"), root)
+    (one,), (other,) = unpacked.parent.glob("*.whl"), tmp_path.glob("*.whl")
+    assert one.name == other.name
+    assert one.read_bytes() == other.read_bytes()
 
 
 def test_without_a_compiler_the_wheel_is_pure_and_labels_in_numpy(
