@@ -164,15 +164,18 @@ def test_a_card_that_does_not_fit_is_refused(file: Path, changes: dict[str, obje
         checkpoint.load(file)
 
 
-@pytest.mark.parametrize("change", ["missing", "unexpected"])
+@pytest.mark.parametrize("change", ["missing", "unexpected", "changed"])
 def test_every_tensor_counts(file: Path, change: str) -> None:
     tensors, metadata = checkpoint.load_tensors(file)
     if change == "missing":
         del tensors["classifier.3.bias"]
-    else:
+    elif change == "unexpected":
         tensors["more"] = torch.zeros(1)
+    else:
+        tensors["classifier.3.bias"][0] += 1e-6
     checkpoint.save_tensors(file, tensors, metadata)
-    with pytest.raises(FastSCNNError, match=r"do not match .*(Missing|Unexpected) key"):
+    message = "do not match parameters_sha256" if change == "changed" else r"do not match .*(Missing|Unexpected) key"
+    with pytest.raises(FastSCNNError, match=message):
         checkpoint.load(file)
 
 

@@ -38,6 +38,7 @@ def main() -> None:
         check = target.prepared(folder)
         for number, seed in enumerate(target.inputs()):
             (seeds / str(number)).write_bytes(seed)
+            check(seed)  # also imports what is imported late, such as PyTorch, before the time of an input is limited
         flags = [f"-max_total_time={round(60 * options.minutes)}", f"-timeout={_SECONDS}", f"-rss_limit_mb={_MEGABYTES}",
                  "-max_len=20000", "-print_final_stats=1", f"-artifact_prefix={options.target}-"]
         atheris.Setup([sys.argv[0], *flags, str(seeds)], check, custom_mutator=change)

@@ -43,7 +43,8 @@ SUFFIXES = frozenset(suffix for table in (_FORMATS, _BY_SUFFIX) for suffixes in 
 _SUBFILE_TYPE, _OVERVIEW, _MASK = 254, 1, 4  # a tag of TIFF, and bits of its value
 _BYTES_PER_PIXEL = 16  # largest size of a file for its pixels: 4 channels of 16 bits, and as much for metadata
 
-_DECODING = (OSError, SyntaxError, ValueError, EOFError, RuntimeError, struct.error, Warning)  # RuntimeError: of libavif
+# RuntimeError: of libavif; IndexError: of QOI in Pillow 12.0
+_DECODING = (OSError, SyntaxError, ValueError, EOFError, RuntimeError, IndexError, struct.error, Warning)
 
 
 class _Tiff(TiffImageFile):
