@@ -12,7 +12,7 @@ import pytest
 from conftest import WriteOnnx
 
 from fastscnn import backends
-from fastscnn.backends.onnx import OnnxBackend
+from fastscnn.backends.onnx import OnnxBackend, session
 from fastscnn.base.errors import ArgumentError, FastSCNNError
 from fastscnn.model import card
 from fastscnn.model.card import Card
@@ -106,6 +106,14 @@ def test_weights_in_another_file_are_refused(
         monkeypatch.chdir(tmp_path)
     with pytest.raises(FastSCNNError, match=r"split\.onnx: has weights in another file \(external data\)"):
         backends.load(path, engine)
+
+
+def test_onnx_runtime_opens_no_other_file(tmp_path: Path, write_onnx: WriteOnnx, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such a file is refused before; this is the second lock."""
+    path = write_onnx(tmp_path / "split.onnx", external="weights.bin")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(Exception, match="weights"):
+        session(path.read_bytes(), 1)
 
 
 @pytest.mark.parametrize("name", ["a.pth", "a.pt", "a.pkl", "a.bin", "a", "a.onnx.gz"])

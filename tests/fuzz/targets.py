@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import pickle
+import tempfile
 import zipfile
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import redirect_stderr, redirect_stdout, suppress
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from conftest import _write_onnx
 from PIL import Image
 
 from fastscnn import backends, cli
@@ -43,7 +45,7 @@ from fastscnn.data.formats.base import Contents, Shapes
 from fastscnn.data.init import class_files
 from fastscnn.distillation import description
 from fastscnn.media import images
-from fastscnn.model import card, onnx_hash
+from fastscnn.model import card, onnx_file, onnx_hash
 from fastscnn.model.card import Calibration, Card, Data
 from fastscnn.model.label_set import LabelSet
 from fastscnn.training import recipes
@@ -287,10 +289,9 @@ def _read_classifier_card(path: Path) -> None:
 
 
 def _onnx_metadata(path: Path) -> None:
-    """Open an ONNX file with a card of any text."""
+    """Open an ONNX file with a card of any bytes."""
     model = Path(backends.__file__).with_name("matmul_peak.float32.onnx").read_bytes()
-    text = path.read_bytes().decode("utf-8", "replace")
-    entry = _field(1, card.KEY.encode()) + _field(2, text.encode())
+    entry = _field(1, card.KEY.encode()) + _field(2, path.read_bytes())
     path.with_suffix(".onnx").write_bytes(model + _field(14, entry))
     backends.load(path.with_suffix(".onnx"), "onnx", 1)
 
@@ -302,6 +303,11 @@ def _field(number: int, content: bytes) -> bytes:
         length.append(size & 127 | 128)
         size >>= 7
     return bytes([number << 3 | 2, *length, size]) + content
+
+
+def _networks() -> list[bytes]:
+    with tempfile.TemporaryDirectory() as folder:
+        return [_write_onnx(Path(folder, "tiny.onnx")).read_bytes()]
 
 
 def _hash(path: Path) -> None:
@@ -476,6 +482,7 @@ TARGETS: Mapping[str, Target] = {
     "card": Target(_of(_CARD.to_json().encode(), _OLD), _read_card),
     "classifier-card": Target(_of(_CLASSIFIER), _read_classifier_card),
     "onnx-metadata": Target(_of(_CARD.to_json().encode(), _OLD), _onnx_metadata),
+    "onnx-file": Target(_networks, onnx_file.load, "x.onnx", needs="onnx"),
     "onnx-hash": Target(lambda: [Path(backends.__file__).with_name("matmul_peak.float32.onnx").read_bytes()], _hash),
     "weights": Target(_weights, _load_weights, "x.safetensors", examples=4, needs="torch"),
     "checkpoint": Target(_checkpoints, _read_checkpoint, needs="torch"),
