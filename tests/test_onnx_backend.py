@@ -106,6 +106,7 @@ def test_weights_in_another_file_are_refused(
         backends.load(path, engine)
 
 
+@pytest.mark.reliability("pickles")
 @pytest.mark.parametrize("name", ["a.pth", "a.pt", "a.pkl", "a.bin", "a", "a.onnx.gz"])
 def test_other_files_are_not_opened(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
