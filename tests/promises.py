@@ -29,7 +29,7 @@ PROMISES = {
     "onnx-flips": "An ONNX file with a flipped bit is refused, unless the bit is in the text of its card.",
     "cards": "A hostile model card is refused by file and field, or it describes a network that runs.",
     "toml": "A wrong dataset.toml is refused by file and key, or it describes a dataset that can be checked.",
-    "bombs": "A small file that claims or unpacks to a large one takes at most 10 s and 640 MiB.",
+    "bombs": "A small file that claims or unpacks to a large one takes at most 10 s of processor time and 640 MiB.",
     "exif": "Images are upright for each of the 8 EXIF orientations, in 5 formats.",
     "modes": "Pixels of every mode of images and label files are read as documented, or refused.",
     "truncation": "A file cut off at any percent is refused, or read as the whole file.",

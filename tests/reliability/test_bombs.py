@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
-from time import perf_counter
+from time import process_time
 from typing import Any
 
 import numpy as np
@@ -201,10 +201,10 @@ def test_small_files_stay_small(
         path = tmp_path / str(number) / name
         path.parent.mkdir()
         path.write_bytes(data)
-        start = perf_counter()
+        start = process_time()
         with peak_memory() as peak:
             message = refusal(read, path)
-        seconds, refused = perf_counter() - start, refused + (message is not None)
+        seconds, refused = process_time() - start, refused + (message is not None)
         assert seconds < SECONDS, name
         assert peak[0] < MEBIBYTES, name
         slowest, largest = max(slowest, seconds), max(largest, peak[0])
