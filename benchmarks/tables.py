@@ -182,9 +182,21 @@ def corruptions() -> str:
     return table(["mIoU before -> after, %", "strength 1", "strength 2", "strength 3", "gain of the mean"], rows)
 
 
+def reliability() -> str:
+    """What the reliability suite found for each promise."""
+    found = read("reliability.json")["promises"]
+    rows = [
+        [one["promise"], f"{one['cases']:,}", str(one["failed"]), str(one["skipped"]),
+         ", ".join(f"{name}: {value:,}" for name, value in one["figures"].items()), f"{one['seconds']:.0f}"]
+        for one in found.values()
+    ]
+    return table(["promise", "cases", "failed tests", "skipped tests", "figures", "s"], rows)
+
+
 TABLES: Mapping[str, tuple[Callable[[], str], ...]] = {
     "speed.md": (mmseg, agreement, engines, labels),
     "accuracy.md": (accuracy, ablation, knowledge, training),
+    "reliability.md": (reliability,),
 }
 
 

@@ -19,6 +19,8 @@ from fastscnn.model import card, onnx_hash
 from fastscnn.model.card import Card
 from fastscnn.model.label_set import LabelSet
 
+pytest_plugins = ["promises"]
+
 _SHARED = Path(__file__).parents[2] / "shared"
 _COLOURS = ("red", "green", "blue")
 

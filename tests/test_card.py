@@ -161,6 +161,7 @@ BROKEN = {  # text, and where the message says that it is broken
 }
 
 
+@pytest.mark.reliability("cards")
 @pytest.mark.parametrize(("text", "where"), BROKEN.values(), ids=BROKEN.keys())
 def test_a_broken_card_names_file_and_field(text: str, where: str) -> None:
     with pytest.raises(FastSCNNError, match=rf"a\.onnx: its card is broken .*{where}") as caught:

@@ -223,6 +223,7 @@ WRONG: dict[str, tuple[Break, list[tuple[str, str, str, str]], str]] = {
 }
 
 
+@pytest.mark.reliability("faults")
 @pytest.mark.parametrize("name", WRONG)
 def test_findings(clean: DatasetSpec, tmp_path: Path, name: str) -> None:
     make, expected, message = WRONG[name]

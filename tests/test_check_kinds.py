@@ -512,6 +512,7 @@ def of_kind(report: CheckReport, kind: str) -> list[Finding]:
     return [finding for finding in report.findings if finding.kind == kind]
 
 
+@pytest.mark.reliability("faults")
 @pytest.mark.parametrize("name", CASES)
 def test_each_is_found_and_a_right_dataset_is_not(tmp_path: Path, name: str) -> None:
     case = CASES[name]

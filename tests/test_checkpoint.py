@@ -100,6 +100,7 @@ def test_digest() -> None:
     assert len({digest, *(checkpoint.digest(other) for other in others)}) == 5
 
 
+@pytest.mark.reliability("pickles")
 @pytest.mark.parametrize("zipped", [True, False])
 def test_a_pickle_is_refused(tmp_path: Path, zipped: bool) -> None:
     path = tmp_path / "weights.safetensors"

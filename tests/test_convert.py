@@ -480,6 +480,14 @@ def test_a_truncated_checkpoint(tmp_path: Path, layout: str, theirs: State, kept
     assert "or is truncated" in refusal(tmp_path / "part")
 
 
+@pytest.mark.parametrize("kept", range(10, 1200, 23))
+def test_a_truncated_checkpoint_of_the_old_format(tmp_path: Path, kept: int) -> None:
+    """PyTorch's reader raises errors of many kinds, some without a text."""
+    torch.save({"a": torch.ones(600), "b": torch.ones(3)}, tmp_path / "whole", _use_new_zipfile_serialization=False)
+    (tmp_path / "part").write_bytes((tmp_path / "whole").read_bytes()[:kept])
+    assert refusal(tmp_path / "part").startswith(f"{tmp_path / 'part'}: ")
+
+
 @pytest.mark.parametrize("content", [[1, 2], {}, 3])
 @pytest.mark.parametrize("saved", ["torch", "pickle"])
 def test_what_is_no_dictionary_of_tensors(tmp_path: Path, content: object, saved: str) -> None:
@@ -504,6 +512,7 @@ class Runs:
         return self.call
 
 
+@pytest.mark.reliability("pickles")
 @pytest.mark.parametrize(
     ("function", "name"),
     [
@@ -546,6 +555,7 @@ def test_the_classes_of_a_training_log_are_never_called(tmp_path: Path) -> None:
     assert "contains x, which is a _Ignored" in refusal(tmp_path / "a.pth")
 
 
+@pytest.mark.reliability("pickles")
 @pytest.mark.parametrize(
     "stream",
     [

@@ -75,6 +75,7 @@ def test_a_fourth_channel(tmp_path: Path) -> None:
         spec.pairs("train")
 
 
+@pytest.mark.reliability("toml")
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -266,6 +267,12 @@ def test_names_that_are_too_long_are_missing_files(tmp_path: Path) -> None:
     with pytest.raises(FastSCNNError, match=r"its label file .* is missing"):
         spec.pairs("train")
     assert [finding.kind for finding in check(spec).findings] == ["missing-labels"]
+
+
+@pytest.mark.parametrize("images", ["*.png", "a" * 300, "a" * 300 + "/*.png"])
+def test_check_of_patterns_that_match_nothing(tmp_path: Path, images: str) -> None:
+    found = check(folder.spec(toml(tmp_path, BASE + split(images=images)))).findings
+    assert [finding.kind for finding in found] == ["no-images"]
 
 
 def test_pairs_of_an_empty_split(tmp_path: Path) -> None:

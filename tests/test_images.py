@@ -86,6 +86,7 @@ READ: dict[str, tuple[Callable[[], bytes], np.ndarray[Any, Any]]] = {
 }
 
 
+@pytest.mark.reliability("modes")
 @pytest.mark.parametrize("name", READ)
 def test_read(tmp_path: Path, name: str) -> None:
     make, expected = READ[name]
@@ -98,6 +99,7 @@ def test_read(tmp_path: Path, name: str) -> None:
     assert images.size(path) == expected.shape[:2]
 
 
+@pytest.mark.reliability("modes")
 @pytest.mark.parametrize(
     ("mode", "colour", "expected"),
     [("RGB", (200, 40, 90), (200, 40, 90)), ("L", 77, (77,) * 3), ("CMYK", (0, 255, 255, 0), (255, 0, 0))],
@@ -128,7 +130,8 @@ def blocks(values: list[list[int]]) -> np.ndarray[Any, Any]:
     return np.kron(np.array(values, np.uint8) * 40, np.ones((16, 16), np.uint8))
 
 
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "WEBP"])
+@pytest.mark.reliability("exif")
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "WEBP", "AVIF"])
 @pytest.mark.parametrize("orientation", STORED)
 def test_exif_orientation(tmp_path: Path, kind: str, orientation: int) -> None:
     exif = Image.Exif()
@@ -204,6 +207,13 @@ def noise(kind: str) -> bytes:
     return encoded(Image.fromarray(pixels), kind)
 
 
+def scans(count: int) -> bytes:
+    """A progressive JPEG whose last scan is repeated: a small file that takes a long time."""
+    data = encoded(Image.fromarray(GREYS), "JPEG", progressive=True)
+    first = data.rindex(b"\xff\xda")
+    return data[:first] + data[first:-2] * (count - data.count(b"\xff\xda") + 1) + data[-2:]
+
+
 BROKEN: dict[str, tuple[Callable[[], bytes], str]] = {
     "cut.jpg": (lambda: noise("JPEG")[:-1000], "truncated or broken"),
     "cut.png": (lambda: noise("PNG")[:-2000], "truncated or broken"),
@@ -218,6 +228,7 @@ BROKEN: dict[str, tuple[Callable[[], bytes], str]] = {
     "pam.pam": (lambda: b"P7\nWIDTH 1\nHEIGHT 1\nDEPTH 1\nMAXVAL 2\nTUPLTYPE GRAYSCALE\nENDHDR\n\2", "is not an image that"),
     "cut.avif": (lambda: noise("AVIF")[:-1000], "truncated or broken|is not an image"),
     "cut.jp2": (lambda: noise("JPEG2000")[:-2000], "truncated or broken|is a JPEG 2000 file"),
+    "scans.jpg": (lambda: scans(101), "has 101 scans, over the limit of 100 for a JPEG"),
     "41-megapixels.png": (lambda: png(41_000, 1000, 8, 2), r"is 1000x41000 \(HxW\), over the limit of 40 megapixels"),
     "100-megapixels.png": (lambda: png(10_000, 10_000, 8, 2), r"is 10000x10000 \(HxW\), over the limit"),
     "gigapixels.png": (lambda: png(60_000, 60_000, 16, 6), r"is 60000x60000 \(HxW\), over the limit"),
@@ -235,6 +246,7 @@ def test_refused(tmp_path: Path, name: str, read: Callable[[Path], object]) -> N
     assert name in str(caught.value)
 
 
+@pytest.mark.reliability("modes")
 @pytest.mark.parametrize("dtype", [np.int32, np.float32])
 def test_32_bits_are_refused(tmp_path: Path, dtype: type) -> None:
     path = tmp_path / "a.tif"
@@ -281,6 +293,7 @@ READ_VALUES: dict[str, tuple[Callable[[], bytes], Any]] = {
 }
 
 
+@pytest.mark.reliability("modes")
 @pytest.mark.parametrize("name", READ_VALUES)
 def test_read_values(tmp_path: Path, name: str) -> None:
     make, expected = READ_VALUES[name]
@@ -313,6 +326,7 @@ READ_WIDE_IDS: dict[str, tuple[Callable[[], bytes], Any]] = {
 }
 
 
+@pytest.mark.reliability("modes")
 @pytest.mark.parametrize("name", READ_WIDE_IDS)
 def test_read_wide_ids(tmp_path: Path, name: str) -> None:
     make, expected = READ_WIDE_IDS[name]
@@ -344,6 +358,7 @@ READ_COLOURS: dict[str, tuple[Callable[[], bytes], Any]] = {
 }
 
 
+@pytest.mark.reliability("modes")
 @pytest.mark.parametrize("name", READ_COLOURS)
 def test_read_colours(tmp_path: Path, name: str) -> None:
     make, expected = READ_COLOURS[name]

@@ -50,6 +50,12 @@ def npy(array: npt.NDArray[Any]) -> bytes:
     return buffer.getvalue()
 
 
+def npz(array: npt.NDArray[Any]) -> bytes:
+    buffer = io.BytesIO()
+    np.savez(buffer, array)
+    return buffer.getvalue()
+
+
 def indexed(ids: UInt8Array, order: list[int]) -> bytes:
     """An indexed PNG in which class k has the index order[k], and the colour of the class."""
     palette = np.zeros((256, 3), np.uint8)
@@ -104,6 +110,7 @@ def test_ids_are_read_as_stored(tmp_path: Path, name: str) -> None:
         ("npy", npy(np.dstack([IDS, IDS])), r"has the shape \[40, 50, 2\]; labels are \[height, width\]"),
         ("npy", npy(np.zeros((0, 5), np.uint8)), r"has the shape \[0, 5\]"),
         ("npy", npy(IDS)[:-1], "is truncated"),
+        ("npy", npz(IDS), "is no .npy file of numbers"),
         ("npy", npy(np.array([[{}]])), "is no .npy file of numbers"),
         ("npy", npy(IDS.astype(complex)), "holds complex128"),
         ("npy", npy(IDS.astype(np.uint64) + (1 << 40)), "holds the value 1.09951e\\+12, which is no class id"),

@@ -116,6 +116,7 @@ def test_onnx_runtime_opens_no_other_file(tmp_path: Path, write_onnx: WriteOnnx,
         session(path.read_bytes(), 1)
 
 
+@pytest.mark.reliability("pickles")
 @pytest.mark.parametrize("name", ["a.pth", "a.pt", "a.pkl", "a.bin", "a", "a.onnx.gz"])
 def test_other_files_are_not_opened(tmp_path: Path, name: str) -> None:
     path = tmp_path / name

@@ -339,6 +339,7 @@ def test_load(tiny_onnx: Path) -> None:
     assert segmenter.card is segmenter.backend.card
 
 
+@pytest.mark.reliability("not-finite")
 def test_broken_weights_say_so(stripes: Scene) -> None:
     class Broken(Seeing):
         def __call__(self, images: Any) -> Any:

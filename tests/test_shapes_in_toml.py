@@ -239,6 +239,12 @@ def test_crossings_are_exact(outline: list[tuple[int, int]]) -> None:
             assert outlines._crosses(np.array(outline, np.float64)) == crosses(outline)
 
 
+def test_crossings_of_very_long_outlines_are_not_looked_for() -> None:
+    bow_ties = np.array(BOW_TIE * 1250, np.float64)  # 5,000 edges
+    assert outlines._crosses(bow_ties)
+    assert not outlines._crosses(np.vstack([bow_ties, bow_ties[:1]]))
+
+
 @pytest.mark.parametrize(("outline", "lost"), [
     (BOW_TIE, True),
     ([[0, 0], [100, 0], [100, 100], [50, 0.5], [50, -0.5], [0, 100]], False),  # crosses itself by half a pixel

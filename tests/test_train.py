@@ -284,6 +284,7 @@ def test_what_is_validated_and_saved_is_the_average(run: Run, tmp_path: Path) ->
     assert not torch.equal(weights[name], state[f"model.{name}"])
 
 
+@pytest.mark.reliability("not-finite")
 def test_a_loss_that_is_not_finite_stops_and_keeps_what_was_saved(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -295,6 +296,7 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_what_was_saved(
     assert content(tmp_path / "out") == before
 
 
+@pytest.mark.reliability("not-finite")
 def test_a_gradient_that_is_not_finite_stops_before_any_weight_changes(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -930,6 +932,7 @@ def test_a_refused_training_leaves_no_folder(tmp_path: Path, tiny_dataset: Path)
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.reliability("not-finite")
 @pytest.mark.parametrize("ema", [0.0, 0.5])
 def test_weights_that_are_not_finite_are_not_saved(tmp_path: Path, tiny_dataset: Path, ema: float) -> None:
     """With so high a learning rate the first step overflows, and the loss before it was finite."""
@@ -939,6 +942,7 @@ def test_weights_that_are_not_finite_are_not_saved(tmp_path: Path, tiny_dataset:
     assert [path.name for path in out.iterdir()] == ["run.json"]
 
 
+@pytest.mark.reliability("not-finite")
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 @pytest.mark.parametrize("where", ["model", "average"])
 def test_a_variance_that_overflows_is_found_and_the_last_weights_are_kept(

@@ -168,6 +168,7 @@ def test_other_memory_layouts(layout: str) -> None:
     assert_labels(upsample.labels(logits, (41, 59)), logits, (41, 59))
 
 
+@pytest.mark.reliability("not-finite")
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("place", [(0, 0, 0), (1, 2, 3), (2, 3, 3)])
 def test_nan_and_infinity_are_refused(value: float, place: tuple[int, int, int]) -> None:

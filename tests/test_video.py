@@ -342,6 +342,13 @@ def test_turned_and_mirrored_as_the_file_says(matrix: tuple[int, int, int, int])
     assert np.array_equal(shown, expected)
 
 
+def test_an_unknown_codec_of_the_video_is_said() -> None:
+    make(Path("a.mkv"), 5)
+    Path("a.mkv").write_bytes(Path("a.mkv").read_bytes().replace(b"V_MPEG4/ISO/AVC", b"V_MPEG9/ISO/XYZ"))
+    with pytest.raises(FastSCNNError, match=r"a\.mkv: contains video of a codec that FFmpeg cannot decode, or is damaged"):
+        video.read(Path("a.mkv"))
+
+
 def test_an_unknown_codec_of_the_sound_is_left_out(run: Run) -> None:
     make(Path("a.mkv"), 5, sound="aac")
     Path("a.mkv").write_bytes(Path("a.mkv").read_bytes().replace(b"A_AAC", b"A_XYZ"))

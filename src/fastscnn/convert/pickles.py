@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import pickle
 import re
+import struct
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,9 @@ _LEGACY_PICKLES = 5  # its number, version and system, the object, and the keys 
 _SAFE = "2.10"  # first PyTorch with a safe weights_only (CVE-2025-32434, CVE-2026-24747)
 _MOST_BYTES = 4 << 30  # of a file: a Fast-SCNN with the state of its optimiser has 20 MB
 _NAMES = "StructuredToParameterName@@"  # table of names that paddle.save adds
+_BROKEN = (  # what readers of pickles raise on broken ones
+    pickle.UnpicklingError, EOFError, ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, MemoryError,
+)
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -81,12 +85,12 @@ def _torch(path: Path, data: bytes) -> Any:
     try:
         with torch.serialization.safe_globals([(_Ignored, name) for name in _LOG]):
             return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, TypeError, KeyError, AttributeError) as error:
+    except (*_BROKEN, RuntimeError, struct.error) as error:
         found = re.search(r"GLOBAL ([\w.]+)", str(error))
         if found:
             raise refused(path, found[1]) from error
-        # PyTorch advises to load the file unsafely.
-        reason = "" if "weights_only" in str(error) else f" ({str(error).splitlines()[0]})"
+        first = next(iter(str(error).splitlines()), "it ends early")
+        reason = "" if "weights_only" in str(error) else f" ({first})"  # PyTorch advises to load the file unsafely
         raise FastSCNNError(f"{path}: is not a checkpoint of tensors or is truncated{reason}.") from error
 
 
@@ -158,11 +162,6 @@ class _Unpickler(pickle.Unpickler):
 
     def persistent_load(self, _: object) -> Any:
         raise _RefusedError("a persistent object")
-
-
-_BROKEN = (
-    pickle.UnpicklingError, EOFError, ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, MemoryError,
-)
 
 
 def _paddle(path: Path, data: bytes) -> Any:

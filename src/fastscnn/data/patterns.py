@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -64,6 +65,16 @@ def matching(patterns: Sequence[str], path: str) -> str:
     if len(patterns) == 1:
         return patterns[0]
     return next((pattern for pattern in patterns if captured(pattern, path) is not None), patterns[0] if patterns else "")
+
+
+def matches(root: Path, pattern: str) -> list[Path]:
+    """Return the files and folders that match a glob below `root`; none if a name in it is too long for the file system."""
+    try:
+        return list(root.glob(pattern))
+    except OSError as error:  # pathlib skips what it may not read
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        return []
 
 
 def any_case(pattern: str) -> str:

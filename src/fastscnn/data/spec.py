@@ -18,7 +18,7 @@ from fastscnn.base.types import UInt8Array
 from fastscnn.data.dataset_metrics import DatasetMetrics
 from fastscnn.data.formats.base import Decoded, LabelFormat, Shapes
 from fastscnn.data.formats.ids import IdLabels
-from fastscnn.data.patterns import any_case, beside, glob_of, matching
+from fastscnn.data.patterns import any_case, beside, glob_of, matches, matching
 from fastscnn.data.soft import SoftClasses
 from fastscnn.media import images, windows
 from fastscnn.media.windows import Box
@@ -167,7 +167,7 @@ class DatasetSpec:
         place = self.split(split)
         if place.files is None:
             globs = {any_case(pattern): pattern for pattern in place.patterns}
-            below = {path for glob, pattern in globs.items() for path in self.root.glob(glob)
+            below = {path for glob, pattern in globs.items() for path in matches(self.root, glob)
                      if not is_hidden(path, self.root, pattern)}
             found = sorted(path for path in below if path.suffix.lower() in images.SUFFIXES)
         else:

@@ -41,6 +41,7 @@ _FORMATS = {
 _BY_SUFFIX = {"DIB": (".dib",), "PCX": (".pcx",), "TGA": (".tga",)}
 SUFFIXES = frozenset(suffix for table in (_FORMATS, _BY_SUFFIX) for suffixes in table.values() for suffix in suffixes)
 _SUBFILE_TYPE, _OVERVIEW, _MASK = 254, 1, 4  # a tag of TIFF, and bits of its value
+_SCAN, _MOST_SCANS = b"\xff\xda", 100  # marker of a JPEG; encoders write about 10, and each takes as long as an image
 _BYTES_PER_PIXEL = 16  # largest size of a file for its pixels: 4 channels of 16 bits, and as much for metadata
 
 # RuntimeError: of libavif; IndexError: of QOI in Pillow 12.0
@@ -91,6 +92,8 @@ def opened(source: Source, max_pixels: int = MAX_PIXELS) -> Iterator[Image.Image
         if image is None:
             known = ", ".join(sorted(SUFFIXES))
             raise FastSCNNError(f"{named}: is not an image that can be read ({known}), or its header is broken.")
+        if own is not None and image.format == "JPEG" and (scans := own.count(_SCAN)) > _MOST_SCANS:
+            raise FastSCNNError(f"{named}: has {scans} scans, over the limit of {_MOST_SCANS} for a JPEG; save it again.")
         width, height = image.size
         if width * height > max_pixels:
             fix = "reduce its size" if max_pixels > MAX_PIXELS else (

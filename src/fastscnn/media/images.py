@@ -56,7 +56,7 @@ def read(source: Source, max_pixels: int = MAX_PIXELS) -> UInt8Array:
 
     Args:
         source: a path, the bytes of an image file, a binary file object, or a PIL image. Addresses (URLs) are not fetched.
-        max_pixels: larger images are refused before they are decoded. Decoding takes up to 7 bytes per pixel.
+        max_pixels: larger images are refused before they are decoded. Decoding takes up to 8 bytes per pixel, WebP 14.
 
     Returns:
         uint8 [H, W, 3].

@@ -191,6 +191,8 @@ def _source(name: str, container: InputContainer, sound: bool, threads: ThreadTy
     audio = container.streams.best("audio") if sound else None
     if not isinstance(video, VideoStream):
         raise FastSCNNError(f"{name}: contains no video.")
+    if getattr(video, "codec_context", None) is None:
+        raise FastSCNNError(f"{name}: contains video of a codec that FFmpeg cannot decode, or is damaged.")
     if video.width * video.height > MAX_PIXELS:
         raise FastSCNNError(f"{name}: has frames of {video.height}x{video.width} (HxW), over the limit of "
                             f"{MAX_PIXELS // 1_000_000} megapixels; reduce its size first.")

@@ -12,7 +12,7 @@ from pathlib import Path
 from fastscnn.base.errors import FastSCNNError
 from fastscnn.data.check.findings import Finding
 from fastscnn.data.init.survey import own_files
-from fastscnn.data.patterns import captured
+from fastscnn.data.patterns import captured, matches
 from fastscnn.data.spec import DatasetSpec, exists, is_hidden, relative
 from fastscnn.media import images
 from fastscnn.media.encoding import is_image
@@ -79,7 +79,7 @@ class Folders:
         kinds = [("extra-labels", place.labels), ("extra-labels", place.polygons)]
         for kind, pattern in [*kinds, *(("extra-channel", channel) for channel in place.extra_channels)]:
             for glob in place.globs(pattern) if pattern else ():
-                there = set(root.glob(glob)) - self._seen
+                there = set(matches(root, glob)) - self._seen
                 self._seen.update(there)
                 found = sorted(path for path in there if not is_hidden(path, root, glob))
                 self._hidden_labels[split] += sorted(there.difference(found))
@@ -191,8 +191,8 @@ class Folders:
         if split not in self._near:
             root, found = self._spec.root, {path.parent for path in self._images[split]}
             if not found:
-                patterns = self._spec.splits[split].patterns
-                found = {folder for pattern in patterns for folder in root.glob(pattern.rpartition("/")[0] or ".")}
+                parents = {pattern.rpartition("/")[0] for pattern in self._spec.splits[split].patterns}
+                found = {folder for parent in parents for folder in (matches(root, parent) if parent else [root])}
             self._near[split] = sorted(found)
         return self._near[split]
 

@@ -19,6 +19,7 @@ _LEAST_BOXES = 10  # of a dataset; a few rectangles may well be the shapes
 _ROUNDED = 0.02  # of the longest side of a rectangle, but at least a pixel
 _BEYOND = 0.01  # of a side of the image, but at least a pixel: annotators often draw over the border
 _LOST = 0.05  # of the area; crossings of hand-drawn outlines are often smaller than a pixel
+_MOST_EDGES = 5000  # of an outline whose crossings are looked for: the time grows with their square
 _BLOCK = 256  # edges that are compared with others at a time
 _DRAWN = 500  # pixels: the longer side of an outline when its area is measured
 _TEXTS = {
@@ -96,8 +97,11 @@ def _leaves(corners: Float64Array, size: tuple[int, int]) -> bool:
 
 
 def _crosses(corners: Float64Array) -> bool:
-    """Return whether two edges cross at a point inside both. Edges that touch or lie on each other do not cross."""
-    if not len(corners):
+    """Return whether two edges cross at a point inside both. Edges that touch or lie on each other do not cross.
+
+    Outlines of over 5,000 edges are not tested.
+    """
+    if not 0 < len(corners) <= _MOST_EDGES:
         return False
     edges = np.hstack([corners, np.roll(corners, -1, axis=0)])  # x and y of the start, and of the end
     edges = edges[np.minimum(edges[:, 0], edges[:, 2]).argsort()]

@@ -1,0 +1,74 @@
+"""Memory over many frames; the time and memory of the import."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from statistics import median
+
+import numpy as np
+import pytest
+from promises import Some, memory
+
+from fastscnn.base.types import UInt8Array
+from fastscnn.inference.segmenter import Segmenter
+
+Record = Callable[[str, object], None]
+GROWTH = 1.0  # MB per 1,000 frames
+IMPORT_SECONDS, IMPORT_MB = 0.3, 40
+
+
+def frames(count: int) -> Iterator[UInt8Array]:
+    """Frames of three sizes, each in a new array."""
+    draw = np.random.default_rng(0)
+    for number in range(count):
+        yield draw.integers(0, 256, ((64, 96), (72, 96), (64, 128))[number // 50 % 3] + (3,), np.uint8)
+
+
+WAYS: dict[str, Callable[[Segmenter, int], Iterator[object]]] = {
+    "segment": lambda segmenter, count: (segmenter.segment(frame, confidence=True) for frame in frames(count)),
+    "stream": lambda segmenter, count: segmenter.stream(frames(count)),
+    "smoothing": lambda segmenter, count: segmenter.stream(frames(count), smoothing=True),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.reliability("soak")
+@pytest.mark.parametrize("way", WAYS)
+def test_memory_over_many_frames(way: str, some: Some, record_property: Record) -> None:
+    """The slope over the second half: a cache that fills at the beginning is no leak."""
+    count = len(some(range(20_000)))
+    with Segmenter.load(backend="onnx", precision="int8", threads=2, size="native") as segmenter:
+        for _ in WAYS[way](segmenter, 300):
+            pass
+        measured = [memory() for number, _ in enumerate(WAYS[way](segmenter, count)) if number % 10 == 0]
+    quarter = len(measured) // 4
+    early, late = median(measured[2 * quarter : 3 * quarter]), median(measured[3 * quarter :])
+    growth = (late - early) * 1.048576 / (count / 4) * 1000
+    record_property(f"{way}, MB per 1,000 frames", round(growth, 3))
+    record_property("cases", count)
+    assert growth < GROWTH
+
+
+IMPORT = """
+import sys, time
+def resident():
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) for line in status if line.startswith("VmRSS")) * 1024 / 1e6
+before, start = resident(), time.process_time()
+import fastscnn
+print(time.process_time() - start, resident() - before)
+"""
+
+
+@pytest.mark.reliability("import")
+def test_the_import_is_light(record_property: Record) -> None:
+    """The fastest of five processes, in seconds of the processor: others that work at the same time do not count."""
+    memory()  # skips systems without /proc
+    runs = [subprocess.run([sys.executable, "-c", IMPORT], check=True, capture_output=True, text=True) for _ in range(5)]
+    seconds, megabytes = zip(*(map(float, run.stdout.split()) for run in runs), strict=True)
+    record_property("s", round(min(seconds), 3))
+    record_property("MB", round(max(megabytes), 1))
+    assert min(seconds) < IMPORT_SECONDS
+    assert max(megabytes) < IMPORT_MB
