@@ -22,7 +22,7 @@ import pytest
 from PIL import Image, ImageFile, ImageOps
 
 from fastscnn.base.errors import ArgumentError, FastSCNNError
-from fastscnn.media import images
+from fastscnn.media import images, jpeg
 from fastscnn.media.drawing import Canvas
 from fastscnn.media.encoding import encoding
 
@@ -212,6 +212,21 @@ def scans(count: int) -> bytes:
     data = encoded(Image.fromarray(GREYS), "JPEG", progressive=True)
     first = data.rindex(b"\xff\xda")
     return data[:first] + data[first:-2] * (count - data.count(b"\xff\xda") + 1) + data[-2:]
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}], ids=["baseline", "progressive"])
+def test_a_video_behind_a_photograph_has_no_scans(options: dict[str, bool]) -> None:
+    """As in the motion photos of phones."""
+    data = encoded(Image.fromarray(GREYS), "JPEG", **options)
+    np.testing.assert_array_equal(images.read(data + b"\xff\xda\0\2" * 200), images.read(data))
+
+
+def test_scans_are_counted_behind_a_thumbnail() -> None:
+    thumbnail = encoded(Image.fromarray(GREYS), "JPEG")
+    data = scans(7)
+    segment = b"\xff\xe1" + (len(thumbnail) + 2).to_bytes(2, "big") + thumbnail
+    assert jpeg.scans(data[:2] + segment + data[2:]) == jpeg.scans(data) == 7
+    assert jpeg.scans(thumbnail) == 1
 
 
 BROKEN: dict[str, tuple[Callable[[], bytes], str]] = {

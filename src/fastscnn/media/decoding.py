@@ -20,6 +20,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 from fastscnn.base import files
 from fastscnn.base.arguments import MAX_PIXELS
 from fastscnn.base.errors import ArgumentError, FastSCNNError
+from fastscnn.media import jpeg
 
 # Pillow's name of each format of photographs -> its suffixes. Left out: EPS, which runs Ghostscript; WMF, drawings; PSD,
 # layers; icons, brushes and textures of games; FITS, GRIB and HDF5, measurements. JPEG includes MPO, which phones write.
@@ -41,7 +42,7 @@ _FORMATS = {
 _BY_SUFFIX = {"DIB": (".dib",), "PCX": (".pcx",), "TGA": (".tga",)}
 SUFFIXES = frozenset(suffix for table in (_FORMATS, _BY_SUFFIX) for suffixes in table.values() for suffix in suffixes)
 _SUBFILE_TYPE, _OVERVIEW, _MASK = 254, 1, 4  # a tag of TIFF, and bits of its value
-_SCAN, _MOST_SCANS = b"\xff\xda", 100  # marker of a JPEG; encoders write about 10, and each takes as long as an image
+_MOST_SCANS = 100  # of a JPEG; encoders write about 10, and each takes as long as an image
 _BYTES_PER_PIXEL = 16  # largest size of a file for its pixels: 4 channels of 16 bits, and as much for metadata
 
 # RuntimeError: of libavif; IndexError: of QOI in Pillow 12.0
@@ -92,7 +93,7 @@ def opened(source: Source, max_pixels: int = MAX_PIXELS) -> Iterator[Image.Image
         if image is None:
             known = ", ".join(sorted(SUFFIXES))
             raise FastSCNNError(f"{named}: is not an image that can be read ({known}), or its header is broken.")
-        if own is not None and image.format == "JPEG" and (scans := own.count(_SCAN)) > _MOST_SCANS:
+        if own is not None and image.format == "JPEG" and (scans := jpeg.scans(own)) > _MOST_SCANS:
             raise FastSCNNError(f"{named}: has {scans} scans, over the limit of {_MOST_SCANS} for a JPEG; save it again.")
         width, height = image.size
         if width * height > max_pixels:

@@ -7,6 +7,7 @@ Pillow's pixels, since both are libjpeg-turbo with the same settings.
 from __future__ import annotations
 
 import io
+import re
 
 import numpy as np
 from PIL import Image
@@ -19,6 +20,8 @@ except ImportError:  # a platform without its wheels: everything works with Pill
     simplejpeg = None
 
 _MODES = ("RGB", "L")  # not CMYK, whose conversion to RGB is Pillow's own
+_SCAN, _END = b"\xff\xda", b"\xff\xd9"
+_MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd7\xff]")  # those with a length, and the end; the others are part of the pixels
 
 
 def decoded(image: Image.Image, least: tuple[int, int] | None = None) -> UInt8Array | None:
@@ -44,6 +47,18 @@ def decoded(image: Image.Image, least: tuple[int, int] | None = None) -> UInt8Ar
     except (ValueError, KeyError):  # also what libjpeg only warns of, such as a missing end; KeyError: sampling 4:4:1
         return None
     return pixels
+
+
+def scans(data: bytes) -> int:
+    """Return the number of scans of a JPEG file: passes over its pixels. Data behind its end, such as a video, has none."""
+    if data.count(_SCAN) < 2:
+        return 1
+    found, place = 0, 2
+    while (marker := _MARKER.search(data, place)) and marker[0] != _END:
+        found += marker[0] == _SCAN
+        length = int.from_bytes(data[marker.end() : marker.end() + 2], "big")
+        place = marker.end() + length
+    return found
 
 
 def encoded(image: UInt8Array, quality: int) -> bytes:
