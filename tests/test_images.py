@@ -223,9 +223,9 @@ def test_a_video_behind_a_photograph_has_no_scans(options: dict[str, bool]) -> N
 
 def test_scans_are_counted_behind_a_thumbnail() -> None:
     thumbnail = encoded(Image.fromarray(GREYS), "JPEG")
-    data = scans(7)
+    data = scans(20)
     segment = b"\xff\xe1" + (len(thumbnail) + 2).to_bytes(2, "big") + thumbnail
-    assert jpeg.scans(data[:2] + segment + data[2:]) == jpeg.scans(data) == 7
+    assert jpeg.scans(data[:2] + segment + data[2:]) == jpeg.scans(data) == 20
     assert jpeg.scans(thumbnail) == 1
 
 
