@@ -385,6 +385,39 @@ def test_a_run_of_version_0_1_is_resumed(run: Run, uninterrupted: Path, tmp_path
     assert_same_run(tmp_path / "out", uninterrupted)
 
 
+STATES: dict[str, Callable[[dict[str, Any], dict[str, str]], object]] = {
+    "no identity": lambda tensors, numbers: numbers.pop("identity"),
+    "no step": lambda tensors, numbers: numbers.pop("step"),
+    "identity that is a number": lambda tensors, numbers: numbers.update(identity="1"),
+    "not JSON": lambda tensors, numbers: numbers.update(losses="[1,"),
+    "losses that are a number": lambda tensors, numbers: numbers.update(losses="1"),
+    "a missing weight": lambda tensors, numbers: tensors.pop(next(name for name in tensors if name.startswith("model."))),
+    "an unknown parameter": lambda tensors, numbers: tensors.update({"optimiser.exp_avg.nothing": torch.zeros(1)}),
+}
+
+
+@pytest.mark.parametrize("damage", list(STATES.values()), ids=list(STATES))
+def test_a_state_that_lacks_something_is_refused(
+    run: Run, uninterrupted: Path, tmp_path: Path, damage: Callable[[dict[str, Any], dict[str, str]], object]
+) -> None:
+    shutil.copytree(uninterrupted, tmp_path / "out")
+    path = tmp_path / "out" / "resume.safetensors"
+    tensors, numbers = checkpoint.load_tensors(path)
+    damage(tensors, numbers)
+    checkpoint.save_tensors(path, tensors, numbers)
+    with pytest.raises(FastSCNNError, match=r"resume\.safetensors: is not the state of a run, .* The last intact weights"):
+        run(resume=True)
+
+
+@pytest.mark.parametrize("line", [b"{", b"1", b'{"step": null}', b"\xff"])
+def test_a_log_that_cannot_be_read_is_refused(run: Run, uninterrupted: Path, tmp_path: Path, line: bytes) -> None:
+    shutil.copytree(uninterrupted, tmp_path / "out")
+    path = tmp_path / "out" / "log.jsonl"
+    path.write_bytes(path.read_bytes() + line + b"\n")
+    with pytest.raises(FastSCNNError, match=r"log\.jsonl: .*; move it away to resume without the earlier lines"):
+        run(resume=True)
+
+
 def test_there_must_be_a_run_to_resume(run: Run) -> None:
     with pytest.raises(FastSCNNError, match=r"out: contains no run to resume \(resume\.safetensors is missing\)"):
         run(resume=True)

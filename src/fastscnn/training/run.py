@@ -156,7 +156,18 @@ class Run:
             tensors, metadata = checkpoint.load_tensors(self._resume)
         except FastSCNNError as error:
             raise FastSCNNError(f"{error} {self._last_intact()}") from error
-        numbers = {name: json.loads(text) for name, text in metadata.items()}
+        try:
+            self._fill(tensors, {name: json.loads(text) for name, text in metadata.items()})
+        except (KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
+            reason = f"{type(error).__name__}: {error}".splitlines()[0]
+            raise FastSCNNError(f"{self._resume}: is not the state of a run, or is damaged ({reason}). {self._last_intact()}"
+                                ) from error
+        # A state with losses was saved before the validation of its step.
+        state = self._state
+        self.log = [line for line in self._lines() if line["step"] < state.step + (not state.losses)]
+
+    def _fill(self, tensors: dict[str, Tensor], numbers: dict[str, Any]) -> None:
+        """Fill the state of the training with that of the folder."""
         self._refuse_changes(numbers["identity"])
         state = self._state
         for prefix, module in (("model.", state.model), ("average.", state.average)):
@@ -167,10 +178,19 @@ class Run:
             if prefix == "optimiser":
                 key, _, parameter = rest.partition(".")
                 state.optimiser.state[parameters[parameter]][key] = _like(parameters[parameter], tensor)
-        state.step, state.best, state.losses = numbers["step"], numbers["best"], numbers["losses"]
-        lines = [json.loads(line) for line in self._log.read_text().splitlines()] if self._log.is_file() else []
-        # A state with losses was saved before the validation of its step.
-        self.log = [line for line in lines if line["step"] < state.step + (not state.losses)]
+        state.step, state.best, state.losses = int(numbers["step"]), float(numbers["best"]), list(numbers["losses"])
+
+    def _lines(self) -> list[dict[str, Any]]:
+        """Return the lines of log.jsonl."""
+        try:
+            text = self._log.read_text(encoding="utf-8") if self._log.is_file() else ""
+            lines = [json.loads(line) for line in text.splitlines()]
+        except (OSError, ValueError) as error:
+            raise FastSCNNError(f"{self._log}: cannot be read ({error}); move it away to resume without the earlier lines."
+                                ) from error
+        if not all(isinstance(line, dict) and isinstance(line.get("step"), int) for line in lines):
+            raise FastSCNNError(f"{self._log}: a line has no step; move it away to resume without the earlier lines.")
+        return lines
 
     def _last_intact(self) -> str:
         """Return a sentence that names the weights of the run that can be read."""
