@@ -277,6 +277,15 @@ def test_own_weights_without_training_data(tmp_path: Path, fakes: Path, tiny_onn
     assert "CamVid" not in "".join(path.read_text("latin-1") for path in (tmp_path / "site").rglob("*") if path.is_file())
 
 
+def test_own_weights_without_a_hash_are_named(
+    tmp_path: Path, fakes: Path, tiny_onnx: Path, write_onnx: WriteOnnx, capsys: pytest.CaptureFixture[str]
+) -> None:
+    old = write_onnx(tmp_path / "old.onnx", metadata={KEY: Card(LabelSet(("red", "green", "blue")), (64, 96)).to_json()})
+    for path in (old, tiny_onnx):
+        assert cli.main(["web", "--out", str(tmp_path / "site"), "--ort", str(fakes), "--weights", str(path)]) == 0
+    assert re.findall(r"(\S+): unverified", capsys.readouterr().err) == [str(old)]
+
+
 def test_weights_that_the_page_cannot_run(tmp_path: Path, fakes: Path, write_onnx: WriteOnnx) -> None:
     with pytest.raises(FastSCNNError, match=r"a\.safetensors: the page runs \.onnx files only; run `fastscnn export "):
         web.write(tmp_path / "site", fakes, tmp_path / "a.safetensors")

@@ -28,12 +28,16 @@ def run(
     The folder holds static files for any web server. Images never leave the browser.
     """
     from fastscnn import web as page
+    from fastscnn.cli.flags import note_unverified
+    from fastscnn.model import onnx_file
     from fastscnn.web.server import server
 
     configure(quiet, verbose)
     with nullcontext() if port is None else server(out, port) as serving:  # before writing, because the port may be in use
         with nullcontext() if is_quiet() else STDERR.status("writing the page"):
             written = page.write(out, ort, weights)
+        if weights and not onnx_file.load(weights)[1].content_sha256:
+            note_unverified(weights, "its card has no hash")
         size = sum(path.stat().st_size for path in written) / 1e6
         show(f"{len(written)} files, {size:.1f} MB, in {out}")
         if serving is None:
