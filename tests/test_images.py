@@ -229,6 +229,17 @@ def test_scans_are_counted_behind_a_thumbnail() -> None:
     assert jpeg.scans(thumbnail) == 1
 
 
+def test_scans_are_counted_behind_markers_that_libjpeg_skips() -> None:
+    """Where it expects the next restart marker, it skips one below 0xc0, and goes on with the scans behind it."""
+    data = encoded(Image.new("L", (64, 64), 90), "JPEG", progressive=True, restart_marker_rows=1)
+    first, second = data.index(b"\xff\xda"), data.index(b"\xff\xda", data.index(b"\xff\xda") + 2)
+    bare = b"\xff\xda\0\x08\x01\x01\0\x01\x3f\0\0"  # the highest 63 coefficients, without a bit
+    hostile = data[: first + 10] + b"\0\xff\x02\x40\0" + data[data.index(b"\xff\xc4", first) : second] + bare * 101
+    Image.open(io.BytesIO(hostile + b"\xff\xd9")).load()
+    with pytest.raises(FastSCNNError, match="has 102 scans, over the limit of 100"):
+        images.read(hostile + b"\xff\xd9")
+
+
 BROKEN: dict[str, tuple[Callable[[], bytes], str]] = {
     "cut.jpg": (lambda: noise("JPEG")[:-1000], "truncated or broken"),
     "cut.png": (lambda: noise("PNG")[:-2000], "truncated or broken"),

@@ -21,7 +21,8 @@ except ImportError:  # a platform without its wheels: everything works with Pill
 
 _MODES = ("RGB", "L")  # not CMYK, whose conversion to RGB is Pillow's own
 _SCAN, _END = b"\xff\xda", b"\xff\xd9"
-_MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd7\xff]")  # those with a length, and the end; the others are part of the pixels
+# Markers with a length, and the end. The others are part of the pixels: libjpeg skips those below 0xc0 there, without a length.
+_MARKER = re.compile(rb"\xff[\xc0-\xcf\xd9-\xfe]")
 
 
 def decoded(image: Image.Image, least: tuple[int, int] | None = None) -> UInt8Array | None:
