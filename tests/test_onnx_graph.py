@@ -6,6 +6,7 @@ import random
 from collections.abc import Callable, Sequence
 from math import nan
 from pathlib import Path
+from time import process_time
 from typing import Any
 
 import numpy as np
@@ -149,6 +150,55 @@ def test_constants_that_are_too_large_sizes(made: list[Any], message: str) -> No
     refused(model([by_node, *made]), f"the operator {message}")
     by_tensor = onnx.helper.make_node("Constant", [], ["size"], value=constant([10**5, 10**5]))
     refused(model([by_tensor, *made]), f"the operator {message}")
+
+
+@pytest.mark.parametrize(
+    ("made", "message"),
+    [
+        (node("Resize", "x", "scales"), "Resize makes 1,000,000,000,000 values"),  # opset 10
+        (node("Upsample", "x", scales=[1.0, 1.0, 1e6, 1e6]), "Upsample makes 1,000,000,000,000 values"),  # opset 7
+        (node("AffineGrid", "x", "size"), "AffineGrid makes 1,000,000,000,000 values"),
+        (node("MaxUnpool", "x", "y", "size", kernel_shape=[1, 1]), "MaxUnpool makes 1,000,000,000,000 values"),
+        (node("OneHot", "x", "depth", "y"), "OneHot makes 1,000,000,000,000 values"),
+        (node("RoiAlign", "x", "y", "z", output_height=10**6), "RoiAlign has 1,000,000 in output_height, and at most 16,384"),
+        (node("MaxRoiPool", "x", "y", pooled_shape=[1, 10**6]), "MaxRoiPool has 1,000,000 in pooled_shape"),
+    ],
+)
+def test_sizes_of_rarer_operators_and_older_opsets(made: Any, message: str) -> None:
+    scales, depth = constant([1, 1, 1e6, 1e6], np.float32, "scales"), constant([10**12], np.uint64, "depth")
+    refused(model([made], [constant([1, 1, 10**6, 10**6]), scales, depth]), f"the operator {message}")
+
+
+def field(number: int, content: bytes) -> bytes:
+    assert number < 16
+    assert len(content) < 128
+    return bytes([number << 3 | 2, len(content)]) + content
+
+
+def test_sizes_in_several_fields() -> None:
+    """Parsers of protobuf join the fields of a message, and take the last of two numbers or texts."""
+    small, large = (np.int64(number).tobytes() for number in (1, 10**12))
+    kind, raw = b"\x10\x07", 9  # data_type INT64, and the number of raw_data
+    value = field(1, b"value") + field(5, kind) + field(5, field(raw, large))
+    two_values = onnx.helper.make_node("Constant", [], ["size"], value_int=1)
+    two_values.attribute.append(onnx.helper.make_attribute("value", constant([10**12])))
+    made = [
+        field(1, field(2, b"size") + field(4, b"Constant") + field(5, value)),
+        field(1, two_values.SerializeToString()),
+        field(5, field(8, b"size") + kind + field(raw, small) + field(raw, large)),
+        field(5, field(8, b"size") + kind + b"\x28\x01" + field(raw, large)),
+    ]
+    for nodes in made:
+        data = model([node("ConstantOfShape", "size")]).SerializeToString() + b"\x3a" + bytes([len(nodes)]) + nodes
+        with pytest.raises(FastSCNNError, match=r"^a\.onnx: is not an ONNX model, or it is damaged"):
+            onnx_graph.check(SOURCE, data)
+
+
+def test_long_constants_as_sizes_take_no_time() -> None:
+    for size in (unpacked([2**62] * 10**5), constant([2**62] * 10**5)):
+        start = process_time()
+        refused(model([node("ConstantOfShape", "size")] * 1000, [size]), "is not an ONNX model, or it is damaged")
+        assert process_time() - start < 1
 
 
 @pytest.mark.parametrize(("step", "made"), [(1, "1,000,000,000"), (1e-3, "1,000,000,000,000"), (0, "inf"), (nan, "nan")])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import prod
+from math import isqrt, prod
 from pathlib import Path
 
 from fastscnn.base.errors import FastSCNNError
@@ -19,10 +19,15 @@ _MAX_RANK = 64
 _GRAPH, _METADATA, _TRAINING, _FUNCTION = 0x3A, 0x72, 0xA2, 0xCA
 _NODE, _INITIALIZER, _SPARSE_INITIALIZER = 0x0A, 0x2A, 0x7A
 _INPUT, _OUTPUT, _OPERATOR, _ATTRIBUTE, _DOMAIN = 0x0A, 0x12, 0x22, 0x2A, 0x3A
-_NAME, _TENSORS, _SUBGRAPHS, _INTS, _SPARSE_TENSORS = 0x0A, (0x2A, 0x52), (0x32, 0x5A), (0x40, 0x42), (0xB2, 0xBA)
+_NAME, _TENSORS, _SUBGRAPHS, _SPARSE_TENSORS = 0x0A, (0x2A, 0x52), (0x32, 0x5A), (0xB2, 0xBA)
+_INTS, _FLOATS = (0x18, 0x40, 0x42), (0x15, 0x3A, 0x3D)
 _DIMS, _TENSOR_NAME, _EXTERNAL_DATA, _DATA_LOCATION = (0x08, 0x0A), 0x42, 0x6A, 0x70
 
-_SIDES = (b"pads", b"kernel_shape", b"output_shape", b"output_padding", b"strides", b"dilations")
+_SIDES = {  # attribute -> its largest number
+    **dict.fromkeys((b"pads", b"kernel_shape", b"output_shape", b"output_padding", b"strides", b"dilations"), MAX_SIDE),
+    **dict.fromkeys((b"output_height", b"output_width", b"pooled_shape"), isqrt(MAX_VALUES)),  # of RoiAlign and MaxRoiPool
+}
+_SCALES = (b"scales", b"height_scale", b"width_scale")  # attributes of Upsample before opset 9
 _HOSTILE = "the file is damaged, or made to fill the memory; copy it again from its source"
 
 Span = tuple[int, int]  # where the content of a message starts and ends
@@ -104,6 +109,8 @@ class _Checked:
                 self._check_attribute(operator, *span)
                 self._known.add(content)
         if operator == b"Constant" and attributes:
+            if len(attributes) > 1:
+                raise WireError("a constant with several values")
             self._constants |= dict.fromkeys(self._names(_OUTPUT, start, end), attributes[0])
         elif operator in onnx_constants.SIZES:
             self._sized.append((operator, self._names(_INPUT, start, end)))
@@ -113,12 +120,14 @@ class _Checked:
         return [self._data[first:last] for tag, first, last in self._reader.fields(start, end) if tag == wanted]
 
     def _check_attribute(self, operator: bytes, start: int, end: int) -> None:
-        name, sides = b"", list[int]()
+        name, sides, scales = b"", list[int](), bytearray()
         for tag, first, last in self._reader.fields(start, end):
             if tag == _NAME:
                 name = self._data[first:last]
             elif tag in _INTS:
                 sides += self._reader.integers(first, last)
+            elif tag in _FLOATS:
+                scales += self._data[first:last]
             elif tag in _TENSORS:
                 self._check_tensor(first, last)
             elif tag in _SUBGRAPHS:
@@ -126,16 +135,18 @@ class _Checked:
                                   "conditions")
             elif tag in _SPARSE_TENSORS:
                 raise self._sparse()
-        if name in _SIDES and (most := max(map(abs, sides), default=0)) > MAX_SIDE:
-            raise self._error(f"the operator {_text(operator)} has {most:,} in {_text(name)}, and at most {MAX_SIDE:,} is "
+        if name in _SIDES and (most := max(map(abs, sides), default=0)) > _SIDES[name]:
+            raise self._error(f"the operator {_text(operator)} has {most:,} in {_text(name)}, and at most {_SIDES[name]:,} is "
                               f"allowed; {_HOSTILE}")
+        if name in _SCALES:
+            self._check_made(operator, onnx_constants.made(operator, [onnx_constants.unpacked("<f", scales)]), MAX_VALUES)
 
     def _check_tensor(self, start: int, end: int) -> bytes:
         """Check a tensor; return its name."""
         dims, name = list[int](), b""
         for tag, first, last in self._reader.fields(start, end):
             if tag in _DIMS:
-                dims += self._reader.integers(first, last)
+                dims += self._reader.integers(first, last, _MAX_RANK + 1)
             elif tag == _TENSOR_NAME:
                 name = self._data[first:last]
             elif tag == _EXTERNAL_DATA or (tag == _DATA_LOCATION and self._data[first:last] != b"\0"):
@@ -150,7 +161,9 @@ class _Checked:
     def _check_size(self, operator: bytes, inputs: list[bytes]) -> None:
         """Check what an operator makes, if its inputs that are sizes are constants."""
         sizes = [self._values(inputs[place]) for place in onnx_constants.SIZES[operator] if place < len(inputs)]
-        made, most = onnx_constants.made(operator, sizes), MAX_SIDE if operator == b"Pad" else MAX_VALUES
+        self._check_made(operator, onnx_constants.made(operator, sizes), MAX_SIDE if operator == b"Pad" else MAX_VALUES)
+
+    def _check_made(self, operator: bytes, made: float, most: int) -> None:
         if not made <= most:  # NaN, too
             raise self._error(f"the operator {_text(operator)} makes {made:,.0f} values, and at most {most:,} are allowed; "
                               f"{_HOSTILE}")

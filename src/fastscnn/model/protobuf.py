@@ -86,10 +86,10 @@ class Reader:
                 return value & 0xFFFFFFFFFFFFFFFF, place + shift + 1
         raise WireError("no integer of variable length")
 
-    def integers(self, start: int, end: int) -> list[int]:
-        """Return the signed integers of 64 bits from one place to another. Raises WireError."""
-        values = []
-        while start < end:
+    def integers(self, start: int, end: int, most: int | None = None) -> list[int]:
+        """Return the signed integers of 64 bits from one place to another, the first `most` of them. Raises WireError."""
+        values = list[int]()
+        while start < end and len(values) != most:
             value = self.data[start]
             if value < 0x80:
                 start += 1
