@@ -386,6 +386,16 @@ def test_a_list_of_other_files_is_no_video(text: str, suffix: str) -> None:
         video.read(Path(f"list{suffix}"))
 
 
+def test_parts_of_a_recording_in_files_beside_it_are_not_read() -> None:
+    """Magic Lantern's format continues in files a.m00, a.m01, and so on."""
+    header = struct.pack("<4sI8s8x2HI2H4I", b"MLVI", 52, b"v2.0", 0, 2, 0, 1, 0, 1, 0, 25, 1)
+    sizes = struct.pack("<4sI8x4H", b"RAWI", 24 + 160, 64, 32, 0, 0) + bytes(160)
+    Path("a.mlv").write_bytes(header + sizes)
+    os.mkfifo("a.m00")  # opening it would wait
+    with pytest.raises(FastSCNNError, match="cannot be opened as a video"):
+        video.read(Path("a.mlv"))
+
+
 @pytest.mark.parametrize("suffix", [".avi", ".mp4", ".mkv"])
 def test_a_title_in_latin_1(run: Run, suffix: str) -> None:
     with av.open(f"a{suffix}", "w") as container:

@@ -32,8 +32,9 @@ from fastscnn.base.errors import FastSCNNError
 from fastscnn.base.types import UInt8Array
 from fastscnn.media import images
 
-# What FFmpeg reads, but lists of other files and addresses, which a file of any name can be, and what is no file.
-_LISTS = {"concat", "dash", "hls", "imf", "ismv", "lavfi", "rtp", "rtsp", "sap", "sdp", "vobsub", "webm_dash_manifest"}
+# What FFmpeg reads, but lists of other files and addresses, which a file of any name can be, and what is no file. For an mlv,
+# FFmpeg opens files beside it that have almost its name.
+_LISTS = {"concat", "dash", "hls", "imf", "ismv", "lavfi", "mlv", "rtp", "rtsp", "sap", "sdp", "vobsub", "webm_dash_manifest"}
 _FORMATS = sorted(name for names in av.formats_available for name in names.split(",") if name not in _LISTS)
 _UNTAGGED = 2  # FFmpeg's AVCOL_SPC_UNSPECIFIED
 _STATED = ("mov", "matroska", "avi")  # formats whose header states the length; for others FFmpeg estimates it
