@@ -15,7 +15,7 @@ import tarfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from functools import partial
 from http.client import HTTPConnection
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -513,6 +513,8 @@ def test_what_the_server_refuses(tmp_path: Path, capfd: pytest.CaptureFixture[st
     (site / "circle").symlink_to(site / "circle")
     (site / "folder").symlink_to(tmp_path)
     (site / "inside").symlink_to(site / "names.json")
+    (site / "linked").mkdir()
+    (site / "linked" / "index.html").symlink_to(tmp_path / "secret")
 
     def get(path: str, host: str = "Host: localhost\r\n", method: str = "GET") -> bytes:
         return asked(port, f"{method} {path} HTTP/1.0\r\n{host}\r\n".encode())
@@ -522,7 +524,8 @@ def test_what_the_server_refuses(tmp_path: Path, capfd: pytest.CaptureFixture[st
             assert b" 200 " in get("/names.json", f"Host: {host}\r\n")[:20]
         for path in ("/", "/inside", "/names.json?a=1"):
             assert b"hello from" in get(path)
-        for path in ("/%00", "/ort/", "/out", "/circle", "/folder/secret", "/..%2fsecret", "/../secret", "//etc/passwd"):
+        folders = ("/ort/", "/linked/")
+        for path in ("/%00", *folders, "/out", "/circle", "/folder/secret", "/..%2fsecret", "/../secret", "//etc/passwd"):
             for method in ("GET", "HEAD"):
                 assert b" 404 " in get(path, method=method)[:20], path
         for host in ("Host: evil.example\r\n", "Host: localhost.evil.example\r\n", "Host: 192.168.0.1\r\n", ""):
@@ -552,6 +555,18 @@ def test_clients_that_hang(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capf
         time.sleep(1)
         assert b" 200 " in asked(port, b"HEAD /large.wasm HTTP/1.0\r\nHost: localhost\r\n\r\n")[:20]
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_client_that_sends_byte_by_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(web_server._Handler, "timeout", 0.5)
+    with running(server(tmp_path, 0)) as port, socket.create_connection(("127.0.0.1", port), timeout=0.1) as client:
+        client.sendall(b"GET / HTTP/1.0\r\nX: ")
+        for _ in range(30):
+            with suppress(TimeoutError, ConnectionError):
+                client.sendall(b"a")
+                if client.recv(1) == b"":
+                    return
+        pytest.fail("it holds its connection for ever")
 
 
 def test_the_command(

@@ -6,14 +6,15 @@ It answers this machine only, also where a page of another site sends a browser 
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from functools import partial
 from http import HTTPStatus
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
 from os import PathLike
 from pathlib import Path
-from socket import socket
-from threading import BoundedSemaphore
+from socket import SHUT_RDWR, socket
+from threading import BoundedSemaphore, Timer
 from typing import Any, BinaryIO
 
 from fastscnn.base.errors import FastSCNNError
@@ -29,16 +30,33 @@ _CONNECTIONS = 64  # at a time; a browser opens six
 class _Handler(SimpleHTTPRequestHandler):
     timeout = _SECONDS
 
+    def handle(self) -> None:
+        """Answer a request that is complete in time. The timeout of the socket alone starts anew with each byte."""
+        self._late = Timer(self.timeout, self._hang_up)
+        self._late.daemon = True
+        self._late.start()
+        try:
+            super().handle()
+        finally:
+            self._late.cancel()
+
+    def _hang_up(self) -> None:
+        with suppress(OSError):  # the client did
+            self.connection.shutdown(SHUT_RDWR)
+
     def send_head(self) -> BytesIO | BinaryIO | None:
         """Answer a request for a file in the folder; refuse any other."""
+        self._late.cancel()
         if self.headers.get("Host", "").rpartition("@")[2].partition(":")[0].lower() not in _HOSTS:
             self.send_error(HTTPStatus.MISDIRECTED_REQUEST, "This server is for localhost")
             return None
         try:
-            path, root = Path(self.translate_path(self.path)).resolve(), Path(self.directory).resolve()
+            path, root = Path(self.translate_path(self.path)), Path(self.directory).resolve()
+            served = (path, path / "index.html", path / "index.htm")  # for a folder, the base class opens one of the others
+            inside = all(place.resolve().is_relative_to(root) for place in served)
         except (OSError, RuntimeError, ValueError):  # a zero byte; links in a circle
-            path, root = Path("outside"), Path("folder")
-        if not path.is_relative_to(root):
+            inside = False
+        if not inside:
             self.send_error(HTTPStatus.NOT_FOUND)
             return None
         found: BytesIO | BinaryIO | None = super().send_head()
