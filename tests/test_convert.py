@@ -439,6 +439,19 @@ def test_values_that_are_no_weights(tmp_path: Path, layout: str, theirs: State, 
     assert message in refused
 
 
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+@pytest.mark.parametrize("kind", ["meta", "sparse", "nested"])
+@pytest.mark.parametrize("name", [f"{LAYOUTS['mmseg'].pairs[0].norm}.weight", f"{LAYOUTS['mmseg'].last}.weight"])
+def test_tensors_that_are_no_arrays(tmp_path: Path, name: str, kind: str) -> None:
+    made = {
+        "meta": lambda: torch.zeros(32, device="meta"),
+        "sparse": lambda: torch.zeros(32).to_sparse(),
+        "nested": lambda: torch.nested.nested_tensor([torch.zeros(2), torch.zeros(3)]),
+    }
+    torch.save({**as_theirs("mmseg", network("mmseg")), name: made[kind]()}, tmp_path / "x")
+    assert f"the tensor {name} is nested, quantised, sparse or without values" in refusal(tmp_path / "x")
+
+
 def test_another_number_of_classes_names_both(tmp_path: Path, layout: str, theirs: State) -> None:
     message = refusal(write(tmp_path / "theirs", layout, theirs), classes=LabelSet(("road", "sky")))
     assert "has 5 classes" in message

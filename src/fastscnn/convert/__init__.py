@@ -99,6 +99,9 @@ def _tensors(file: Path) -> dict[str, Tensor]:
         if not isinstance(value, Tensor):
             raise FastSCNNError(f"{file}: contains {name}, which is a {type(value).__name__} and not a tensor; "
                                 "save the state dict of the network alone.")
+        if value.is_nested or value.is_meta or value.is_quantized or value.layout != torch.strided:
+            raise FastSCNNError(f"{file}: the tensor {name} is nested, quantised, sparse or without values (meta); save it as "
+                                "an ordinary one.")
     if not named:
         raise FastSCNNError(f"{file}: contains no tensors; use a checkpoint of a trained network.")
     return named
@@ -136,7 +139,7 @@ def _renamed(file: Path, layout: Layout, tensors: Mapping[str, Tensor], ours: Ma
         tensor = left.pop(name)
         if tensor.shape != like.shape:
             raise FastSCNNError(f"{file}: the tensor {name} has the shape {list(tensor.shape)}, not {list(like.shape)}.")
-        if tensor.layout != torch.strided or tensor.is_quantized or not tensor.dtype.is_floating_point:
+        if not tensor.dtype.is_floating_point:
             raise FastSCNNError(f"{file}: the tensor {name} has the dtype {tensor.dtype}, which is not floating-point.")
         tensor = tensor.detach().float()
         if not tensor.isfinite().all():
