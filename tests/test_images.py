@@ -261,6 +261,31 @@ BROKEN: dict[str, tuple[Callable[[], bytes], str]] = {
 }
 
 
+def tiled(side: int) -> bytes:
+    """A TIFF of 64x64 pixels in one tile that is larger; the pixels of very large tiles are left out."""
+    pixels = zlib.compress(bytes(min(side, 80) ** 2))
+    numbers = {256: 64, 257: 64, 258: 8, 259: 8, 262: 1, 277: 1, 322: side, 323: side, 324: 134, 325: len(pixels)}
+    tags = b"".join(struct.pack("<HHII", tag, 4, 1, number) for tag, number in numbers.items())
+    return struct.pack("<2sHIH", b"II", 42, 8, len(numbers)) + tags + bytes(4) + pixels
+
+
+def metadata(kind: bytes, head: bytes) -> bytes:
+    """A PNG with 2 MB of metadata that are packed."""
+    data, content = encoded(Image.fromarray(RGB), "PNG"), kind + head + zlib.compress(bytes(2_000_000))
+    return data[:33] + struct.pack(">I", len(content) - 4) + content + struct.pack(">I", zlib.crc32(content)) + data[33:]
+
+
+BROKEN |= {
+    "tile.tif": (lambda: tiled(20_000), r"has tiles of 20000x20000 \(HxW\), over the limit of 40 megapixels; save it without"),
+    "text.png": (lambda: metadata(b"zTXt", b"a\0\0"), "has metadata or a colour profile of over 1 MB; save it without"),
+    "profile.png": (lambda: metadata(b"iCCP", b"a\0\0"), "has metadata or a colour profile of over 1 MB; save it without"),
+}
+
+
+def test_a_tile_may_be_larger_than_its_image() -> None:
+    assert images.read(tiled(80)).shape == (64, 64, 3)
+
+
 @pytest.mark.parametrize("read", [images.read, images.read_values, images.read_colours])
 @pytest.mark.parametrize("name", BROKEN)
 def test_refused(tmp_path: Path, name: str, read: Callable[[Path], object]) -> None:

@@ -18,7 +18,7 @@ from PIL.JpegImagePlugin import JpegImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
 from fastscnn.base import files
-from fastscnn.base.arguments import MAX_PIXELS
+from fastscnn.base.arguments import MAX_PIXELS, hxw
 from fastscnn.base.errors import ArgumentError, FastSCNNError
 from fastscnn.media import jpeg
 
@@ -42,6 +42,7 @@ _FORMATS = {
 _BY_SUFFIX = {"DIB": (".dib",), "PCX": (".pcx",), "TGA": (".tga",)}
 SUFFIXES = frozenset(suffix for table in (_FORMATS, _BY_SUFFIX) for suffixes in table.values() for suffix in suffixes)
 _SUBFILE_TYPE, _OVERVIEW, _MASK = 254, 1, 4  # a tag of TIFF, and bits of its value
+_TILE_WIDTH, _TILE_LENGTH = 322, 323  # tags of TIFF
 _MOST_SCANS = 100  # of a JPEG; encoders write about 10, and each takes as long as an image
 _BYTES_PER_PIXEL = 16  # largest size of a file for its pixels: 4 channels of 16 bits, and as much for metadata
 
@@ -101,6 +102,11 @@ def opened(source: Source, max_pixels: int = MAX_PIXELS) -> Iterator[Image.Image
                 "reduce its size, or segment it in tiles (tile); to train on it, save it and its labels as TIFF")
             raise FastSCNNError(f"{named}: is {height}x{width} (HxW), over the limit of {max_pixels // 1_000_000} megapixels; "
                                 f"{fix}.")
+        if own is not None and image.format == "TIFF":
+            tile = _number(image, _TILE_LENGTH), _number(image, _TILE_WIDTH)
+            if tile[0] * tile[1] > max_pixels:  # libtiff decodes whole tiles, also those of a smaller image
+                raise FastSCNNError(f"{named}: has tiles of {hxw(tile)} (HxW), over the limit of {max_pixels // 1_000_000} "
+                                    "megapixels; save it without tiles.")
         yield image
     except Image.DecompressionBombError as error:
         message = f"{named}: is over the limit of its format, or damaged ({error}); save it as TIFF or PNG."
@@ -109,6 +115,8 @@ def opened(source: Source, max_pixels: int = MAX_PIXELS) -> Iterator[Image.Image
     except _DECODING as error:
         if isinstance(error, FastSCNNError):
             raise
+        if "MAX_TEXT" in str(error):  # a limit of Pillow for PNG, which counts colour profiles as text
+            raise FastSCNNError(f"{named}: has metadata or a colour profile of over 1 MB; save it without.") from error
         raise FastSCNNError(f"{named}: is truncated or broken ({error}); copy it again from its source.") from error
 
 
@@ -144,7 +152,12 @@ def check_one_page(path: Source, image: Image.Image) -> None:
 def _subfile(image: Image.Image, page: int) -> int:
     """Return what the tag NewSubfileType says about a page of a TIFF."""
     image.seek(page)
-    value = getattr(image, "tag_v2", {}).get(_SUBFILE_TYPE, 0)
+    return _number(image, _SUBFILE_TYPE)
+
+
+def _number(image: Image.Image, tag: int) -> int:
+    """Return the value of a tag of a TIFF; 0 if it has none, or one that is no integer."""
+    value = getattr(image, "tag_v2", {}).get(tag, 0)
     return value if isinstance(value, int) else 0
 
 
