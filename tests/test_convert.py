@@ -6,6 +6,7 @@ paddings, biases and interpolation.
 
 from __future__ import annotations
 
+import argparse
 import functools
 import os
 import pickle
@@ -552,6 +553,12 @@ def test_code_is_refused_by_name_and_not_run(tmp_path: Path, function: Callable[
     assert name in message
     assert "no code was run" in message
     assert not mark.exists()
+
+
+def test_arguments_of_a_training_are_ignored(tmp_path: Path) -> None:
+    arguments = argparse.Namespace(lr=0.1, data=Path("data"))
+    torch.save({"model": as_theirs("mmseg", network("mmseg")), "args": arguments}, tmp_path / "x")
+    assert close(convert.converted(tmp_path / "x", "mmseg", CLASSES, SIZE)[0], network("mmseg"))
 
 
 def test_an_unsafe_pytorch_reads_no_pickle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -60,7 +60,7 @@ def read(path: Path) -> dict[str, Any]:
 
 
 class _Ignored:
-    """Replacement for the classes of a training log: accepts any arguments and stores nothing."""
+    """Replacement for the classes of `_LOG`: accepts any arguments and stores nothing."""
 
     def __init__(self, *_: object) -> None:
         pass
@@ -69,7 +69,11 @@ class _Ignored:
         pass
 
 
-_LOG = (  # classes of mmengine's training log, stored beside the tensors
+_LOG = (  # classes of mmengine's training log, and of the arguments of training scripts, stored beside the tensors
+    "argparse.Namespace",
+    "pathlib.PosixPath",
+    "pathlib.WindowsPath",
+    "pathlib._local.PosixPath",  # Python 3.13
     "mmengine.logging.history_buffer.HistoryBuffer",
     "builtins.getattr",  # its methods, by name
     "numpy.ndarray",
@@ -96,7 +100,8 @@ def _torch(path: Path, data: bytes) -> Any:
 
 def refused(path: Path, name: str) -> FastSCNNError:
     """Return the error for a pickle that refers to code."""
-    return FastSCNNError(f"{path}: refers to {name}, which is code, not data. The file is refused; no code was run.")
+    return FastSCNNError(f"{path}: refers to {name}, which is code, not data. The file is refused; no code was run. "
+                         "If you trust its source, save the state dict of the network alone.")
 
 
 class _RefusedError(Exception):
