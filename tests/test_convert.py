@@ -621,6 +621,20 @@ def test_nested_too_deep(tmp_path: Path, depth: int, saved: str) -> None:
     assert refusal(path) == f"{path}: holds values nested more than 100 deep, which is no checkpoint."
 
 
+@pytest.mark.parametrize("end", [b"K\1s.", b"0cnumpy\ndtype\nh\x3c\x85Rs."], ids=["a key", "a dtype"])
+@pytest.mark.parametrize("zipped", [False, True])
+def test_values_that_hold_others_twice(tmp_path: Path, zipped: bool, end: bytes) -> None:
+    """A tuple of a tuple twice, 60 deep, has 2^60 values for what hashes or prints it."""
+    doubled = b"".join(b"q%ch%c\x86" % (place, place) for place in range(60))
+    pickled = b"\x80\x02}X\1\0\0\0a" + doubled + b"q\x3c" + end
+    path = tmp_path / "doubled"
+    if zipped:
+        archive(path, {"data.pkl": pickled})
+    else:
+        path.write_bytes(pickled)
+    assert refusal(path) == f"{path}: holds over 5,000,000 values in one, which is no checkpoint."
+
+
 @pytest.mark.parametrize("number", [b"I0x10\n", b"L0x10L\n"])
 def test_a_pickle_that_only_its_reader_follows(tmp_path: Path, number: bytes) -> None:
     """Python's reader takes hexadecimal numbers, `pickletools` does not: what follows them was not checked."""

@@ -1,8 +1,9 @@
 """Pickles that would crash the interpreter or fill the memory are refused before they are read.
 
 Their instructions are counted, without following them: values nested too deep overflow the stack of C where they are hashed or
-freed, and a memo index of 2 billion takes 16 GB. A pickle that cannot be followed here is refused, since its reader may accept
-it: Python's in C takes hexadecimal numbers, `pickletools` does not.
+freed, a memo index of 2 billion takes 16 GB, and a tuple that holds another one twice takes twice as long to hash. A pickle
+that cannot be followed here is refused, since its reader may accept it: Python's in C takes hexadecimal numbers, `pickletools`
+does not.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ _MOST_INSTRUCTIONS = 5_000_000  # of a pickle: a checkpoint with a long log has 
 _EXPANSION = 20  # times its own size that an archive may become; PyTorch does not compress
 _GET, _PUT = ("GET", "BINGET", "LONG_BINGET"), ("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE")
 _INTO = ("APPEND", "APPENDS", "SETITEM", "SETITEMS", "ADDITEMS", "BUILD")  # they fill the value below the others
+_ONE = (0, 1)  # depth and size of a value without others in it
 _BROKEN = (ValueError, IndexError, KeyError, EOFError, OverflowError)
 
 
@@ -33,7 +35,8 @@ def check(path: Path, data: bytes, pickles: int = 1) -> None:
         pickles: how many.
 
     Raises:
-        FastSCNNError: values nested too deep, too many instructions, a memo index out of all proportion, or a broken pickle.
+        FastSCNNError: values nested too deep or too often, too many instructions, a memo index out of all proportion, or a
+            broken pickle.
     """
     file = io.BytesIO(data)
     try:
@@ -87,12 +90,12 @@ def broken(path: Path, error: Exception) -> FastSCNNError:
 
 
 class _Depths:
-    """How deep each value on the stack of a pickle is nested."""
+    """How deep each value on the stack of a pickle is nested, and how many values it holds, shared ones each time."""
 
     def __init__(self, path: Path) -> None:
         self._path, self._count = path, 0
-        self._stack: list[int | None] = []  # None: a mark
-        self._memo: dict[int, int] = {}
+        self._stack: list[tuple[int, int] | None] = []  # depth and size; None: a mark
+        self._memo: dict[int, tuple[int, int]] = {}
 
     def follow(self, instruction: pickletools.OpcodeInfo, argument: Any) -> None:
         """Follow the next instruction. Raises FastSCNNError where a limit is passed."""
@@ -105,7 +108,7 @@ class _Depths:
             place = len(self._memo) if argument is None else argument
             if place > self._count:
                 raise FastSCNNError(f"{self._path}: remembers value {place:,} of {self._count:,}, which is no checkpoint.")
-            self._memo[place] = self._stack[-1] or 0
+            self._memo[place] = self._stack[-1] or _ONE
         elif instruction.name == "MARK":
             self._stack.append(None)
         else:
@@ -113,23 +116,26 @@ class _Depths:
 
     def _replace(self, instruction: pickletools.OpcodeInfo) -> None:
         """Replace the values that an instruction takes by those that it gives."""
-        taken = [depth for kind in reversed(instruction.stack_before) for depth in self._take(kind)]
-        depth = 1 + max(taken, default=0)
+        taken = [value for kind in reversed(instruction.stack_before) for value in self._take(kind)]
+        depths, size = [depth for depth, _ in taken], 1 + sum(size for _, size in taken)
+        depth = 1 + max(depths, default=0)
         if instruction.name in _INTO:
-            depth = max(taken[-1], 1 + max(taken[:-1], default=0))
+            depth = max(depths[-1], 1 + max(depths[:-1], default=0))
         if depth > _DEEPEST:
             raise FastSCNNError(f"{self._path}: holds values nested more than {_DEEPEST} deep, which is no checkpoint.")
-        self._stack += [depth] * len(instruction.stack_after)
+        if size > _MOST_INSTRUCTIONS:
+            raise FastSCNNError(f"{self._path}: holds over {_MOST_INSTRUCTIONS:,} values in one, which is no checkpoint.")
+        self._stack += [(depth, size)] * len(instruction.stack_after)
 
-    def _take(self, kind: object) -> list[int]:
+    def _take(self, kind: object) -> list[tuple[int, int]]:
         """Take values of one kind off the stack: all above a mark, the mark, or a single value."""
         if kind is pickletools.markobject:
             self._stack.pop()
             return []
         if kind is not pickletools.stackslice:
-            return [self._stack.pop() or 0]
+            return [self._stack.pop() or _ONE]
         taken = []
-        while (depth := self._stack[-1]) is not None:
-            taken.append(depth)
+        while (value := self._stack[-1]) is not None:
+            taken.append(value)
             self._stack.pop()
         return taken

@@ -112,10 +112,10 @@ class _DType:
     """Replacement for numpy.dtype: stores kind and byte order."""
 
     def __init__(self, kind: object, *_: object) -> None:
-        self.kind, self.order = str(kind), "<"
+        self.kind, self.order = kind if isinstance(kind, str) else "", "<"  # the text of a value may be endless
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
-        self.order = str(state[1])
+        self.order = state[1] if isinstance(state[1], str) else ""
 
 
 class _Array:
@@ -129,7 +129,7 @@ class _Array:
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         _, shape, dtype, fortran, content = state
         if not isinstance(dtype, _DType) or not re.fullmatch(r"[fiu][1248]|b1", dtype.kind):
-            raise _RefusedError(f"an array of {getattr(dtype, 'kind', dtype)!r}")
+            raise _RefusedError(f"an array of {getattr(dtype, 'kind', type(dtype).__name__)!r}")
         if isinstance(content, _Bytes):
             content = content.content
         if not isinstance(content, bytes):
