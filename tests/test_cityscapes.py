@@ -22,6 +22,7 @@ from fastscnn.data.builtin import cityscapes as official_labels
 from fastscnn.data.builtin.cityscapes import AVERAGE_SIZES
 from fastscnn.evaluation.protocols.cityscapes import SIZE, Scores, mean, submission_name, write_submission
 from fastscnn.media import images
+from fastscnn.model.card import Card
 from fastscnn.model.label_set import LabelSet
 
 # Three classes, of which the last two have instances; "caravan" (29) is ignored.
@@ -461,13 +462,15 @@ SHAPE = (96, 128)
 def knowing(path: Path, write_onnx: WriteOnnx) -> Path:
     """A network of one convolution that gives every eighth pixel the class whose colour is nearest."""
     onnx = pytest.importorskip("onnx")
+    from fastscnn.exporting.metadata import with_card
+
     colours = np.array(official_labels.LABELS.colours, np.float32) / 16  # |x - c|^2 is least where 2 c x - |c|^2 is largest
     model = onnx.load(write_onnx(path, classes=official_labels.LABELS.names))
     del model.graph.initializer[:]
     for name, values in (("weight", 2 * colours[:, :, None, None] / 16), ("bias", -(colours**2).sum(axis=1))):
         model.graph.initializer.append(onnx.numpy_helper.from_array(values, name))
     next(node for node in model.graph.node if node.op_type == "Conv").input.append("bias")
-    path.write_bytes(model.SerializeToString())
+    path.write_bytes(with_card(model, Card(LabelSet(official_labels.LABELS.names), (64, 96))))
     return path
 
 

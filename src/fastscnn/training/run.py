@@ -185,7 +185,7 @@ class Run:
         try:
             text = self._log.read_text(encoding="utf-8") if self._log.is_file() else ""
             lines = [json.loads(line) for line in text.splitlines()]
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise FastSCNNError(f"{self._log}: cannot be read ({error}); move it away to resume without the earlier lines."
                                 ) from error
         if not all(isinstance(line, dict) and isinstance(line.get("step"), int) for line in lines):
