@@ -26,7 +26,7 @@ from torch import Tensor
 
 from fastscnn import convert
 from fastscnn.base.errors import ArgumentError, FastSCNNError
-from fastscnn.convert import pickle_limits
+from fastscnn.convert import pickle_limits, pickles
 from fastscnn.convert.layouts import LAYOUTS, PROJECT
 from fastscnn.data import datasets
 from fastscnn.evaluation.evaluate import evaluate_pairs
@@ -736,3 +736,9 @@ def test_at_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert "use the layout mmseg" in capsys.readouterr().err
     assert cli.main([*words[:-3], "citiscapes"]) == 1
     assert "classes: " in capsys.readouterr().err
+
+
+def test_another_protocol_of_pickles_is_named(tmp_path: Path) -> None:
+    torch.save({"a": torch.ones(2)}, tmp_path / "new.pth", pickle_protocol=4)
+    with pytest.raises(FastSCNNError, match=r"new\.pth: .* pickle_protocol is above 2, .* save it with 2"):
+        pickles.read(tmp_path / "new.pth")

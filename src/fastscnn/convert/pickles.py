@@ -11,6 +11,7 @@ import io
 import pickle
 import re
 import struct
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -87,15 +88,17 @@ def _torch(path: Path, data: bytes) -> Any:
         raise FastSCNNError(f"{path}: is a pickle, which only PyTorch {_SAFE} or newer reads safely; "
                             f"upgrade PyTorch {torch.__version__}.")
     try:
-        with torch.serialization.safe_globals([(_Ignored, name) for name in _LOG]):
+        with warnings.catch_warnings(), torch.serialization.safe_globals([(_Ignored, name) for name in _LOG]):
+            warnings.simplefilter("ignore")  # of protocols that PyTorch may not read; the error below names them
             return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except (*_BROKEN, RuntimeError, struct.error) as error:
         found = re.search(r"GLOBAL ([\w.]+)", str(error))
         if found:
             raise refused(path, found[1]) from error
         first = next(iter(str(error).splitlines()), "it ends early")
-        reason = "" if "weights_only" in str(error) else f" ({first})"  # PyTorch advises to load the file unsafely
-        raise FastSCNNError(f"{path}: is not a checkpoint of tensors or is truncated{reason}.") from error
+        if "weights_only" in str(error):  # PyTorch advises to load the file unsafely
+            first = "or its pickle_protocol is above 2, which PyTorch cannot read safely: save it with 2, the default"
+        raise FastSCNNError(f"{path}: is not a checkpoint of tensors or is truncated ({first}).") from error
 
 
 def refused(path: Path, name: str) -> FastSCNNError:
