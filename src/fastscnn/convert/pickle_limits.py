@@ -45,7 +45,7 @@ def check(path: Path, data: bytes, pickles: int = 1) -> None:
             for instruction, argument, _ in pickletools.genops(file):
                 depths.follow(instruction, argument)
     except _BROKEN as error:
-        raise broken(path, error) from error
+        raise broken(path, str(error)) from error
 
 
 def checked_archive(path: Path, data: bytes) -> bytes:
@@ -79,13 +79,13 @@ def checked_archive(path: Path, data: bytes) -> bytes:
                     check(path, content)
                 copy.writestr(member.filename, content)
     except (zipfile.BadZipFile, OSError, NotImplementedError, RuntimeError, zlib.error, *_BROKEN) as error:
-        raise broken(path, error) from error
+        raise broken(path, str(error)) from error
     return written.getvalue()
 
 
-def broken(path: Path, error: Exception) -> FastSCNNError:
-    """Return the error for a file that cannot be read as a checkpoint."""
-    lines = str(error).splitlines() or ["it ends early"]
+def broken(path: Path, reason: str) -> FastSCNNError:
+    """Return the error for a file that cannot be read as a checkpoint, with the first line of the reason."""
+    lines = reason.splitlines() or ["it ends early"]
     return FastSCNNError(f"{path}: is not a checkpoint of tensors or is truncated ({lines[0][:200]}).")
 
 

@@ -95,10 +95,10 @@ def _torch(path: Path, data: bytes) -> Any:
         found = re.search(r"GLOBAL ([\w.]+)", str(error))
         if found:
             raise refused(path, found[1]) from error
-        first = next(iter(str(error).splitlines()), "it ends early")
-        if "weights_only" in str(error):  # PyTorch advises to load the file unsafely
-            first = "or its pickle_protocol is above 2, which PyTorch cannot read safely: save it with 2, the default"
-        raise FastSCNNError(f"{path}: is not a checkpoint of tensors or is truncated ({first}).") from error
+        reason = str(error)
+        if "weights_only" in reason:  # PyTorch advises to load the file unsafely
+            reason = "or its pickle_protocol is above 2, which PyTorch cannot read safely: save it with 2, the default"
+        raise pickle_limits.broken(path, reason) from error
 
 
 def refused(path: Path, name: str) -> FastSCNNError:
