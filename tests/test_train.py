@@ -30,7 +30,7 @@ from fastscnn.data import datasets, synthetic
 from fastscnn.data.check.dataset import check
 from fastscnn.evaluation.evaluate import evaluate
 from fastscnn.media import images
-from fastscnn.model.card import Card
+from fastscnn.model.card import Card, Data
 from fastscnn.model.label_set import LabelSet
 from fastscnn.network import checkpoint
 from fastscnn.network.fast_scnn import Backbone, FastSCNN, TrainingLogits
@@ -205,6 +205,16 @@ def test_control_c_in_a_terminal(run: Run, tiny_dataset: Path, tmp_path: Path) -
     subprocess.run([*command, "--resume"], check=True, capture_output=True, timeout=300)
     run(replace(DEBUG, iterations=24, validate_every=3))
     assert_same_run(out, tmp_path / "out")
+
+
+def test_terms_of_a_chain_of_trainings_are_named_once(tmp_path: Path) -> None:
+    label_set = LabelSet(("a", "b"))
+    for name, terms in (("one", "A; and of earlier weights: B"), ("two", "B; and of earlier weights: C")):
+        described = Card(label_set, (64, 96), data=Data(name, "train", 1, terms, ""))
+        checkpoint.save(tmp_path / name, FastSCNN(2), described)
+    expected = "A; and of earlier weights: B; and of earlier weights: C"
+    assert module._terms("A", [tmp_path / "one", tmp_path / "two"]) == expected
+    assert module._terms("A", []) == "A"
 
 
 def test_names_and_paths(tiny_dataset: Path, uninterrupted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -38,6 +38,7 @@ from fastscnn.training.training_data import TrainingData, checked
 
 _EARLIER = "; and of earlier weights: "  # between the terms of the data and those of the initial weights
 
+
 def train_segmentation(job: Job, mixture: Mixture) -> Card:
     """Train Fast-SCNN on datasets with a class per pixel; see `train.train`."""
     recipe, world, spec = job.recipe, job.world, mixture.first
