@@ -643,6 +643,32 @@ def test_a_pickle_that_only_its_reader_follows(tmp_path: Path, number: bytes) ->
     assert ": is not a checkpoint of tensors" in refusal(path)
 
 
+def test_a_list_that_is_filled_after_it_was_used(tmp_path: Path) -> None:
+    """Its first place in another list showed it empty: with 2 instructions for each, lists nested without limit passed."""
+    recursive: list[object] = []
+    recursive.append(recursive)
+    path = tmp_path / "filled"
+    path.write_bytes(pickle.dumps(recursive, 2))
+    assert "fills a value that is used already, such as one that holds itself" in refusal(path)
+    path.write_bytes(b"\x80\x02]q\x00]h\x00a0h\x00" + b"]a" * 2 + b".")  # a list in another one, then filled
+    assert "fills a value that is used already" in refusal(path)
+    path.write_bytes(b"\x80\x02]2a.")
+    assert "holds a value twice by its pickle" in refusal(path)
+
+
+def test_a_list_remembered_before_it_is_filled(tmp_path: Path) -> None:
+    """As Python writes every list: its depth counts where it is taken out of the memo."""
+    path = tmp_path / "shared"
+    shared: list[object] = []
+    for _ in range(60):
+        shared = [shared]
+    outer: list[object] = [shared]
+    for _ in range(60):
+        outer = [outer]
+    path.write_bytes(pickle.dumps([shared, outer], 2))
+    assert "nested more than 100 deep" in refusal(path)
+
+
 @pytest.mark.parametrize("names", [("data.pkl", "data.pkl"), ("DATA.PKL", "data.pkl"), ("data/0", "data/0")])
 @pytest.mark.filterwarnings("ignore:Duplicate name")
 def test_two_members_of_one_name(tmp_path: Path, names: tuple[str, str]) -> None:

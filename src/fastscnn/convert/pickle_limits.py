@@ -12,6 +12,7 @@ import io
 import pickletools
 import zipfile
 import zlib
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,6 @@ _MOST_INSTRUCTIONS = 5_000_000  # of a pickle: a checkpoint with a long log has 
 _EXPANSION = 20  # times its own size that an archive may become; PyTorch does not compress
 _GET, _PUT = ("GET", "BINGET", "LONG_BINGET"), ("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE")
 _INTO = ("APPEND", "APPENDS", "SETITEM", "SETITEMS", "ADDITEMS", "BUILD")  # they fill the value below the others
-_ONE = (0, 1)  # depth and size of a value without others in it
 _BROKEN = (ValueError, IndexError, KeyError, EOFError, OverflowError)
 
 
@@ -89,13 +89,28 @@ def broken(path: Path, reason: str) -> FastSCNNError:
     return FastSCNNError(f"{path}: is not a checkpoint of tensors or is truncated ({lines[0][:200]}).")
 
 
+@dataclass(slots=True)
+class _Value:
+    """A value on the stack of a pickle or in its memo.
+
+    Attributes:
+        depth: how deep values are nested in it.
+        size: how many values it holds, shared ones each time.
+        used: whether it was taken out of the memo. From then on it may be in others, whose depth would not follow its own.
+    """
+
+    depth: int = 0
+    size: int = 1
+    used: bool = False
+
+
 class _Depths:
-    """How deep each value on the stack of a pickle is nested, and how many values it holds, shared ones each time."""
+    """Follows the stack of a pickle."""
 
     def __init__(self, path: Path) -> None:
         self._path, self._count = path, 0
-        self._stack: list[tuple[int, int] | None] = []  # depth and size; None: a mark
-        self._memo: dict[int, tuple[int, int]] = {}
+        self._stack: list[_Value | None] = []  # None: a mark
+        self._memo: dict[int, _Value] = {}
 
     def follow(self, instruction: pickletools.OpcodeInfo, argument: Any) -> None:
         """Follow the next instruction. Raises FastSCNNError where a limit is passed."""
@@ -103,37 +118,44 @@ class _Depths:
         if self._count > _MOST_INSTRUCTIONS:
             raise FastSCNNError(f"{self._path}: has over {_MOST_INSTRUCTIONS:,} instructions, which is no checkpoint.")
         if instruction.name in _GET:
+            self._memo[argument].used = True
             self._stack.append(self._memo[argument])
         elif instruction.name in _PUT:
             place = len(self._memo) if argument is None else argument
             if place > self._count:
                 raise FastSCNNError(f"{self._path}: remembers value {place:,} of {self._count:,}, which is no checkpoint.")
-            self._memo[place] = self._stack[-1] or _ONE
+            self._memo[place] = self._stack[-1] or _Value()
         elif instruction.name == "MARK":
             self._stack.append(None)
+        elif instruction.name == "DUP":  # Python writes none
+            raise FastSCNNError(f"{self._path}: holds a value twice by its pickle, which is no checkpoint.")
         else:
             self._replace(instruction)
 
     def _replace(self, instruction: pickletools.OpcodeInfo) -> None:
         """Replace the values that an instruction takes by those that it gives."""
         taken = [value for kind in reversed(instruction.stack_before) for value in self._take(kind)]
-        depths, size = [depth for depth, _ in taken], 1 + sum(size for _, size in taken)
-        depth = 1 + max(depths, default=0)
+        made, inside = _Value(), taken
         if instruction.name in _INTO:
-            depth = max(depths[-1], 1 + max(depths[:-1], default=0))
-        if depth > _DEEPEST:
+            *inside, made = taken
+            if made.used:
+                raise FastSCNNError(f"{self._path}: fills a value that is used already, such as one that holds itself, "
+                                    "which is no checkpoint.")
+        made.depth = max((made.depth, *(1 + value.depth for value in inside)))
+        made.size += sum(value.size for value in inside)
+        if made.depth > _DEEPEST:
             raise FastSCNNError(f"{self._path}: holds values nested more than {_DEEPEST} deep, which is no checkpoint.")
-        if size > _MOST_INSTRUCTIONS:
+        if made.size > _MOST_INSTRUCTIONS:
             raise FastSCNNError(f"{self._path}: holds over {_MOST_INSTRUCTIONS:,} values in one, which is no checkpoint.")
-        self._stack += [(depth, size)] * len(instruction.stack_after)
+        self._stack += [made] * len(instruction.stack_after)
 
-    def _take(self, kind: object) -> list[tuple[int, int]]:
+    def _take(self, kind: object) -> list[_Value]:
         """Take values of one kind off the stack: all above a mark, the mark, or a single value."""
         if kind is pickletools.markobject:
             self._stack.pop()
             return []
         if kind is not pickletools.stackslice:
-            return [self._stack.pop() or _ONE]
+            return [self._stack.pop() or _Value()]
         taken = []
         while (value := self._stack[-1]) is not None:
             taken.append(value)
