@@ -1,17 +1,18 @@
 """Make the bundled weights from a finished run, or export the existing ones again.
 
-    python benchmarks/bundle.py camvid:ROOT --twin RUN [--run RUN]
+    python benchmarks/bundle.py camvid:ROOT --twin RUN [RUN ...] [--run RUN [RUN ...]]
 
-The test split is used for reporting only, never for choices. The accuracy loss of faster backends and of int8 is measured on
-val. The weights were trained on val, where their confidence is therefore too high: the calibration is that of a twin, which the
-same recipe trained on two drives, on the drives that the twin has not seen. Writes src/fastscnn/model/weights/ and
-benchmarks/accuracy/.
+The bundled weights are the mean of the weights of several runs, each of which continues another one. The test split is used
+for reporting only, never for choices. The accuracy loss of faster backends and of int8 is measured on val. The weights were
+trained on val, where their confidence is therefore too high: the calibration is that of a twin, which the same recipes trained
+on two drives, on the drives that the twin has not seen. Writes src/fastscnn/model/weights/ and benchmarks/accuracy/.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -32,33 +33,33 @@ from fastscnn.evaluation.evaluate import Report, evaluate_pairs
 from fastscnn.exporting.metadata import with_card
 from fastscnn.exporting.pipeline import export
 from fastscnn.inference.segmenter import Size
-from fastscnn.model.card import Calibration
+from fastscnn.model.card import Calibration, Card
 from fastscnn.model.weights import bundled
 from fastscnn.network import checkpoint
 from fastscnn.network.fast_scnn import FastSCNN
 
 RESULTS = Path(__file__).parent / "accuracy"
-INPUT = (360, 480)  # the size of the images
 SIZES: dict[str, Size] = {"456x608": (456, 608), "720x960": (720, 960), "744x960": (744, 960)}  # also reported
 MULTISCALE = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)  # mmsegmentation's ms+flip
 MAX_IOU_LOSS = 0.5  # points of a class's IoU on val
-_KEPT_BITS = 12  # of the 24 significant bits of a weight
+_KEPT_BITS = 10  # of the 24 significant bits of a weight
 
 
-def main(data: str, /, twin: Path, run: Path | None = None) -> None:
+def main(data: str, /, twin: tuple[Path, ...], run: tuple[Path, ...] = ()) -> None:
     """Make and score the files.
 
     Args:
         data: camvid:ROOT.
-        twin: Folder of the twin's run.
-        run: Folder of `fastscnn train` (default: export the bundled weights again).
+        twin: Folders of the twin's runs.
+        run: Folders of `fastscnn train`, in the order of the training (default: export the bundled weights again).
     """
     spec = datasets.load(data)
     if run:
-        model, card = checkpoint.load(run / "best.safetensors")
+        model, card = average(run)
         shorten(model)
-        checkpoint.save(bundled("torch"), model, dataclasses.replace(card, size=INPUT))
-        shutil.copy(run / "log.jsonl", RESULTS / "camvid-training.jsonl")
+        checkpoint.save(bundled("torch"), model, card)
+        for number, folder in enumerate(run, start=1):
+            shutil.copy(folder / "log.jsonl", RESULTS / f"camvid-training-{number}.jsonl")
     for precision in ("float32", "int8"):
         file = bundled("onnx", precision)
         done = export(bundled("torch"), file, data=spec, int8=precision == "int8", max_iou_loss=MAX_IOU_LOSS)
@@ -77,12 +78,24 @@ def main(data: str, /, twin: Path, run: Path | None = None) -> None:
         (RESULTS / f"camvid-test-{name}.json").write_text(report.to_json() + "\n")
 
 
-def twin_calibration(data: str, twin: Path, int8: bool) -> Calibration:
+def average(runs: Sequence[Path]) -> tuple[FastSCNN, Card]:
+    """Return the mean of the last weights of several runs, with the card of the last run."""
+    loaded = [checkpoint.load(run / "last.safetensors") for run in runs]
+    model, card = loaded[-1]
+    states = [each.state_dict() for each, _ in loaded]
+    for name, tensor in model.state_dict().items():
+        if tensor.is_floating_point():
+            tensor.copy_(torch.stack([state[name] for state in states]).mean(0))
+    return model, card
+
+
+def twin_calibration(data: str, twin: Sequence[Path], int8: bool) -> Calibration:
     """Return the calibration of the twin on the drives that it has not seen."""
     spec = folds(data)
     with TemporaryDirectory() as folder:
-        file = Path(folder) / "twin.onnx"
-        export(twin / "last.safetensors", file, data=spec, split=HELD_OUT, calibration=TRAINED, int8=int8)
+        weights, file = Path(folder) / "twin.safetensors", Path(folder) / "twin.onnx"
+        checkpoint.save(weights, *average(twin))
+        export(weights, file, data=spec, split=HELD_OUT, calibration=TRAINED, int8=int8)
         found = Segmenter.load(file, "onnx").card.calibration
     assert found is not None
     return dataclasses.replace(found, split=f"{HELD_OUT}, of a twin trained on {TRAINED}")
@@ -108,7 +121,7 @@ def scores(weights: Path, spec: DatasetSpec, size: Size = None, scales: tuple[fl
 
 
 def shorten(model: FastSCNN) -> None:
-    """Round the weights to 12 significant bits, in place: the file then compresses to little more than half its size.
+    """Round the weights to 10 significant bits, in place: the file then compresses to about half its size.
 
     The mean and the standard deviation of the input are not rounded.
     """
