@@ -190,6 +190,14 @@ def test_pickled_arrays_of_any_protocol_and_order(tmp_path: Path, protocol: int,
     assert close(model, network("paddleseg"))
 
 
+@pytest.mark.parametrize("protocol", [2, 3, 4])
+def test_an_empty_array_of_any_protocol_is_read(tmp_path: Path, protocol: int) -> None:
+    file = tmp_path / "model.pdparams"
+    file.write_bytes(pickle.dumps({"empty": np.zeros((0, 3), np.float32), "full": np.ones(2, np.float32)}, protocol=protocol))
+    found = pickles.read(file)
+    assert {name: tuple(value.shape) for name, value in found.items()} == {"empty": (0, 3), "full": (2,)}
+
+
 # What their forward passes give
 
 

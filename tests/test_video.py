@@ -638,6 +638,14 @@ def test_what_is_no_video_is_said(name: str, content: Callable[[Path], object], 
     assert re.match(f"fastscnn: {message}", err)
 
 
+def test_a_name_with_percent_signs_is_no_pattern(run: Run) -> None:
+    make(Path("in%d%03d%s.mp4"), 3)
+    code, out, err = run("in%d%03d%s.mp4", "--out", "out%d%05d.mp4", "--labels", "labels%s", "--json")
+    assert (code, err, json.loads(out)["frames"]) == (0, "", 3)
+    labels = [f"labels%s/in%d%03d%s.{number:06}.labels.png" for number in range(3)]
+    assert files_here() == ["in%d%03d%s.mp4", *labels, "out%d%05d.mp4"]
+
+
 def test_a_pipe_needs_no_index(run: Run) -> None:
     data = make(Path("whole.ts"), 12).read_bytes()
     os.mkfifo("in.ts")
