@@ -661,7 +661,7 @@ def test_a_list_that_is_filled_after_it_was_used(tmp_path: Path) -> None:
     path.write_bytes(b"\x80\x02]q\x00]h\x00a0h\x00" + b"]a" * 2 + b".")  # a list in another one, then filled
     assert "fills a value that is used already" in refusal(path)
     path.write_bytes(b"\x80\x02]2a.")
-    assert "holds a value twice by its pickle" in refusal(path)
+    assert "duplicates a value (DUP)" in refusal(path)
 
 
 def test_a_list_remembered_before_it_is_filled(tmp_path: Path) -> None:

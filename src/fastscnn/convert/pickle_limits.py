@@ -128,7 +128,7 @@ class _Depths:
         elif instruction.name == "MARK":
             self._stack.append(None)
         elif instruction.name == "DUP":  # Python writes none
-            raise FastSCNNError(f"{self._path}: holds a value twice by its pickle, which is no checkpoint.")
+            raise FastSCNNError(f"{self._path}: duplicates a value (DUP), which Python never writes: it is no checkpoint.")
         else:
             self._replace(instruction)
 
