@@ -338,15 +338,32 @@ def openvino_on_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(providers._PROVIDERS["openvino-gpu"].options, "device_type", "CPU")
 
 
+def compare(device: Any, size: str) -> Segmenter:
+    """Check that a device gives the logits and labels of the CPU in float32; return its segmenter."""
+    image = np.random.default_rng(0).integers(0, 256, (120, 160, 3)).astype(np.uint8)
+    here = Segmenter.load(None, "onnx", size, threads=1, precision="float32")
+    there = Segmenter.load(None, size=size, threads=1, device=device)
+    np.testing.assert_allclose(there.logits(image), here.logits(image), atol=1e-3)
+    assert np.mean(there(image).labels == here(image).labels) > 0.999
+    return there
+
+
 @pytest.mark.usefixtures("openvino_on_cpu")
 @pytest.mark.parametrize("size", ["360x480", "104x128", "33x47"])
 def test_a_real_provider(size: str) -> None:
-    image = np.random.default_rng(0).integers(0, 256, (120, 160, 3)).astype(np.uint8)
-    here = Segmenter.load(None, "onnx", size, threads=1, precision="float32")
-    there = Segmenter.load(None, size=size, threads=1, device="openvino-gpu")
-    assert there.backend.notes == (UNMEASURED.format("openvino-gpu"),)
-    np.testing.assert_allclose(there.logits(image), here.logits(image), atol=1e-3)
-    assert np.mean(there(image).labels == here(image).labels) > 0.999
+    assert compare("openvino-gpu", size).backend.notes == (UNMEASURED.format("openvino-gpu"),)
+
+
+@pytest.mark.parametrize("device", OTHERS)
+def test_the_devices_of_this_machine(device: str) -> None:
+    if NAMES[device] not in onnxruntime.get_available_providers():
+        pytest.skip(f"{NAMES[device]} is not installed")
+    try:
+        compare(device, "104x128")
+    except FastSCNNError as error:
+        if "could not start" not in str(error):
+            raise
+        pytest.skip(str(error))
 
 
 @pytest.mark.usefixtures("openvino_on_cpu")
