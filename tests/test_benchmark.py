@@ -48,6 +48,7 @@ def test_report(tiny: Segmenter, tiny_onnx: Path) -> None:
         "warmup": 2,
         "backend": "onnx",
         "precision": "float32",
+        "device": "cpu",
         "verified": True,
         "threads": 1,
         "labels_by": "NumPy" if native.KERNEL is None else "compiled kernel",
@@ -103,6 +104,8 @@ def test_outputs_that_cannot_be_timed(tiny: Segmenter, protocol: str, output: st
 
 def test_the_network_runs_at_the_size_of_the_frame(tiny: Segmenter) -> None:
     small, large = (benchmark(tiny, (side, side), runs=1, warmup=0).roofline for side in (64, 128))
+    assert small is not None
+    assert large is not None
     assert large.operations > 3 * small.operations
 
 

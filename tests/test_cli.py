@@ -109,7 +109,7 @@ def test_segment_writes_labels_and_overlay(run: Run, tiny_onnx: Path, picture: P
     overlay = images.read(Path("segmented/stripes.overlay.jpg"))
     assert overlay.shape[0] > 128
     assert overlay.shape[1:] == (192, 3)
-    assert "onnx float32, 1" in out
+    assert "onnx float32 on cpu, 1" in out
     assert "33.33" in out
     assert "1 segmented; results in segmented" in out
 
@@ -129,6 +129,7 @@ def test_segment_json(run: Run, tiny_onnx: Path, picture: Path) -> None:
         "class_percentages": {"red": 33.333, "green": 33.333, "blue": 33.333},
         "backend": "onnx",
         "precision": "float32",
+        "device": "cpu",
         "verified": True,
     }
 
@@ -341,7 +342,7 @@ def test_a_budget(run: Run, tiny_onnx: Path, picture: Path, monkeypatch: pytest.
     code, _, err = run(*words, "--latency-budget", "5000ms")
     assert code == 0
     assert "Input 64x96:" in err
-    assert "for frames of 128x192, onnx float32 (measured on 2" in unfolded(err)
+    assert "for frames of 128x192, onnx float32 on cpu (measured on 2" in unfolded(err)
     assert "its model card has no mIoU for this size" in unfolded(err)
     code, _, err = run(*words, "--latency-budget", "0.0001")
     assert code == 1
@@ -455,7 +456,7 @@ def test_a_budget_for_a_folder_whose_first_file_is_bad(
     words = ["segment", "photos", "--weights", tiny_onnx, "--threads", 1, "--backend", "onnx", "--latency-budget", "5000"]
     code, _, err = run(*words)
     assert code == 1
-    assert "for frames of 128x192, onnx float32; its model card" in unfolded(err)
+    assert "for frames of 128x192, onnx float32 on cpu; its model card" in unfolded(err)
     assert "1 of 3 images failed; the others are segmented" in err
     assert len(list(Path("segmented").glob("*.labels.png"))) == 2
 
@@ -536,7 +537,7 @@ def test_evaluate(run: Run, tiny_onnx: Path, data: Path) -> None:
     assert code == 0
     (scores,) = lines(out)
     assert list(scores) == [
-        "miou", "pixel_accuracy", "iou", "images", "backend", "precision", "size", "shape_kept", "scales", "flip",
+        "miou", "pixel_accuracy", "iou", "images", "backend", "precision", "device", "size", "shape_kept", "scales", "flip",
         "weights_sha256", "verified", "confusion", "most_confused",
     ]
     red, green, blue = 100 * 3 / 4, 100 * 4 / 5, 100.0  # a quarter of red is labelled green
@@ -545,7 +546,8 @@ def test_evaluate(run: Run, tiny_onnx: Path, data: Path) -> None:
     assert scores["images"] == 2
     code, out, _ = run("evaluate", data, "--weights", tiny_onnx, "--backend", "onnx")
     assert code == 0
-    for shown in ("75.00", "80.00", "100.00", f"{scores['miou']:.2f}", "91.67", "2 images of stripes test, onnx float32"):
+    ran = "2 images of stripes test, onnx float32 on cpu"
+    for shown in ("75.00", "80.00", "100.00", f"{scores['miou']:.2f}", "91.67", ran):
         assert shown in unfolded(out)
     assert unfolded(out).rstrip().endswith("input 64x96 in the shape of each image, scales 1")
 
@@ -628,7 +630,7 @@ def test_a_folder_is_listed_once_and_the_progress_has_its_images(
 def test_arguments_are_checked_before_the_network_is_loaded(
     run: Run, tiny_onnx: Path, data: Path, picture: Path, words: list[str], message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fastscnn.backends.load", lambda *_: pytest.fail("loaded"))
+    monkeypatch.setattr("fastscnn.backends.load", lambda *_, **__: pytest.fail("loaded"))
     places = {"picture": picture, "data": data}
     code, out, err = run(*(word.format(**places) for word in words), "--weights", tiny_onnx)
     assert (code, out) == (2, "")
@@ -714,7 +716,7 @@ def test_benchmark(run: Run, tiny_onnx: Path) -> None:
     shown = unfolded(out)
     assert "frames per second, JPEG file to PNG file of labels; 2 timed after 0 warm-up" in shown
     assert "frames per second with 1 at a time" in shown
-    assert "96x128, onnx float32, 1 threads" in shown
+    assert "96x128, onnx float32 on cpu, 1 threads" in shown
     assert "% of the limit" in shown
     code, out, err = run("benchmark", *words, "--sizes", "96x128", "--json")
     assert (code, err) == (0, "")
@@ -760,7 +762,8 @@ def test_benchmark_of_probabilities(run: Run, tiny_onnx: Path) -> None:
         (["--output", "prob", "--protocol", "paper", "--mmseg", "x"], "mmseg: compares labels only; omit --output"),
         (["--sizes", "64x64,9000x9000"], "size: 9000x9000 is over the limit of 40 megapixels"),
         (["--warmup", "-1"], "warmup: must be at least 0, not -1"),
-        (["--mmseg", "x", "--backend", "cuda"], "mmseg: is timed on the CPU; omit --backend cuda or --mmseg"),
+        (["--mmseg", "x", "--device", "cuda"], "mmseg: is timed on the CPU"),
+        (["--mmseg", "x", "--backend", "cuda"], "mmseg: is timed on the CPU; omit --backend cuda and --device, or --mmseg"),
         (["--precision", "int8"], "in float32 or bfloat16, not in int8"),
         (["--sizes", "64x64", "--runs", "1", "--mmseg", "nowhere"], "nowhere: contains no Python interpreter; give the"),
     ],
@@ -769,7 +772,7 @@ def test_wrong_benchmarks(
     run: Run, tiny_onnx: Path, words: list[str], message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if "--precision" not in words:  # all others are refused before the network is loaded
-        monkeypatch.setattr("fastscnn.backends.load", lambda *_: pytest.fail("loaded"))
+        monkeypatch.setattr("fastscnn.backends.load", lambda *_, **__: pytest.fail("loaded"))
     code, _, err = run("benchmark", "--weights", tiny_onnx, *words)
     wrong_input = "nowhere" in words or "--precision" in words
     assert code == (1 if wrong_input else 2)

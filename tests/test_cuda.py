@@ -229,9 +229,10 @@ def test_facts(host: CudaBackend, street: tuple[FastSCNN, Card]) -> None:
     backend: Backend = host
     assert backend.card is street[1]
     assert (backend.name, backend.precision, backend.threads, backend.streams) == ("cuda", "float32", 1, 2)
+    assert (backend.device, backend.notes) == ("cpu", ())
     assert sorted(host.fallbacks) == ["CUDA graphs: the device is cpu", "the Triton kernel of the labels: the device is cpu"]
-    assert backend.matmul_peak() > 0
-    assert backend.device() == machine.processor()
+    assert host.matmul_peak() > 0
+    assert backend.hardware() == machine.processor()
 
 
 @pytest.mark.parametrize(("count", "size"), [(1, (96, 128)), (2, (33, 47))])
@@ -560,7 +561,7 @@ def test_gpu_uses_graph_and_kernel(frames: list[UInt8Array]) -> None:
     backend.labels(frames[0], (96, 128))
     assert backend.fallbacks == []
     assert backend.matmul_peak() > 1e11
-    assert backend.device() == torch.cuda.get_device_name()
+    assert backend.hardware() == torch.cuda.get_device_name()
 
 
 @on_gpu

@@ -67,6 +67,7 @@ def test_all_right(tmp_path: Path, tiny: Segmenter, tiny_onnx: Path, stripes: Sc
         "images": 1,
         "backend": "onnx",
         "precision": "float32",
+        "device": "cpu",
         "size": "64x96",
         "shape_kept": True,
         "scales": [1.0],

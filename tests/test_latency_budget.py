@@ -87,7 +87,7 @@ def test_measured_once(tiny_onnx: Path, tmp_path: Path, monkeypatch: pytest.Monk
     measure_latency(Segmenter.load(tiny_onnx, "onnx", threads=2), [(96, 128)], tmp_path)  # other threads
     for name, other in {
         "fastscnn.base.machine.processor": lambda: "another",
-        "fastscnn.backends.onnx.OnnxBackend.device": lambda _: "another",
+        "fastscnn.backends.onnx.OnnxBackend.hardware": lambda _: "another",
         "fastscnn.benchmark.latency_budget.in_shape": lambda size, _: (size[0] + 32, size[1]),
         "fastscnn.model.card._FRACTIONS": (1.0, 0.9, 0.5),
         "fastscnn.model.card.congruent": lambda side, _: 8 * round(side / 8),

@@ -30,6 +30,7 @@ def test_facts(tiny_onnx: Path) -> None:
     hashed = content_sha256(tiny_onnx.read_bytes())
     assert backend.card == Card(LabelSet(("red", "green", "blue")), (64, 96), content_sha256=hashed)
     assert (backend.name, backend.precision, backend.threads, backend.streams) == ("onnx", "float32", 2, 1)
+    assert (backend.device, backend.notes) == ("cpu", ())
     assert backends.load(tiny_onnx).threads >= 1
     assert isinstance(backends.load(tiny_onnx, "onnx"), OnnxBackend)
 

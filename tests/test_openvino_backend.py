@@ -88,6 +88,7 @@ def test_facts(tiny_onnx: Path) -> None:
     hashed = content_sha256(tiny_onnx.read_bytes())
     assert backend.card == Card(LabelSet(("red", "green", "blue")), (64, 96), content_sha256=hashed)
     assert (backend.name, backend.precision, backend.threads, backend.streams) == ("openvino", "float32", 2, 2)
+    assert (backend.device, backend.notes) == ("cpu", ())
 
 
 @pytest.mark.parametrize("size", [(360, 480), (251, 333)])

@@ -149,7 +149,7 @@ def test_a_page_of_scores(tmp_path: Path, nasty: Segmenter) -> None:
 def test_shares_of_classes() -> None:
     confusion = Confusion(3)
     confusion.matrix[:] = [[6, 2, 0], [1, 1, 0], [0, 0, 0]]
-    report = Report(confusion, ("a", "b", "c"), 1, "onnx", "float32", "native", True, (1.0,), False, "")
+    report = Report(confusion, ("a", "b", "c"), 1, "onnx", "float32", "cpu", "native", True, (1.0,), False, "")
     assert scores.by_class(report) == {
         "a": {"precision": pytest.approx(100 * 6 / 7), "recall": 75, "share": 80},
         "b": {"precision": pytest.approx(100 / 3), "recall": 50, "share": 20},

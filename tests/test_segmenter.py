@@ -43,7 +43,8 @@ def test_labels_are_exact_at_the_images_size(tiny_onnx: Path, stripes: Scene, si
 class Seeing:
     """A backend that keeps what it is shown."""
 
-    name, precision, threads, streams = "seeing", "float32", 1, 1
+    name, precision, device, threads, streams = "seeing", "float32", "cpu", 1, 1
+    notes: tuple[str, ...] = ()
 
     def __init__(self) -> None:
         self.card = Card(LabelSet(("a", "b")), (64, 96))
@@ -53,7 +54,7 @@ class Seeing:
         self.seen = images
         return np.zeros((1, 2, -(-images.shape[1] // 8), -(-images.shape[2] // 8)), np.float32)
 
-    def device(self) -> str:
+    def hardware(self) -> str:
         return "none"
 
     def matmul_peak(self) -> float:

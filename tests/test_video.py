@@ -859,8 +859,8 @@ def test_json_is_a_line_a_video_and_nothing_else(run: Run) -> None:
     assert list(first["milliseconds"]) == ["decode", "resize", "network", "labels", "overlay", "encode"]
     assert first["fps"] > 0
     assert abs(sum(first["class_percentages"].values()) - 100) < 0.01
-    assert {key: first[key] for key in ("size", "frames", "dropped", "backend", "precision")} == {
-        "size": [64, 96], "frames": 6, "dropped": 0, "backend": "onnx", "precision": "float32",
+    assert {key: first[key] for key in ("size", "frames", "dropped", "backend", "precision", "device")} == {
+        "size": [64, 96], "frames": 6, "dropped": 0, "backend": "onnx", "precision": "float32", "device": "cpu",
     }
 
 

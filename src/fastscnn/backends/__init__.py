@@ -10,7 +10,7 @@ import os
 
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
-from fastscnn.backends.protocol import BACKENDS, MAX_STREAMS, PRECISIONS, Backend, LabelBackend
+from fastscnn.backends.protocol import BACKENDS, DEVICES, MAX_STREAMS, PRECISIONS, Backend, LabelBackend
 from fastscnn.backends.select import load
 
-__all__ = ["BACKENDS", "MAX_STREAMS", "PRECISIONS", "Backend", "LabelBackend", "load"]
+__all__ = ["BACKENDS", "DEVICES", "MAX_STREAMS", "PRECISIONS", "Backend", "LabelBackend", "load"]

@@ -1,14 +1,18 @@
-"""ONNX Runtime on the CPU: the backend that every installation has."""
+"""ONNX Runtime: the backend that every installation has. It runs on the CPU, or on the device of another package of it."""
 
 from __future__ import annotations
 
 import os
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 import onnxruntime
 
+from fastscnn.backends import providers
 from fastscnn.backends.matmul_peak import SIDE, rate
+from fastscnn.backends.protocol import unmeasured
 from fastscnn.base import machine
 from fastscnn.base.errors import FastSCNNError
 from fastscnn.base.types import Float32Array, UInt8Array
@@ -26,20 +30,31 @@ class OnnxBackend:
         threads: number of CPU threads.
         streams: number of calls that can run concurrently, each from its own thread; they share `threads`.
         data: content of the file, if it is in memory; `path` then only names it in errors.
+        device: one of `DEVICES`. On another one than "cpu", calls run one after another: not all providers are thread-safe.
 
     Raises:
-        FastSCNNError: the file cannot be read or is refused (`onnx_file.load`), or ONNX Runtime cannot run it.
+        FastSCNNError: the file cannot be read or is refused (`onnx_file.load`), ONNX Runtime cannot run it, or the device is
+            missing or would leave convolutions to the CPU (`providers`).
     """
 
     name = "onnx"
 
-    def __init__(self, path: Path, threads: int, streams: int = 1, data: bytes | None = None) -> None:
-        self.threads, self.streams = threads, streams
+    def __init__(
+        self, path: Path, threads: int, streams: int = 1, data: bytes | None = None, device: str = "cpu"
+    ) -> None:
+        self.threads, self.streams, self.device = threads, streams, device
         data, self.card = onnx_file.load(path, data)
         try:
-            self._session = session(data, max(1, threads // streams))
+            self._session = session(data, max(1, threads // streams), device)
+        except FastSCNNError:
+            raise
         except Exception as error:  # the errors of onnxruntime share no public base class
-            raise card.no_model(path) from error
+            raise (card.no_model(path) if device == "cpu" else providers.failed(path, device, error)) from error
+        self.notes: tuple[str, ...] = ()
+        self._turn: AbstractContextManager[object] = nullcontext()
+        if device != "cpu":
+            self.notes = (*providers.elsewhere(self._session, path, device), unmeasured(device))
+            self._turn = Lock()
         self.precision = self.card.precision
         shapes = [output.shape for output in self._session.get_outputs()]
         classes = [shape[1] if len(shape) == 4 and isinstance(shape[1], int) else None for shape in shapes]
@@ -48,23 +63,26 @@ class OnnxBackend:
     def __call__(self, images: UInt8Array) -> Float32Array:
         """See `Backend`."""
         try:
-            (logits,) = self._session.run(None, {"images": np.ascontiguousarray(images)})
+            with self._turn:
+                (logits,) = self._session.run(None, {"images": np.ascontiguousarray(images)})
         except Exception as error:  # most often too little memory
             reason = str(error).splitlines()[0]
             message = f"ONNX Runtime cannot run images of shape {list(images.shape)} ({reason}); use a smaller input size."
             raise FastSCNNError(message) from error
         return np.asarray(logits, np.float32)
 
-    def device(self) -> str:
-        """See `Backend`."""
-        return machine.processor()
+    def hardware(self) -> str:
+        """See `Backend`. ONNX Runtime does not name a GPU, so this is the device and the processor of its machine."""
+        return machine.processor() if self.device == "cpu" else f"{self.device}, {machine.processor()}"
 
-    def bandwidth(self) -> float:
+    def bandwidth(self) -> float | None:
         """See `Backend`."""
-        return machine.bandwidth(self.threads)
+        return machine.bandwidth(self.threads) if self.device == "cpu" else None
 
-    def matmul_peak(self) -> float:
+    def matmul_peak(self) -> float | None:
         """See `Backend`."""
+        if self.device != "cpu":
+            return None
         model = Path(__file__).with_name(f"matmul_peak.{self.precision}.onnx")  # float32, or uint8 by int8
         product = session(model.read_bytes(), self.threads)
         types = (np.uint8, np.int8) if self.precision == "int8" else (np.float32, np.float32)
@@ -72,8 +90,8 @@ class OnnxBackend:
         return rate(lambda: product.run(None, factors))
 
 
-def session(data: bytes, threads: int) -> onnxruntime.InferenceSession:
-    """Return a session of the content of an ONNX file. Errors are those of ONNX Runtime."""
+def session(data: bytes, threads: int, device: str = "cpu") -> onnxruntime.InferenceSession:
+    """Return a session of the content of an ONNX file. Errors are those of ONNX Runtime, and FastSCNNError for a device."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = _FATAL_ONLY
@@ -84,5 +102,9 @@ def session(data: bytes, threads: int) -> onnxruntime.InferenceSession:
     options.add_session_config_entry("optimization.constant_folding_max_output_size_in_bytes", str(_MAX_CONSTANT))
     # A file must not make ONNX Runtime open other files (external data), so their folder is one that cannot hold any.
     options.add_session_config_entry("session.model_external_initializers_file_folder_path", os.devnull)
-    # Without the fallback, which for the CPU is the same again, after a text on stdout.
-    return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"], enable_fallback=0)
+    wanted = ["CPUExecutionProvider"] if device == "cpu" else providers.request(options, device)
+    # Without the fallback to the CPU, which begins with a text on stdout.
+    made = onnxruntime.InferenceSession(data, options, providers=wanted, enable_fallback=0)
+    if device != "cpu":
+        providers.check_started(made, device)
+    return made

@@ -56,6 +56,8 @@ class OpenVinoBackend:
     """
 
     name = "openvino"
+    device = "cpu"
+    notes: tuple[str, ...] = ()
 
     def __init__(
         self, path: Path, threads: int, precision: str = "auto", streams: int = 1, data: bytes | None = None
@@ -85,7 +87,7 @@ class OpenVinoBackend:
             message = f"OpenVINO cannot run images of shape {list(images.shape)} ({reason}); use a smaller input size."
             raise FastSCNNError(message) from error
 
-    def device(self) -> str:
+    def hardware(self) -> str:
         """See `Backend`."""
         return machine.processor()
 

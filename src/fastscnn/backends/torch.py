@@ -29,9 +29,10 @@ class TorchBackend:
     name = "torch"
     precision = "float32"
     streams = 1
+    notes: tuple[str, ...] = ()
 
     def __init__(self, model: FastSCNN, card: Card) -> None:
-        self.card, self.threads = card, torch.get_num_threads()
+        self.card, self.threads, self.device = card, torch.get_num_threads(), model.mean.device.type
         self._model = model.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     @classmethod
@@ -55,15 +56,13 @@ class TorchBackend:
         result: Float32Array = logits.float().cpu().numpy()
         return np.ascontiguousarray(result)
 
-    def device(self) -> str:
+    def hardware(self) -> str:
         """See `Backend`."""
-        device = self._model.mean.device
-        return torch.cuda.get_device_name(device) if device.type == "cuda" else machine.processor()
+        return torch.cuda.get_device_name(self._model.mean.device) if self.device == "cuda" else machine.processor()
 
     def bandwidth(self) -> float:
         """See `Backend`."""
-        on_cuda = self._model.mean.device.type == "cuda"
-        return device_bandwidth() if on_cuda else machine.bandwidth(self.threads)
+        return device_bandwidth() if self.device == "cuda" else machine.bandwidth(self.threads)
 
     def matmul_peak(self) -> float:
         """See `Backend`."""

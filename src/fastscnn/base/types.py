@@ -19,3 +19,4 @@ PresetName = Literal["ultrafast", "superfast", "veryfast", "faster", "fast", "me
 PRESET: PresetName = "veryfast"
 ResultName = Literal["labels", "overlay", "confidence", "ood_mask"]
 PrecisionName = Literal["auto", "float32", "bfloat16", "float16", "int8"]
+DeviceName = Literal["cpu", "cuda", "tensorrt", "coreml", "directml", "openvino-gpu"]

@@ -14,10 +14,9 @@ from typing import cast
 import numpy as np
 
 from fastscnn.backends import MAX_STREAMS
-from fastscnn.base import machine
 from fastscnn.base.arguments import MAX_PIXELS, hxw, whole
 from fastscnn.base.errors import ArgumentError, FastSCNNError, unknown
-from fastscnn.base.types import BackendName, PrecisionName, UInt8Array
+from fastscnn.base.types import BackendName, DeviceName, PrecisionName, UInt8Array
 from fastscnn.benchmark.cold_start import cold_start
 from fastscnn.benchmark.flops import cost
 from fastscnn.benchmark.report import BenchmarkReport, Roofline, Stage
@@ -110,13 +109,14 @@ def benchmark(
         roofline=_roofline(segmenter, size, stages["network"].p50),
         backend=backend.name,
         precision=backend.precision,
+        device=backend.device,
         verified=segmenter.verified,
         threads=backend.threads,
         peak_memory_mib=peak_memory,
         cold_start_s=cold,
         weights_bytes=path.stat().st_size,
         labels_by="NumPy" if native.KERNEL is None else "compiled kernel",
-        machine=machine.processor(),
+        machine=backend.hardware(),
         processors=os.cpu_count() or 1,
         python=platform.python_version(),
         version=__version__,
@@ -185,7 +185,8 @@ def _stream(segmenter: Segmenter, frame: Job, folder: Path, runs: int) -> tuple[
     backend, size = segmenter.backend, segmenter.size
     wanted = min(MAX_STREAMS, backend.threads)
     name, precision = cast(BackendName, backend.name), cast(PrecisionName, backend.precision)
-    many = Segmenter.load(segmenter.path, name, size, backend.threads, precision=precision, streams=wanted)
+    device = cast(DeviceName, backend.device)
+    many = Segmenter.load(segmenter.path, name, size, backend.threads, precision=precision, streams=wanted, device=device)
     streams = many.backend.streams  # some backends have one stream only
     runs = max(runs, 10 * streams)
     for _ in ordered(lambda index: _file(many, frame, folder / f"{index}.png"), range(2 * streams), streams):
@@ -201,9 +202,11 @@ def _stage(milliseconds: list[float]) -> Stage:
     return Stage(float(np.mean(milliseconds)), p50, p95, p99)
 
 
-def _roofline(segmenter: Segmenter, size: tuple[int, int], milliseconds: float) -> Roofline:
+def _roofline(segmenter: Segmenter, size: tuple[int, int], milliseconds: float) -> Roofline | None:
     backend = segmenter.backend
     needed = cost(backend.card, size, backend.precision)
     peak, bandwidth = backend.matmul_peak(), backend.bandwidth()
+    if peak is None or bandwidth is None:
+        return None
     limit = 1e3 * max(2 * needed.macs / peak, needed.bytes / bandwidth)
     return Roofline(2 * needed.macs, needed.bytes, peak, bandwidth, limit, 100 * limit / milliseconds)

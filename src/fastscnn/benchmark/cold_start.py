@@ -17,8 +17,8 @@ import json, sys
 import fastscnn
 from fastscnn.media import images
 from pathlib import Path
-image, more, weights, backend, precision, size, threads, call = json.loads(sys.argv[1])
-segmenter = fastscnn.Segmenter.load(weights, backend, tuple(size), threads, precision=precision)
+image, more, weights, backend, precision, device, size, threads, call = json.loads(sys.argv[1])
+segmenter = fastscnn.Segmenter.load(weights, backend, tuple(size), threads, precision=precision, device=device)
 getattr(segmenter, call)(images.stack(images.read(image), image, more))
 seconds = time.perf_counter() - start
 status = Path("/proc/self/status")
@@ -45,7 +45,7 @@ def cold_start(segmenter: Segmenter, frame: Job, call: str) -> tuple[float, floa
     backend = segmenter.backend
     arguments = json.dumps([
         str(frame.image), [str(path) for path in frame.extra_channels], str(segmenter.path), backend.name, backend.precision,
-        segmenter.size, backend.threads, call,
+        backend.device, segmenter.size, backend.threads, call,
     ])
     result = subprocess.run([sys.executable, "-c", _SCRIPT, arguments], capture_output=True, text=True, check=False)
     if result.returncode:

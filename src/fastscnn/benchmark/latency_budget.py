@@ -29,7 +29,10 @@ from fastscnn.version import __version__
 _WARMUP, _RUNS = 10, 60
 _SECONDS = 6.0  # limit for one size, once there are `_LEAST` runs
 _LEAST = 5
-_LIBRARIES = ("numpy", "pillow", "onnxruntime", "onnxruntime-gpu", "openvino", "torch", "triton")
+_LIBRARIES = (
+    "numpy", "pillow", "onnxruntime", "onnxruntime-gpu", "onnxruntime-directml", "onnxruntime-openvino", "openvino", "torch",
+    "triton",
+)
 
 
 @dataclass(frozen=True)
@@ -144,8 +147,8 @@ def _key(segmenter: Segmenter, weights: Path, runs: Sequence[tuple[BaseSize, tup
     """Return the digest of everything that the times depend on."""
     backend = segmenter.backend
     facts = (
-        files.digest(weights), backend.name, backend.precision, backend.threads, backend.streams, backend.device(),
-        [(size, frame, in_shape(size, frame)) for size, frame in runs], _libraries(), native.KERNEL is None,
+        files.digest(weights), backend.name, backend.precision, backend.threads, backend.streams, backend.device,
+        backend.hardware(), [(size, frame, in_shape(size, frame)) for size, frame in runs], _libraries(), native.KERNEL is None,
         machine.processor(), machine.threads(), __version__,
     )
     return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]

@@ -70,10 +70,10 @@ def compare_with_mmseg(
         progress: called with (done, total) after each turn.
 
     Raises:
-        FastSCNNError: the backend is cuda, or the environment has no interpreter or no mmsegmentation.
+        FastSCNNError: a backend is not on the CPU, or the environment has no interpreter or no mmsegmentation.
     """
     backend = segmenters[0].backend
-    if backend.name == "cuda":
+    if any(one.backend.device != "cpu" for one in segmenters):
         raise FastSCNNError("mmseg: mmsegmentation is timed on the CPU; run benchmarks/gpu.py to compare on an NVIDIA device.")
     image = synthetic.draw(*size).image
     sized = {f"{one.backend.name} {one.backend.precision}": Segmenter(one.backend, size) for one in segmenters}

@@ -42,7 +42,9 @@ def growth(path: Path, reports: Sequence[BenchmarkReport]) -> None:
         times = [report.stages[stage].p50 for report in reports]
         if min(times) > 0.02:  # skip stages that do nothing: a logarithmic axis cannot show 0
             axes.plot(pixels, times, marker="o", linewidth=2.5 if stage == "frame" else 1.5, label=stage)
-    axes.plot(pixels, [report.roofline.limit_ms for report in reports], "k--", linewidth=1, label="limit of the network")
+    limits = [report.roofline.limit_ms for report in reports if report.roofline]
+    if len(limits) == len(reports):
+        axes.plot(pixels, limits, "k--", linewidth=1, label="limit of the network")
     axes.set_xscale("log")
     axes.set_yscale("log")
     axes.set_xticks(pixels, [hxw(report.size) for report in reports], rotation=20)
@@ -50,7 +52,7 @@ def growth(path: Path, reports: Sequence[BenchmarkReport]) -> None:
     axes.set_xlabel("frame (height x width)")
     axes.set_ylabel("milliseconds, median")
     first = reports[0]
-    axes.set_title(f"{first.backend} {first.precision}, {first.threads} threads\n{first.machine}", fontsize=9)
+    axes.set_title(f"{first.backend} {first.precision} on {first.device}, {first.threads} threads\n{first.machine}", fontsize=9)
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
     data = io.BytesIO()

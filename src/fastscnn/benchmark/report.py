@@ -52,16 +52,17 @@ class BenchmarkReport:
         warmup: frames before them, not measured.
         streams: frames processed at the same time for `stream_fps`; 1 if files are not timed.
         stream_fps: frames per second with `streams` frames in parallel; None if files are not timed.
-        roofline: the network against the limit of the machine.
+        roofline: the network against the limit of the machine; None if the backend cannot measure the limit of its device.
         backend: name of the backend.
         precision: precision of the backend.
+        device: device of the backend.
         verified: the weights equal those that the card was written for (`Segmenter.verified`).
         threads: CPU threads of the backend.
         peak_memory_mib: peak memory of a new process that processes one such frame, in MiB.
         cold_start_s: seconds of that process from its first import to its output.
         weights_bytes: size of the weight file.
         labels_by: "compiled kernel", or "NumPy" if the installation lacks the kernel.
-        machine: name of the processor.
+        machine: name of the processor or GPU that runs the network.
         processors: number of logical processors.
         python: version of Python.
         version: version of fastscnn.
@@ -76,9 +77,10 @@ class BenchmarkReport:
     warmup: int
     streams: int
     stream_fps: float | None
-    roofline: Roofline
+    roofline: Roofline | None
     backend: str
     precision: str
+    device: str
     verified: bool
     threads: int
     peak_memory_mib: float

@@ -14,6 +14,7 @@ from fastscnn.cli.console import STDOUT, configure, progress_bar, show, table
 from fastscnn.cli.flags import load
 from fastscnn.cli.options import (
     Backend,
+    Device,
     Json,
     Precision,
     Quiet,
@@ -28,7 +29,7 @@ from fastscnn.cli.options import (
 )  # fmt: skip
 
 if TYPE_CHECKING:
-    from fastscnn.base.types import BackendName
+    from fastscnn.base.types import BackendName, DeviceName
     from fastscnn.benchmark.mmseg import MmsegComparison
     from fastscnn.benchmark.report import BenchmarkReport
 
@@ -45,6 +46,7 @@ def run(
     ] = ((1024, 2048),),
     backend: Backend = "auto",
     precision: Precision = "auto",
+    device: Device = None,
     threads: Threads = None,
     protocol: Annotated[Literal["files", "paper", "mmseg"], described(
         "What is timed. files: JPEG file to PNG file; paper, mmseg: frames in memory, timed as the paper or "
@@ -72,9 +74,9 @@ def run(
     for frame in sizes:
         check(frame, protocol, runs, warmup, output)
     if mmseg:
-        _check_mmseg(mmseg, backend, output)
+        _check_mmseg(mmseg, backend, device, output)
     draw = _plotter(plot) if plot else None
-    segmenter = load(weights, backend, None, threads, precision=precision)
+    segmenter = load(weights, backend, None, threads, precision=precision, device=device)
     if mmseg and segmenter.card.channels != 3:
         raise FastSCNNError(f"mmseg: its network takes RGB, and {segmenter.path} takes {segmenter.card.channels} channels; "
                             "give weights for RGB, or omit --mmseg.")
@@ -100,12 +102,12 @@ def run(
     return 0
 
 
-def _check_mmseg(environment: Path, backend: BackendName, output: str) -> None:
+def _check_mmseg(environment: Path, backend: BackendName, device: DeviceName | None, output: str) -> None:
     """Raise FastSCNNError for options that cannot be compared, or an environment without an interpreter."""
     from fastscnn.benchmark.mmseg import interpreter
 
-    if backend == "cuda":
-        raise ArgumentError("mmseg: is timed on the CPU; omit --backend cuda or --mmseg.")
+    if backend == "cuda" or device not in ("cpu", None):
+        raise ArgumentError("mmseg: is timed on the CPU; omit --backend cuda and --device, or --mmseg.")
     if output != "cls":
         raise ArgumentError("mmseg: compares labels only; omit --output or --mmseg.")
     interpreter(environment)
@@ -151,7 +153,7 @@ def _made(report: BenchmarkReport) -> str:
 def _print_benchmark(report: BenchmarkReport, protocol: str) -> None:
     """Print one size: times of the stages, rates, and the machine."""
     more = "" if report.channels == 3 else f" in {report.channels} channels"
-    title = f"{hxw(report.size)}{more}, {report.backend} {report.precision}, {report.threads} threads"
+    title = f"{hxw(report.size)}{more}, {report.backend} {report.precision} on {report.device}, {report.threads} threads"
     times = table("stage", "mean ms", "p50", "p95", "p99", title=title)
     for name, stage in report.stages.items():
         times.add_row(name, *(f"{value:.2f}" for value in (stage.mean, stage.p50, stage.p95, stage.p99)))
@@ -160,10 +162,10 @@ def _print_benchmark(report: BenchmarkReport, protocol: str) -> None:
          f"{report.runs} timed after {report.warmup} warm-up")
     if report.stream_fps is not None:
         show(f"{report.stream_fps:.1f} frames per second with {report.streams} at a time")
-    roof = report.roofline
-    show(f"network {report.stages['network'].p50:.2f} ms, {roof.share:.0f} % of the limit of {roof.limit_ms:.2f} ms: "
-         f"{roof.operations / 1e9:.2f} G operations at {roof.matmul_peak / 1e9:.0f} G/s, "
-         f"{roof.bytes / 1e6:.0f} MB at {roof.bandwidth / 1e9:.1f} GB/s")
+    if roof := report.roofline:
+        show(f"network {report.stages['network'].p50:.2f} ms, {roof.share:.0f} % of the limit of {roof.limit_ms:.2f} ms: "
+             f"{roof.operations / 1e9:.2f} G operations at {roof.matmul_peak / 1e9:.0f} G/s, "
+             f"{roof.bytes / 1e6:.0f} MB at {roof.bandwidth / 1e9:.1f} GB/s")
     show(f"cold start to first {_made(report)} {report.cold_start_s:.2f} s, "
          f"peak memory {report.peak_memory_mib:.0f} MiB, weights {report.weights_bytes / 1e6:.1f} MB")
     show(f"{report.machine}, {report.processors} processors, Python {report.python}, fastscnn {report.version}")

@@ -11,6 +11,7 @@ from fastscnn.cli.console import configure, show
 from fastscnn.cli.flags import load
 from fastscnn.cli.options import (
     Backend,
+    Device,
     Json,
     Precision,
     Quiet,
@@ -33,6 +34,7 @@ def run(
     size: Size = None,
     backend: Backend = "auto",
     precision: Precision = "auto",
+    device: Device = None,
     threads: Threads = None,
     json: Json = False,
     quiet: Quiet = False,
@@ -49,7 +51,7 @@ def run(
     configure(quiet, verbose)
     if backend == precision == "auto" and (weights is None or weights.suffix.lower() == ".onnx"):
         backend = "onnx"  # for one image, compiling the network for OpenVINO takes longer than it saves
-    segmenter = load(weights, backend, size, threads, precision=precision)
+    segmenter = load(weights, backend, size, threads, precision=precision, device=device)
     scene = synthetic.draw(seed=_SCENE)
     job = inputs.Job(out / "scene.png", out / "scene")
     images.write(job.image, scene.image)

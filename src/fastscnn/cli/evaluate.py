@@ -17,6 +17,7 @@ from fastscnn.cli.options import (
     SPLIT,
     Backend,
     Dataset,
+    Device,
     Flip,
     Json,
     MoreDatasets,
@@ -54,6 +55,7 @@ def run(
     flip: Flip = False,
     backend: Backend = "auto",
     precision: Precision = "auto",
+    device: Device = None,
     threads: Threads = None,
     submit: Annotated[Path | None, path("DIR"), described(
         "Do not score; write label files for the Cityscapes server into this folder.")] = None,
@@ -73,14 +75,14 @@ def run(
     configure(quiet, verbose)
     data = mixture.load_any([dataset, *more])
     if isinstance(data, datasets.ClassFolders):
-        given = (backend, precision, size, scales, flip, threads, submit, report)
-        others = given != ("auto", "auto", None, (1.0,), False, None, None, None)
+        given = (backend, precision, device, size, scales, flip, threads, submit, report)
+        others = given != ("auto", "auto", None, None, (1.0,), False, None, None, None)
         return classifier.evaluate(data, weights, split or "val", json, others)
     if len(data.members) > 1:
         if submit or report:
             raise ArgumentError("submit and report: describe one dataset; evaluate one at a time with these options.")
         splits = [_checked(member.spec.evaluation_split() if split is None else split, member.spec) for member in data.members]
-        segmenter = load(weights, backend, size, threads, scales, flip, precision)
+        segmenter = load(weights, backend, size, threads, scales, flip, precision, device=device)
         return max(_score(segmenter, member, chosen, None, json, named=True)
                    for member, chosen in zip(data.members, splits, strict=True))
     spec = data.first
@@ -94,7 +96,7 @@ def run(
         _checked(split, spec)
     if report:
         check_ours(report / PAGE)
-    segmenter = load(weights, backend, size, threads, scales, flip, precision)
+    segmenter = load(weights, backend, size, threads, scales, flip, precision, device=device)
     if submit:
         return _submit(segmenter, spec, split, submit, json)
     return _score(segmenter, data.members[0], split, report, json)
@@ -138,7 +140,8 @@ def _score(
     STDOUT.print(_scores_table(scores))
     _print_confusions(found)
     passes = f"scales {', '.join(f'{scale:g}' for scale in found.scales)}{' with flip' if found.flip else ''}"
-    show(f"{found.images} images of {dataset.name} {split}, {found.backend} {found.precision}, input {found.input}, {passes}")
+    show(f"{found.images} images of {dataset.name} {split}, {found.backend} {found.precision} on {found.device}, "
+         f"input {found.input}, {passes}")
     if found.not_annotated:
         show(f"{dataset.name} does not annotate {', '.join(found.not_annotated)}: these classes have no score, and the "
              f"{found.not_annotated_percentage:.2f} % of the pixels that are predicted as one of them count as wrong")

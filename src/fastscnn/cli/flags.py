@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from fastscnn.base import files
 from fastscnn.base.errors import FastSCNNError, missing_extra
-from fastscnn.base.types import BackendName, PrecisionName
+from fastscnn.base.types import BackendName, DeviceName, PrecisionName
 from fastscnn.cli.console import note, progress_bar
 from fastscnn.cli.options import write_size
 
@@ -31,11 +31,14 @@ def load(
     precision: PrecisionName = "auto",
     streams: int = 1,
     tile: Tile = None,
+    device: DeviceName | None = None,
 ) -> Segmenter:
-    """Return the segmenter that the options of these names describe; print a note if its weights are unverified."""
+    """Return the segmenter that the options of these names describe; print notes about its device and unverified weights."""
     from fastscnn.inference.segmenter import Segmenter
 
-    segmenter = Segmenter.load(weights, backend, size, threads, scales, flip, precision, streams, tile)
+    segmenter = Segmenter.load(weights, backend, size, threads, scales, flip, precision, streams, tile, device)
+    for text in segmenter.backend.notes:
+        note(text)
     if not segmenter.verified:
         note_unverified(segmenter.path, "its card has no hash")
     return segmenter
@@ -70,7 +73,7 @@ def within(milliseconds: float, segmenter: Segmenter, frames: Collection[tuple[i
     described = f"{size}{shaped}" if len(used) > 1 else size if used == {choice.size} else \
         f"{write_size(used.pop())} (base size {size})"
     note(f"Input {described}: {choice.milliseconds:.1f} ms at the 95th percentile for frames of {write_size(choice.frame)}, "
-         f"{chosen.backend.name} {chosen.backend.precision}{measured.source()}; "
+         f"{chosen.backend.name} {chosen.backend.precision} on {chosen.backend.device}{measured.source()}; "
          f"{_accuracy(chosen.card, choice.size, described == size)}.")
     return chosen
 

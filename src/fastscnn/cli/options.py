@@ -6,15 +6,16 @@ import shlex
 from collections.abc import Callable
 from math import inf
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 from tyro.conf import Positional, arg
 from tyro.constructors import PrimitiveConstructorSpec
 
-from fastscnn.backends.protocol import MAX_THREADS
+from fastscnn.backends.protocol import DEVICES, MAX_THREADS
 from fastscnn.base import files
 from fastscnn.base.arguments import height_width, hxw, whole
-from fastscnn.base.types import BackendName, PrecisionName
+from fastscnn.base.errors import unknown
+from fastscnn.base.types import BackendName, DeviceName, PrecisionName
 from fastscnn.inference.size import NetworkSize
 
 
@@ -108,6 +109,12 @@ def _tile(text: str) -> tuple[int, int] | str:
         raise ValueError(f"expected HxW, for example 360x480, or auto, not {text!r}") from None
 
 
+def _device(text: str) -> DeviceName:
+    if text not in DEVICES:
+        raise unknown("device", text, DEVICES)
+    return cast(DeviceName, text)
+
+
 def _threads(text: str) -> int:
     return whole("threads", int(text), 1, MAX_THREADS)
 
@@ -140,6 +147,11 @@ Backend = Annotated[
 ]
 Precision = Annotated[
     PrecisionName, described("Arithmetic. auto: the fastest that the model card rates within 0.5 mIoU of float32."),
+]
+Device = Annotated[
+    DeviceName | None, value("NAME", _device, "cpu"),
+    described(f"Where the network runs: {', '.join(DEVICES)}. Others than cpu run .onnx files with the backend onnx and need "
+              "another package of ONNX Runtime (docs/deploy.md)."),
 ]
 Size = Annotated[
     NetworkSize | None, value("HxW", _network_size, "the model's", write_size),

@@ -86,6 +86,7 @@ def write(
         "milliseconds": {stage: round(1e3 * value, 3) for stage, value in seconds.items()},
         "backend": segmenter.backend.name,
         "precision": segmenter.backend.precision,
+        "device": segmenter.backend.device,
         "verified": segmenter.verified,
     }
 
@@ -95,5 +96,5 @@ def print_summary(
 ) -> None:
     """Print the median time of each stage and the mean percentage of each class."""
     backend = segmenter.backend
-    print_stages(f"{backend.name} {backend.precision}, {backend.threads} threads", times, percentages)
+    print_stages(f"{backend.name} {backend.precision} on {backend.device}, {backend.threads} threads", times, percentages)
     show(f"{len(times)} segmented; results in {out}")

@@ -23,6 +23,7 @@ from fastscnn.cli.console import complain, configure, progress_bar, show
 from fastscnn.cli.flags import load, within
 from fastscnn.cli.options import (
     Backend,
+    Device,
     Json,
     Precision,
     Quiet,
@@ -92,6 +93,7 @@ def run(
         "The input keeps the shape of each image.")] = None,
     backend: Backend = "auto",
     precision: Precision = "auto",
+    device: Device = None,
     threads: Threads = None,
     save: Annotated[tuple[ResultName, ...] | None, value("LIST", _results, none="labels,overlay"), described(
         "What to write: labels (class ids, STEM.labels.png), overlay (STEM.overlay.jpg), confidence (of each pixel, 0 to 255, "
@@ -153,7 +155,7 @@ def run(
     compiled = weights is None or weights.suffix.lower() == ".onnx"
     if compiled and not clips and len(jobs) < _MANY and backend == precision == "auto":
         backend = "onnx"
-    segmenter = load(weights, backend, size, threads, precision=precision, streams=streams, tile=tile)
+    segmenter = load(weights, backend, size, threads, precision=precision, streams=streams, tile=tile, device=device)
     _check_channels(segmenter, thermal)
     if "ood_mask" in what:
         segmenter.check_ood()

@@ -168,6 +168,7 @@ class VideoStats:
                 "milliseconds": {stage: round(median(frame[stage] for frame in self.times), 3) for stage in self.times[0]},
                 "backend": backend.name,
                 "precision": backend.precision,
+                "device": backend.device,
                 "verified": self.segmenter.verified,
             }
         return {**line, "error": self.error} if self.error else line
@@ -272,7 +273,8 @@ def _work(
 
 def _print(stats: VideoStats) -> None:
     backend = stats.segmenter.backend
-    print_stages(f"{backend.name} {backend.precision}, {backend.threads} threads", stats.times, [stats.class_percentages()])
+    title = f"{backend.name} {backend.precision} on {backend.device}, {backend.threads} threads"
+    print_stages(title, stats.times, [stats.class_percentages()])
     dropped = f", {stats.dropped} dropped" if stats.dropped else ""
     show(f"{stats.frames} frames{dropped}, {stats.frames / stats.seconds:.1f} per second from file to file, "
          f"{backend.streams} at a time; {'open' if stats.place == stats.clip.target else 'see'} {stats.place}")

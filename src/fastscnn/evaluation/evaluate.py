@@ -34,7 +34,7 @@ class Report:
         confusion: pixels by true and predicted class.
         names: class names.
         images: number of images.
-        backend, precision: of the segmenter.
+        backend, precision, device: of the segmenter.
         size: network input size, "native" or "HxW".
         shape_kept: the input has the shape of each image and about the area of `size`; see `Segmenter.shape_kept`.
         scales, flip: the passes over each image whose probabilities are averaged; see `Segmenter`.
@@ -50,6 +50,7 @@ class Report:
     images: int
     backend: str
     precision: str
+    device: str
     size: str
     shape_kept: bool
     scales: tuple[float, ...]
@@ -91,6 +92,7 @@ class Report:
             "images": self.images,
             "backend": self.backend,
             "precision": self.precision,
+            "device": self.device,
             "size": self.size,
             "shape_kept": self.shape_kept,
             "scales": list(self.scales),
@@ -148,7 +150,7 @@ def evaluate(
     """Evaluate weights on the labelled images of a dataset, each at the size of its label file.
 
     Args:
-        weights: a weight file; a `Segmenter`, for another backend, precision, size or scales; None for the bundled weights.
+        weights: a weight file; a `Segmenter`, for another backend, device, size or scales; None for the bundled weights.
         data: "camvid:ROOT" or another built-in dataset, a dataset.toml or its folder, or a `DatasetSpec`. Its classes must
             be those of the weights. A list of them, or of one mixture file, has a report for each dataset: the classes of the
             first must be those of the weights, and the others are mapped as in training; see `data.mixture`.
@@ -258,6 +260,6 @@ def evaluate_pairs(
     digest = files.digest(segmenter.path) if segmenter.path else ""
     backend = segmenter.backend
     return Report(
-        confusion, names, len(pairs), backend.name, backend.precision, size, segmenter.shape_kept, segmenter.scales,
-        segmenter.flip, digest, segmenter.verified, missing,
+        confusion, names, len(pairs), backend.name, backend.precision, backend.device, size, segmenter.shape_kept,
+        segmenter.scales, segmenter.flip, digest, segmenter.verified, missing,
     )

@@ -18,7 +18,7 @@ from fastscnn.backends import Backend, LabelBackend
 from fastscnn.base import files
 from fastscnn.base.arguments import MAX_PIXELS, hxw
 from fastscnn.base.errors import FastSCNNError
-from fastscnn.base.types import BackendName, BoolArray, Float32Array, PrecisionName, UInt8Array
+from fastscnn.base.types import BackendName, BoolArray, DeviceName, Float32Array, PrecisionName, UInt8Array
 from fastscnn.inference import sources
 from fastscnn.inference.segmentation import Segmentation
 from fastscnn.inference.size import BaseSize, NetworkSize, Size, in_shape, network_scales, network_size, scaled
@@ -122,6 +122,7 @@ class Segmenter:
         precision: PrecisionName = "auto",
         streams: int = 1,
         tile: Tile = None,
+        device: DeviceName | None = None,
     ) -> Segmenter:
         """Return a segmenter of a weight file.
 
@@ -136,10 +137,13 @@ class Segmenter:
             streams: frames that `stream` processes at the same time, which share `threads`: more frames per second, but
                 each one takes longer.
             tile: see the class.
+            device: where the network runs: "cpu", "cuda", "tensorrt", "coreml", "directml" or "openvino-gpu". None: "cpu", or
+                "cuda" for the backend "cuda". Others than "cpu" run .onnx files with the backend "onnx", and need another
+                package of ONNX Runtime (docs/deploy.md). `segmenter.backend.notes` says what does not run on the device.
 
         Raises:
             ArgumentError: a wrong name, size or number.
-            FastSCNNError: a weight file that is missing or broken, or a backend that this machine does not have.
+            FastSCNNError: a weight file that is missing or broken, or a backend or device that this machine does not have.
 
         Example:
             >>> import fastscnn
@@ -150,8 +154,9 @@ class Segmenter:
         size = network_size(size)
         in_tiles = tile_size(tile, (MIN_TILE, MIN_TILE)) is not None
         scales = network_scales(scales, size, MAX_TILED_PIXELS if in_tiles else MAX_PIXELS)
-        path = files.expand(weights) if weights is not None else bundled(backend, precision)
-        return cls(backends.load(path, backend, threads, precision, streams), size, path, scales, flip, tile)
+        path = files.expand(weights) if weights is not None else bundled(backend, precision, device)
+        loaded = backends.load(path, backend, threads, precision, streams, device=device)
+        return cls(loaded, size, path, scales, flip, tile)
 
     @property
     def backend(self) -> Backend:
@@ -198,6 +203,8 @@ class Segmenter:
             "size": self.size if self.size == "native" else hxw(self.size),
             "threads": self.backend.threads,
         }
+        if self.backend.device != "cpu":
+            parts["device"] = self.backend.device
         if not self._single:
             parts |= {"scales": self.scales, "flip": self.flip}
         if self.tile:
@@ -214,7 +221,7 @@ class Segmenter:
         backend = self.backend
         return type(self).load, (
             self._file, backend.name, self.size, backend.threads, self.scales, self.flip, backend.precision,
-            backend.streams, self.tile,
+            backend.streams, self.tile, backend.device,
         )  # fmt: skip
 
     @overload

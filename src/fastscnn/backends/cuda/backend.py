@@ -21,6 +21,7 @@ from fastscnn.backends.cuda import labels_torch
 from fastscnn.backends.cuda.labels_torch import Axis
 from fastscnn.backends.cuda.streams import Pending, Plan, Streams, Work, settings
 from fastscnn.backends.matmul_peak import SIDE, rate
+from fastscnn.backends.protocol import unmeasured
 from fastscnn.backends.torch import device_bandwidth
 from fastscnn.base import machine
 from fastscnn.base.errors import ArgumentError, FastSCNNError, unknown
@@ -79,6 +80,9 @@ class CudaBackend:
         self.card, self.precision = card, precision
         self.fallbacks: list[str] = []
         self._device = torch.device(device)
+        self.device = self._device.type
+        measured = self.device == "cpu" or f"{self.name} {precision}" in card.losses
+        self.notes: tuple[str, ...] = () if measured else (unmeasured(self.device),)
         self._dtype = PRECISIONS[precision]
         self._fused = FusedNetwork(model, self._dtype).to(self._device)
         self._network: Network = torch.compile(self._fused, dynamic=False) if compiled else self._fused
@@ -132,7 +136,7 @@ class CudaBackend:
         logits: Float32Array = self._send(images, None).result()
         return logits
 
-    def device(self) -> str:
+    def hardware(self) -> str:
         """See `Backend`."""
         return torch.cuda.get_device_name(self._device) if self._streams.on_cuda else machine.processor()
 

@@ -108,7 +108,7 @@ def render(
     key = element("p", "Images by their own mIoU, the mean over the classes in their truth. Each has the image, the truth, "
                        "an overlay of the labels, and the errors: wrong pixels are red, ignored pixels blue.", class_="note")
     worst, best = gallery.show(gallery.worst), gallery.show(gallery.best)
-    return page(what, f"{report.backend} {report.precision}, input {settings['input']}", tiles, [
+    return page(what, f"{report.backend} {report.precision} on {report.device}, input {settings['input']}", tiles, [
         Section("Classes", [
             _classes(report, label_set), *([facts(report.dataset_metrics)] if report.dataset_metrics else []),
         ]),
@@ -126,7 +126,7 @@ def _settings(report: Report, segmenter: Segmenter) -> dict[str, str]:
     """Return backend, input size and machine for a table."""
     several = f", scales {', '.join(f'{scale:g}' for scale in report.scales)}" if report.scales != (1.0,) else ""
     return {
-        "backend": f"{report.backend} {report.precision}, {segmenter.backend.threads} threads",
+        "backend": f"{report.backend} {report.precision} on {report.device}, {segmenter.backend.threads} threads",
         "input": f"{report.input}{several}{' with flip' if report.flip else ''}",
         "machine": f"{machine.processor()}, {machine.threads()} processors",
     }
