@@ -172,3 +172,15 @@ def test_fast_math_is_refused(tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode
     assert "Compile without -ffast-math" in done.stderr
+
+
+@pytest.mark.slow
+def test_64_bit_arm_computes_the_same_bytes() -> None:
+    """All kernels, under emulation: ARM fuses multiplication and addition unless the sources prevent it."""
+    script = Path(__file__).parents[1] / ".ci" / "aarch64"
+    for tool in (*compiler("CC", "cc")[:1], "bash", "aarch64-linux-gnu-gcc", "qemu-aarch64", script):
+        if shutil.which(tool) is None:
+            pytest.skip(f"{tool} is missing")
+    done = subprocess.run([script], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "bytes of results are equal" in done.stdout
