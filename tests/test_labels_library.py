@@ -178,7 +178,7 @@ def test_fast_math_is_refused(tmp_path: Path) -> None:
 def test_64_bit_arm_computes_the_same_bytes() -> None:
     """All kernels, under emulation: ARM fuses multiplication and addition unless the sources prevent it."""
     script = Path(__file__).parents[1] / ".ci" / "aarch64"
-    for tool in (*compiler("CC", "cc")[:1], "bash", "aarch64-linux-gnu-gcc", "qemu-aarch64", script):
+    for tool in (compiler("CC", "cc")[0], "bash", "aarch64-linux-gnu-gcc", "qemu-aarch64", str(script)):
         if shutil.which(tool) is None:
             pytest.skip(f"{tool} is missing")
     done = subprocess.run([script], capture_output=True, text=True, check=False)
