@@ -19,7 +19,7 @@ from packaging.tags import platform_tags
 PACKAGE = Path("src", "fastscnn")
 # The libraries have the suffix .so on every system.
 SOURCES = (Path("media", "paint.c"), Path("media", "shrink.c"), Path("upsampling", "lazy.c"))
-# Without contraction, a * b + c is rounded twice, as in NumPy; otherwise some labels would differ.
+# Without contraction, a * b + c is rounded twice, as in NumPy; base/kernel.h says it to compilers that obey the source.
 FLAGS = ("-std=c99", "-O3", "-ffp-contract=off", "-shared", "-fPIC")
 
 

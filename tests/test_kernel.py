@@ -102,7 +102,7 @@ def test_the_kernel_equals_numpy(
     kind=st.sampled_from((*KINDS, "smooth")),
     shape=st.tuples(st.one_of(st.integers(1, 25), st.integers(1, 255)), st.integers(1, 25), st.integers(1, 40)),
     size=SIZES,
-    magnitude=st.sampled_from((0.1, 1.0, 5.0)),
+    magnitude=st.sampled_from((0.1, 1.0, 5.0, 200.0)),
     threads=st.integers(1, 3),
     seed=st.integers(0, 2**32 - 1),
 )
@@ -110,6 +110,7 @@ def test_the_kernel_equals_numpy(
 @example(kind="smooth", shape=(19, 45, 60), size=(270, 480), magnitude=5.0, threads=2, seed=0)
 @example(kind="random", shape=(7, 3, 2), size=(300, 290), magnitude=5.0, threads=2, seed=0)  # tall cells of many factors
 @example(kind="random", shape=(7, 2, 3), size=(3, 9), magnitude=5.0, threads=1, seed=0)  # odd: pixels on the logits
+@example(kind="random", shape=(4, 6, 7), size=(48, 56), magnitude=200.0, threads=1, seed=0)  # powers outside of float32
 def test_the_confidence_of_the_kernel(
     compiled: native.Kernel,
     kind: str,
@@ -131,10 +132,14 @@ def test_the_confidence_of_the_kernel(
     assert above.max() < 3.4e-4 * (shape[0] - 1) + 2e-5  # what the classes left out could add
 
 
-def test_logits_far_apart_have_a_confidence(compiled: native.Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
-    logits = made("random", (4, 6, 7), 200.0, 0)
-    monkeypatch.setattr(native, "KERNEL", compiled)
-    np.testing.assert_array_equal(upsample.confidence(logits, (48, 56)), upsample.confidence_in_numpy(logits, (48, 56)))
+@pytest.mark.parametrize("compiled_form", [True, False])
+def test_logits_as_large_as_floats_have_a_confidence(
+    compiled_form: bool, compiled: native.Kernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logits = np.where(made("random", (4, 6, 7), 1.0, 0) > 0, np.float32(1e38), np.float32(-1e38))
+    monkeypatch.setattr(native, "KERNEL", compiled if compiled_form else None)
+    result = upsample.confidence(logits, (48, 56))
+    assert ((result > 0) & (result <= 1)).all()
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -192,8 +197,12 @@ def test_nan_and_infinity_anywhere_are_refused(
     """Also in rows and columns that no label of a smaller image looks at."""
     logits = made("random", shape, 1.0, seed)
     logits[tuple(np.random.default_rng(seed).integers(0, shape))] = value
-    with pytest.raises(FastSCNNError, match="NaN or infinity"):
-        labelled(compiled if compiled_form else None, logits, size, threads)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(native, "KERNEL", compiled if compiled_form else None)
+        patch.setattr(native, "_WORTH", 1)
+        for function in (upsample.labels, upsample.confidence):
+            with pytest.raises(FastSCNNError, match="NaN or infinity"):
+                function(logits, size, threads)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -221,6 +230,11 @@ def test_wrong_arguments(
 ) -> None:
     with pytest.raises(FastSCNNError, match=message):
         labelled(compiled if compiled_form else None, logits, size, threads)
+
+
+def test_a_size_beyond_the_kernel_is_refused(compiled: native.Kernel) -> None:
+    with pytest.raises(FastSCNNError, match="each side must be below 2147483648, not \\[2147483648, 1\\]"):
+        labelled(compiled, np.zeros((1, 1, 1), np.float32), (2**31, 1))
 
 
 class Pool(ThreadPoolExecutor):
@@ -354,7 +368,7 @@ def test_this_installation_uses_the_kernel(unpacked: Path) -> None:
 def test_what_is_no_kernel_of_this_version_is_not_used(unpacked: Path, tmp_path: Path, name: str) -> None:
     (tmp_path / "text.so").write_text("no library")
     library = (unpacked / "fastscnn" / "upsampling" / "lazy.so").read_bytes()
-    (tmp_path / "other.so").write_bytes(library.replace(b"fastscnn_labels_1", b"fastscnn_labels_0"))
+    (tmp_path / "other.so").write_bytes(library.replace(b"fastscnn_labels", b"fastscnn_levels"))
     assert kernels.load(native.Kernel, tmp_path / name) is None
 
 

@@ -2,6 +2,19 @@
 #ifndef FASTSCNN_KERNEL_H
 #define FASTSCNN_KERNEL_H
 
+/* a * b + c is rounded twice, as in NumPy, although compilers fuse it by default: otherwise some results would differ. Clang
+ * ignores this with -ffp-contract=fast.
+ */
+#ifdef __FAST_MATH__
+#error "Compile without -ffast-math (-Ofast): results would differ, and NaN would not be found."
+#elif defined(__clang__)
+#pragma STDC FP_CONTRACT OFF
+#elif defined(__GNUC__)
+#pragma GCC optimize("fp-contract=off")
+#elif defined(_MSC_VER)
+#pragma fp_contract(off)
+#endif
+
 /* One library serves every x86-64: with ifuncs, the loader picks the variant for the processor. Clang hides such functions. */
 #if defined(__x86_64__) && defined(__GLIBC__) && defined(__has_attribute) && !defined(__clang__)
 #if __has_attribute(target_clones)

@@ -1,5 +1,5 @@
 /* Count the labels of an image, and blend it with their colours. label_maps.py has both in NumPy and Pillow, the oracles. Values
- * are blended in float32, in Pillow's order, and truncated: compile with -ffp-contract=off.
+ * are blended in float32, in Pillow's order, and truncated.
  *
  * Neighbours mostly have one label, so both work on runs of equal labels. The number in a name is the version of the interface:
  * increase it with every change of the arguments, so that an old library of an editable install is not called.

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import SupportsIndex
 
@@ -25,10 +26,24 @@ from fastscnn.base.arguments import whole
 from fastscnn.base.errors import ArgumentError, FastSCNNError
 from fastscnn.base.types import BoolArray, Float32Array, Int64Array, UInt8Array
 from fastscnn.upsampling import native
-from fastscnn.upsampling.native import Axis
 
 _BLOCK = 1 << 16  # values processed at a time: 256 KiB stay in the processor's cache
 _WIDE_BLOCK = 1 << 18  # the same for whole rows: with less, two threads wait for Python longer than they compute
+
+
+@dataclass(frozen=True)
+class Axis:
+    """How the output's pixels along one axis lie between the input's values.
+
+    Cell k lies between inputs `low[k]` and `high[k]` and covers pixels `first[k]` to `last[k]`.
+    """
+
+    low: Int64Array  # [cells]
+    high: Int64Array  # [cells]
+    first: Int64Array  # [cells]
+    last: Int64Array  # [cells]
+    cell: Int64Array  # [pixels], the cell of each pixel
+    weight: Float32Array  # [pixels], weight of the high input
 
 
 def labels(logits: Float32Array, size: tuple[int, int], threads: int = 1) -> UInt8Array:
@@ -49,7 +64,7 @@ def labels(logits: Float32Array, size: tuple[int, int], threads: int = 1) -> UIn
     size, threads = _check(logits, size), whole("threads", threads)
     if native.KERNEL is None:
         return labels_in_numpy(logits, size)
-    result = native.KERNEL.labels(logits, axis(logits.shape[1], size[0]), axis(logits.shape[2], size[1]), threads)
+    result = native.KERNEL.labels(logits, size, threads)
     if result is None:
         raise _broken()
     return result
@@ -86,10 +101,12 @@ def confidence(logits: Float32Array, size: tuple[int, int], threads: int = 1) ->
         FastSCNNError: see `labels`.
     """
     size, threads = _check(logits, size), whole("threads", threads)
-    # The powers of logits far apart are out of float32's range. NaN and infinity fail this comparison too.
-    if native.KERNEL is None or not logits.max() - logits.min() <= native.MOST_SPREAD:
+    if native.KERNEL is None:
         return confidence_in_numpy(logits, size)
-    return native.KERNEL.confidence(logits, axis(logits.shape[1], size[0]), axis(logits.shape[2], size[1]), threads)
+    result = native.KERNEL.confidence(logits, size, threads)
+    if result is None:
+        raise _broken()
+    return result
 
 
 def confidence_in_numpy(logits: Float32Array, size: tuple[int, int]) -> Float32Array:
