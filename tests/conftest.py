@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from fastscnn.model.label_set import LabelSet
 
 pytest_plugins = ["promises"]
 
+_draw = synthetic.draw
 _SHARED = Path(__file__).parents[2] / "shared"
 _COLOURS = ("red", "green", "blue")
 
@@ -39,6 +41,24 @@ def _no_last_value() -> Iterator[None]:
     """Forget the last value that a doctest displayed: tyro hashes what is in builtins when it is imported."""
     yield
     vars(builtins).pop("_", None)
+
+
+@lru_cache(maxsize=64)
+def _drawn(height: int, width: int, seed: int) -> Scene:
+    return _draw(height, width, seed)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def drawn_once() -> Iterator[None]:
+    """Draw each generated scene once: it takes half a second, and many tests, and code that they call, draw the same ones."""
+
+    def copied(height: int = synthetic.SIZE[0], width: int = synthetic.SIZE[1], seed: int = 0) -> Scene:
+        scene = _drawn(height, width, seed)
+        return Scene(scene.image.copy(), scene.labels.copy())
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(synthetic, "draw", copied)
+        yield
 
 
 @pytest.fixture(scope="module")

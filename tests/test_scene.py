@@ -10,6 +10,11 @@ from fastscnn.data import synthetic
 from fastscnn.data.builtin import camvid
 
 
+@pytest.fixture(scope="module", autouse=True)
+def drawn_once() -> None:
+    """Replace the fixture that keeps scenes: here, each one is drawn anew."""
+
+
 @pytest.fixture(scope="module")
 def street() -> synthetic.Scene:
     return synthetic.draw()

@@ -933,10 +933,11 @@ def test_other_errors_are_not_changed(run: Run, monkeypatch: pytest.MonkeyPatch,
 
 
 HOLDER = """
-import sys, time
+import signal, sys, time
 from pathlib import Path
 from fastscnn.training.distributed import ALONE
 from fastscnn.training.run_lock import held
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 with held(Path(sys.argv[1]), ALONE):
     print("held", flush=True)
     time.sleep(60)
