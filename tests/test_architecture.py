@@ -26,13 +26,13 @@ TORCH = "network backends.torch backends.cuda exporting convert training benchma
 HOMES = {name: homes.split() for names, homes in {
     "torch safetensors onnx onnxscript": TORCH, "triton": "backends.cuda.labels_triton",
     "cv2": "training.augment training.corruption data.formats.rasterise", "pycocotools": "data.formats.rasterise",
-    "onnxruntime": "backends.onnx exporting.quantize", "openvino": "backends.openvino", "matplotlib": "benchmark.plot",
+    "onnxruntime": "backends.onnx exporting.quantize", "openvino": "backends.openvino exporting.targets.openvino", "matplotlib": "benchmark.plot",
     "av": "media.video media.video_writer", "rasterio": "media.windows",
     "PIL": "media.images media.decoding media.drawing media.jpeg media.label_maps media.netpbm media.png media.shrinking "
            "media.windows data.synthetic.canvas data.legend",
     "simplejpeg": "media.jpeg", "isal": "media.png",
     "ctypes": "upsampling.native media.label_maps media.shrinking training.loop", "tyro rich tkinter print()": "cli",
-    "importlib": "cli benchmark.latency_budget", "eval() exec() __import__()": "",
+    "importlib": "cli benchmark.latency_budget exporting.targets.target", "eval() exec() __import__()": "",
 }.items() for name in names.split()}
 
 

@@ -62,12 +62,11 @@ class OpenVinoBackend:
     ) -> None:
         self.threads, self.streams = threads, streams
         data, self.card = onnx_file.load(path, data)
-        self._core = _core()
+        self._core = core()
         try:
-            self._model = self._core.read_model(data, b"")
+            self._model = read(data)
         except Exception as error:  # most often, but not always, a RuntimeError
             raise card.no_model(path) from error
-        _read_bytes(self._model)
         card.check_network(path, self.card, *_signature(self._model))
         self.precision = self._precision(path, precision)
         self._compiled: OrderedDict[tuple[int, ...], _Compiled] = OrderedDict()
@@ -165,6 +164,13 @@ class _Compiled:
         return logits
 
 
+def read(data: bytes) -> openvino.Model:
+    """Return the network of an ONNX file, prepared for OpenVINO. Errors are those of OpenVINO."""
+    model = core().read_model(data, b"")
+    _read_bytes(model)
+    return model
+
+
 def _read_bytes(model: openvino.Model) -> None:
     """Let the first convolution of an int8 network read the bytes of the image, in place.
 
@@ -197,7 +203,7 @@ def _is_the_image(node: openvino.Node) -> bool:
 
 
 @cache
-def _core() -> openvino.Core:
+def core() -> openvino.Core:
     """Return the core of the process, which is never destroyed.
 
     On processors with AMX, a core gives the thread that creates it a larger signal stack. Destroying the core frees that
