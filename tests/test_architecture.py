@@ -26,7 +26,8 @@ TORCH = "network backends.torch backends.cuda exporting convert training benchma
 HOMES = {name: homes.split() for names, homes in {
     "torch safetensors onnx onnxscript": TORCH, "triton": "backends.cuda.labels_triton",
     "cv2": "training.augment training.corruption data.formats.rasterise", "pycocotools": "data.formats.rasterise",
-    "onnxruntime": "backends.onnx exporting.quantize", "openvino": "backends.openvino exporting.targets.openvino", "matplotlib": "benchmark.plot",
+    "onnxruntime": "backends.onnx exporting.quantize", "openvino": "backends.openvino exporting.targets.openvino",
+    "matplotlib": "benchmark.plot",
     "av": "media.video media.video_writer", "rasterio": "media.windows",
     "PIL": "media.images media.decoding media.drawing media.jpeg media.label_maps media.netpbm media.png media.shrinking "
            "media.windows data.synthetic.canvas data.legend",

@@ -45,7 +45,7 @@ class OpenVinoBackend:
     Args:
         path: the file.
         threads: number of CPU threads.
-        precision: "float32" or "bfloat16" for a float32 file, "int8" for an int8 file. "auto" takes bfloat16 for a float32
+        precision: "float32" or "bfloat16" for a float32 file, else that of the file. "auto" takes bfloat16 for a float32
             file if the processor supports it and the card allows its accuracy loss.
         streams: number of calls that can run concurrently, each from its own thread; they share `threads`.
         data: content of the file, if it is in memory; `path` then only names it in errors.
@@ -108,12 +108,17 @@ class OpenVinoBackend:
             if wanted not in ("auto", "int8"):
                 raise FastSCNNError(f"{path}: is an int8 file; for {wanted}, use the float32 file that it was exported from.")
             return "int8"
+        if self.card.precision == "float16":
+            self._hint = "f32"  # it computes with the weights as they are
+            if wanted not in ("auto", "float16"):
+                raise FastSCNNError(f"{path}: is a float16 file; for {wanted}, use the float32 file of the same weights.")
+            return "float16"
         if wanted == "auto":
             wanted = "bfloat16" if native and self.card.keeps_accuracy(self.name, "bfloat16") else "float32"
         if wanted not in _HINTS:
             fix = {
-                "int8": "create an int8 file with `fastscnn export --int8`",
-                "float16": "use the backend cuda with the .safetensors file",
+                "int8": "create an int8 file with `fastscnn export --precision int8`",
+                "float16": "create a float16 file with `fastscnn export --precision float16`",
             }[wanted]
             raise FastSCNNError(f"{path}: OpenVINO runs it in float32 or bfloat16, not in {wanted}; {fix}.")
         if wanted == "bfloat16" and not native:

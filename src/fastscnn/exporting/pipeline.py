@@ -20,16 +20,17 @@ from fastscnn.data.datasets import DatasetSpec, Pair
 from fastscnn.evaluation.accuracy_loss import backend_losses, scores_by_size
 from fastscnn.evaluation.calibrate import calibrate
 from fastscnn.evaluation.evaluate import evaluate_pairs
-from fastscnn.exporting.agreement import compare, largest_loss
+from fastscnn.exporting.agreement import largest_loss
+from fastscnn.exporting.delivery import deliver
+from fastscnn.exporting.finish import finished
+from fastscnn.exporting.float16 import to_float16
 from fastscnn.exporting.form import Form, Hxw, checked_form
-from fastscnn.exporting.metadata import with_card
+from fastscnn.exporting.metadata import card_of, with_card
 from fastscnn.exporting.quantize import Layer, Quantized, Stage, calibration_images, quantize
 from fastscnn.exporting.report import AccuracyLossError, Attempt, ExportReport
 from fastscnn.exporting.targets import TARGETS, Exported, Target
 from fastscnn.exporting.trace import trace, verify
 from fastscnn.inference.segmenter import Segmenter
-from fastscnn.model import onnx_file
-from fastscnn.model.card import Card
 from fastscnn.network import checkpoint
 
 
@@ -116,17 +117,19 @@ def export(
     if failed:
         raise FastSCNNError(f"{path}: not written, because ONNX Runtime and PyTorch differ: {failed[0]}.")
     report = ExportReport(path, form.precision, verifications, chosen.name)
-    content = plain
+    made = "float32" if form.precision in chosen.own_precisions else form.precision
+    content = to_float16(plain) if made == "float16" else plain
     if scored:
         report = replace(report, dataset=scored.spec.name, split=split, images=len(scored.pairs), max_iou_loss=max_iou_loss)
-        if form.int8 and form.precision not in chosen.own_precisions:
+        if made.startswith("int8"):
             report, content = _to_int8(report, plain, scored, calibration)
         else:
-            report = _check_float32(report, reference, plain, scored)
+            report = _check_float(report, reference, content, scored)
         report, content = _measure(report, content, plain, scored)
     pictures = calibration_images(spec, calibration, form.static or card.size) if spec and chosen.own_precisions else []
-    exported = Exported(content, _card(content), form, lambda: checkpoint.load(source)[0], tuple(pictures))
-    return _write(report, chosen, exported, plain, scored)
+    content = finished(content, form)
+    exported = Exported(content, card_of(content), form, lambda: checkpoint.load(source)[0], tuple(pictures))
+    return deliver(report, chosen, exported, _load(path, plain), stage, spec, scored.pairs if scored else ())
 
 
 def _target(name: str) -> Target:
@@ -151,41 +154,6 @@ def _check_arguments(path: Path, target: Target, form: Form, labelled: bool, max
     target.check()
 
 
-def _write(report: ExportReport, target: Target, exported: Exported, plain: bytes, scored: _Scored | None) -> ExportReport:
-    """Write the files of a target, run them in its runtime, and move them to their place if they agree with our labels."""
-    stage = scored.stage if scored else _silent
-    with files.staged(report.out) as temporary:
-        with stage(f"convert to {target.name}"):
-            target.write(exported, temporary)
-        if target.load and (target.name != "onnx" or exported.content != plain):
-            runner = target.load(temporary, exported.card)
-            with stage(f"compare {target.name}") as advance:
-                found = compare(_load(report.out, plain), runner, exported.form, scored and scored.spec,
-                                scored.pairs if scored else (), advance)
-            report = replace(report, agreement=found)
-            _check_agreement(report, exported.form)
-        written = [file for file in temporary.parent.rglob("*") if file.is_file()]
-        report = replace(report, file_size=sum(file.stat().st_size for file in written))
-    return report
-
-
-def _check_agreement(report: ExportReport, form: Form) -> None:
-    """Raise an error if the target's runtime differs too much from our labels."""
-    found, limit = report.agreement, report.max_iou_loss
-    assert found is not None
-    if not form.int8 and not found.passed:
-        raise FastSCNNError(f"{report.out}: not written, because the target {report.target} differs from our labels: {found}; "
-                            "export for another target, or in float32.")
-    if limit is not None and found.largest_loss > limit:
-        raise AccuracyLossError(f"{report.out}: not written, because {found.worst_class} loses {found.largest_loss:.3f} points "
-                                f"of IoU with the target {report.target}; the limit is {limit}.", report)
-
-
-def _card(content: bytes) -> Card:
-    """Return the card of an exported file."""
-    return onnx_file.load(Path("exported.onnx"), content)[1]
-
-
 @dataclass(frozen=True)
 class _Scored:
     """The labelled images to score on."""
@@ -202,10 +170,10 @@ class _Scored:
         return {**dict(zip(report.names, report.confusion.iou(), strict=True)), "mIoU": report.confusion.miou()}
 
 
-def _check_float32(report: ExportReport, reference: Backend, plain: bytes, scored: _Scored) -> ExportReport:
-    """Score the float32 file against PyTorch."""
+def _check_float(report: ExportReport, reference: Backend, content: bytes, scored: _Scored) -> ExportReport:
+    """Score the file in float32 or float16 against PyTorch."""
     report = replace(report, iou_before=scored.iou(reference, "PyTorch"))
-    attempt = _attempt(report, scored.iou(_load(report.out, plain), "ONNX Runtime"))
+    attempt = _attempt(report, scored.iou(_load(report.out, content), "ONNX Runtime"))
     report = replace(report, attempts=(attempt,))
     if not attempt.accepted:
         raise AccuracyLossError(f"{report.out}: not written, because {attempt.worst_class} loses {attempt.largest_loss:.3f} "
@@ -225,11 +193,11 @@ def _to_int8(report: ExportReport, plain: bytes, scored: _Scored, calibration: s
         attempts.append(_attempt(report, scored.iou(_load(report.out, data), "int8"), kept))
         return attempts[-1].accepted
 
-    made: Quantized | None = quantize(plain, pictures, accept, scored.stage)
+    made: Quantized | None = quantize(plain, pictures, accept, scored.stage, report.precision == "int8-symmetric")
     report = replace(report, attempts=tuple(attempts), layers=made.layers if made else 0)
     if made is None:
         raise AccuracyLossError(f"{report.out}: not written, because int8 loses more than {report.max_iou_loss} points of IoU "
-                                "even with half of the layers in float32; raise the limit, or export without int8.", report)
+                                "even with half of the layers in float32; raise the limit, or export in float32.", report)
     return report, made.data
 
 

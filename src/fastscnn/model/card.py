@@ -380,8 +380,11 @@ def check_network(source: Path, described: Card, inputs: Sequence[str], classes:
         classes: of each output [N, classes, h, w] the number of classes; None if it has another rank or any number.
 
     Raises:
-        FastSCNNError: other inputs or outputs.
+        FastSCNNError: other inputs or outputs, such as labels.
     """
+    if described.output != "logits":
+        raise FastSCNNError(f"{source}: returns {described.output}, and fastscnn computes labels from logits itself; export it "
+                            "with --output logits for fastscnn, or run it by the runtime of its target (docs/deploy.md).")
     if list(inputs) != ["images"] or len(classes) != 1 or classes[0] is None:
         raise FastSCNNError(f"{source}: does not take `images` and give logits; export it again by `fastscnn export`.")
     if classes[0] != len(described.label_set):

@@ -79,20 +79,13 @@ class Target:
     own_precisions: tuple[ExportPrecision, ...] = ()
     static: bool = False
 
-    def refuse(self, form: Form, size: tuple[int, int] | None = None) -> None:
-        """Raise ArgumentError if the target cannot represent a form.
-
-        Args:
-            form: the form.
-            size: (height, width) to suggest for a fixed input size.
-        """
+    def refuse(self, form: Form) -> None:
+        """Raise ArgumentError if the target cannot represent a form."""
         for option, wanted, known in (("output", form.output, self.outputs), ("precision", form.precision, self.precisions)):
             if wanted not in known:
                 raise ArgumentError(f"target {self.name}: has no {option} {wanted}; use --{option} {' or '.join(known)}.")
         if self.static and form.static is None:
-            height, width = size or (360, 480)
-            raise ArgumentError(f"target {self.name}: needs a fixed input size; add --static HxW, such as "
-                                f"--static {height}x{width}.")
+            raise ArgumentError(f"target {self.name}: needs a fixed input size; add --static HxW, such as --static 360x480.")
 
 
 def needs(target: str, package: str, requirement: str, least: tuple[int, ...], below: tuple[int, ...] = ()) -> None:
@@ -111,7 +104,8 @@ def needs(target: str, package: str, requirement: str, least: tuple[int, ...], b
     try:
         installed = version(package)
     except PackageNotFoundError:
-        raise FastSCNNError(f"target {target}: needs {package}, which is not installed; run pip install '{requirement}'.") from None
+        raise FastSCNNError(f"target {target}: needs {package}, which is not installed; run pip install "
+                            f"'{requirement}'.") from None
     parts = tuple(int(part) for part in installed.split("+")[0].split(".") if part.isdigit())
     if parts < least or (below and parts >= below):
         raise FastSCNNError(f"target {target}: does not work with {package} {installed}; run pip install '{requirement}'.")
