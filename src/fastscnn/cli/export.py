@@ -88,9 +88,9 @@ def _print(report: ExportReport, json: bool) -> None:
         show(f"temperature {found.temperature:.2f}: expected calibration error {found.ece_before:.2f} -> "
              f"{found.ece:.2f} %; OOD threshold of the maximum logit {found.ood_threshold:.2f}")
     if report.agreement:
-        show(f"{report.target}, compared with our labels: {report.agreement}")
-    if not report.runs:
-        show(f"{report.target}: converted, not run; no runtime of this target is available here")
+        show(f"{report.target}, run by {report.runtime}: {report.agreement}")
+    if not report.runtime:
+        show(f"{report.target}: converted, not run: no runtime of this target runs here")
     if report.file_size is not None:
         show(f"Wrote {report.out} ({report.file_size / 1e6:.1f} MB)")
 

@@ -52,7 +52,7 @@ def deliver(
             report = replace(report, agreement=found)
             _check(report, exported.form)
         written = [file for file in path.parent.rglob("*") if file.is_file()]
-        return replace(report, file_size=sum(file.stat().st_size for file in written), runs=target.load is not None)
+        return replace(report, file_size=sum(file.stat().st_size for file in written), runtime=target.runtime)
 
 
 def _is_verified(target: Target, form: Form) -> bool:

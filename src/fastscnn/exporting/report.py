@@ -44,7 +44,7 @@ class ExportReport:
         verifications: agreement of the float32 network with PyTorch, at three sizes.
         target: name of the target.
         agreement: the target's runtime compared with our labels; None if the file is the verified network itself, or not run.
-        runs: whether a runtime of the target runs here; otherwise the file is "converted, not run".
+        runtime: what runs the file for `agreement`; "" if it is converted, not run.
         dataset, split, images: the labelled images of all scores.
         max_iou_loss: the limit that was given, in points; None without one.
         iou_before: IoU before the step that can lose accuracy, as in `Attempt.iou`: with PyTorch for a float32 file, with
@@ -63,7 +63,7 @@ class ExportReport:
     verifications: tuple[Verification, ...]
     target: str = "onnx"
     agreement: Agreement | None = None
-    runs: bool = True
+    runtime: str = "ONNX Runtime"
     dataset: str | None = None
     split: str | None = None
     images: int = 0

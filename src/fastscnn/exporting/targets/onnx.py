@@ -31,4 +31,5 @@ TARGET = Target(
     check=lambda: None,  # a dependency of the package
     write=write_onnx,
     load=load_onnx,
+    runtime="ONNX Runtime",
 )

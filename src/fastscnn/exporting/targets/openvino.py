@@ -38,4 +38,5 @@ TARGET = Target(
     check=lambda: needs("openvino", "openvino", "openvino>=2026.1", (2026, 1)),
     write=_write,
     load=_load,
+    runtime="OpenVINO",
 )

@@ -66,6 +66,7 @@ class Target:
         outputs, precisions: what it can represent.
         own_precisions: precisions that its converter makes itself, from the float32 network.
         static: whether it needs a fixed input size.
+        runtime: what `load` runs the file by, for the report.
     """
 
     name: str
@@ -78,6 +79,7 @@ class Target:
     precisions: tuple[ExportPrecision, ...] = PRECISIONS
     own_precisions: tuple[ExportPrecision, ...] = ()
     static: bool = False
+    runtime: str = ""
 
     def refuse(self, form: Form) -> None:
         """Raise ArgumentError if the target cannot represent a form."""
