@@ -19,7 +19,7 @@ from fastscnn.model import card, onnx_hash
 from fastscnn.model.card import Card
 from fastscnn.model.label_set import LabelSet
 
-pytest_plugins = ["promises"]
+pytest_plugins = ["promises", "exports"]
 
 _SHARED = Path(__file__).parents[2] / "shared"
 _COLOURS = ("red", "green", "blue")
@@ -29,7 +29,7 @@ WriteOnnx = Callable[..., Path]
 if find_spec("torch") is None:  # the core is also tested without the extra `train`
     _LEARN = (
         "network", "loss", "checkpoint", "classify", "distributed", "train", "train_cli", "train_mixture", "export",
-        "quantize", "stem", "cuda", "convert", "thermal", "every_format", "round_trip",
+        "quantize", "stem", "forms", "targets", "cuda", "convert", "thermal", "every_format", "round_trip",
     )
     collect_ignore = [f"test_{name}.py" for name in _LEARN]
 

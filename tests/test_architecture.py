@@ -34,7 +34,8 @@ HOMES = {name: homes.split() for names, homes in {
            "media.windows data.synthetic.canvas data.legend",
     "simplejpeg": "media.jpeg", "isal": "media.png",
     "ctypes": "upsampling.native media.label_maps media.shrinking training.loop", "tyro rich tkinter print()": "cli",
-    "importlib": "cli benchmark.latency_budget exporting.targets.target exporting.targets.opencv", "eval() exec() __import__()": "",
+    "importlib": "cli benchmark.latency_budget exporting.targets.target exporting.targets.opencv",
+    "eval() exec() __import__()": "",
 }.items() for name in names.split()}
 
 

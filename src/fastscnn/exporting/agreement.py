@@ -143,14 +143,14 @@ class _Count:
         expected = upsample.labels(logits, size)
         if form.output == "logits":
             (other,) = _shaped(found, "logits", (1, *logits.shape))
-            self._logits = max(self._logits or 0.0, float(np.abs(other - logits).max()))
+            self._logits = _larger(self._logits, np.abs(other - logits))
             got = upsample.labels(np.asarray(other, np.float32), size)
         else:
             (got,) = _shaped(found, "labels", (1, *size))
         if form.output == "confidence":
             (confidence,) = _shaped(found, "confidence", (1, *size))
             off = np.abs(confidence - upsample.confidence(logits / np.float32(card.temperature), size))[got == expected]
-            self._confidence = max(self._confidence or 0.0, float(off.max(initial=0)))
+            self._confidence = _larger(self._confidence, off)
         self._pixels += expected.size
         self._equal += int(np.count_nonzero(got == expected))
         self._ties += ties(logits, expected, got)
@@ -166,6 +166,11 @@ class _Count:
         others = self._pixels - self._equal - self._ties
         return Agreement(total, 100 * self._equal / self._pixels, self._ties, others, self._logits, self._confidence,
                          before, after, *largest_loss(before, after))
+
+
+def _larger(before: float | None, values: npt.NDArray[Any]) -> float:
+    """Return the largest value so far; NaN if there was one."""
+    return float(np.maximum(before or 0.0, values.max(initial=0)))
 
 
 def _shaped(found: Mapping[str, npt.NDArray[Any]], name: str, shape: tuple[int, ...]) -> npt.NDArray[Any]:

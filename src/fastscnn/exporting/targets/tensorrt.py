@@ -13,8 +13,8 @@ from fastscnn.exporting.targets.target import Exported, Target
 _OPSETS = range(9, 26)  # of the parser of TensorRT 11; TensorRT 10.0 ends at 20
 # Operators of our graphs of fixed size, all in the parser's list of supported operators.
 _SUPPORTED = {
-    "Add", "ArgMax", "Cast", "Concat", "Conv", "DequantizeLinear", "Div", "MatMul", "Pad", "QuantizeLinear", "ReduceMax", "Relu",
-    "Reshape", "Resize", "Softmax", "Sub", "Transpose",
+    "Add", "ArgMax", "Cast", "Concat", "Conv", "DequantizeLinear", "Div", "MatMul", "Pad", "QuantizeLinear", "ReduceMax",
+    "Relu", "Reshape", "Resize", "Softmax", "Sub", "Transpose",
 }  # fmt: skip
 
 
@@ -84,9 +84,9 @@ def problems(model: Any) -> Iterator[str]:
             yield f"uint8 images that {node.op_type} reads"
     constants = {tensor.name: tensor for tensor in graph.initializer}
     for node in graph.node:
-        if node.op_type.endswith("quantizeLinear") or node.op_type == "QuantizeLinear":
+        if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
             zero = constants.get(node.input[2]) if len(node.input) > 2 else None
-            if len(node.input) > 2 and (zero is None or zero.data_type != TensorProto.INT8 or numpy_helper.to_array(zero).any()):
+            if zero is None or zero.data_type != TensorProto.INT8 or numpy_helper.to_array(zero).any():
                 yield f"the zero point of {node.name}, which must be 0 of int8"
 
 

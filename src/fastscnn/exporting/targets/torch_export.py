@@ -23,6 +23,8 @@ def _write(exported: Exported, path: Path) -> None:
     images = torch.zeros(batch, height, width, exported.card.channels, dtype=torch.uint8)
     sides = None if form.static else {"images": dict.fromkeys(range(3), torch.export.Dim.DYNAMIC)}
     program = torch.export.export(_module(exported), (images,), dynamic_shapes=sides)
+    for node in program.graph.nodes:
+        node.meta.pop("stack_trace", None)  # paths of this machine
     torch.export.save(program, path, extra_files={card.KEY: exported.card.to_json()})
 
 
