@@ -62,11 +62,11 @@ def main(data: str, /, twin: tuple[Path, ...], run: tuple[Path, ...] = ()) -> No
             shutil.copy(folder / "log.jsonl", RESULTS / f"camvid-training-{number}.jsonl")
     for precision in ("float32", "int8"):
         file = bundled("onnx", precision)
-        done = export(bundled("torch"), file, data=spec, int8=precision == "int8", max_iou_loss=MAX_IOU_LOSS)
+        done = export(bundled("torch"), file, data=spec, precision=precision, max_iou_loss=MAX_IOU_LOSS)
         print(done.to_dict())
         if precision == "float32":
             shorten_file(file)
-        complete_card(file, spec, twin_calibration(data, twin, int8=precision == "int8"))
+        complete_card(file, spec, twin_calibration(data, twin, precision))
     model, card = checkpoint.load(bundled("torch"))
     calibration = Segmenter.load(bundled("onnx", "float32"), "onnx").card.calibration  # of the same weights
     checkpoint.save(bundled("torch"), model, dataclasses.replace(card, calibration=calibration))
@@ -89,13 +89,13 @@ def average(runs: Sequence[Path]) -> tuple[FastSCNN, Card]:
     return model, card
 
 
-def twin_calibration(data: str, twin: Sequence[Path], int8: bool) -> Calibration:
+def twin_calibration(data: str, twin: Sequence[Path], precision: str) -> Calibration:
     """Return the calibration of the twin on the drives that it has not seen."""
     spec = folds(data)
     with TemporaryDirectory() as folder:
         weights, file = Path(folder) / "twin.safetensors", Path(folder) / "twin.onnx"
         checkpoint.save(weights, *average(twin))
-        export(weights, file, data=spec, split=HELD_OUT, calibration=TRAINED, int8=int8)
+        export(weights, file, data=spec, split=HELD_OUT, calibration=TRAINED, precision=precision)
         found = Segmenter.load(file, "onnx").card.calibration
     assert found is not None
     return dataclasses.replace(found, split=f"{HELD_OUT}, of a twin trained on {TRAINED}")

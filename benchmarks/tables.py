@@ -193,10 +193,23 @@ def reliability() -> str:
     return table(["promise", "cases", "failed tests", "skipped tests", "figures", "s"], rows)
 
 
+def targets() -> str:
+    """Labels of every export target, in its runtime, compared with ours."""
+    rows = [
+        [one["target"], one["runtime"], one["precision"], f"{one['output']}, {one['input']} size", f"{one['equal_labels']:.3f}",
+         str(one["ties"]), str(one["others"]), f"{one['miou_before'] - one['miou']:+.3f}",
+         f"{one['worst_class']} {one['largest_loss']:.2f}" if one["worst_class"] else "none", f"{one['bytes'] / 1e6:.1f}"]
+        for one in read("accuracy/targets.json")
+    ]
+    return table(["target", "run by", "precision", "file", "equal labels, %", "ties", "other labels", "mIoU lost",
+                  "class that loses most", "MB"], rows)
+
+
 TABLES: Mapping[str, tuple[Callable[[], str], ...]] = {
     "speed.md": (mmseg, agreement, engines, labels),
     "accuracy.md": (accuracy, ablation, knowledge, training),
     "reliability.md": (reliability,),
+    "deploy.md": (targets,),
 }
 
 

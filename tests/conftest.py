@@ -20,7 +20,7 @@ from fastscnn.model import card, onnx_hash
 from fastscnn.model.card import Card
 from fastscnn.model.label_set import LabelSet
 
-pytest_plugins = ["promises"]
+pytest_plugins = ["promises", "exports"]
 
 _draw = synthetic.draw
 _SHARED = Path(__file__).parents[2] / "shared"
@@ -31,7 +31,7 @@ WriteOnnx = Callable[..., Path]
 if find_spec("torch") is None:  # the core is also tested without the extra `train`
     _LEARN = (
         "network", "loss", "checkpoint", "classify", "distributed", "train", "train_cli", "train_mixture", "export",
-        "quantize", "stem", "cuda", "convert", "thermal", "every_format", "round_trip",
+        "quantize", "stem", "forms", "targets", "cuda", "convert", "thermal", "every_format", "round_trip",
     )
     collect_ignore = [f"test_{name}.py" for name in _LEARN]
 

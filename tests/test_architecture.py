@@ -25,15 +25,18 @@ LAYERS = [line.split() for line in (
 TORCH = "network backends.torch backends.cuda exporting convert training benchmark.mmseg_worker"
 HOMES = {name: homes.split() for names, homes in {
     "torch safetensors onnx onnxscript": TORCH, "triton": "backends.cuda.labels_triton",
-    "cv2": "training.augment training.corruption data.formats.rasterise", "pycocotools": "data.formats.rasterise",
-    "onnxruntime": "backends.onnx backends.providers exporting.quantize", "openvino": "backends.openvino",
+    "cv2": "training.augment training.corruption data.formats.rasterise exporting.targets.opencv",
+    "pycocotools": "data.formats.rasterise",
+    "onnxruntime": "backends.onnx backends.providers exporting.quantize",
+    "openvino": "backends.openvino exporting.targets.openvino",
     "matplotlib": "benchmark.plot",
     "av": "media.video media.video_writer", "rasterio": "media.windows",
     "PIL": "media.images media.decoding media.drawing media.jpeg media.label_maps media.netpbm media.png media.shrinking "
            "media.windows data.synthetic.canvas data.legend",
     "simplejpeg": "media.jpeg", "isal": "media.png",
     "ctypes": "upsampling.native media.label_maps media.shrinking training.loop", "tyro rich tkinter print()": "cli",
-    "importlib": "cli benchmark.latency_budget", "eval() exec() __import__()": "",
+    "importlib": "cli benchmark.latency_budget exporting.targets.target exporting.targets.opencv",
+    "eval() exec() __import__()": "",
 }.items() for name in names.split()}
 
 

@@ -93,8 +93,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     with pytest.MonkeyPatch.context() as patch:  # tracing takes long, and gives the same again
         traced = float32.read_bytes()
         patch.setattr(pipeline, "trace", lambda *_: traced)
-        words = ["--data", f"pst900-rgbt:{data}", "--split", "test", "--int8", "--max-iou-loss", "5", "--out", str(int8)]
-        assert cli.main(["export", str(weights), *words]) == 0
+        words = ["--data", f"pst900-rgbt:{data}", "--split", "test", "--precision", "int8", "--max-iou-loss", "5"]
+        assert cli.main(["export", str(weights), *words, "--out", str(int8)]) == 0
     return Made(data, weights, float32, int8, TorchBackend(*checkpoint.load(weights)))
 
 

@@ -45,7 +45,7 @@ class OpenVinoBackend:
     Args:
         path: the file.
         threads: number of CPU threads.
-        precision: "float32" or "bfloat16" for a float32 file, "int8" for an int8 file. "auto" takes bfloat16 for a float32
+        precision: "float32" or "bfloat16" for a float32 file, else that of the file. "auto" takes bfloat16 for a float32
             file if the processor supports it and the card allows its accuracy loss.
         streams: number of calls that can run concurrently, each from its own thread; they share `threads`.
         data: content of the file, if it is in memory; `path` then only names it in errors.
@@ -64,12 +64,11 @@ class OpenVinoBackend:
     ) -> None:
         self.threads, self.streams = threads, streams
         data, self.card = onnx_file.load(path, data)
-        self._core = _core()
+        self._core = core()
         try:
-            self._model = self._core.read_model(data, b"")
+            self._model = read(data)
         except Exception as error:  # most often, but not always, a RuntimeError
             raise card.no_model(path) from error
-        _read_bytes(self._model)
         card.check_network(path, self.card, *_signature(self._model))
         self.precision = self._precision(path, precision)
         self._compiled: OrderedDict[tuple[int, ...], _Compiled] = OrderedDict()
@@ -111,12 +110,17 @@ class OpenVinoBackend:
             if wanted not in ("auto", "int8"):
                 raise FastSCNNError(f"{path}: is an int8 file; for {wanted}, use the float32 file that it was exported from.")
             return "int8"
+        if self.card.precision == "float16":
+            self._hint = "f32"  # it computes with the weights as they are
+            if wanted not in ("auto", "float16"):
+                raise FastSCNNError(f"{path}: is a float16 file; for {wanted}, use the float32 file of the same weights.")
+            return "float16"
         if wanted == "auto":
             wanted = "bfloat16" if native and self.card.keeps_accuracy(self.name, "bfloat16") else "float32"
         if wanted not in _HINTS:
             fix = {
-                "int8": "create an int8 file with `fastscnn export --int8`",
-                "float16": "use the backend cuda with the .safetensors file",
+                "int8": "create an int8 file with `fastscnn export --precision int8`",
+                "float16": "create a float16 file with `fastscnn export --precision float16`",
             }[wanted]
             raise FastSCNNError(f"{path}: OpenVINO runs it in float32 or bfloat16, not in {wanted}; {fix}.")
         if wanted == "bfloat16" and not native:
@@ -167,6 +171,13 @@ class _Compiled:
         return logits
 
 
+def read(data: bytes) -> openvino.Model:
+    """Return the network of an ONNX file, prepared for OpenVINO. Errors are those of OpenVINO."""
+    model = core().read_model(data, b"")
+    _read_bytes(model)
+    return model
+
+
 def _read_bytes(model: openvino.Model) -> None:
     """Let the first convolution of an int8 network read the bytes of the image, in place.
 
@@ -199,7 +210,7 @@ def _is_the_image(node: openvino.Node) -> bool:
 
 
 @cache
-def _core() -> openvino.Core:
+def core() -> openvino.Core:
     """Return the core of the process, which is never destroyed.
 
     On processors with AMX, a core gives the thread that creates it a larger signal stack. Destroying the core frees that

@@ -100,8 +100,8 @@ def _load_onnx(
     if precision == "bfloat16":
         raise missing_extra(f"{path}: ONNX Runtime runs it in {plain.precision}; bfloat16", "openvino")
     fix = {
-        "float16": "use the backend cuda with the .safetensors file",
-        "int8": "create an int8 file with `fastscnn export --int8`",
+        "float16": "create a float16 file with `fastscnn export --precision float16`",
+        "int8": "create an int8 file with `fastscnn export --precision int8`",
         "float32": "use the float32 file that it was exported from",
     }[precision]
     raise FastSCNNError(f"{path}: ONNX Runtime runs it in {plain.precision}, not in {precision}; {fix}.")

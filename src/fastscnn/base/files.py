@@ -7,6 +7,8 @@ import hashlib
 import os
 import re
 import secrets
+import shutil
+from collections.abc import Iterator
 from functools import cache as once
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -111,3 +113,32 @@ def write(path: Path, data: bytes, durable: bool = True) -> None:
             reason = error.strerror or error
             raise FastSCNNError(f"{path}: cannot be written ({reason}); the old file, if any, is kept.") from error
         raise
+
+
+@contextlib.contextmanager
+def staged(path: Path) -> Iterator[Path]:
+    """Yield a path of the same name in a hidden folder beside `path`, and move all files of that folder into place afterwards.
+
+    It is for converters that write files themselves. After an error, nothing has changed. Files of an existing folder `path`
+    are replaced one by one, each as a whole.
+
+    Raises:
+        FastSCNNError: the files cannot be written.
+    """
+    folder = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        folder = part(path)
+        folder.mkdir()
+        yield folder / path.name
+        for file in sorted(each for each in folder.rglob("*") if each.is_file()):
+            place = path.parent / file.relative_to(folder)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            with file.open("rb") as opened:
+                os.fsync(opened.fileno())
+            file.replace(place)
+    except OSError as error:
+        raise FastSCNNError(f"{path}: cannot be written ({error.strerror or error}); the old file, if any, is kept.") from error
+    finally:
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""export: trained weights as an ONNX file, with the accuracy loss printed and kept in the model card."""
+"""export: trained weights as a file for a runtime, with the accuracy loss printed and kept in the model card."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from tyro.conf import Positional
 from fastscnn.base.errors import ArgumentError
 from fastscnn.cli.console import STDOUT, configure, printable, progress_bar, show, table
 from fastscnn.cli.flags import learning
-from fastscnn.cli.options import SPLIT, Json, OptionalDataset, Quiet, Verbose, described, path, required, switch, value
+from fastscnn.cli.options import SPLIT, Json, OptionalDataset, Quiet, Verbose, described, path, required, value
+from fastscnn.exporting.form import ExportPrecision, Output
+from fastscnn.exporting.targets import TARGETS
 
 if TYPE_CHECKING:
     from fastscnn.exporting.report import Attempt, ExportReport
@@ -24,31 +26,45 @@ USAGE = "[options] WEIGHTS --out FILE"
 def run(
     weights: Annotated[Positional[Path], path("WEIGHTS"), required("Trained weights, .safetensors.")],
     *,
-    out: Annotated[Path, path("FILE"), required("The .onnx file to write.")],
+    out: Annotated[Path, path("FILE"), required("The file to write, .onnx for most targets; a folder for some.")],
+    target: Annotated[str, value("NAME", str), described(
+        f"Runtime to export for: {', '.join(TARGETS)} (docs/deploy.md).")] = "onnx",
+    output: Annotated[Output, described(
+        "logits: at 1/8 of the size, as fastscnn needs them. labels: uint8 at full size, computed in the graph. "
+        "confidence: labels and their probability.")] = "logits",
+    output_size: Annotated[str | None, value("HxW", str, "the input's"), described("Size of labels and confidence.")] = None,
+    static: Annotated[str | None, value("HxW", str), described(
+        "Fix the input size and batch 1, and fold sizes into constants, as NPU compilers require.")] = None,
+    precision: Annotated[ExportPrecision, described(
+        "int8: for CPUs. int8-symmetric: zero points 0, for TensorRT and NPUs. Layers that lose more than --max-iou-loss "
+        "stay in float32.")] = "float32",
+    opset: Annotated[int | None, value("N", int, "the exporter's"), described(
+        "Version of the ONNX operators, 17 to 24.")] = None,
     data: OptionalDataset = None,
     split: Annotated[str | None, value("SPLIT", str, "val"), SPLIT] = None,
-    int8: Annotated[bool, switch("Quantise to int8; layers that lose more than --max-iou-loss stay in float32.")] = False,
-    calibration: Annotated[str | None, value("SPLIT", str, "train"), described("Split whose images calibrate --int8.")] = None,
+    calibration: Annotated[str | None, value("SPLIT", str, "train"), described("Split whose images calibrate int8.")] = None,
     max_iou_loss: Annotated[float | None, value("POINTS", float), described(
         "Fail if the IoU of a class, or the mIoU, drops by more than this many points.")] = None,
     json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> int:
-    """Write trained weights as an ONNX file that runs at any size, verified against PyTorch.
+    """Write trained weights as a file for another runtime, verified against PyTorch.
 
-    With --data, compare the scores before and after, and write them into the model card with the accuracy loss of each
-    backend and the calibration.
+    By default, it is an ONNX file that runs at any size. With --data, compare the scores before and after, and write them into
+    the model card with the accuracy loss of each backend and the calibration.
     """
     configure(quiet, verbose)
+    int8 = precision.startswith("int8")
     for option, needless in {"split": split and not data, "calibration": calibration and not int8}.items():
         if needless:
-            raise ArgumentError(f"{option}: {'needs --data' if option == 'split' else 'is for --int8'}; omit it otherwise.")
+            raise ArgumentError(f"{option}: {'needs --data' if option == 'split' else 'is for int8'}; omit it otherwise.")
     exporting, reports = learning("export", "exporting.pipeline"), learning("export", "exporting.report")
     try:
         report: ExportReport = exporting.export(
-            weights, out, data=data, split=split or "val", int8=int8, calibration=calibration or "train",
-            max_iou_loss=max_iou_loss, on_stage=lambda what: progress_bar(what, quiet=json),
+            weights, out, target=target, output=output, output_size=output_size, static=static, precision=precision,
+            opset=opset, data=data, split=split or "val", calibration=calibration or "train", max_iou_loss=max_iou_loss,
+            on_stage=lambda what: progress_bar(what, quiet=json),
         )
     except reports.AccuracyLossError as error:  # the tables show which classes lose
         _print(error.report, json)
@@ -64,13 +80,17 @@ def _print(report: ExportReport, json: bool) -> None:
         return
     for each in _tables(report):
         STDOUT.print(each)
-    if report.precision == "int8" and report.layers:
+    if report.layers:
         quantised = report.layers - len(report.attempts[-1].float32_layers)
-        show(f"int8: {quantised} of {report.layers} layers, calibrated on {report.calibration_images} images of "
+        show(f"{report.precision}: {quantised} of {report.layers} layers, calibrated on {report.calibration_images} images of "
              f"{report.dataset} {report.calibration_split}")
     if found := report.calibration:
         show(f"temperature {found.temperature:.2f}: expected calibration error {found.ece_before:.2f} -> "
              f"{found.ece:.2f} %; OOD threshold of the maximum logit {found.ood_threshold:.2f}")
+    if report.agreement:
+        show(f"{report.target}, run by {report.runtime}: {report.agreement}")
+    if not report.runtime:
+        show(f"{report.target}: converted, not run: no runtime of this target runs here")
     if report.file_size is not None:
         show(f"Wrote {report.out} ({report.file_size / 1e6:.1f} MB)")
 
@@ -81,7 +101,7 @@ def _tables(report: ExportReport) -> Iterator[Table]:
     for one in report.verifications:
         verified.add_row(str(one.batch), f"{one.height}x{one.width}", f"{one.logit_difference:.1e}", f"{one.equal_labels:.3f}")
     yield verified
-    if report.precision == "int8" and report.attempts:
+    if report.layers and report.attempts:
         yield _attempts_table(report)
         if layers := report.attempts[-1].float32_layers:
             kept = table("layer", "error if quantised alone %", title="Layers kept in float32")
@@ -106,7 +126,7 @@ def _tables(report: ExportReport) -> Iterator[Table]:
 def _attempts_table(report: ExportReport) -> Table:
     """Return a table of the int8 candidates, one per row."""
     limit = "" if report.max_iou_loss is None else f" (limit: {report.max_iou_loss})"
-    made = table("float32 layers", "mIoU %", "largest loss of IoU", "accepted", title=f"int8 attempts{limit}")
+    made = table("float32 layers", "mIoU %", "largest loss of IoU", "accepted", title=f"{report.precision} attempts{limit}")
     for attempt in report.attempts:
         worst = printable(f"{attempt.worst_class} {attempt.largest_loss:.3f}") if attempt.worst_class else "none"
         miou = attempt.iou["mIoU"]

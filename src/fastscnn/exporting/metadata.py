@@ -1,14 +1,25 @@
-"""Put the model card into an ONNX file."""
+"""Read the model card of an exported network, and put it into one."""
 
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import onnx
 
 from fastscnn.model import card
 from fastscnn.model.card import Card
 from fastscnn.model.onnx_hash import content_sha256
+
+_SOURCE = Path("exported.onnx")  # for errors; the network is in memory
+
+
+def card_of(model: onnx.ModelProto | bytes) -> Card:
+    """Return the card of an exported network, without a check of its content."""
+    if isinstance(model, bytes):
+        model = onnx.load_from_string(model)
+    (text,) = (prop.value for prop in model.metadata_props if prop.key == card.KEY)
+    return Card.from_json(text, _SOURCE)
 
 
 def with_card(model: onnx.ModelProto | bytes, described: Card) -> bytes:

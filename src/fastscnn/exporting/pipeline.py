@@ -14,15 +14,21 @@ from fastscnn.backends import Backend
 from fastscnn.backends.torch import TorchBackend
 from fastscnn.base import files
 from fastscnn.base.arguments import is_number
-from fastscnn.base.errors import ArgumentError, FastSCNNError
+from fastscnn.base.errors import ArgumentError, FastSCNNError, unknown
 from fastscnn.data import datasets
 from fastscnn.data.datasets import DatasetSpec, Pair
 from fastscnn.evaluation.accuracy_loss import backend_losses, scores_by_size
 from fastscnn.evaluation.calibrate import calibrate
 from fastscnn.evaluation.evaluate import evaluate_pairs
-from fastscnn.exporting.metadata import with_card
+from fastscnn.exporting.agreement import largest_loss
+from fastscnn.exporting.delivery import deliver
+from fastscnn.exporting.finish import finished
+from fastscnn.exporting.float16 import to_float16
+from fastscnn.exporting.form import Form, Hxw, checked_form
+from fastscnn.exporting.metadata import card_of, with_card
 from fastscnn.exporting.quantize import Layer, Quantized, Stage, calibration_images, quantize
 from fastscnn.exporting.report import AccuracyLossError, Attempt, ExportReport
+from fastscnn.exporting.targets import TARGETS, Exported, Target
 from fastscnn.exporting.trace import trace, verify
 from fastscnn.inference.segmenter import Segmenter
 from fastscnn.network import checkpoint
@@ -32,26 +38,39 @@ def export(
     weights: str | os.PathLike[str],
     out: str | os.PathLike[str],
     *,
+    target: str = "onnx",
+    output: str = "logits",
+    output_size: Hxw | None = None,
+    static: Hxw | None = None,
+    precision: str = "float32",
+    opset: int | None = None,
     data: str | os.PathLike[str] | DatasetSpec | None = None,
     split: str = "val",
-    int8: bool = False,
     calibration: str = "train",
     max_iou_loss: float | None = None,
     on_stage: Stage | None = None,
 ) -> ExportReport:
-    """Export weights to an ONNX file that runs without PyTorch, verified against PyTorch.
+    """Export weights to a file that runs without PyTorch, verified against PyTorch and in the runtime of its target.
 
-    The file takes `images`, uint8 [N, H, W, channels] (RGB first), and returns `logits`, float32 [N, classes, H/8, W/8],
-    rounded up. N, H and W are dynamic, H and W at least 32. It carries the model card. With `data`, the card also holds the
-    scores by input size, the accuracy loss of the other backends, the temperature and the OOD threshold. Int8 is the
-    static quantisation of ONNX Runtime, per channel: uint8 activations, int8 weights.
+    By default, the file is ONNX. It takes `images`, uint8 [N, H, W, channels] (RGB first), and returns `logits`,
+    float32 [N, classes, H/8, W/8], rounded up. N, H and W are dynamic, H and W at least 32. It carries the model card. With
+    `data`, the card also holds the scores by input size, the accuracy loss of the other backends, the temperature and the OOD
+    threshold.
 
     Args:
         weights: the .safetensors file; `~` is expanded.
-        out: the .onnx file to write; `~` is expanded.
+        out: the file to write, or the folder for targets that write one; `~` is expanded.
+        target: what the file is for, a name in `targets.TARGETS`.
+        output: "logits"; "labels": `labels`, uint8 [N, H, W], upsampled in the graph; "confidence": `labels`, and
+            `confidence`, float32 [N, H, W], with the temperature of the card.
+        output_size: (height, width) or "HxW" of labels and confidence; None: those of the input.
+        static: (height, width) or "HxW" of the only input, with batch 1 and all sizes folded into constants; None: any input.
+        precision: "float32"; "float16": weights and arithmetic, with float32 logits; "int8": static quantisation per channel
+            with uint8 activations, for CPUs; "int8-symmetric": int8 activations with zero points 0, for TensorRT and NPUs.
+            Int8 layers that lose too much for `max_iou_loss` stay in float32, up to half of them.
+        opset: version of the ONNX operators, 17 to 24; None: that of the exporter.
         data: labelled images: a dataset name with its root ("camvid:ROOT"), the path of a dataset.toml, or a dataset.
         split: split of `data` to score on.
-        int8: quantise to int8. Layers that lose too much for `max_iou_loss` stay in float32, up to half of them.
         calibration: split of `data` to measure the int8 ranges on; at most 64 of its images are used.
         max_iou_loss: largest accepted loss of a class's IoU and of the mIoU, in points (1 point = 1 %); None: no limit.
         on_stage: called with the name of each long step; returns a context manager whose value is called with
@@ -61,10 +80,12 @@ def export(
         Everything that was measured.
 
     Raises:
-        ArgumentError: `out` does not end in .onnx, a wrong limit, or `int8` or `max_iou_loss` without `data`.
+        ArgumentError: `out` has another suffix than the target's, a form that the target does not have, a wrong limit, or
+            int8 or `max_iou_loss` without `data`.
         AccuracyLossError: the loss exceeds `max_iou_loss`; `out` is not written, and the error has the report.
-        FastSCNNError: the weights or a file of the dataset cannot be read, the dataset has other classes, `out` cannot be
-            written, or ONNX Runtime and PyTorch differ by more than 1e-4 in a logit or in one label of 10,000.
+        FastSCNNError: the weights or a file of the dataset cannot be read, the dataset has other classes, the target's
+            converter or runtime is missing, `out` cannot be written, ONNX Runtime and PyTorch differ by more than 1e-4 in a
+            logit or in one label of 10,000, or the target's runtime and our labels in one of 1,000 (not with int8).
 
     Example:
         >>> import tempfile, fastscnn
@@ -78,39 +99,59 @@ def export(
         >>> segmenter.card.size
         (360, 480)
     """
-    source, target = (files.expand(path) for path in (weights, out))
-    if target.suffix.lower() != ".onnx":
-        raise ArgumentError(f"{target}: exports are ONNX files; use a name that ends in .onnx.")
-    for argument, given in {"int8": int8, "max_iou_loss": max_iou_loss is not None}.items():
-        if given and data is None:
-            raise ArgumentError(f"{argument.replace('_', '-')}: needs labelled images; give a dataset as data, too.")
-    if max_iou_loss is not None and (not is_number(max_iou_loss) or isnan(max_iou_loss)):
-        raise ArgumentError(f"max_iou_loss: must be a number of points, not {max_iou_loss!r}.")
+    source, path = (files.expand(given) for given in (weights, out))
+    form, chosen = checked_form(output, precision, static, output_size, opset), _target(target)
+    _check_arguments(path, chosen, form, data is not None, max_iou_loss)
     stage = on_stage or _silent
     spec = None if data is None else datasets.load(data)
     scored = _Scored(spec, split, spec.pairs(split), stage) if spec else None
-    if spec and int8:
+    if spec and form.int8:
         spec.pairs(calibration)  # a wrong split is an error before the trace
     model, card = checkpoint.load(source)
     with stage("trace"):
         plain = trace(model, card)
     reference = TorchBackend(model, card)
     with stage("verify") as advance:
-        verifications = verify(reference, _load(target, plain, reference.threads), advance)
+        verifications = verify(reference, _load(path, plain, reference.threads), advance)
     failed = [verification for verification in verifications if not verification.passed]
     if failed:
-        raise FastSCNNError(f"{target}: not written, because ONNX Runtime and PyTorch differ: {failed[0]}.")
-    report = ExportReport(target, "int8" if int8 else "float32", verifications)
-    content = plain
+        raise FastSCNNError(f"{path}: not written, because ONNX Runtime and PyTorch differ: {failed[0]}.")
+    report = ExportReport(path, form.precision, verifications, chosen.name)
+    made = "float32" if form.precision in chosen.own_precisions else form.precision
+    content = to_float16(plain) if made == "float16" else plain
     if scored:
         report = replace(report, dataset=scored.spec.name, split=split, images=len(scored.pairs), max_iou_loss=max_iou_loss)
-        if int8:
+        if made.startswith("int8"):
             report, content = _to_int8(report, plain, scored, calibration)
         else:
-            report = _check_float32(report, reference, plain, scored)
+            report = _check_float(report, reference, content, scored)
         report, content = _measure(report, content, plain, scored)
-    files.write(target, content)
-    return replace(report, file_size=len(content))
+    pictures = calibration_images(spec, calibration, form.static or card.size) if spec and chosen.own_precisions else []
+    content = finished(content, form)
+    exported = Exported(content, card_of(content), form, lambda: checkpoint.load(source)[0], tuple(pictures))
+    return deliver(report, chosen, exported, _load(path, plain), stage, spec, scored.pairs if scored else ())
+
+
+def _target(name: str) -> Target:
+    if name not in TARGETS:
+        raise unknown("target", name, TARGETS)
+    return TARGETS[name]
+
+
+def _check_arguments(path: Path, target: Target, form: Form, labelled: bool, max_iou_loss: float | None) -> None:
+    """Raise ArgumentError or FastSCNNError for arguments that do not fit together, before anything takes time."""
+    if target.suffix and path.suffix.lower() != target.suffix:
+        raise ArgumentError(f"{path}: the target {target.name} writes {target.suffix} files; use a name that ends in "
+                            f"{target.suffix}.")
+    if not target.suffix and path.exists() and not path.is_dir():
+        raise ArgumentError(f"{path}: the target {target.name} writes a folder, and this is a file; use another name.")
+    target.refuse(form)
+    for argument, given in {form.precision: form.int8, "max-iou-loss": max_iou_loss is not None}.items():
+        if given and not labelled:
+            raise ArgumentError(f"{argument}: needs labelled images; give a dataset as data, too.")
+    if max_iou_loss is not None and (not is_number(max_iou_loss) or isnan(max_iou_loss)):
+        raise ArgumentError(f"max_iou_loss: must be a number of points, not {max_iou_loss!r}.")
+    target.check()
 
 
 @dataclass(frozen=True)
@@ -129,10 +170,10 @@ class _Scored:
         return {**dict(zip(report.names, report.confusion.iou(), strict=True)), "mIoU": report.confusion.miou()}
 
 
-def _check_float32(report: ExportReport, reference: Backend, plain: bytes, scored: _Scored) -> ExportReport:
-    """Score the float32 file against PyTorch."""
+def _check_float(report: ExportReport, reference: Backend, content: bytes, scored: _Scored) -> ExportReport:
+    """Score the file in float32 or float16 against PyTorch."""
     report = replace(report, iou_before=scored.iou(reference, "PyTorch"))
-    attempt = _attempt(report, scored.iou(_load(report.out, plain), "ONNX Runtime"))
+    attempt = _attempt(report, scored.iou(_load(report.out, content), "ONNX Runtime"))
     report = replace(report, attempts=(attempt,))
     if not attempt.accepted:
         raise AccuracyLossError(f"{report.out}: not written, because {attempt.worst_class} loses {attempt.largest_loss:.3f} "
@@ -152,20 +193,17 @@ def _to_int8(report: ExportReport, plain: bytes, scored: _Scored, calibration: s
         attempts.append(_attempt(report, scored.iou(_load(report.out, data), "int8"), kept))
         return attempts[-1].accepted
 
-    made: Quantized | None = quantize(plain, pictures, accept, scored.stage)
+    made: Quantized | None = quantize(plain, pictures, accept, scored.stage, report.precision == "int8-symmetric")
     report = replace(report, attempts=tuple(attempts), layers=made.layers if made else 0)
     if made is None:
         raise AccuracyLossError(f"{report.out}: not written, because int8 loses more than {report.max_iou_loss} points of IoU "
-                                "even with half of the layers in float32; raise the limit, or export without int8.", report)
+                                "even with half of the layers in float32; raise the limit, or export in float32.", report)
     return report, made.data
 
 
 def _attempt(report: ExportReport, iou: Mapping[str, float | None], kept: Sequence[Layer] = ()) -> Attempt:
     """Compare the IoU of a candidate with `report.iou_before`."""
-    pairs = ((name, old, iou[name]) for name, old in report.iou_before.items())
-    lost = {name: old - new for name, old, new in pairs if old is not None and new is not None and old > new}
-    worst = max(lost, key=lambda name: lost[name], default=None)
-    loss = lost[worst] if worst else 0.0
+    worst, loss = largest_loss(report.iou_before, iou)
     return Attempt(tuple(kept), iou, worst, loss, report.max_iou_loss is None or loss <= report.max_iou_loss)
 
 
@@ -187,7 +225,7 @@ def _measure(report: ExportReport, content: bytes, plain: bytes, scored: _Scored
 
 def _load(path: Path, data: bytes, threads: int | None = None) -> Backend:
     """Load an exported file from memory into ONNX Runtime."""
-    return backends.load(path, "onnx", threads, data=data)
+    return backends.load(path.with_suffix(".onnx"), "onnx", threads, data=data)
 
 
 @contextlib.contextmanager

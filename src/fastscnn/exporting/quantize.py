@@ -1,7 +1,10 @@
 """Quantise an exported network to int8 with ONNX Runtime, and keep its most sensitive layers in float32 if required.
 
-Activations become uint8, with ranges measured on calibration images. Weights become int8 per channel. The first
-convolution reads the uint8 image directly (`stem`). Batch, height and width stay dynamic.
+Activations get ranges measured on calibration images; weights become int8 per channel. There are two kinds:
+- For CPUs: uint8 activations with zero points. The first convolution reads the uint8 image directly (`stem`).
+- Symmetric, for TensorRT and NPUs: int8 activations, and all zero points 0. The first convolution reads the normalised image,
+  and biases stay in float32.
+Batch, height and width stay dynamic.
 """
 
 from __future__ import annotations
@@ -24,10 +27,8 @@ from fastscnn.base.errors import FastSCNNError
 from fastscnn.base.types import UInt8Array
 from fastscnn.data.datasets import DatasetSpec
 from fastscnn.exporting import stem
-from fastscnn.exporting.metadata import with_card
+from fastscnn.exporting.metadata import card_of, with_card
 from fastscnn.media import images
-from fastscnn.model import card
-from fastscnn.model.card import Card
 
 _CALIBRATED = 64  # images at most
 _COMPARED = 4  # of those, for the error of each layer: layers differ far more than images
@@ -90,7 +91,11 @@ def calibration_images(data: DatasetSpec, split: str, size: tuple[int, int]) -> 
 
 
 def quantize(
-    exported: bytes, calibration: Sequence[UInt8Array], accept: Callable[[bytes, Sequence[Layer]], bool], stage: Stage
+    exported: bytes,
+    calibration: Sequence[UInt8Array],
+    accept: Callable[[bytes, Sequence[Layer]], bool],
+    stage: Stage,
+    symmetric: bool = False,
 ) -> Quantized | None:
     """Quantise an exported network to int8.
 
@@ -102,6 +107,7 @@ def quantize(
         calibration: images uint8 [H, W, channels], similar to those in use.
         accept: called with the content of an attempt's file and its layers in float32; returns whether it is accurate enough.
         stage: shows the progress of a named step.
+        symmetric: int8 activations, and all zero points 0.
 
     Returns:
         The first accepted attempt, or None.
@@ -113,8 +119,9 @@ def quantize(
     ranges = _ranges(exported, calibration, stage)
     for kept in _attempts(len(layers)):
         if kept == 1:
-            layers = _by_error(exported, calibration[:: -(-len(calibration) // _COMPARED)], layers, ranges, stage)
-        data = _quantized(exported, layers[kept:], ranges)
+            layers = _by_error(exported, calibration[:: -(-len(calibration) // _COMPARED)], layers, ranges, stage,
+                               symmetric)
+        data = _quantized(exported, layers[kept:], ranges, symmetric)
         if accept(data, layers[:kept]):
             return Quantized(data, tuple(layers[:kept]), len(layers))
     return None
@@ -201,15 +208,14 @@ def _temporary_folder() -> str:
         return "TMPDIR"
 
 
-def _quantized(exported: bytes, layers: Sequence[Layer], ranges: Ranges) -> bytes:
+def _quantized(exported: bytes, layers: Sequence[Layer], ranges: Ranges, symmetric: bool = False) -> bytes:
     """Return the network with these layers in int8."""
     from onnxruntime.quantization import QDQQuantizer, QuantType
 
     model = onnx.load_from_string(exported)
-    (text,) = (prop.value for prop in model.metadata_props if prop.key == card.KEY)
-    described = Card.from_json(text, _SOURCE)
+    described = card_of(model)
     nodes = [node for layer in layers for node in layer.nodes]
-    reads_bytes = stem.name(model) in nodes and stem.suits(model)
+    reads_bytes = not symmetric and stem.name(model) in nodes and stem.suits(model)
     if reads_bytes:
         model = stem.grouped(model)
         nodes += stem.NODES
@@ -218,24 +224,27 @@ def _quantized(exported: bytes, layers: Sequence[Layer], ranges: Ranges) -> byte
     quantizer = QDQQuantizer(
         model,
         per_channel=True,
-        reduce_range=True,  # 7-bit weights: sums of two 8-bit products overflow 16 bits on processors without VNNI
+        # 7-bit weights: sums of two 8-bit products overflow 16 bits on processors without VNNI.
+        reduce_range=not symmetric,
         weight_qType=QuantType.QInt8,
-        activation_qType=QuantType.QUInt8,
+        activation_qType=QuantType.QInt8 if symmetric else QuantType.QUInt8,
         tensors_range=ranges,
         nodes_to_quantize=nodes,
         nodes_to_exclude=[],
         op_types_to_quantize=[*_OPERATORS, "Relu", *stem.OPERATORS],
-        extra_options={},
+        # TensorRT takes no int32 biases.
+        extra_options={"ActivationSymmetric": True, "QuantizeBias": False} if symmetric else {},
     )
     quantizer.quantize_model()
     proto = quantizer.model.model
     if reads_bytes:
         stem.clear(proto)
+    quantizer.model.topological_sort()  # the quantiser appends the nodes of weights, and ONNX demands an order
     return with_card(proto, dataclasses.replace(described, precision="int8"))
 
 
 def _by_error(
-    exported: bytes, pictures: Sequence[UInt8Array], layers: Sequence[Layer], ranges: Ranges, stage: Stage
+    exported: bytes, pictures: Sequence[UInt8Array], layers: Sequence[Layer], ranges: Ranges, stage: Stage, symmetric: bool
 ) -> list[Layer]:
     """Measure the error of each layer, and return them with the largest error first."""
     reference = _load(exported)
@@ -244,7 +253,7 @@ def _by_error(
     measured = []
     with stage("compare layers") as advance:
         for done, layer in enumerate(layers, start=1):
-            backend = _load(_quantized(exported, [layer], ranges))
+            backend = _load(_quantized(exported, [layer], ranges, symmetric))
             errors = (backend(picture[None]) - logits for picture, logits in zip(pictures, expected, strict=True))
             error = 100 * math.sqrt(sum(float(np.square(difference).sum()) for difference in errors) / power)
             measured.append(dataclasses.replace(layer, error=error))

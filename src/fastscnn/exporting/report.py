@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fastscnn.base.errors import FastSCNNError
+from fastscnn.exporting.agreement import Agreement
 from fastscnn.exporting.quantize import Layer
 from fastscnn.exporting.trace import Verification
 from fastscnn.model.card import Calibration
@@ -35,12 +36,15 @@ class Attempt:
 
 @dataclass(frozen=True)
 class ExportReport:
-    """The result of an export. Fields after `verifications` are empty without a dataset.
+    """The result of an export. Fields from `dataset` on are empty without a dataset.
 
     Attributes:
-        out: the .onnx file.
-        precision: "float32" or "int8".
+        out: the file or folder.
+        precision: as in `Form`.
         verifications: agreement of the float32 network with PyTorch, at three sizes.
+        target: name of the target.
+        agreement: the target's runtime compared with our labels; None if the file is the verified network itself, or not run.
+        runtime: what runs the file for `agreement`; "" if it is converted, not run.
         dataset, split, images: the labelled images of all scores.
         max_iou_loss: the limit that was given, in points; None without one.
         iou_before: IoU before the step that can lose accuracy, as in `Attempt.iou`: with PyTorch for a float32 file, with
@@ -51,12 +55,15 @@ class ExportReport:
         losses: "BACKEND PRECISION" -> accuracy loss, as in `Card.losses`.
         metrics: SPLIT and "SPLIT at HxW" -> scores in percent, as in `Card.metrics`.
         calibration: temperature and OOD threshold.
-        file_size: of `out` in bytes; None if it was not written.
+        file_size: of all files in bytes; None if it was not written.
     """
 
     out: Path
     precision: str
     verifications: tuple[Verification, ...]
+    target: str = "onnx"
+    agreement: Agreement | None = None
+    runtime: str = "ONNX Runtime"
     dataset: str | None = None
     split: str | None = None
     images: int = 0

@@ -17,7 +17,7 @@ from fastscnn import backends
 from fastscnn.backends import Backend, LabelBackend
 from fastscnn.base import files
 from fastscnn.base.arguments import MAX_PIXELS, hxw
-from fastscnn.base.errors import FastSCNNError
+from fastscnn.base.errors import ArgumentError, FastSCNNError
 from fastscnn.base.types import BackendName, BoolArray, DeviceName, Float32Array, PrecisionName, UInt8Array
 from fastscnn.inference import sources
 from fastscnn.inference.segmentation import Segmentation
@@ -67,7 +67,7 @@ class Segmenter:
         backend: the network, ready to run.
         size: of the network's input. (height, width) or "HxW": exactly this size. "native": the size of each image. A
             `size.BaseSize`: about this area, in the shape of each image (`size.in_shape`). None: the card's size as the base
-            size. Labels always have the size of the image.
+            size, or the only size that the file takes. Labels always have the size of the image.
         path: the weight file.
         scales: times `size`, the sizes at which each image is run; the probabilities of all passes are averaged.
         flip: also run each scale mirrored left to right.
@@ -76,7 +76,7 @@ class Segmenter:
             Files of up to 1,000 megapixels are read; without tiles, up to 40.
 
     Raises:
-        ArgumentError: a wrong size, scale or tile.
+        ArgumentError: a wrong size, scale or tile, or another size than the only one of a file (`Card.fixed_size`).
         FastSCNNError: the card's own size is below 32x32, and no other is given.
 
     Example:
@@ -109,6 +109,15 @@ class Segmenter:
             raise FastSCNNError(f"{path or 'The weights'}: the card's input size is {hxw(card.size)}, and the "
                                 f"network needs at least {MIN_SIDE}x{MIN_SIDE}; give a size.")
         self.scales = network_scales(scales, self.size, self.max_pixels)
+        if card.fixed_size:
+            self.size = self._fixed_size(card.fixed_size, size)
+
+    def _fixed_size(self, fixed: tuple[int, int], asked: Size) -> tuple[int, int]:
+        """Return the only input size of a file. Raise ArgumentError if the arguments need another one."""
+        if (asked is not None and self.size != fixed) or self.scales != (1.0,) or self.tile:
+            raise ArgumentError(f"{self.path or 'The network'}: takes images of {hxw(fixed)} only, because it was exported "
+                                "with --static; omit size, scales and tile, or use a file that was exported without --static.")
+        return fixed
 
     @classmethod
     def load(

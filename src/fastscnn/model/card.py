@@ -6,9 +6,9 @@ Versions of the JSON
 fields that it does not know, so a field can be added without a new number. fastscnn 0.1 wrote no number: that is schema 1.
 
 fastscnn 0.1 refuses an unknown field, but it accepts any content in `recipe`. Files of 0.2 open in 0.1: the JSON keeps the
-fields of 0.1 under their old names (`width`, `unknown_below`). New fields are inside `recipe["fastscnn"]`: `schema` and
-`content_sha256`. `Card` shows none of this: it has the new names, and its `recipe` is
-the recipe alone.
+fields of 0.1 under their old names (`width`, `unknown_below`). New fields are inside `recipe["fastscnn"]`: `schema`,
+`content_sha256`, `output` and `fixed_size`. `Card` shows none of this: it has the new names, and its `recipe` is the recipe
+alone.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ from fastscnn.version import __version__
 
 KEY = "fastscnn.card"  # metadata key of the card in every file format
 SCHEMA = 2  # of the JSON; 1 is fastscnn 0.1
-PRECISIONS = ("float32", "int8")
+PRECISIONS = ("float32", "float16", "int8")
+OUTPUTS = ("logits", "labels", "confidence")
 MAX_MIOU_LOSS = 0.5  # points of mIoU that a faster backend may lose and still be chosen by default
 MAX_WIDTH_MULT = 8
 MAX_CHANNELS = 1024
@@ -153,6 +154,8 @@ class Card:
         calibration: temperature and OOD threshold; None if not measured.
         parameters_sha256: hash of the tensors, equal in every format made from the same weights.
         content_sha256: of an ONNX file: hash of its graph and weights, see `onnx_hash`. Empty in other files and before 0.2.
+        output: what the file returns, a name in `OUTPUTS`. A `Segmenter` needs "logits".
+        fixed_size: (height, width) of the only input that the file takes, one image at a time; None: any.
         version: version of fastscnn that wrote the file.
         extra: fields of a newer version, kept as they were read.
     """
@@ -170,6 +173,8 @@ class Card:
     calibration: Calibration | None = None
     parameters_sha256: str = ""
     content_sha256: str = ""
+    output: str = "logits"
+    fixed_size: tuple[int, int] | None = None
     version: str = __version__
     extra: Mapping[str, Any] = field(default_factory=dict)
 
@@ -194,7 +199,7 @@ class Card:
             "width": self.width_mult,
             "precision": self.precision,
             "data": self.data and self.data.to_dict(),
-            "recipe": stored_recipe(self.recipe, self.extra, content_sha256=self.content_sha256),
+            "recipe": stored_recipe(self.recipe, self.extra, content_sha256=self.content_sha256, **self._form()),
             "metrics": self.metrics,
             "losses": self.losses,
             "calibration": self.calibration and _renamed(self.calibration.to_dict(), {"ood_threshold": "unknown_below"}),
@@ -202,6 +207,11 @@ class Card:
             "version": self.version,
             **without_extension(self.extra),
         })
+
+    def _form(self) -> dict[str, Any]:
+        """Return the fields of a file that does not return logits of any size."""
+        stated = {"output": self.output} if self.output != "logits" else {}
+        return {**stated, "fixed_size": self.fixed_size} if self.fixed_size else stated
 
     @property
     def temperature(self) -> float:
@@ -214,16 +224,21 @@ class Card:
         return self.calibration.ood_threshold if self.calibration else None
 
     def keeps_accuracy(self, backend: str, precision: str) -> bool:
-        """Return whether a backend in a precision loses at most `MAX_MIOU_LOSS`, as measured. True for float32."""
+        """Return whether a backend in a precision loses at most `MAX_MIOU_LOSS`, as measured.
+
+        True for float32, and for a float16 file, whose labels the export has compared with those of float32.
+        """
         measured = self.losses.get(f"{backend} {precision}")
-        return precision == "float32" or (measured is not None and measured["miou"] <= MAX_MIOU_LOSS)
+        return precision in ("float32", "float16") or (measured is not None and measured["miou"] <= MAX_MIOU_LOSS)
 
     def inputs(self) -> list[tuple[int, int]]:
         """Return the base sizes (height, width) of the input that a latency budget chooses from, the largest first.
 
         They are about 1, 3/4, 1/2 and 1/4 times the card's size, in about its shape, without sizes too small for the network.
-        Their sides differ from the card's by multiples of 32 (`architecture.congruent`).
+        Their sides differ from the card's by multiples of 32 (`architecture.congruent`). A file with a fixed size has that one.
         """
+        if self.fixed_size:
+            return [self.fixed_size]
         height, width = self.size
         heights = [congruent(fraction * height, height) for fraction in _FRACTIONS if fraction * min(self.size) >= MIN_SIDE]
         return [(side, congruent(side * width / height, width)) for side in dict.fromkeys(heights)]
@@ -270,6 +285,8 @@ class Card:
             calibration=Calibration.read(fields.nested("calibration", None)),
             parameters_sha256=fields.text("parameters_sha256", ""),
             content_sha256=extension.text("content_sha256", ""),
+            output=extension.text("output", "logits", OUTPUTS),
+            fixed_size=extension.size("fixed_size", MAX_PIXELS) if "fixed_size" in extension else None,
             version=fields.text("version", ""),
             extra=extra(fields, extension),
         )
@@ -363,8 +380,11 @@ def check_network(source: Path, described: Card, inputs: Sequence[str], classes:
         classes: of each output [N, classes, h, w] the number of classes; None if it has another rank or any number.
 
     Raises:
-        FastSCNNError: other inputs or outputs.
+        FastSCNNError: other inputs or outputs, such as labels.
     """
+    if described.output != "logits":
+        raise FastSCNNError(f"{source}: returns {described.output}, and fastscnn computes labels from logits itself; export it "
+                            "with --output logits for fastscnn, or run it by the runtime of its target (docs/deploy.md).")
     if list(inputs) != ["images"] or len(classes) != 1 or classes[0] is None:
         raise FastSCNNError(f"{source}: does not take `images` and give logits; export it again by `fastscnn export`.")
     if classes[0] != len(described.label_set):

@@ -1,0 +1,73 @@
+"""Shared fixtures: a network with random weights and the file exported from it. Tracing takes long, so it is done once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from fastscnn.base.types import UInt8Array
+from fastscnn.data import synthetic
+from fastscnn.model.card import Card
+from fastscnn.model.label_set import LabelSet
+
+if TYPE_CHECKING:
+    from fastscnn.exporting.report import ExportReport
+    from fastscnn.network.fast_scnn import FastSCNN
+
+
+@dataclass(frozen=True)
+class Exported:
+    """Weights, and the file exported from them, alone in its folder."""
+
+    weights: Path
+    file: Path
+    report: ExportReport
+
+
+def lively(seed: int = 0) -> FastSCNN:
+    """Return a network with random weights and batch norm statistics of images, so that its labels vary within an image."""
+    import torch
+    from torch import nn
+
+    from fastscnn.network.fast_scnn import FastSCNN
+
+    torch.manual_seed(seed)
+    model = FastSCNN(11).train()
+    for layer in model.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.momentum = 1.0
+            nn.init.uniform_(layer.weight, 0.8, 1.2)
+            nn.init.normal_(layer.bias, 0, 0.2)
+    with torch.no_grad():
+        model(torch.from_numpy(scenes(6, 96, 128)))
+    return model.eval()
+
+
+@pytest.fixture(scope="session")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    from fastscnn.exporting.pipeline import export
+    from fastscnn.network import checkpoint
+
+    weights = tmp_path_factory.mktemp("weights") / "weights.safetensors"
+    checkpoint.save(weights, lively(), Card(LabelSet(synthetic.CLASSES), (96, 128), recipe={"lr": 0.1}))
+    file = tmp_path_factory.mktemp("export") / "model.onnx"
+    return Exported(weights, file, export(weights, file))
+
+
+@pytest.fixture
+def traced(exported: Exported, monkeypatch: pytest.MonkeyPatch) -> Exported:
+    """Tracing, which is slow, returns the bytes of the earlier export."""
+    from fastscnn.exporting import pipeline
+
+    data = exported.file.read_bytes()
+    monkeypatch.setattr(pipeline, "trace", lambda *_: data)
+    return exported
+
+
+def scenes(batch: int, height: int, width: int) -> UInt8Array:
+    drawn = [synthetic.draw(max(64, height), max(64, width), seed).image[:height, :width] for seed in range(batch)]
+    return np.stack(drawn)
