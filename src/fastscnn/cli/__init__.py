@@ -34,6 +34,7 @@ VERBS = {  # each is the module of that name, with `_` for `-`; it is imported o
     "check": "Find what is wrong with a dataset.",
     "benchmark": "Measure speed and memory.",
     "web": "Write a web page that segments in the browser.",
+    "serve": "Segment images over HTTP.",
 }
 _WITH_COMMANDS = ("train", "dataset")  # verbs that a recipe or a command follows
 _KERNELS = {
