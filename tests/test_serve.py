@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -287,6 +287,11 @@ def test_an_image_that_waits_too_long_is_given_up(tiny: Segmenter, image: bytes)
 # the server
 
 
+def _follow(lines: Iterable[str], log: Callable[[str], None]) -> None:
+    for line in lines:
+        log(line)
+
+
 @contextmanager
 def serving(*options: str, log: Callable[[str], None] = lambda _: None, **variables: str) -> Iterator[tuple[str, Any]]:
     """Run `fastscnn serve` on a free port; yield its address and process."""
@@ -295,7 +300,7 @@ def serving(*options: str, log: Callable[[str], None] = lambda _: None, **variab
     assert process.stderr
     try:
         address = next(line for line in process.stderr if "http://" in line).split()[0]
-        reader = threading.Thread(target=lambda: [log(line) for line in process.stderr or ()], daemon=True)
+        reader = threading.Thread(target=_follow, args=(process.stderr, log), daemon=True)
         reader.start()
         while True:
             try:

@@ -33,7 +33,8 @@ def segment(client: httpx.Client, image: Path) -> Answer:
 
 if __name__ == "__main__":
     token = os.environ.get("FASTSCNN_TOKEN")
-    with httpx.Client(base_url=sys.argv[1], headers={"Authorization": f"Bearer {token}"} if token else {}, timeout=60) as client:
+    allowed = {"Authorization": f"Bearer {token}"} if token else {}
+    with httpx.Client(base_url=sys.argv[1], headers=allowed, timeout=60) as client:
         for name in sys.argv[2:]:
             found = segment(client, Path(name))["class_percentages"]
             print(name, ", ".join(f"{label} {percent:.0f} %" for label, percent in found.items() if percent >= 1))
