@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -29,12 +30,14 @@ from pycocotools import mask as coco
 
 from fastscnn.base.errors import FastSCNNError
 from fastscnn.base.types import Float32Array, UInt8Array
+from fastscnn.data import synthetic
 from fastscnn.data.synthetic import Scene
 from fastscnn.inference.segmenter import Segmenter
 from fastscnn.media import jpeg, png
 from fastscnn.serve.answers import TYPES, accepted
 from fastscnn.serve.app import Limits, create_app
 
+ROOT = Path(__file__).parents[1]
 SEGMENT = "/v1/segment"
 PNG = {"Content-Type": "image/png"}
 
@@ -374,6 +377,33 @@ def test_slow_and_strange_clients(tiny_onnx: Path, image: bytes) -> None:
             with socket.create_connection((host, int(port)), 10) as strange:
                 strange.sendall(text)
                 assert strange.recv(100).startswith((b"HTTP/1.1 4", b"HTTP/1.1 421"))
+
+
+@pytest.mark.slow
+def test_the_documented_clients(tmp_path: Path) -> None:
+    """The lines with curl in docs/serve.md, as they stand but for the port, and the example in Python."""
+    if shutil.which("curl") is None:
+        pytest.skip("curl is not installed")
+    scene = synthetic.draw(360, 480).image
+    (tmp_path / "street.jpg").write_bytes(jpeg.encoded(scene, 92))
+    lines = [line for line in (ROOT / "docs" / "serve.md").read_text().splitlines() if line.startswith("curl ")]
+    assert len(lines) >= 3
+    with serving() as (address, _):
+        printed = [
+            subprocess.run(["bash", "-c", line.replace("localhost:8000", address.removeprefix("http://"))], cwd=tmp_path,
+                           check=True, capture_output=True, text=True).stdout
+            for line in lines
+        ]  # fmt: skip
+        client = [sys.executable, str(ROOT / "examples" / "serve" / "client.py"), address, "street.jpg"]
+        said = subprocess.run(client, cwd=tmp_path, check=True, capture_output=True, text=True).stdout
+    found = json.loads(printed[0])
+    assert found["size"] == [360, 480]
+    with Segmenter.load(threads=2, streams=2) as segmenter:
+        expected = segmenter.segment(tmp_path / "street.jpg")
+    np.testing.assert_array_equal(pixels((tmp_path / "street.labels.png").read_bytes()), expected.labels)
+    assert (tmp_path / "street.overlay.jpg").read_bytes() == jpeg.encoded(expected.overlay(), 92)
+    assert said.startswith("street.jpg ")
+    assert "Road" in said
 
 
 @pytest.mark.parametrize(
