@@ -197,7 +197,7 @@ def targets() -> str:
     """Labels of every export target, in its runtime, compared with ours."""
     rows = [
         [one["target"], one["runtime"], one["precision"], f"{one['output']}, {one['input']} size", f"{one['equal_labels']:.3f}",
-         str(one["ties"]), str(one["others"]), f"{one['miou_before'] - one['miou']:+.3f}",
+         str(one["ties"]), str(one["others"]), f"{one['miou_before'] - one['miou']:+.3f}".replace("-0.000", "+0.000"),
          f"{one['worst_class']} {one['largest_loss']:.2f}" if one["worst_class"] else "none", f"{one['bytes'] / 1e6:.1f}"]
         for one in read("accuracy/targets.json")
     ]

@@ -143,3 +143,37 @@ def test_names_of_250_bytes_are_written(tmp_path: Path) -> None:
     path = tmp_path / ("\u8857" * 80 + "abcdef.png")
     files.write(path, b"x")
     assert [found.read_bytes() for found in tmp_path.iterdir()] == [b"x"]
+
+
+def test_staged_files_and_folders_are_moved_together(tmp_path: Path) -> None:
+    (tmp_path / "model" / "old").mkdir(parents=True)
+    (tmp_path / "model" / "1.bin").write_bytes(b"before")
+    with files.staged(tmp_path / "model") as path:
+        (path / "2").mkdir(parents=True)
+        (path / "1.bin").write_bytes(b"after")
+        (path / "2" / "deep.bin").touch()
+        path.with_suffix(".xml").touch()
+        assert names(tmp_path / "model") == ["1.bin", "old"]
+        assert (tmp_path / "model" / "1.bin").read_bytes() == b"before"
+    assert names(tmp_path) == ["model", "model.xml"]
+    assert names(tmp_path / "model") == ["1.bin", "2", "old"]
+    assert (tmp_path / "model" / "1.bin").read_bytes() == b"after"
+
+
+@pytest.mark.parametrize(("error", "raised", "message"), [
+    (OSError(errno.ENOSPC, "No space left on device"), FastSCNNError, r"card\.json: cannot be written \(No space left"),
+    (FastSCNNError("a network that differs"), FastSCNNError, "^a network that differs$"),
+    (KeyboardInterrupt(), KeyboardInterrupt, None),
+])
+def test_an_error_leaves_nothing_staged(
+    old: Path, error: BaseException, raised: type[BaseException], message: str | None
+) -> None:
+    def fail() -> None:
+        with files.staged(old) as path:
+            path.write_bytes(b"half")
+            raise error
+
+    with pytest.raises(raised, match=message):
+        fail()
+    assert old.read_bytes() == b"old"
+    assert names(old.parent) == ["card.json"]

@@ -87,7 +87,7 @@ def test_labels_in_the_graph_are_ours(
     pictures = scenes(1 if static else batch, height, width)
     found = run(finished(plain, form), pictures)
     assert list(found) == ["labels", "confidence"]
-    assert (found["labels"].dtype, found["confidence"].dtype) == (np.uint8, np.float32)
+    assert [value.dtype.name for value in found.values()] == ["uint8", "float32"]
     wanted = size or (height, width)
     for labels, confidence, logits in zip(found["labels"], found["confidence"], reference(pictures), strict=True):
         expected = upsample.labels_in_numpy(logits, wanted)
@@ -165,10 +165,10 @@ def test_float16(plain: bytes, reference: Backend) -> None:
     for size in ((96, 128), (65, 131)):
         pictures = scenes(2, *size)
         got, expected = run(data, pictures)["logits"], reference(pictures)
-        assert 0 < np.abs(got - expected).max() < 0.01 * np.ptp(expected)
+        assert 0 < np.linalg.norm(got - expected) < 0.03 * np.linalg.norm(expected)
     backend = backends.load("half.onnx", "onnx", 1, data=data)
     assert (backend.precision, backend.card.precision) == ("float16", "float16")
-    assert backend.matmul_peak() > 0
+    assert (backend.matmul_peak() or 0) > 0
 
 
 def test_float16_keeps_sizes_exact(plain: bytes) -> None:

@@ -66,7 +66,8 @@ class Agreement:
         if self.iou:
             before, after = (values["mIoU"] for values in (self.iou_before, self.iou))
             parts.append(f"mIoU {before:.2f} -> {after:.2f} %")
-            parts.append(f"{self.worst_class or 'no class'} loses {self.largest_loss:.3f} points of IoU")
+            worst = self.worst_class
+            parts.append(f"{worst} loses {self.largest_loss:.3f} points of IoU" if worst else "no class loses IoU")
         return ", ".join(parts)
 
 
