@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import Any
 
@@ -258,7 +259,7 @@ def test_the_name_of_a_model_of_triton_is_quoted(write: Callable[[str, Form], Wr
 def test_the_version_of_a_package(installed: str | None, message: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
     def version(_: str) -> str:
         if installed is None:
-            raise target.PackageNotFoundError
+            raise PackageNotFoundError
         return installed
 
     monkeypatch.setattr(target, "version", version)
