@@ -16,7 +16,7 @@ import pytest
 from exports import Exported, scenes
 from onnx import TensorProto, numpy_helper
 
-from fastscnn import backends
+from fastscnn import backends, web
 from fastscnn.backends import Backend
 from fastscnn.base.errors import ArgumentError, FastSCNNError
 from fastscnn.base.types import Float32Array, UInt8Array
@@ -262,6 +262,12 @@ def test_a_segmenter_feeds_the_fixed_size(plain: bytes, tmp_path: Path, backend:
     for wrong in ({"size": "96x128"}, {"size": "native"}, {"scales": (0.5, 1)}, {"tile": "auto"}, {"size": BaseSize(96, 128)}):
         with pytest.raises(ArgumentError, match=r"model\.onnx: takes images of 64x160 only, because it was exported with"):
             Segmenter.load(file, backend, **wrong)
+
+
+def test_the_page_takes_no_fixed_size(plain: bytes, tmp_path: Path) -> None:
+    (tmp_path / "model.onnx").write_bytes(finished(plain, Form(static=(64, 160))))
+    with pytest.raises(FastSCNNError, match=r"model\.onnx: takes images of 64x160 only, but .* again without --static"):
+        web.write(tmp_path / "site", weights=tmp_path / "model.onnx")
 
 
 class Fixed:

@@ -29,18 +29,9 @@ class FusedNetwork(nn.Module):
 
     def __init__(self, model: FastSCNN, dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
-        plain = fused(model)
-        mean, std = plain.mean.detach().clone(), plain.std.detach()
-        _fuse_batch_norms(plain)
-        first = plain.downsample[0][0]  # type: ignore[index]
-        with torch.no_grad():
-            # The mean is subtracted from the image: the first convolution pads the normalised image with zeros.
-            first.weight /= std[:, None, None]
-        pooling = plain.get_submodule(architecture.PPM)
-        if not isinstance(pooling, PyramidPooling):
-            raise TypeError(f"{architecture.PPM} is a {type(pooling).__name__}, not the pyramid pooling.")
-        self.register_buffer("mean", mean[:, None, None])
-        self.downsample, self.global_features, self.pooling = plain.downsample, plain.global_features[:-1], pooling
+        plain = folded(model)
+        self.register_buffer("mean", plain.mean[:, None, None])
+        self.downsample, self.global_features, self.pooling = plain.downsample, plain.global_features[:-1], pooling_of(plain)
         self.fusion, self.classifier = plain.fusion, plain.classifier
         self.eval().requires_grad_(False).to(dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
@@ -65,14 +56,8 @@ class FusedNetwork(nn.Module):
         Returns:
             [50, H/32 * W/32]: a row for each bin of each level, a column for each pixel of the deep features.
         """
-        rows, columns = architecture.reduced((height, width), DEEP_STRIDE)
         like = self.mean.float()  # rounded once, from float32 to the network's dtype
-        levels = []
-        for bins in PPM_BINS:
-            down, right = pooling_matrix(rows, bins, like), pooling_matrix(columns, bins, like)
-            weights = down[:, None, :, None] * right[None, :, None, :]
-            levels.append(weights.reshape(bins * bins, rows * columns))
-        return torch.cat(levels).to(self.mean)
+        return bins_matrix(architecture.reduced((height, width), DEEP_STRIDE), like).to(self.mean)
 
     def _pooled(self, x: Tensor, pooling: Tensor) -> Tensor:
         """The output of `PyramidPooling` for x [N, channels, H/32, W/32]."""
@@ -85,6 +70,47 @@ class FusedNetwork(nn.Module):
             start += bins * bins
         y: Tensor = self.pooling.project(torch.cat(parts, dim=1))
         return y
+
+
+def folded(model: FastSCNN) -> FastSCNN:
+    """Return a copy with every batch norm, and the division by `std`, fused into the convolution beside it.
+
+    Its `std` is 1. The mean is still subtracted from the image: the first convolution pads the normalised image with zeros.
+    """
+    plain = fused(model)
+    _fuse_batch_norms(plain)
+    first = plain.downsample[0][0]  # type: ignore[index]
+    with torch.no_grad():
+        first.weight /= plain.std[:, None, None]
+        plain.std.fill_(1)
+    return plain
+
+
+def pooling_of(model: FastSCNN) -> PyramidPooling:
+    """Return the pyramid pooling of a network."""
+    pooling = model.get_submodule(architecture.PPM)
+    if not isinstance(pooling, PyramidPooling):
+        raise TypeError(f"{architecture.PPM} is a {type(pooling).__name__}, not the pyramid pooling.")
+    return pooling
+
+
+def bins_matrix(size: tuple[int, int], like: Tensor) -> Tensor:
+    """Return the average pooling of all levels of the pyramid pooling as one matrix.
+
+    Args:
+        size: (rows, columns) of the deep features.
+        like: a tensor with the device and dtype to use.
+
+    Returns:
+        [50, rows * columns]: a row for each bin of each level, a column for each pixel of the deep features.
+    """
+    rows, columns = size
+    levels = []
+    for bins in PPM_BINS:
+        down, right = pooling_matrix(rows, bins, like), pooling_matrix(columns, bins, like)
+        weights = down[:, None, :, None] * right[None, :, None, :]
+        levels.append(weights.reshape(bins * bins, rows * columns))
+    return torch.cat(levels)
 
 
 def _fuse_batch_norms(model: FastSCNN) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from fastscnn.backends.onnx import OnnxBackend
 from fastscnn.base import files
+from fastscnn.base.arguments import hxw
 from fastscnn.base.errors import FastSCNNError
 from fastscnn.data import synthetic
 from fastscnn.media import images
@@ -87,6 +88,9 @@ def _card(path: Path) -> Card:
     if card.channels != 3:
         raise FastSCNNError(f"{path}: takes {card.channels} channels, but a browser provides RGB only (3 channels); "
                             "give --weights a network that was trained on RGB images.")
+    if card.fixed_size:
+        raise FastSCNNError(f"{path}: takes images of {hxw(card.fixed_size)} only, but pictures and cameras have any shape; "
+                            "export it again without --static.")
     return card
 
 

@@ -90,7 +90,9 @@ class Target:
             raise ArgumentError(f"target {self.name}: needs a fixed input size; add --static HxW, such as --static 360x480.")
 
 
-def needs(target: str, package: str, requirement: str, least: tuple[int, ...], below: tuple[int, ...] = ()) -> None:
+def needs(
+    target: str, package: str, requirement: str, least: tuple[int, ...], below: tuple[int, ...] = (), then: str = ""
+) -> None:
     """Check the version of an installed package.
 
     Args:
@@ -99,15 +101,16 @@ def needs(target: str, package: str, requirement: str, least: tuple[int, ...], b
         requirement: what `pip install` takes, for the error.
         least: the lowest version, such as (2026, 1).
         below: the lowest version that is too new; () for none.
+        then: a further command after that, for the error.
 
     Raises:
         FastSCNNError: it is missing or has another version.
     """
+    install = f"run pip install '{requirement}'{then and f', then {then}'}"
     try:
         installed = version(package)
     except PackageNotFoundError:
-        raise FastSCNNError(f"target {target}: needs {package}, which is not installed; run pip install "
-                            f"'{requirement}'.") from None
+        raise FastSCNNError(f"target {target}: needs {package}, which is not installed; {install}.") from None
     parts = tuple(int(part) for part in installed.split("+")[0].split(".") if part.isdigit())
     if parts < least or (below and parts >= below):
-        raise FastSCNNError(f"target {target}: does not work with {package} {installed}; run pip install '{requirement}'.")
+        raise FastSCNNError(f"target {target}: does not work with {package} {installed}; {install}.")
