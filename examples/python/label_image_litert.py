@@ -2,7 +2,7 @@
 
 pip install ai-edge-litert numpy pillow
 fastscnn export run/best.safetensors --target litert --static 360x480 --output labels --out labels.tflite
-python label_image.py labels.tflite street.jpg labels.png
+python label_image_litert.py labels.tflite street.jpg labels.png
 """
 
 import sys

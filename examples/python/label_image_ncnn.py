@@ -2,7 +2,7 @@
 
 pip install ncnn numpy pillow
 fastscnn export run/best.safetensors --target ncnn --static 360x480 --out model.param
-python label_image.py model.param 360x480 street.jpg labels.png
+python label_image_ncnn.py model.param 360x480 street.jpg labels.png
 """
 
 import sys
