@@ -847,7 +847,8 @@ def options(out: str) -> dict[str, str]:
 
 
 def test_a_flag_means_the_same_in_every_command(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """But --out, whose kind of file differs. A recipe's values (learning rate, crop ...) have names of their own."""
+    """But --out, whose kind of file differs, and the precision and output of a file that `export` writes. A recipe's values
+    (learning rate, crop ...) have names of their own."""
     monkeypatch.setenv("COLUMNS", "300")
     meanings: dict[str, dict[str, str]] = {}
     for verb in cli.VERBS:
@@ -857,6 +858,8 @@ def test_a_flag_means_the_same_in_every_command(run: Run, monkeypatch: pytest.Mo
     assert {"--json", "--weights", "--split", "--report", "--threads", "--backend", "--quiet", "--out"} <= set(meanings)
     del meanings["--out"]
     assert meanings["--size"].pop("convert").startswith("HxW Network input size, HxW")
+    assert meanings["--precision"].pop("export").startswith("{float32,float16,int8,int8-symmetric}")
+    assert meanings["--output"].pop("export").startswith("{logits,labels,confidence}")
     differing = {flag: texts for flag, texts in meanings.items() if len(set(texts.values())) > 1}
     assert not differing
 

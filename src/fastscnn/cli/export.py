@@ -101,7 +101,7 @@ def _tables(report: ExportReport) -> Iterator[Table]:
     for one in report.verifications:
         verified.add_row(str(one.batch), f"{one.height}x{one.width}", f"{one.logit_difference:.1e}", f"{one.equal_labels:.3f}")
     yield verified
-    if report.layers and report.attempts:
+    if report.precision.startswith("int8") and report.attempts:
         yield _attempts_table(report)
         if layers := report.attempts[-1].float32_layers:
             kept = table("layer", "error if quantised alone %", title="Layers kept in float32")
