@@ -107,6 +107,7 @@ def test_labels(tmp_path: Path) -> None:
     TARGET.write(exported, tmp_path / "labels.tflite")
     found = compare(mobile.reference(), loaded(tmp_path / "labels.tflite"), exported.form)
     assert found.equal_labels > 99.99
+    assert operators(tmp_path / "labels.tflite")["TRANSPOSE"] == 2  # none at full size
 
 
 @pytest.mark.parametrize(("variant", "size", "channels"), mobile.UNUSUAL)

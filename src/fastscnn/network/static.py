@@ -69,8 +69,9 @@ class StaticNetwork(nn.Module):
         logits: Tensor = self.classifier(self.fusion(skip, self.global_features(skip)))
         if self._labels:
             logits = F.interpolate(logits, size=self._labels, mode="bilinear", align_corners=False)
-            return logits.argmax(1).int()
-        return logits.permute(0, 2, 3, 1) if self._channels_last else logits
+        if self._channels_last:
+            logits = logits.permute(0, 2, 3, 1)
+        return logits.argmax(3 if self._channels_last else 1).int() if self._labels else logits
 
 
 class _StaticPooling(nn.Module):
