@@ -847,7 +847,7 @@ def options(out: str) -> dict[str, str]:
 
 
 def test_a_flag_means_the_same_in_every_command(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """But --out, whose kind of file differs, and the precision and output of a file that `export` writes. A recipe's values
+    """But --out, whose kind of file differs, the precision and output of a file that `export` writes, and the port of a page. A recipe's values
     (learning rate, crop ...) have names of their own."""
     monkeypatch.setenv("COLUMNS", "300")
     meanings: dict[str, dict[str, str]] = {}
@@ -859,6 +859,7 @@ def test_a_flag_means_the_same_in_every_command(run: Run, monkeypatch: pytest.Mo
     del meanings["--out"]
     assert meanings["--size"].pop("convert").startswith("HxW Network input size, HxW")
     assert meanings["--precision"].pop("export").startswith("{float32,float16,int8,int8-symmetric}")
+    assert meanings["--port"].pop("web").startswith("PORT Also serve the page to this machine")
     assert meanings["--output"].pop("export").startswith("{logits,labels,confidence}")
     differing = {flag: texts for flag, texts in meanings.items() if len(set(texts.values())) > 1}
     assert not differing

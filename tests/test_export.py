@@ -221,7 +221,7 @@ def test_home_and_a_loaded_dataset(
         assert [(attempt.float32_layers, attempt.accepted) for attempt in report.attempts] == [((), True)]
         assert set(report.iou_before) == {*synthetic.CLASSES, "mIoU"}
         report.out.unlink()
-    assert stages == 3 * ["trace", "verify", "evaluate PyTorch", "evaluate ONNX Runtime"]
+    assert stages == 3 * ["trace", "verify", "evaluate PyTorch", "evaluate ONNX Runtime", "write for onnx"]
 
 
 def convolutions_of_openvino(file: Path) -> set[str]:

@@ -43,7 +43,7 @@ def deliver(
         FastSCNNError: fewer than 99.9 % of the labels are equal (not with int8), or a file cannot be written.
     """
     with files.staged(report.out) as path:
-        with stage(f"convert to {target.name}"):
+        with stage(f"write for {target.name}"):
             target.write(exported, path)
         if target.load and not _is_verified(target, exported.form):
             runner = target.load(path, exported.card)

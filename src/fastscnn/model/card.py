@@ -229,7 +229,8 @@ class Card:
         True for float32, and for a float16 file, whose labels the export has compared with those of float32.
         """
         measured = self.losses.get(f"{backend} {precision}")
-        return precision in ("float32", "float16") or (measured is not None and measured["miou"] <= MAX_MIOU_LOSS)
+        own = precision == self.precision == "float16"
+        return precision == "float32" or own or (measured is not None and measured["miou"] <= MAX_MIOU_LOSS)
 
     def inputs(self) -> list[tuple[int, int]]:
         """Return the base sizes (height, width) of the input that a latency budget chooses from, the largest first.
