@@ -847,8 +847,10 @@ def options(out: str) -> dict[str, str]:
 
 
 def test_a_flag_means_the_same_in_every_command(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """But --out, whose kind of file differs, the precision and output of a file that `export` writes, and the port of a page. A recipe's values
-    (learning rate, crop ...) have names of their own."""
+    """But --out, whose kind of file differs, the precision and output of a file that `export` writes, and the port of a page.
+
+    A recipe's values (learning rate, crop ...) have names of their own.
+    """
     monkeypatch.setenv("COLUMNS", "300")
     meanings: dict[str, dict[str, str]] = {}
     for verb in cli.VERBS:
