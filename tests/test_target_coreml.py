@@ -11,8 +11,8 @@ from made import mobile
 
 from fastscnn.base.errors import FastSCNNError
 from fastscnn.exporting.agreement import compare
+from fastscnn.exporting.quiet import quiet
 from fastscnn.exporting.targets.coreml import TARGET
-from fastscnn.exporting.targets.quiet import quiet
 from fastscnn.model import card
 from fastscnn.model.card import Card
 

@@ -13,8 +13,8 @@ from made import mobile
 from fastscnn.data import datasets
 from fastscnn.exporting.agreement import compare
 from fastscnn.exporting.quantize import calibration_images
+from fastscnn.exporting.quiet import quiet
 from fastscnn.exporting.targets.litert import TARGET
-from fastscnn.exporting.targets.quiet import quiet
 from fastscnn.model import card
 from fastscnn.model.card import Card
 

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
-import logging
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +13,7 @@ from fastscnn.backends import Backend
 from fastscnn.data import synthetic
 from fastscnn.exporting import stem
 from fastscnn.exporting.metadata import with_card
+from fastscnn.exporting.quiet import quiet
 from fastscnn.media import images
 from fastscnn.model.card import Card
 from fastscnn.network.fast_scnn import FastSCNN
@@ -62,7 +59,7 @@ def trace(model: FastSCNN, described: Card) -> bytes:
     """
     batch, height, width = _TRACED
     example = torch.zeros(batch, height, width, described.channels, dtype=torch.uint8)
-    with _quiet():
+    with quiet("torch.onnx"):
         program = torch.onnx.export(
             model,
             (example,),
@@ -109,17 +106,3 @@ def verify(
         if progress:
             progress(len(found), len(_VERIFIED))
     return tuple(found)
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence the exporter, which prints its steps and warns about its own internals."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from fastscnn.exporting.targets.quiet import quiet
+from fastscnn.exporting.quiet import quiet
 from fastscnn.exporting.targets.target import Exported, Runner, Target, needs
 from fastscnn.model import card
 from fastscnn.model.card import Card

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from fastscnn.base.types import UInt8Array
-from fastscnn.exporting.targets.quiet import quiet
+from fastscnn.exporting.quiet import quiet
 from fastscnn.exporting.targets.target import Exported, Runner, Target, needs
 from fastscnn.model import card
 from fastscnn.model.card import Card

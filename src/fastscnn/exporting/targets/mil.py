@@ -18,7 +18,7 @@ from torch import Tensor
 
 from fastscnn.base.errors import FastSCNNError
 from fastscnn.base.types import UInt8Array
-from fastscnn.exporting.targets.quiet import quiet
+from fastscnn.exporting.quiet import quiet
 from fastscnn.exporting.targets.target import Runner
 
 

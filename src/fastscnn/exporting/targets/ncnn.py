@@ -17,7 +17,7 @@ import numpy as np
 
 from fastscnn.base.errors import FastSCNNError
 from fastscnn.base.types import UInt8Array
-from fastscnn.exporting.targets.quiet import quiet
+from fastscnn.exporting.quiet import quiet
 from fastscnn.exporting.targets.target import Exported, Runner, Target, needs
 from fastscnn.model.card import Card
 
