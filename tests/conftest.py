@@ -28,13 +28,14 @@ _COLOURS = ("red", "green", "blue")
 
 WriteOnnx = Callable[..., Path]
 
+collect_ignore = [] if find_spec("fastapi") else ["test_serve.py"]  # the extra `serve`
 if find_spec("torch") is None:  # the core is also tested without the extra `train`
     _LEARN = (
         "network", "loss", "checkpoint", "classify", "distributed", "train", "train_cli", "train_mixture", "export",
         "quantize", "stem", "forms", "targets", "cuda", "convert", "thermal", "every_format", "round_trip",
         "static_network", "target_litert", "target_ncnn", "target_coreml",
     )
-    collect_ignore = [f"test_{name}.py" for name in _LEARN]
+    collect_ignore += [f"test_{name}.py" for name in _LEARN]
 
 
 @pytest.fixture(autouse=True)

@@ -67,6 +67,7 @@ def test_json_has_the_percentages(client: TestClient, image: bytes, tiny: Segmen
     assert answer["class_percentages"] == pytest.approx(expected.class_percentages(), abs=1e-3)
     assert set(answer["milliseconds"]) == {"decode", "resize", "network", "labels"}
     assert (answer["backend"], answer["precision"]) == (tiny.backend.name, tiny.backend.precision)
+    assert answer["device"] == "cpu"
     assert not {"confidence", "regions"} & set(answer)
 
 
@@ -223,9 +224,12 @@ def test_a_token(tiny: Segmenter, image: bytes) -> None:
             assert client.get(path).status_code == 200
 
 
-@pytest.mark.parametrize(("host", "status"), [("localhost", 200), ("127.0.0.1:8000", 200), ("evil.example", 421), ("", 421)])
+@pytest.mark.parametrize(("host", "status"), [
+    ("localhost", 200), ("127.0.0.1:8000", 200), ("LOCALHOST:80", 200), ("[::1]", 200), ("[::1]:8000", 200),
+    ("evil.example", 421), ("", 421), ("localhost.evil.example", 421), ("[::1", 421), ("127.0.0.1.evil:80", 421),
+])
 def test_other_hosts_are_refused(tiny: Segmenter, host: str, status: int) -> None:
-    with TestClient(create_app(tiny, Limits(hosts=("localhost", "127.0.0.1")))) as client:
+    with TestClient(create_app(tiny, Limits(hosts=("localhost", "127.0.0.1", "::1")))) as client:
         assert client.get("/v1/card", headers={"Host": host}).status_code == status
 
 

@@ -76,7 +76,8 @@ def run(
         segmenter = load(weights, backend, size, threads, precision=precision, streams=min(workers or count, count))
         hosts = server.LOOPBACK if local else None
         app = create_app(segmenter, Limits(queue, round(1e6 * max_body), timeout, token, hosts))
-        note(f"http://{host}:{listening.getsockname()[1]} ({segmenter.backend.streams} at a time; stop with Ctrl-C)")
+        name = f"[{host}]" if ":" in host else host
+        note(f"http://{name}:{listening.getsockname()[1]} ({segmenter.backend.streams} at a time; stop with Ctrl-C)")
         server.run(app, listening, timeout, json_logs)
     return 0
 

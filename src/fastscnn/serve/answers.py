@@ -39,6 +39,7 @@ class Answer(BaseModel):
     milliseconds: dict[str, float] = Field(description="Time of each stage.")
     backend: str
     precision: str
+    device: str
     verified: bool = Field(description="Whether the weights equal those that their card was written for, by its hash.")
 
 
@@ -107,6 +108,7 @@ def _described(segmentation: Segmentation, shapes: Shapes, segmenter: Segmenter)
         milliseconds={stage: round(1e3 * seconds, _DECIMALS) for stage, seconds in segmentation.seconds.items()},
         backend=segmenter.backend.name,
         precision=segmenter.backend.precision,
+        device=segmenter.backend.device,
         verified=segmenter.verified,
     )
 

@@ -11,6 +11,7 @@ from functools import partial
 from http import HTTPStatus
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 import numpy as np
 from fastapi import FastAPI, Query, Request
@@ -33,8 +34,9 @@ from fastscnn.serve.request_log import RequestLog
 from fastscnn.serve.workers import FullError, Workers
 from fastscnn.version import __version__
 
-_MOST_INPUT = 2048 * 4096  # pixels of the network's input that a client may choose: about half a second of work
-_OPEN = ("/", "/health/", "/docs", "/swagger/", "/openapi.json")  # without a token; of those that end with a slash, all below
+_MOST_INPUT = 2048 * 4096  # pixels of the network's input that a client may choose
+_OPEN = ("/", "/docs", "/openapi.json")  # paths that need no token
+_OPEN_BELOW = ("/health/", "/swagger/")  # and what lies below these
 _SIZE = r"^(native|[1-9][0-9]{1,4}x[1-9][0-9]{1,4})$"
 _FILE: dict[str, Any] = {"type": "string", "format": "binary"}
 _BODY = {
@@ -160,14 +162,14 @@ def create_app(segmenter: Segmenter, limits: Limits) -> FastAPI:
 
 
 def _add_information(app: FastAPI, segmenter: Segmenter, metrics: Metrics) -> None:
-    """Add the routes that tell about the service."""
-    card = json.loads(segmenter.card.to_json())
+    """Add the routes with information on the service and its weights."""
+    card: dict[str, Any] = json.loads(segmenter.card.to_json())
     page = Path(__file__).with_name("page.html").read_text("utf-8")
 
     @app.get("/v1/card", responses={401: _ERRORS[401]})
     async def model_card() -> dict[str, Any]:
         """Return the model card of the weights: classes, colours, input size, data, terms and scores."""
-        return dict(card)
+        return card
 
     @app.get("/health/live")
     async def live() -> dict[str, str]:
@@ -220,17 +222,20 @@ def _limited(image: bytes) -> UInt8Array:
     return pixels
 
 
-def _is_open(path: str) -> bool:
-    """Return whether a path needs no token."""
-    return any(path == place or (len(place) > 1 and place.endswith("/") and path.startswith(place)) for place in _OPEN)
+def _host(request: Request) -> str | None:
+    """Return the host that a request names, in lower case, without its port; None if it names none."""
+    try:
+        return urlsplit(f"//{request.headers.get('host', '')}").hostname
+    except ValueError:  # brackets that do not match
+        return None
 
 
 async def _guard(limits: Limits, request: Request, answer: Callable[[Request], Awaitable[Response]]) -> Response:
     """Refuse a wrong host and a wrong token."""
-    host = request.headers.get("host", "").rpartition("@")[2]
-    if limits.hosts is not None and host.rpartition(":")[0] not in limits.hosts and host not in limits.hosts:
+    if limits.hosts is not None and _host(request) not in limits.hosts:
         return _error(request, HTTPStatus.MISDIRECTED_REQUEST, f"This service answers to {' and '.join(limits.hosts)} only.")
-    if limits.token is not None and not _is_open(request.url.path):
+    is_open = request.url.path in _OPEN or request.url.path.startswith(_OPEN_BELOW)
+    if limits.token is not None and not is_open:
         kind, _, token = request.headers.get("authorization", "").partition(" ")
         if kind.lower() != "bearer" or not hmac.compare_digest(token.strip().encode(), limits.token.encode()):
             return _error(request, HTTPStatus.UNAUTHORIZED, "Send the token of this service: Authorization: Bearer TOKEN.",
