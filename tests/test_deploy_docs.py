@@ -96,4 +96,5 @@ def test_a_section(section: str, home: Path, monkeypatch: pytest.MonkeyPatch) ->
 def test_every_target_has_a_section_with_a_command() -> None:
     words = [word for section in SECTIONS for command in exports(section) for word in command]
     assert [name for name in TARGETS if name != "onnx" and name not in words] == []
+    assert [name for name in TARGETS if f"| `{name}`" not in "".join(SECTIONS)] == []
     assert [name for name in PROGRAMS if name not in map(heading, SECTIONS)] == []

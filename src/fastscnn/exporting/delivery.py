@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import textwrap
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from fastscnn.backends import Backend
@@ -41,20 +43,36 @@ def deliver(
 
     Raises:
         AccuracyLossError: a class loses more than `report.max_iou_loss`. Nothing is written.
-        FastSCNNError: fewer than 99.9 % of the labels are equal (not with int8), with the layer that differs; or a file
-            cannot be written.
+        FastSCNNError: fewer than 99.9 % of the labels are equal (not with int8), with the layer that differs; the
+            converter or the runtime fails; or a file cannot be written.
     """
     with files.staged(report.out) as path:
-        with stage(f"write for {target.name}"):
+        with stage(f"write for {target.name}"), _named_errors(target):
             target.write(exported, path)
         if target.load and not _is_verified(target, exported.form):
-            runner = target.load(path, exported.card)
-            with stage(f"compare {target.name}") as advance:
+            with stage(f"compare {target.name}") as advance, _named_errors(target):
+                runner = target.load(path, exported.card)
                 found = compare(reference, runner, exported.form, spec, pairs, advance)
             report = replace(report, agreement=found)
             _check(report, target, exported, stage)
         written = [file for file in path.parent.rglob("*") if file.is_file()]
         return replace(report, file_size=sum(file.stat().st_size for file in written), runtime=target.runtime)
+
+
+@contextlib.contextmanager
+def _named_errors(target: Target) -> Iterator[None]:
+    """Turn errors of a converter or a runtime, which can be of any class, into one sentence."""
+    try:
+        yield
+    except (FastSCNNError, OSError):  # OSError: of the disk, see `files.staged`
+        raise
+    except Exception as error:
+        raise FastSCNNError(f"target {target.name}: its converter or runtime fails ({_short(error)}); install the versions of "
+                            "docs/deploy.md, or export for another target.") from error
+
+
+def _short(error: Exception) -> str:
+    return textwrap.shorten(f"{type(error).__name__}: {error}", 200)
 
 
 def _is_verified(target: Target, form: Form) -> bool:
@@ -80,4 +98,4 @@ def _cause(target: Target, exported: Exported, stage: Stage) -> str:
     try:
         return wrong_layer(target, exported, list(scenes(exported.card.channels, exported.form)), stage)
     except Exception as error:  # of any class: converters may refuse a part of a network. What was measured must not be lost.
-        return f"The layers cannot be compared ({' '.join(str(error).split())})."
+        return f"The layers cannot be compared ({_short(error)})."
