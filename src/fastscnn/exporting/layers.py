@@ -20,7 +20,8 @@ from fastscnn.exporting.targets.target import Exported, Target
 from fastscnn.exporting.trace import trace
 from fastscnn.network.shortened import shortened, stages
 
-# Largest difference of a stage's output from PyTorch, relative to its largest value.
+# Largest accepted difference of a stage's output from PyTorch, relative to its largest value. With the bundled weights at
+# 360x480, healthy targets have up to 2e-5 in float32 (coreml; all others 1e-6) and 4.2e-3 in float16.
 LIMITS = {"float32": 1e-3, "float16": 3e-2}
 
 
