@@ -6,8 +6,8 @@ Two threads, float32, one image at a time; the median of all turns counts.
 
 - targets: each target with its runtime in this environment. It returns labels; a target without labels returns logits, and our
   labels step is added. Beside it: ONNX Runtime with logits and our labels step. The seconds of its export, by step.
-- graphs: `--output labels` in ONNX Runtime and OpenVINO, beside logits with our labels step, and beside upsampling and argmax
-  that a user adds to the graph of fixed size (files.with_labels).
+- graphs: `--output labels` in ONNX Runtime and OpenVINO, of any and of fixed size, beside logits with our labels step, and beside
+  upsampling and argmax that a user adds to the graph (files.with_labels).
 
 Writes benchmarks/speed/targets.json. Targets that are not timed keep their earlier rows.
 """
@@ -129,11 +129,14 @@ def graphs(turns: int) -> Iterator[dict[str, Any]]:
         card = backends.load(bundled("onnx")).card
         for size in SIZES:
             with tempfile.TemporaryDirectory() as folder:
-                naive, any_size = Path(folder, "naive.onnx"), Path(folder, f"labels{TARGETS[name].suffix}")
-                naive.write_bytes(with_labels(bundled("onnx", "float32"), size))
-                export(bundled("torch"), any_size, target=name, output="labels")
-                ways = {"labels": labelling(load(any_size, card), "labels", size), "logits": ours(name, size),
-                        "naive": labelling(load(naive, card), "labels", size)}
+                suffix = TARGETS[name].suffix
+                made = {"labels": Path(folder, f"labels{suffix}"), "static": Path(folder, f"static{suffix}"),
+                        "naive": Path(folder, "naive.onnx")}
+                export(bundled("torch"), made["labels"], target=name, output="labels")
+                export(bundled("torch"), made["static"], target=name, output="labels", static=size)
+                made["naive"].write_bytes(with_labels(bundled("onnx", "float32"), size))
+                ways = {way: labelling(load(path, card), "labels", size) for way, path in made.items()}
+                ways["logits"] = ours(name, size)
                 yield {"runtime": TARGETS[name].runtime, "size": hxw(size), **timed(ways, size, turns)}
 
 

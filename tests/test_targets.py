@@ -16,7 +16,7 @@ import onnx
 import onnxruntime
 import pytest
 from exports import Exported as Traced
-from exports import scenes
+from exports import lively, scenes
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
 from onnx import TensorProto, helper, numpy_helper
 
@@ -31,7 +31,9 @@ from fastscnn.exporting.metadata import card_of
 from fastscnn.exporting.pipeline import export
 from fastscnn.exporting.report import AccuracyLossError
 from fastscnn.exporting.targets import TARGETS, Exported, Target, opencv, target, tensorrt, triton
+from fastscnn.exporting.trace import trace
 from fastscnn.model.card import KEY, Card
+from fastscnn.model.label_set import LabelSet
 from fastscnn.network import checkpoint
 
 FIXED = Form("confidence", static=(96, 128))
@@ -80,6 +82,28 @@ def test_the_runtime_returns_our_labels(
     assert found.passed, str(found)
     assert (found.logit_difference is None) == (form.output != "logits")
     assert (found.logit_difference or 0) < 2e-3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("classes", "channels"), [(1, 3), (2, 4), (255, 1)])
+def test_other_classes_and_channels(classes: int, channels: int, tmp_path: Path) -> None:
+    """The smallest and the largest network, of an odd size, for every target whose runtime is here."""
+    model, size = lively(0, classes, channels), (33, 65)
+    described = Card(LabelSet(tuple(f"class {index}" for index in range(classes))), (96, 128), channels=channels)
+    plain = trace(model, described)
+    reference = backends.load(tmp_path / "plain.onnx", "onnx", 1, data=plain)
+    for name, one in TARGETS.items():
+        try:
+            one.check()
+        except FastSCNNError:
+            continue
+        form = Form("labels" if "labels" in one.outputs else "logits", static=size)
+        content = finished(plain, form)
+        made, path = Exported(content, card_of(content), form, lambda: model), tmp_path / f"{name}{one.suffix}"
+        one.write(made, path)
+        assert one.load
+        found = agreement.compare(reference, one.load(path, made.card), form)
+        assert found.passed, f"{name}: {found}"
 
 
 def test_openvino_carries_the_card(write: Callable[[str, Form], Written]) -> None:
