@@ -6,8 +6,8 @@ Two threads, float32, one image at a time; the median of all turns counts.
 
 - targets: each target with its runtime in this environment. It returns labels; a target without labels returns logits, and our
   labels step is added. Beside it: ONNX Runtime with logits and our labels step. The seconds of its export, by step.
-- graphs: `--output labels` in ONNX Runtime and OpenVINO, of any and of fixed size, beside logits with our labels step, and beside
-  upsampling and argmax that a user adds to the graph (files.with_labels).
+- graphs: `--output labels` in ONNX Runtime and OpenVINO, of any and of fixed size, beside logits with our labels step and
+  beside upsampling and argmax that a user adds to the graph (files.with_labels).
 
 Writes benchmarks/speed/targets.json. Targets that are not timed keep their earlier rows.
 """
