@@ -194,15 +194,53 @@ def reliability() -> str:
 
 
 def targets() -> str:
-    """Labels of every export target, in its runtime, compared with ours."""
-    rows = [
-        [one["target"], one["runtime"], one["precision"], f"{one['output']}, {one['input']} size", f"{one['equal_labels']:.3f}",
-         str(one["ties"]), str(one["others"]), f"{one['miou_before'] - one['miou']:+.3f}".replace("-0.000", "+0.000"),
-         f"{one['worst_class']} {one['largest_loss']:.2f}" if one["worst_class"] else "none", f"{one['bytes'] / 1e6:.1f}"]
-        for one in read("accuracy/targets.json")
-    ]
-    return table(["target", "run by", "precision", "file", "equal labels, %", "ties", "other labels", "mIoU lost",
-                  "class that loses most", "MB"], rows)
+    """Labels of every export target, in its runtime, compared with ours on both splits; the details are those of test."""
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    for one in read("accuracy/targets.json"):
+        found.setdefault((one["target"], one["precision"]), {})[one["split"]] = one
+    rows = []
+    for both in found.values():
+        val, test = both.get("val"), both["test"]
+        rows.append([
+            test["target"], test["runtime"], test["precision"], f"{test['output']}, {test['input']} size",
+            *(f"{one['equal_labels']:.3f}" if one else "" for one in (val, test)), str(test["ties"]), str(test["others"]),
+            *(signed(one["miou_before"] - one["miou"]) if one else "" for one in (val, test)),
+            f"{test['worst_class']} {test['largest_loss']:.2f}" if test["worst_class"] else "none",
+            f"{test['bytes'] / 1e6:.1f}",
+        ])
+    return table(["target", "run by", "precision", "file", "equal labels, %: val", "test", "ties", "other labels",
+                  "mIoU lost: val", "test", "class that loses most", "MB"], rows)
+
+
+def signed(loss: float) -> str:
+    """Return a loss with its sign; zero is positive."""
+    return f"{loss:+.3f}".replace("-0.000", "+0.000")
+
+
+def target_times() -> str:
+    """Milliseconds of every target's runtime beside ours, and the seconds of its export, by size."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for one in read("speed/targets.json")["targets"]:
+        found.setdefault(one["target"], []).append(one)
+    sizes = list(dict.fromkeys(one["size"] for rows in found.values() for one in rows))
+    rows = []
+    for name, measured in found.items():
+        by_size = {one["size"]: one for one in measured}
+        cells = [f"{by_size[size][key]:.1f}" if size in by_size else "" for size in sizes for key in ("ms", "ours_ms")]
+        seconds = measured[0]["seconds"]
+        made = seconds["trace"] + seconds[f"write for {name}"]
+        rows.append([name, *cells, f"{made:.1f}", f"{sum(seconds.values()):.1f}"])
+    head = [text for size in sizes for text in (f"{size}, ms", "ours, ms")]
+    return table(["target", *head, "conversion, s", "whole export, s"], rows)
+
+
+def labels_in_graph() -> str:
+    """Labels in the graph, beside logits with our labels step and beside a graph of a user."""
+    columns = {"`--output labels`, ms": "labels", "and `--static`": "static", "logits, our labels step": "logits",
+               "upsampling added by hand": "naive"}
+    rows = [[one["runtime"], one["size"], *(f"{one[key]:.1f}" for key in columns.values())]
+            for one in read("speed/targets.json")["graphs"]]
+    return table(["run by", "size", *columns], rows)
 
 
 TABLES: Mapping[str, tuple[Callable[[], str], ...]] = {

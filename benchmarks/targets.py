@@ -1,6 +1,9 @@
-"""Compare every export target with our labels on a labelled dataset: python benchmarks/targets.py camvid:ROOT
+"""Compare every export target with our labels on a labelled dataset.
 
-It exports the bundled weights, and writes accuracy/targets.json. Targets whose runtime is missing keep their earlier rows.
+    python benchmarks/targets.py camvid:ROOT [TARGET ...] [--split val]
+
+It exports the bundled weights, and writes accuracy/targets.json. Targets whose runtime is missing, and other splits, keep their
+earlier rows.
 """
 
 from __future__ import annotations
@@ -11,7 +14,9 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, Literal
+
+import tyro
 
 from fastscnn import backends
 from fastscnn.base.arguments import hxw
@@ -30,7 +35,6 @@ from fastscnn.model.weights import bundled
 from fastscnn.network import checkpoint
 
 RESULTS = Path(__file__).parent / "accuracy" / "targets.json"
-SPLIT = "test"
 SIZE = (360, 480)
 
 
@@ -66,31 +70,38 @@ def contents(plain: bytes, pictures: list[UInt8Array]) -> dict[ExportPrecision, 
     return made
 
 
-def row(target: Target, form: Form, found: Agreement, size: int) -> dict[str, Any]:
+def row(target: Target, form: Form, split: str, found: Agreement, size: int) -> dict[str, Any]:
     """Return the measurements of a target in one form."""
     return {
-        "target": target.name, "precision": form.precision, "output": form.output,
+        "target": target.name, "precision": form.precision, "split": split, "output": form.output,
         "input": "fixed" if form.static else "any", "runtime": target.runtime, "images": found.images,
         "equal_labels": found.equal_labels, "ties": found.ties, "others": found.others, "miou_before": found.iou_before["mIoU"],
         "miou": found.iou["mIoU"], "worst_class": found.worst_class, "largest_loss": found.largest_loss, "bytes": size,
     }  # fmt: skip
 
 
-def main() -> None:
-    spec = datasets.load(sys.argv[1])
-    wanted = sys.argv[2:] or list(TARGETS)
+def main(data: str, names: tuple[str, ...] = tuple(TARGETS), /, split: Literal["val", "test"] = "test") -> None:
+    """Compare targets.
+
+    Args:
+        data: Dataset and its root, camvid:ROOT.
+        names: Targets to compare.
+        split: Split to compare on.
+    """
+    spec = datasets.load(data)
     with stage("trace"):
         plain = trace(*checkpoint.load(bundled("torch")))
     pictures = calibration_images(spec, "train", SIZE)
-    made, pairs = contents(plain, pictures), spec.pairs(SPLIT)
+    made, pairs = contents(plain, pictures), spec.pairs(split)
     reference: Any = Remembered(plain)
-    rows = [each for each in (json.loads(RESULTS.read_text()) if RESULTS.exists() else []) if each["target"] not in wanted]
-    for target in (TARGETS[name] for name in wanted):
+    rows = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
+    for target in (TARGETS[name] for name in names):
         try:
             target.check()
         except FastSCNNError as error:
             print(error, file=sys.stderr)
             continue
+        rows = [each for each in rows if (each["target"], each["split"]) != (target.name, split)]
         for precision in target.precisions:
             form = Form("labels" if "labels" in target.outputs else "logits", precision, SIZE if target.static else None)
             content = finished(plain if precision in target.own_precisions else made[precision], form)
@@ -101,10 +112,11 @@ def main() -> None:
                 size = sum(file.stat().st_size for file in Path(folder).rglob("*") if file.is_file())
                 if target.load:
                     found = compare(reference, target.load(path, exported.card), form, spec, pairs)
-                    rows.append(row(target, form, found, size))
+                    rows.append(row(target, form, split, found, size))
                     print(found, flush=True)
+        rows.sort(key=lambda each: (list(TARGETS).index(each["target"]), each["split"]))
         RESULTS.write_text(json.dumps(rows, indent=1) + "\n")
 
 
 if __name__ == "__main__":
-    main()
+    tyro.cli(main)

@@ -11,6 +11,7 @@ import pytest
 
 from fastscnn.base.types import UInt8Array
 from fastscnn.data import synthetic
+from fastscnn.media import images
 from fastscnn.model.card import Card
 from fastscnn.model.label_set import LabelSet
 
@@ -28,7 +29,7 @@ class Exported:
     report: ExportReport
 
 
-def lively(seed: int = 0) -> FastSCNN:
+def lively(seed: int = 0, classes: int = 11, channels: int = 3) -> FastSCNN:
     """Return a network with random weights and batch norm statistics of images, so that its labels vary within an image."""
     import torch
     from torch import nn
@@ -36,14 +37,14 @@ def lively(seed: int = 0) -> FastSCNN:
     from fastscnn.network.fast_scnn import FastSCNN
 
     torch.manual_seed(seed)
-    model = FastSCNN(11).train()
+    model = FastSCNN(classes, channels).train()
     for layer in model.modules():
         if isinstance(layer, nn.BatchNorm2d):
             layer.momentum = 1.0
             nn.init.uniform_(layer.weight, 0.8, 1.2)
             nn.init.normal_(layer.bias, 0, 0.2)
     with torch.no_grad():
-        model(torch.from_numpy(scenes(6, 96, 128)))
+        model(torch.from_numpy(np.stack([images.widened(scene, channels) for scene in scenes(6, 96, 128)])))
     return model.eval()
 
 

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import re
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError
@@ -19,7 +16,7 @@ import onnx
 import onnxruntime
 import pytest
 from exports import Exported as Traced
-from exports import scenes
+from exports import lively, scenes
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
 from onnx import TensorProto, helper, numpy_helper
 
@@ -34,8 +31,9 @@ from fastscnn.exporting.metadata import card_of
 from fastscnn.exporting.pipeline import export
 from fastscnn.exporting.report import AccuracyLossError
 from fastscnn.exporting.targets import TARGETS, Exported, Target, opencv, target, tensorrt, triton
-from fastscnn.media import images
+from fastscnn.exporting.trace import trace
 from fastscnn.model.card import KEY, Card
+from fastscnn.model.label_set import LabelSet
 from fastscnn.network import checkpoint
 
 FIXED = Form("confidence", static=(96, 128))
@@ -84,6 +82,28 @@ def test_the_runtime_returns_our_labels(
     assert found.passed, str(found)
     assert (found.logit_difference is None) == (form.output != "logits")
     assert (found.logit_difference or 0) < 2e-3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("classes", "channels"), [(1, 3), (2, 4), (255, 1)])
+def test_other_classes_and_channels(classes: int, channels: int, tmp_path: Path) -> None:
+    """The smallest and the largest network, of an odd size, for every target whose runtime is here."""
+    model, size = lively(0, classes, channels), (33, 65)
+    described = Card(LabelSet(tuple(f"class {index}" for index in range(classes))), (96, 128), channels=channels)
+    plain = trace(model, described)
+    reference = backends.load(tmp_path / "plain.onnx", "onnx", 1, data=plain)
+    for name, one in TARGETS.items():
+        try:
+            one.check()
+        except FastSCNNError:
+            continue
+        form = Form("labels" if "labels" in one.outputs else "logits", static=size)
+        content = finished(plain, form)
+        made, path = Exported(content, card_of(content), form, lambda: model), tmp_path / f"{name}{one.suffix}"
+        one.write(made, path)
+        assert one.load
+        found = agreement.compare(reference, one.load(path, made.card), form)
+        assert found.passed, f"{name}: {found}"
 
 
 def test_openvino_carries_the_card(write: Callable[[str, Form], Written]) -> None:
@@ -333,11 +353,30 @@ def test_a_runtime_that_differs_writes_nothing(traced: Traced, tmp_path: Path, m
     out = tmp_path / "model.onnx"
     out.write_bytes(b"before")
     monkeypatch.setitem(TARGETS, "wrong", wrong(0.3))
+    monkeypatch.setattr(delivery, "wrong_layer", lambda *_: "The last one is wrong.")  # tests/test_layers.py
     with pytest.raises(FastSCNNError, match=r"model\.onnx: not written, because the target wrong in float32 differs from our "
-                                            r"labels: \d+\.\d+ % equal labels on 4 images, \d+ ties, \d+ other differences"):
+                                            r"labels: \d+\.\d+ % equal labels on 4 images, \d+ ties, \d+ other differences\. "
+                                            r"The last one is wrong\. Export for another target"):
         export(traced.weights, out, target="wrong", output="labels")
     assert out.read_bytes() == b"before"
     assert list(tmp_path.iterdir()) == [out]
+
+
+@pytest.mark.parametrize("step", ["write", "load", "run"])
+def test_a_converter_that_fails(step: str, traced: Traced, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its error is of any class, such as that of a package that is installed but cannot be imported."""
+
+    def fail(*_: Any) -> Any:
+        raise ImportError("cannot import\nTypeForm" + 300 * " x")
+
+    given: dict[str, Any] = {"load": lambda *_: fail} if step == "run" else {step: fail}
+    monkeypatch.setitem(TARGETS, "broken", dataclasses.replace(TARGETS["onnx"], name="broken", **given))
+    with pytest.raises(FastSCNNError) as error:
+        export(traced.weights, tmp_path / "model.onnx", target="broken", output="labels")
+    expected = (r"target broken: its converter or runtime fails \(ImportError: cannot import TypeForm( x)+ \[\.\.\.\]\); "
+                r"install the versions of docs/deploy\.md, or export for another target\.")
+    assert re.fullmatch(expected, str(error.value))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_int8_of_a_target_is_held_to_the_limit(
@@ -383,36 +422,6 @@ def test_calibration_images_are_for_targets_that_quantise(
     assert one.card.precision == "float32"
     assert one.network is one.network
     assert type(one.network).__name__ == "FastSCNN"
-
-
-@pytest.mark.slow
-def test_the_examples_of_the_docs_run(exported: Traced, tmp_path: Path) -> None:
-    """Each Python block of docs/deploy.md, with the files that the commands before it write."""
-    text = (Path(__file__).parents[1] / "docs/deploy.md").read_text()
-    blocks = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
-    assert len(blocks) >= 4
-    images.write(tmp_path / "street.jpg", scenes(1, 360, 480)[0])
-    plain = exported.file.read_bytes()
-    for name, file, form in (("onnx", "labels.onnx", Form("labels")), ("openvino", "labels.xml", Form("labels")),
-                             ("opencv", "opencv.onnx", Form("labels", static=(360, 480))),
-                             ("torch-export", "labels.pt2", Form("labels"))):
-        content = finished(plain, form)
-        made = Exported(content, card_of(content), form, lambda: checkpoint.load(exported.weights)[0])
-        TARGETS[name].check()
-        TARGETS[name].write(made, tmp_path / file)
-        assert f"--out {file}" in text
-    environment = {**os.environ, "HOME": str(tmp_path)}  # the imports of engines write into it
-    for block in blocks:
-        done = subprocess.run([sys.executable, "-c", block], cwd=tmp_path, env=environment, capture_output=True, text=True,
-                              timeout=300, check=False)
-        assert done.returncode == 0, done.stderr
-        assert "1, 360, 480" in done.stdout or "Road" in done.stdout
-
-
-def test_the_docs_name_every_target() -> None:
-    text = (Path(__file__).parents[1] / "docs/deploy.md").read_text()
-    assert [name for name in TARGETS if f"| `{name}`" not in text] == []
-    assert [name for name, one in TARGETS.items() if name != "onnx" and f"--target {name}" not in text] == []
 
 
 def test_only_the_network_that_was_verified_is_not_compared_again() -> None:

@@ -117,10 +117,16 @@ def _images(
     if spec:
         yield from (spec.read(pair) for pair in pairs)
         return
+    for scene in scenes(channels, form):
+        yield scene, None
+
+
+def scenes(channels: int, form: Form) -> Iterator[UInt8Array]:
+    """Yield four generated street scenes, uint8 [H, W, channels], of the fixed size of the form or of different sizes."""
     sizes = [form.static] * _SCENES if form.static else [(250, 333), (360, 480), (517, 131), (128, 256)]
     for seed, (height, width) in enumerate(sizes):
         drawn = synthetic.draw(max(64, height), max(64, width), seed).image[:height, :width]
-        yield images.widened(drawn, channels), None
+        yield images.widened(drawn, channels)
 
 
 class _Count:

@@ -176,10 +176,10 @@ def layers(classes: int = 19, channels: int = 3, variant_name: str = "paper", wi
 def _layers(classes: int, channels: int, form: Variant, width_mult: float) -> Iterator[Layer]:
     stem, *separable = DOWNSAMPLE
     inputs, scale = scaled(stem, width_mult), stem.stride
-    yield Layer("downsample.0", "downsample", channels, inputs, 1, KERNEL, stem.stride, padding=form.stem_padding)
+    yield Layer("downsample.0", "learning to downsample", channels, inputs, 1, KERNEL, stem.stride, padding=form.stem_padding)
     for index, stage in enumerate(separable, 1):
         outputs = scaled(stage, width_mult)
-        yield from _separable(f"downsample.{index}", "downsample", inputs, outputs, scale, stage.stride)
+        yield from _separable(f"downsample.{index}", "learning to downsample", inputs, outputs, scale, stage.stride)
         inputs, scale = outputs, scale * stage.stride
     skip, index = inputs, 0
     for stage in BOTTLENECKS:

@@ -142,7 +142,7 @@ def load_tensors(path: Path) -> tuple[Tensors, dict[str, str]]:
         with safetensors.safe_open(path, framework="pt") as opened:
             return {name: opened.get_tensor(name) for name in opened.keys()}, opened.metadata() or {}  # noqa: SIM118
     except safetensors.SafetensorError as error:
-        message = f"{path}: is not a safetensors file or is truncated ({error}); copy it again from its source."
-        raise FastSCNNError(message) from error
+        raise FastSCNNError(f"{path}: is not a safetensors file or is truncated ({error}); use a .safetensors file made by "
+                            "`fastscnn train`, or copy it again from its source.") from error
     except OSError as error:
         raise FastSCNNError(f"{path}: cannot be read ({error.strerror or error}).") from error

@@ -115,12 +115,9 @@ def bins_matrix(size: tuple[int, int], like: Tensor) -> Tensor:
 
 def _fuse_batch_norms(model: FastSCNN) -> None:
     """Fuse each batch norm into the convolution before it, in place."""
-    for layer in architecture.layers():  # the names are the same for every variant
-        if layer.batch_norm:
-            block = model.get_submodule(layer.name)
-            assert isinstance(block, nn.Sequential)
-            conv, norm = block[0], block[1]
+    for block in list(model.modules()):
+        if isinstance(block, nn.Sequential) and len(block) > 1 and isinstance(norm := block[1], nn.BatchNorm2d):
+            conv = block[0]
             assert isinstance(conv, nn.Conv2d)
-            assert isinstance(norm, nn.BatchNorm2d)
             block[0] = fuse_conv_bn_eval(conv, norm)
             del block[1]

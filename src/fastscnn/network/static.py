@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from fastscnn.model import architecture
 from fastscnn.model.architecture import DEEP_STRIDE, PPM_BINS
 from fastscnn.network.fast_scnn import FastSCNN, PyramidPooling, resize
-from fastscnn.network.fuse import bins_matrix, folded, pooling_of
+from fastscnn.network.fuse import bins_matrix, folded
 
 
 class StaticNetwork(nn.Module):
@@ -48,8 +48,10 @@ class StaticNetwork(nn.Module):
         self.register_buffer("mean", mean if channels_last else mean[:, None, None])
         self._labels, self._channels_last = labels, channels_last
         self.downsample, self.fusion, self.classifier = plain.downsample, plain.fusion, plain.classifier
-        pooling = _StaticPooling(pooling_of(plain), architecture.reduced(size, DEEP_STRIDE))
-        self.global_features = nn.Sequential(*list(plain.global_features)[:-1], pooling)
+        *blocks, pooling = plain.global_features
+        if isinstance(pooling, PyramidPooling):  # otherwise, the network is shortened
+            pooling = _StaticPooling(pooling, architecture.reduced(size, DEEP_STRIDE))
+        self.global_features = nn.Sequential(*blocks, pooling)
         self.eval().requires_grad_(False)
 
     def forward(self, images: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from fastscnn.base import machine
 from fastscnn.base.types import UInt8Array
 from fastscnn.exporting.quiet import quiet
 from fastscnn.exporting.targets.target import Exported, Runner, Target, needs
@@ -120,7 +121,7 @@ def _load(path: Path, _: Card) -> Runner:
     """Return the file in LiteRT's interpreter."""
     from ai_edge_litert.interpreter import Interpreter
 
-    run = Interpreter(str(path)).get_signature_runner()
+    run = Interpreter(str(path), num_threads=machine.threads()).get_signature_runner()  # one thread by default
 
     def runner(images: UInt8Array) -> Mapping[str, Any]:
         found = run(**{_INPUT: images})

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from fastscnn.base import machine
 from fastscnn.base.errors import FastSCNNError
 from fastscnn.base.types import UInt8Array
 from fastscnn.exporting.quiet import quiet
@@ -65,6 +66,7 @@ def _load(path: Path, _: Card) -> Runner:
     import ncnn
 
     net = ncnn.Net()
+    net.opt.num_threads = machine.threads()
     if net.load_param(str(path)) or net.load_model(str(path.with_suffix(".bin"))):
         raise FastSCNNError(f"{path}: ncnn cannot load the converted network; export for another target.")
 
