@@ -2,7 +2,7 @@
 
     python benchmarks/bundle.py camvid:ROOT --twin RUN [RUN ...] [--run RUN [RUN ...]]
 
-The bundled weights are the mean of the weights of several runs, each of which continues another one. The test split is used
+The bundled weights are the mean of the weights of several runs, one of which continues the other. The test split is used
 for reporting only, never for choices. The accuracy loss of faster backends and of int8 is measured on val. The weights were
 trained on val, where their confidence is therefore too high: the calibration is that of a twin, which the same recipes trained
 on two drives, on the drives that the twin has not seen. Writes src/fastscnn/model/weights/ and benchmarks/accuracy/.
@@ -51,15 +51,16 @@ def main(data: str, /, twin: tuple[Path, ...], run: tuple[Path, ...] = ()) -> No
     Args:
         data: camvid:ROOT.
         twin: Folders of the twin's runs.
-        run: Folders of `fastscnn train`, in the order of the training (default: export the bundled weights again).
+        run: Folders of `fastscnn train`, first the one whose card describes the mean (default: export the bundled weights
+            again).
     """
     spec = datasets.load(data)
     if run:
         model, card = average(run)
         shorten(model)
         checkpoint.save(bundled("torch"), model, card)
-        for number, folder in enumerate(run, start=1):
-            shutil.copy(folder / "log.jsonl", RESULTS / f"camvid-training-{number}.jsonl")
+        for folder in run:
+            shutil.copy(folder / "log.jsonl", RESULTS / f"camvid-{folder.name}.jsonl")
     for precision in ("float32", "int8"):
         file = bundled("onnx", precision)
         done = export(bundled("torch"), file, data=spec, precision=precision, max_iou_loss=MAX_IOU_LOSS)
@@ -79,9 +80,9 @@ def main(data: str, /, twin: tuple[Path, ...], run: tuple[Path, ...] = ()) -> No
 
 
 def average(runs: Sequence[Path]) -> tuple[FastSCNN, Card]:
-    """Return the mean of the last weights of several runs, with the card of the last run."""
+    """Return the mean of the last weights of several runs, with the card of the first run."""
     loaded = [checkpoint.load(run / "last.safetensors") for run in runs]
-    model, card = loaded[-1]
+    model, card = loaded[0]
     states = [each.state_dict() for each, _ in loaded]
     for name, tensor in model.state_dict().items():
         if tensor.is_floating_point():
