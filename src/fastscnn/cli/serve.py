@@ -9,6 +9,7 @@ from typing import Annotated
 from fastscnn.base import machine
 from fastscnn.base.arguments import whole
 from fastscnn.base.errors import ArgumentError, FastSCNNError, missing_extra
+from fastscnn.base.hosts import LOOPBACK
 from fastscnn.cli.console import configure, note
 from fastscnn.cli.flags import load
 from fastscnn.cli.options import (
@@ -68,13 +69,13 @@ def run(
             raise
         raise missing_extra("serve", "serve") from error
     token = _token(token_file)
-    local = host in server.LOOPBACK
+    local = host in LOOPBACK
     if not local and token is None:
         raise ArgumentError(f"host: {host} can be reached from other machines; give --token-file FILE or set {_TOKEN}.")
     with server.bind(host, port) as listening:  # before the weights are loaded, because the port may be in use
         count = threads or machine.threads()
         segmenter = load(weights, backend, size, threads, precision=precision, streams=min(workers or count, count))
-        hosts = server.LOOPBACK if local else None
+        hosts = LOOPBACK if local else None
         app = create_app(segmenter, Limits(queue, round(1e6 * max_body), timeout, token, hosts))
         name = f"[{host}]" if ":" in host else host
         note(f"http://{name}:{listening.getsockname()[1]} ({segmenter.backend.streams} at a time; stop with Ctrl-C)")

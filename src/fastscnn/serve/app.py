@@ -11,7 +11,6 @@ from functools import partial
 from http import HTTPStatus
 from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import urlsplit
 
 import numpy as np
 from fastapi import FastAPI, Query, Request
@@ -24,6 +23,7 @@ from starlette.types import Scope
 
 from fastscnn.base.arguments import height_width, hxw
 from fastscnn.base.errors import FastSCNNError
+from fastscnn.base.hosts import host
 from fastscnn.base.types import UInt8Array
 from fastscnn.inference.segmenter import Segmenter
 from fastscnn.media import images
@@ -222,17 +222,9 @@ def _limited(image: bytes) -> UInt8Array:
     return pixels
 
 
-def _host(request: Request) -> str | None:
-    """Return the host that a request names, in lower case, without its port; None if it names none."""
-    try:
-        return urlsplit(f"//{request.headers.get('host', '')}").hostname
-    except ValueError:  # brackets that do not match
-        return None
-
-
 async def _guard(limits: Limits, request: Request, answer: Callable[[Request], Awaitable[Response]]) -> Response:
     """Refuse a wrong host and a wrong token."""
-    if limits.hosts is not None and _host(request) not in limits.hosts:
+    if limits.hosts is not None and host(request.headers.get("host", "")) not in limits.hosts:
         return _error(request, HTTPStatus.MISDIRECTED_REQUEST, f"This service answers to {' and '.join(limits.hosts)} only.")
     is_open = request.url.path in _OPEN or request.url.path.startswith(_OPEN_BELOW)
     if limits.token is not None and not is_open:

@@ -17,7 +17,6 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from fastscnn.base.errors import FastSCNNError
 from fastscnn.serve.request_log import LOG, JsonFormatter
 
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _HEAD_SECONDS = 10  # for the first head of a connection; later ones have uvicorn's own limit
 _IDLE_SECONDS = 15  # of a connection between two requests
 _CONNECTIONS = 512  # at a time; more are closed

@@ -18,11 +18,11 @@ from threading import BoundedSemaphore, Timer
 from typing import Any, BinaryIO
 
 from fastscnn.base.errors import FastSCNNError
+from fastscnn.base.hosts import LOOPBACK, host
 
 HEADERS = {"Cross-Origin-Opener-Policy": "same-origin", "Cross-Origin-Embedder-Policy": "require-corp"}
 # Not taken from the system's table: with other types, browsers refuse modules and compile wasm slowly.
 _TYPES = {".js": "text/javascript", ".mjs": "text/javascript", ".wasm": "application/wasm"}
-_HOSTS = ("localhost", "127.0.0.1")
 _SECONDS = 10  # that a client may take for a request, or for the next part of an answer
 _CONNECTIONS = 64  # at a time; a browser opens six
 
@@ -47,7 +47,7 @@ class _Handler(SimpleHTTPRequestHandler):
     def send_head(self) -> BytesIO | BinaryIO | None:
         """Answer a request for a file in the folder; refuse any other."""
         self._late.cancel()
-        if self.headers.get("Host", "").rpartition("@")[2].partition(":")[0].lower() not in _HOSTS:
+        if host(self.headers.get("Host", "")) not in LOOPBACK:
             self.send_error(HTTPStatus.MISDIRECTED_REQUEST, "This server is for localhost")
             return None
         try:
