@@ -100,6 +100,65 @@ def assert_same_run(one: Path, other: Path) -> None:
     assert checkpoint.digest(tensors[0]) == checkpoint.digest(tensors[1])
 
 
+@pytest.fixture
+def scored(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the validation after each third step score 10, 20, 15, 20, 30, 30, 30 and so on."""
+    scores = dict(zip(range(3, 31, 3), [10.0, 20.0, 15.0, 20.0, *[30.0] * 6], strict=True))
+    steps: list[int] = []
+    monkeypatch.setattr(Loader, "batches", _noting(Loader.batches, steps))
+    monkeypatch.setattr(SegmentationTask, "validate", lambda task, average: {
+        "miou": scores[steps[-1]], "pixel_accuracy": 50.0, "iou": {}})
+
+
+def _noting(batches: Callable[..., Any], steps: list[int]) -> Callable[..., Any]:
+    """Return `Loader.batches`, which also appends the number of steps after each batch."""
+
+    def noted(loader: Loader, start: int, stop: int) -> Any:
+        for number, batch in enumerate(batches(loader, start, stop), start + 1):
+            steps.append(number)
+            yield batch
+
+    return noted
+
+
+LONG = replace(DEBUG, iterations=30, validate_every=1)
+
+
+@pytest.mark.usefixtures("scored")
+def test_patience(run: Run, tmp_path: Path) -> None:
+    said: list[str] = []
+    run(LONG, tmp_path / "two", patience=2, on_message=said.append)
+    assert [line["step"] for line in lines(tmp_path / "two")] == [3, 6, 9, 12]  # 20 again is no gain
+    assert said[-1] == ("Stopped at step 12: no validation since step 6 scored more than its 20.00. --resume with a larger "
+                        "--patience continues.")
+    run(LONG, tmp_path / "three", patience=3)
+    assert lines(tmp_path / "three")[-1]["step"] == 24  # 30 at 15, and three times 30 after it
+
+
+@pytest.mark.usefixtures("scored")
+def test_patience_of_a_resumed_run(run: Run, tmp_path: Path) -> None:
+    run(LONG, tmp_path / "whole", patience=2)
+    run(LONG, patience=2, pause_after=7)
+    run(LONG, patience=2, resume=True)
+    assert_same_run(tmp_path / "whole", tmp_path / "out")
+    said: list[str] = []
+    run(LONG, patience=2, resume=True, on_message=said.append)  # it has stopped already
+    assert_same_run(tmp_path / "whole", tmp_path / "out")
+    assert said[-1].startswith("Stopped at step 12")
+    run(LONG, patience=3, resume=True)
+    assert lines(tmp_path / "out")[-1]["step"] == 24
+
+
+@pytest.mark.parametrize(("given", "what"), [
+    ({"patience": 0}, "patience: must be at least 1, not 0"),
+    ({"patience": 2, "validation": None}, "patience: counts validations, and there are none"),
+])
+def test_wrong_patience(run: Run, tmp_path: Path, given: dict[str, Any], what: str) -> None:
+    with pytest.raises(FastSCNNError, match=what):
+        run(**given)
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_run(uninterrupted: Path, tiny_dataset: Path) -> None:
     assert sorted(content(uninterrupted)) == sorted([*KEPT, "report.html", "resume.safetensors", "run.json"])
     log = lines(uninterrupted)

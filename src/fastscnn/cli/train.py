@@ -95,6 +95,8 @@ def trainer(base: Recipe) -> Any:
             "Split that selects the best weights; none: no validation, keep the last.")] = "val",
         resume: Annotated[bool, switch("Continue the run in --out.")] = False,
         pause_after: Annotated[int | None, value("N", int), described("Save the state and stop after N steps.")] = None,
+        patience: Annotated[int | None, value("N", int, "take all steps"), described(
+            "Stop after N validations in a row without a better score.")] = None,
         config: Annotated[Path | None, path("FILE"), described(
             "Use the values in the run.json of an earlier run: the file or its folder.")] = None,
         init: Annotated[Path | None, path("FILE", "from scratch"), described(
@@ -115,6 +117,7 @@ def trainer(base: Recipe) -> Any:
                 "validation": None if validation == "none" else validation,
                 "resume": resume,
                 "pause_after": pause_after,
+                "patience": patience,
                 "init": init,
                 "teacher": teacher,
                 "tensorboard": tensorboard,

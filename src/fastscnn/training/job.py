@@ -47,6 +47,7 @@ class Job:
     validation: str | None = "val"
     resume: bool = False
     pause_after: int | None = None
+    patience: int | None = None
     init: Path | None = None
     teacher: Sequence[Path] = ()
     callbacks: Sequence[Callback] = ()
@@ -55,6 +56,11 @@ class Job:
     world: World = ALONE
 
     def tell(self, message: str) -> None:
-        """Pass a message to `on_message`: in the first process, and not if the run is resumed."""
-        if self.on_message and self.world.first and not self.resume:
+        """Pass a message about the start to `on_message`: in the first process, and not if the run is resumed."""
+        if not self.resume:
+            self.say(message)
+
+    def say(self, message: str) -> None:
+        """Pass a message to `on_message`, in the first process."""
+        if self.on_message and self.world.first:
             self.on_message(message)

@@ -31,6 +31,7 @@ def train(
     validation: str | None = "val",
     resume: bool = False,
     pause_after: int | None = None,
+    patience: int | None = None,
     init: str | Path | None = None,
     teacher: Sequence[str | Path] = (),
     tensorboard: bool = False,
@@ -59,6 +60,8 @@ def train(
             as the best.
         resume: continue the run in `out`.
         pause_after: stop after this many steps and save the state.
+        patience: stop after this many validations in a row whose score is not above the best one; the learning rate falls as if
+            all steps were taken. None: take all steps. It may differ when a run is resumed.
         init: a .safetensors file to start from. If its classes differ, the last layer is replaced.
         teacher: .safetensors files whose mean probabilities are the target of `recipe.distillation`.
         tensorboard: write TensorBoard events to the folder "tensorboard" in `out`; needs the extra "track".
@@ -107,6 +110,10 @@ def train(
     """
     if pause_after is not None and pause_after < 1:
         raise ArgumentError(f"pause_after: must be at least 1, not {pause_after}.")
+    if patience is not None and patience < 1:
+        raise ArgumentError(f"patience: must be at least 1, not {patience}.")
+    if patience is not None and validation is None:
+        raise ArgumentError("patience: counts validations, and there are none; give a validation split, or omit it.")
     recipe = named(recipe) if isinstance(recipe, str) else recipe
     dataset = mixture.load_any(data)
     out = files.expand(out)
@@ -116,7 +123,8 @@ def train(
         keep_freed_memory()
         weights = files.expand(init) if init else None
         teachers = [files.expand(path) for path in teacher]
-        job = Job(recipe, out, split, validation, resume, pause_after, weights, teachers, callbacks, on_step, on_message, world)
+        job = Job(recipe, out, split, validation, resume, pause_after, patience, weights, teachers, callbacks, on_step,
+                  on_message, world)
         if isinstance(dataset, ClassFolders):
             if recipe.task != "classification":
                 raise ArgumentError(f"{dataset.name}: has a class per image, but the recipe {recipe.name!r} needs a class per "
