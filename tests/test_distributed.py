@@ -469,6 +469,18 @@ def test_all_processes_end_when_one_does(tiny_dataset: Path, tmp_path: Path, how
 
 
 @pytest.mark.slow
+def test_patience_stops_all_at_one_step(tiny_dataset: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    words = ["--batch", "6", "--lr", "1e-9", "--min-lr", "0", "--iterations", "500", "--validate-every", "1", "--patience", "1"]
+    done = torchrun(2, "command_line", "train", "debug", str(tiny_dataset), "--out", str(out), *words)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("Stopped at step") == 1
+    scores = [line["validation"]["miou"] for line in log(out)]
+    assert len(scores) < 500
+    assert scores[-1] <= scores[-2]  # the first one that is not better
+
+
+@pytest.mark.slow
 def test_errors_come_before_the_first_step(tiny_dataset: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     done = torchrun(2, "command_line", "train", "debug", str(tiny_dataset), "--out", str(out), "--batch", "3")
