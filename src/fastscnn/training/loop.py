@@ -88,7 +88,7 @@ def loop(state: State, task: Task, job: Job, run: Run, steps: int) -> None:
         return state.step % validate_every == 0 or state.step == steps
 
     def tired() -> bool:
-        return job.patience is not None and _without_gain(run.log, task.score) >= job.patience
+        return job.patience is not None and state.without_gain >= job.patience
 
     with _interruptions(job.world) as interrupted:
         if state.losses and due():  # the run was stopped during this validation
@@ -97,7 +97,7 @@ def loop(state: State, task: Task, job: Job, run: Run, steps: int) -> None:
             _validate(state, task, run, report, lr)
             report.show(lr)
         if tired():  # before the run was resumed, too
-            job.say(_tired_text(state, run.log, task.score))
+            job.say(_tired_text(state))
             return
         for batch in task.batches(state.step, stop):
             lr = _learning_rate(job.recipe, state.step, steps)
@@ -108,7 +108,7 @@ def loop(state: State, task: Task, job: Job, run: Run, steps: int) -> None:
                 saved = perf_counter()
             report.show(lr)
             if due() and tired():
-                job.say(_tired_text(state, run.log, task.score))
+                job.say(_tired_text(state))
                 return
             stopping = job.world.any(bool(interrupted))  # asked once, so that all processes do the same
             if not due() and (stopping or state.step == stop or perf_counter() - saved > _SAVE_SECONDS):
@@ -120,16 +120,9 @@ def loop(state: State, task: Task, job: Job, run: Run, steps: int) -> None:
             started = perf_counter()
 
 
-def _without_gain(log: Sequence[Line], score: str) -> int:
-    """Return the number of validations since the best one."""
-    scores = [line["validation"][score] for line in log]
-    return len(scores) - 1 - scores.index(max(scores)) if scores else 0
-
-
-def _tired_text(state: State, log: Sequence[Line], score: str) -> str:
-    best = max(log, key=lambda line: line["validation"][score])
-    return (f"Stopped at step {state.step}: no validation since step {best['step']} scored more than its "
-            f"{best['validation'][score]:.2f}. --resume with a larger --patience continues.")
+def _tired_text(state: State) -> str:
+    return (f"Stopped at step {state.step}: the last {state.without_gain} validations did not score more than "
+            f"{state.best:.2f}. --resume with a larger --patience continues.")
 
 
 class _Report:

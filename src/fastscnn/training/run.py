@@ -43,6 +43,7 @@ class State:
         optimiser: of the model's parameters.
         step: steps done.
         best: highest validation score so far, in percent; -1 before the first.
+        without_gain: validations since that one.
         losses: losses of the steps since the last validation.
     """
 
@@ -51,6 +52,7 @@ class State:
     optimiser: torch.optim.Optimizer
     step: int = 0
     best: float = -1.0
+    without_gain: int = 0
     losses: list[float] = field(default_factory=list)
 
 
@@ -102,6 +104,7 @@ class Run:
         self._check()
         self.log.append(line)
         better = score is None or score > self._state.best
+        self._state.without_gain = 0 if better else self._state.without_gain + 1
         if score is not None and better:
             self._state.best = score
         if not self._world.first:
@@ -125,7 +128,8 @@ class Run:
         tensors = {f"model.{name}": tensor for name, tensor in state.model.state_dict().items()}
         tensors |= {f"average.{name}": tensor for name, tensor in state.average.state_dict().items()}
         tensors |= _moments(state)
-        numbers = {"step": state.step, "best": state.best, "losses": state.losses, "identity": self._identity}
+        numbers = {"step": state.step, "best": state.best, "without_gain": state.without_gain, "losses": state.losses,
+                   "identity": self._identity}
         checkpoint.save_tensors(self._resume, tensors, {name: json.dumps(number) for name, number in numbers.items()})
 
     def _check(self) -> None:
@@ -179,6 +183,7 @@ class Run:
                 key, _, parameter = rest.partition(".")
                 state.optimiser.state[parameters[parameter]][key] = _like(parameters[parameter], tensor)
         state.step, state.best, state.losses = int(numbers["step"]), float(numbers["best"]), list(numbers["losses"])
+        state.without_gain = int(numbers.get("without_gain", 0))  # a run of 0.1 has none
 
     def _lines(self) -> list[dict[str, Any]]:
         """Return the lines of log.jsonl."""
