@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from made.dataset import write_scenes
 
 from fastscnn.data import synthetic
 from fastscnn.data.synthetic import Scene
@@ -170,16 +171,7 @@ def stripes() -> Scene:
 @pytest.fixture(scope="session")
 def tiny_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The dataset.toml of generated scenes of 96x128 with exact labels: 6 in train, 3 in val. Tests must not change it."""
-    root = tmp_path_factory.mktemp("tiny_dataset")
-    for seed in range(9):
-        split, drawn = "train" if seed < 6 else "val", synthetic.draw(96, 128, seed)
-        images.write(root / f"images/{split}/{seed}.png", drawn.image)
-        images.write(root / f"labels/{split}/{seed}.png", drawn.labels)
-    splits = [f'[splits.{split}]\nimages = "images/{split}/*.png"\nlabels = "labels/{split}/{{stem}}.png"\n'
-              for split in ("train", "val")]
-    toml = root / "dataset.toml"
-    toml.write_text("\n".join(['name = "tiny"', f"classes = {list(synthetic.CLASSES)}", 'terms = "none"', *splits]))
-    return toml
+    return write_scenes(tmp_path_factory.mktemp("tiny_dataset"), "tiny", train=6, val=3)
 
 
 @pytest.fixture(scope="session")

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from made.dataset import write_scenes
 from PIL import Image
 
 from fastscnn import cli
@@ -49,13 +50,8 @@ def heading(section: str) -> str:
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a dataset of two classes, the run of a training, and a picture."""
     home = tmp_path_factory.mktemp("home")
-    for seed in range(6):
-        split, drawn = "train" if seed < 4 else "val", synthetic.draw(96, 128, seed)
-        images.write(home / f"images/{split}/{seed}.png", drawn.image)
-        images.write(home / f"labels/{split}/{seed}.png", (drawn.labels != synthetic.CLASSES.index("Road")).astype(np.uint8))
-    splits = [f'[splits.{split}]\nimages = "images/{split}/*.png"\nlabels = "labels/{split}/{{stem}}.png"\n'
-              for split in ("train", "val")]
-    (home / "dataset.toml").write_text("\n".join(['name = "mine"', 'classes = ["road", "other"]', 'terms = "none"', *splits]))
+    write_scenes(home, "mine", train=4, val=2, classes=["road", "other"],
+                 labels=lambda labels: (labels != synthetic.CLASSES.index("Road")).astype(np.uint8))
     images.write(home / "street.jpg", synthetic.draw(360, 480, seed=7).image)
     words = ["--iterations", "40", "--validation", "none", "--quiet"]  # enough to see both classes
     assert cli.main(["train", "debug", str(home / "dataset.toml"), "--out", str(home / "run"), *words]) == 0

@@ -22,7 +22,7 @@ OUTSIDE = (
 )  # fmt: skip
 FOREIGN = (
     b"", b"Host: evil.example\r\n", b"Host: localhost.evil.example\r\n", b"Host: 192.168.0.1\r\n",
-    b"Host: localhost@evil.example\r\n", b"Host: [::2]\r\n", b"Host:\r\n", b"Host: \xff\r\n",
+    b"Host: localhost@evil.example\r\n", b"Host: [::1]\r\n", b"Host:\r\n", b"Host: \xff\r\n",
 )  # fmt: skip
 MALFORMED = (
     b"", b"\r\n\r\n", b"GET\r\n\r\n", b"GET / HTTP/9.9\r\n" + HOST + b"\r\n", b"GET / HTTP/1.1 x\r\n" + HOST + b"\r\n",

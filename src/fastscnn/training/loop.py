@@ -88,7 +88,11 @@ def loop(state: State, task: Task, job: Job, run: Run, steps: int) -> None:
         return state.step % validate_every == 0 or state.step == steps
 
     def tired() -> bool:
-        return job.patience is not None and state.without_gain >= job.patience
+        if job.patience is None or state.without_gain < job.patience:
+            return False
+        job.say(f"Stopped at step {state.step}: the last {state.without_gain} validations did not score more than "
+                f"{state.best:.2f}. --resume with a larger --patience continues.")
+        return True
 
     with _interruptions(job.world) as interrupted:
         if state.losses and due():  # the run was stopped during this validation
@@ -97,7 +101,6 @@ def loop(state: State, task: Task, job: Job, run: Run, steps: int) -> None:
             _validate(state, task, run, report, lr)
             report.show(lr)
         if tired():  # before the run was resumed, too
-            job.say(_tired_text(state))
             return
         for batch in task.batches(state.step, stop):
             lr = _learning_rate(job.recipe, state.step, steps)
@@ -107,8 +110,7 @@ def loop(state: State, task: Task, job: Job, run: Run, steps: int) -> None:
                 _validate(state, task, run, report, lr)
                 saved = perf_counter()
             report.show(lr)
-            if due() and tired():
-                job.say(_tired_text(state))
+            if tired():
                 return
             stopping = job.world.any(bool(interrupted))  # asked once, so that all processes do the same
             if not due() and (stopping or state.step == stop or perf_counter() - saved > _SAVE_SECONDS):
@@ -118,11 +120,6 @@ def loop(state: State, task: Task, job: Job, run: Run, steps: int) -> None:
                 job.world.wait()  # the first may still be writing, and torchrun ends all processes when one has ended
                 raise KeyboardInterrupt
             started = perf_counter()
-
-
-def _tired_text(state: State) -> str:
-    return (f"Stopped at step {state.step}: the last {state.without_gain} validations did not score more than "
-            f"{state.best:.2f}. --resume with a larger --patience continues.")
 
 
 class _Report:

@@ -18,9 +18,10 @@ from threading import BoundedSemaphore, Timer
 from typing import Any, BinaryIO
 
 from fastscnn.base.errors import FastSCNNError
-from fastscnn.base.hosts import LOOPBACK, host
+from fastscnn.base.hosts import host
 
 HEADERS = {"Cross-Origin-Opener-Policy": "same-origin", "Cross-Origin-Embedder-Policy": "require-corp"}
+_HOSTS = ("localhost", "127.0.0.1")  # it listens by IPv4 only
 # Not taken from the system's table: with other types, browsers refuse modules and compile wasm slowly.
 _TYPES = {".js": "text/javascript", ".mjs": "text/javascript", ".wasm": "application/wasm"}
 _SECONDS = 10  # that a client may take for a request, or for the next part of an answer
@@ -47,7 +48,7 @@ class _Handler(SimpleHTTPRequestHandler):
     def send_head(self) -> BytesIO | BinaryIO | None:
         """Answer a request for a file in the folder; refuse any other."""
         self._late.cancel()
-        if host(self.headers.get("Host", "")) not in LOOPBACK:
+        if host(self.headers.get("Host", "")) not in _HOSTS:
             self.send_error(HTTPStatus.MISDIRECTED_REQUEST, "This server is for localhost")
             return None
         try:
