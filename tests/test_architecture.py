@@ -32,7 +32,7 @@ HOMES = {name: homes.split() for names, homes in {
     "matplotlib": "benchmark.plot",
     "litert_torch ai_edge_litert ai_edge_quantizer": "exporting.targets.litert", "ncnn pnnx": "exporting.targets.ncnn",
     "coremltools": "exporting.targets.coreml exporting.targets.mil",
-    "av": "media.video media.video_writer", "rasterio": "media.windows",
+    "av": "media.live media.video media.video_writer", "rasterio": "media.windows",
     "PIL": "media.images media.decoding media.drawing media.jpeg media.label_maps media.netpbm media.png media.shrinking "
            "media.windows data.synthetic.canvas data.legend",
     "simplejpeg": "media.jpeg", "isal": "media.png",

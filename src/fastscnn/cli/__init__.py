@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import inspect
 import io
 import os
 import shutil
@@ -20,10 +21,11 @@ from typing import Any
 from fastscnn.base import files
 from fastscnn.base.errors import ArgumentError, FastSCNNError, unknown
 from fastscnn.cli.console import STDERR, complain, configure
+from fastscnn.media import addresses
 from fastscnn.version import __version__
 
 VERBS = {  # each is the module of that name, with `_` for `-`; it is imported only if it runs
-    "segment": "Segment images, videos or a camera.",
+    "segment": "Segment images, videos, a camera or a live stream.",
     "demo": "Segment a generated test scene, to test the installation.",
     "train": "Train on a dataset, by a recipe.",
     "evaluate": "Score weights on labelled images.",
@@ -119,7 +121,7 @@ def _run(words: list[str]) -> int:
     module = _module(verb)
     if verb in _WITH_COMMANDS:
         return int(module.main(rest))
-    return parse(module.run, f"fastscnn {verb}", module.USAGE, rest)
+    return parse(module.run, f"fastscnn {verb}", module.USAGE, rest, streams=getattr(module, "STREAMS", ""))
 
 
 def _slower() -> Iterable[str]:
@@ -137,27 +139,34 @@ def _module(verb: str) -> ModuleType:
     return import_module(f"fastscnn.cli.{verb.replace('-', '_')}")
 
 
-def parse(run: Callable[..., int], prog: str, usage: str, words: Sequence[str], description: str = "") -> int:
-    """Call `run` with the options in `words`; return its exit code, 2 for a wrong call, 0 after `--help`."""
+def parse(
+    run: Callable[..., int], prog: str, usage: str, words: Sequence[str], description: str = "", streams: str = ""
+) -> int:
+    """Call `run` with the options in `words`; return its exit code, 2 for a wrong call, 0 after `--help`.
+
+    `streams` names the argument that may be the address of a live stream.
+    """
     import tyro
 
     @functools.wraps(run)
     def options(*positional: Any, **named: Any) -> Callable[[], int]:
         return functools.partial(run, *positional, **named)  # called after parsing, outside tyro's error handling
 
-    for word in words:
-        if files.is_address(address := word.partition("=")[2] if word.startswith("--") else word):
-            complain(f"{address}: is an address, and addresses are not opened; download or record a file first.")
-            return 1
+    try:
+        named = _without_secrets(run, words, streams)
+    except FastSCNNError as error:
+        complain(str(error))
+        return 1
     printed = io.StringIO()
     asked = any(word in ("-h", "--help") for word in words)
     try:
         with contextlib.redirect_stdout(printed) if asked else contextlib.nullcontext():
-            call = tyro.cli(options, prog=prog, args=words, description=description or None,
-                            config=(tyro.conf.FlagCreatePairsOff,))
+            for args in (named, words) if named != words else (words,):  # first the one that an error may print
+                call = tyro.cli(options, prog=prog, args=args, description=description or None,
+                                config=(tyro.conf.FlagCreatePairsOff,))
     except SystemExit as stopped:
         if stopped.code:
-            if "..." in usage and (apart := _apart(options, words)):
+            if "..." in usage and (apart := _apart(options, named)):
                 many = usage.partition(" ...")[0].split()[-1]
                 complain(f"{', '.join(apart)}: give every {many} in one place, without options between them.")
             STDERR.print(f"usage: {prog} {usage}", soft_wrap=True)
@@ -170,6 +179,31 @@ def parse(run: Callable[..., int], prog: str, usage: str, words: Sequence[str], 
         complain(str(error))
         STDERR.print(f"usage: {prog} {usage}", soft_wrap=True)
         return 2
+
+
+def _without_secrets(run: Callable[..., int], words: Sequence[str], streams: str) -> list[str]:
+    """Return the words with the names of the streams in place of their addresses.
+
+    Raises:
+        FastSCNNError: an address that is not a stream, or that stands where none is opened.
+    """
+    parameters = inspect.signature(run).parameters
+    result, option = [], ""  # the option whose value comes next
+    for word in words:
+        key, equals, value = word.partition("=") if word.startswith("--") else (option, "=", word)
+        option = "" if equals else key
+        if not files.is_address(value):
+            result.append(word)
+            continue
+        place = key.lstrip("-").replace("-", "_")
+        if place not in parameters or parameters[place].default is False:  # behind a switch, it is none's value
+            place = "paths"
+        if place != streams or not addresses.is_stream(value):
+            raise FastSCNNError(f"{addresses.shown(value)}: is an address, and addresses are not opened here; download or "
+                                "record a file first.")
+        name = addresses.read(value).name
+        result.append(f"{key}={name}" if word.startswith("--") else name)
+    return result
 
 
 def _apart(options: Callable[..., Any], words: Sequence[str]) -> list[str]:

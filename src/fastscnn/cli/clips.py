@@ -1,22 +1,23 @@
-"""The videos that `segment` reads (files, a camera, or images as a video), and where their overlays go."""
+"""The videos that `segment` reads (files, a camera, a live stream, or images as a video), and where their overlays go."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from contextvars import copy_context
+from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
-from time import perf_counter, sleep
 from typing import TYPE_CHECKING
 
 from fastscnn.base.errors import ArgumentError, FastSCNNError, missing_extra
 from fastscnn.cli.console import note
 from fastscnn.media import inputs
+from fastscnn.media.addresses import Address
 
 if TYPE_CHECKING:
     from fastscnn.media.inputs import Job
-    from fastscnn.media.video import Frame, Source
+    from fastscnn.media.video import Source
 
 
 @dataclass(frozen=True)
@@ -25,18 +26,20 @@ class Clip:
 
     Attributes:
         open: opens it.
+        name: for messages and JSON.
         job: its path, and where its results go.
         target: the video of overlays.
         live: whether frames that arrive while busy are dropped.
     """
 
     open: Callable[[], Source]
+    name: str
     job: Job
     target: Path
     live: bool
 
 
-def clips(paths: Sequence[Path], camera: str | None, out: Path, fps: float, realtime: bool) -> list[Clip]:
+def clips(paths: Sequence[Path | Address], camera: str | None, out: Path, fps: float, realtime: bool) -> list[Clip]:
     """Return the videos to segment; an empty list if the paths are images that do not become a video.
 
     For images that become a video, print what is left out of the folders.
@@ -44,15 +47,43 @@ def clips(paths: Sequence[Path], camera: str | None, out: Path, fps: float, real
     Raises:
         FastSCNNError: arguments that exclude each other, or PyAV is missing.
     """
-    if camera is None and not (paths and any(inputs.is_video(path) for path in (out, *paths))):
+    recorded = [path for path in paths if isinstance(path, Path)]
+    streams = [path for path in paths if isinstance(path, Address)]
+    if camera is None and not streams and not (recorded and any(inputs.is_video(path) for path in (out, *recorded))):
         return []
     try:
-        from fastscnn.media import video, video_writer
+        from fastscnn.media import video_writer
     except ImportError as error:
         raise missing_extra(f"Reading videos ({error})", "video") from error
-    into_file = inputs.is_video(out)
-    if into_file:
+    if inputs.is_video(out):
         video_writer.check(out)
+    if not streams:
+        return _recorded(recorded, camera, out, fps, realtime)
+    if len(paths) > 1 or camera is not None:
+        raise ArgumentError(f"{streams[0].name}: a live stream cannot be combined with others, files or a camera; use a call "
+                            "for each.")
+    return [_stream(streams[0], out)]
+
+
+def _stream(address: Address, out: Path) -> Clip:
+    from fastscnn.media import live
+
+    context = copy_context()  # the frames are read in a thread, whose context does not have --quiet
+
+    def say(text: str) -> None:
+        context.run(note, text)
+
+    into_file = inputs.is_video(out)
+    job = inputs.Job(Path(address.stem), (out.parent if into_file else out) / address.stem)
+    target = out if into_file else job.beside(".overlay.mp4")
+    return Clip(partial(live.read, address, on_message=say), address.name, job, target, live=True)
+
+
+def _recorded(paths: Sequence[Path], camera: str | None, out: Path, fps: float, realtime: bool) -> list[Clip]:
+    """Return the clips of a camera or of files."""
+    from fastscnn.media import video
+
+    into_file = inputs.is_video(out)
     folder = out.parent if into_file else out
     if camera is not None:
         if paths:
@@ -76,7 +107,8 @@ def clips(paths: Sequence[Path], camera: str | None, out: Path, fps: float, real
         raise ArgumentError(f"{out}: is one file for {len(jobs)} videos; give --out a folder.")
     targets = [out if into_file else job.beside(".overlay.mp4") for job in jobs]
     _refuse_inputs(jobs, targets)
-    return [Clip(opener, job, target, live) for opener, job, target in zip(openers, jobs, targets, strict=True)]
+    return [Clip(opener, str(job.image), job, target, live)
+            for opener, job, target in zip(openers, jobs, targets, strict=True)]
 
 
 def _refuse_inputs(jobs: Sequence[Job], targets: Sequence[Path]) -> None:
@@ -103,12 +135,4 @@ def _paced(path: Path) -> Source:
     """Return a video whose frames arrive at the times they are shown."""
     from fastscnn.media import video
 
-    source = video.read(path, sound=False)
-
-    def frames() -> Iterator[Frame]:
-        start = perf_counter()
-        for frame in source.frames:
-            sleep(max(0.0, float(frame.pts * source.time_base) - (perf_counter() - start)))
-            yield frame
-
-    return replace(source, frames=frames())
+    return video.paced(video.read(path, sound=False))

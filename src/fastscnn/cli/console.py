@@ -5,10 +5,11 @@ from __future__ import annotations
 import shlex
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from statistics import fmean, median
+from typing import Protocol
 
 from rich.columns import Columns
 from rich.console import Console
@@ -93,14 +94,22 @@ def command() -> str:
     return shlex.join(["fastscnn", *sys.argv[1:]])
 
 
+class Advance(Protocol):
+    """Updates a progress bar."""
+
+    def __call__(self, done: int, total: int | None, text: str = "") -> None:
+        """Show how much is done, of how much (None if unknown), and a text."""
+
+
 @contextmanager
-def progress_bar(what: str, quiet: bool = False, rate: bool = False) -> Iterator[Callable[[int, int | None], None]]:
-    """Show a progress bar on stderr; the yielded function takes (done, total), total None if unknown."""
+def progress_bar(what: str, quiet: bool = False, rate: bool = False) -> Iterator[Advance]:
+    """Show a progress bar on stderr; yield the function that updates it."""
     if quiet or is_quiet() or not STDERR.is_terminal:  # rich would print an empty line where there is no terminal
-        yield lambda done, total: None
+        yield lambda done, total, text="": None
         return
     name = TextColumn("{task.description}", markup=False)
-    columns = (name, BarColumn(), MofNCompleteColumn(), *((_Rate(),) if rate else ()), TimeRemainingColumn())
+    text = TextColumn("{task.fields[text]}", markup=False)
+    columns = (name, BarColumn(), MofNCompleteColumn(), *((_Rate(), text) if rate else ()), TimeRemainingColumn())
     with Progress(*columns, console=STDERR, transient=True) as bar:
-        task = bar.add_task(printable(what), total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+        task = bar.add_task(printable(what), total=None, text="")
+        yield lambda done, total, text="": bar.update(task, completed=done, total=total, text=text)

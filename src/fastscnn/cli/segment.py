@@ -39,7 +39,8 @@ from fastscnn.cli.options import (
     switch,
     value,
 )  # fmt: skip
-from fastscnn.media import inputs
+from fastscnn.media import addresses, inputs
+from fastscnn.media.addresses import Address
 
 if TYPE_CHECKING:
     from fastscnn.annotations.writer import AnnotationWriter
@@ -48,7 +49,12 @@ if TYPE_CHECKING:
     from fastscnn.media.inputs import Job
 
 USAGE = "[options] PATH ..."
+STREAMS = "paths"  # the argument that may be the address of a live stream
 _MANY = 50  # images: with fewer, compiling the network for OpenVINO takes longer than it saves
+
+
+def _source(text: str) -> Path | Address:
+    return addresses.read(text) if addresses.is_stream(text) else files.expand(text)
 
 
 def _results(text: str) -> tuple[ResultName, ...]:
@@ -75,8 +81,10 @@ def _annotation_format(text: str) -> AnnotationFormat:
 
 def run(
     paths: Annotated[
-        Positional[tuple[Path, ...]],
-        arg(metavar="PATH ...", help_behavior_hint="", help="Images, folders (searched recursively), or videos."),
+        Positional[tuple[Annotated[Path | Address, value("PATH", _source)], ...]],
+        arg(metavar="PATH ...", help_behavior_hint="", help=(
+            "Images, folders (searched recursively), or videos. Or one live stream: an address that starts with rtsp://, "
+            "http://, https:// or udp:// (docs/live.md).")),
     ] = (),
     *,
     out: Annotated[Path, path("DIR|FILE"), described(
@@ -122,7 +130,7 @@ def run(
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> int:
-    """Segment images, videos or a camera.
+    """Segment images, videos, a camera or a live stream.
 
     For each image, write STEM.labels.png (class ids) and STEM.overlay.jpg; for each video, STEM.overlay.mp4 (needs
     the extra 'video').
@@ -132,7 +140,6 @@ def run(
         raise ArgumentError("Missing PATH: give images, folders or videos, or --camera. Try `fastscnn demo`.")
     if latency_budget is not None and (size or tile):
         raise ArgumentError("latency-budget: it chooses the size; omit --size and --tile.")
-    paths = tuple(map(files.expand, paths))
     clips = sources.clips(paths, camera, out, fps, realtime)
     if clips and thermal:
         raise ArgumentError("thermal: for images only, not for a video or camera.")
@@ -147,7 +154,7 @@ def run(
         raise ArgumentError("preset: no overlay is written; add overlay to --save.")
     if clips and annotations:
         raise ArgumentError("annotations: for images only; save the frames of a video as images first.")
-    jobs = [] if clips else results.jobs(paths, out, thermal)
+    jobs = [] if clips else results.jobs([path for path in paths if isinstance(path, Path)], out, thermal)
     # Several images at a time, each on fewer threads: reading and writing files use one processor each.
     at_most = MAX_STREAMS if clips else min(MAX_STREAMS, max(1, len(jobs)))
     # Large images in tiles one by one: each may need gigabytes.

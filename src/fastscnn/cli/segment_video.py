@@ -137,6 +137,8 @@ class VideoStats:
     def add(self, frame: Frame, done: _Done, encode: dict[str, float]) -> None:
         """Count a written frame."""
         seconds = {"decode": frame.decode, **done.seconds, **encode}
+        if self.clip.live:
+            seconds["latency"] = perf_counter() - frame.arrived
         self.times.append({stage: 1e3 * value for stage, value in seconds.items()})
         self.percentages = {name: self.percentages.get(name, 0) + share for name, share in done.percentages.items()}
         self.frames += 1
@@ -148,13 +150,18 @@ class VideoStats:
             self.taken += 1
             yield frame
 
+    @property
+    def latency(self) -> str:
+        """The latency of the last frame, for the progress line; "" if the video is not live."""
+        return f"{self.times[-1]['latency']:.0f} ms latency" if self.clip.live else ""
+
     def class_percentages(self) -> dict[str, float]:
         """Return the mean percentage of pixels by class name."""
         return {name: total / self.frames for name, total in self.percentages.items()}
 
     def line(self) -> dict[str, Any]:
         """Return the JSON line."""
-        line: dict[str, Any] = {"video": str(self.clip.job.image)}
+        line: dict[str, Any] = {"video": self.clip.name}
         if self.frames:
             backend = self.segmenter.backend
             line |= {
@@ -195,25 +202,27 @@ def _label(
         writing = Writer(clip.target, source, size, options.preset) if "overlay" in options.what else nullcontext()
         with writing as writer, progress_bar("segment", quiet, rate=True) as advance:
             printed = _print_notes(writer.notes) if writer else 0
-            for frame, done in _work(segmenter, source, clip, options, strip):
+            for frame, done in _work(segmenter, source, clip, options, strip, stop):
                 begun = perf_counter()
                 if writer is not None and done.overlay is not None:
                     writer.write(done.overlay, frame.pts)
-                stats.add(frame, done, {"encode": perf_counter() - begun} if writer else {})
-                advance(frame.number + 1, source.count)
+                shown = perf_counter()
                 if window is not None and done.overlay is not None:
                     window.show(done.overlay)
+                stats.add(frame, done, {"encode": shown - begun} if writer else {})
+                advance(frame.number + 1, source.count, stats.latency)
                 if stop.is_set() or (window is not None and not window.open):
                     break
             else:
-                stats.dropped = stats.taken - stats.frames  # after a stop, frames in progress are not dropped ones
-                if writer is not None:
-                    writer.copy_sound()
+                if not stop.is_set():  # after a stop, frames in progress are not dropped ones
+                    stats.dropped = stats.taken - stats.frames
+                    if writer is not None:
+                        writer.copy_sound()
     except FastSCNNError as error:
-        named = str(clip.job.image) in str(error) or str(stats.place) in str(error)
+        named = clip.name in str(error) or str(stats.place) in str(error)
         some = writer.kept if writer is not None else stats.frames
         kept = f" The {stats.frames} frames before are in {stats.place}." if some else ""
-        stats.error = f"{'' if named else f'{clip.job.image}: '}{error}{kept}"
+        stats.error = f"{'' if named else f'{clip.name}: '}{error}{kept}"
         if not kept:
             stats.frames = 0
     stats.seconds = perf_counter() - start
@@ -231,7 +240,7 @@ def _print_notes(notes: Sequence[str]) -> int:
 
 
 def _work(
-    segmenter: Segmenter, source: Source, clip: Clip, options: VideoOptions, strip: UInt8Array
+    segmenter: Segmenter, source: Source, clip: Clip, options: VideoOptions, strip: UInt8Array, stop: threading.Event
 ) -> Iterator[tuple[Frame, _Done]]:
     """Yield the frames with their results in order; several are in progress at a time."""
     from fastscnn.media.stream import ordered
@@ -260,15 +269,15 @@ def _work(
         def whole(frame: Frame) -> _Done:
             return finish(frame, segmenter.segment(frame.image, confidence, ood_mask))
 
-        return ordered(whole, source.frames, streams, clip.live)
+        return ordered(whole, source.frames, streams, clip.live, stop)
 
     def second_half(seen: tuple[Frame, NetworkOutput]) -> _Done:
         frame, passes = seen
         return finish(frame, segmenter.label(passes, confidence, ood_mask))
 
     # Two pools of workers: smoothing between them needs the frames in order.
-    first = ordered(lambda frame: segmenter.forward(frame.image), source.frames, streams, clip.live)
-    return ((frame, done) for (frame, _), done in ordered(second_half, segmenter.smoothed(first), streams))
+    first = ordered(lambda frame: segmenter.forward(frame.image), source.frames, streams, clip.live, stop)
+    return ((frame, done) for (frame, _), done in ordered(second_half, segmenter.smoothed(first), streams, stop=stop))
 
 
 def _print(stats: VideoStats) -> None:

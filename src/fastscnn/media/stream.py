@@ -4,27 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from queue import SimpleQueue
-from threading import Event, Semaphore, Thread
+from contextlib import suppress
+from queue import Empty, SimpleQueue
+from threading import Condition, Event, Semaphore, Thread
 from typing import TypeVar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+_POLL = 0.1  # seconds
 
 
 def ordered(
-    work: Callable[[Item], Result], items: Iterable[Item], workers: int, realtime: bool = False
+    work: Callable[[Item], Result],
+    items: Iterable[Item],
+    workers: int,
+    realtime: bool = False,
+    stop: Event | None = None,
 ) -> Iterator[tuple[Item, Result]]:
     """Call `work` on every item, and yield each item with its result, in the items' order.
 
     One thread reads the items, `workers` threads process them, and the caller takes the results, so that reading,
-    processing and writing overlap. At most 2 * `workers` + 1 items are read and not yet taken; then the source waits.
+    processing and writing overlap. At most 2 * `workers` items are read and not yet taken; then the source waits.
 
     Args:
         work: called from several threads at a time.
         items: read in one other thread.
         workers: items that are processed at a time, at least 1.
-        realtime: never let the source wait, as a camera needs it: items that arrive while all workers are busy are dropped.
+        realtime: never let the source wait, as a camera needs it: of the items that arrive while all workers are busy, the
+            latest is processed next, and the others are dropped.
+        stop: once set, the results end, also while the source gives no item.
 
     Raises:
         The errors of `items` and `work`, after the results of all earlier items.
@@ -35,25 +43,29 @@ def ordered(
 
     def read() -> None:
         try:
-            for item in items:
-                if not places.acquire(blocking=not realtime):
-                    continue
-                if closed.is_set():
-                    return
+            source = _Latest(items, closed) if realtime else iter(items)
+            while places.acquire() and not closed.is_set():  # before the item is taken, which is the latest then
+                item = next(source)
                 started.put((item, pool.submit(work, item)))
+        except StopIteration:
+            started.put(None)
         except BaseException as error:  # any error is raised where the results are taken
             started.put(error)
-        else:
-            started.put(None)
+
+    def step() -> tuple[Item, Future[Result]] | BaseException | None:
+        while stop is None or not stop.is_set():
+            with suppress(Empty):
+                return started.get(timeout=None if stop is None else _POLL)
+        return None
 
     with ThreadPoolExecutor(workers, "fastscnn") as pool:
         # A daemon: a source that never returns its next item must not keep the process alive.
         Thread(target=read, name="fastscnn-reader", daemon=True).start()
         try:
-            while (step := started.get()) is not None:
-                if isinstance(step, BaseException):
-                    raise step
-                item, future = step
+            while (found := step()) is not None:
+                if isinstance(found, BaseException):
+                    raise found
+                item, future = found
                 result = future.result()
                 places.release()
                 yield item, result
@@ -61,3 +73,37 @@ def ordered(
             closed.set()
             places.release()  # for a waiting reader
             pool.shutdown(wait=False, cancel_futures=True)  # drop items not started; the `with` waits for the rest
+
+
+class _Latest(Iterator[Item]):
+    """The latest item each time it is asked; a thread reads all of them until `closed` is set."""
+
+    def __init__(self, items: Iterable[Item], closed: Event) -> None:
+        self._items, self._closed = items, closed
+        self._changed = Condition()
+        self._slot: list[Item] = []  # of one place
+        self._end: BaseException | None = None
+        Thread(target=self._read, name="fastscnn-source", daemon=True).start()
+
+    def _read(self) -> None:
+        end: BaseException = StopIteration()
+        try:
+            for item in self._items:
+                if self._closed.is_set():
+                    break
+                with self._changed:
+                    self._slot[:] = [item]
+                    self._changed.notify()
+        except BaseException as error:  # any error is raised where the items are taken
+            end = error
+        with self._changed:
+            self._end = end
+            self._changed.notify()
+
+    def __next__(self) -> Item:
+        with self._changed:
+            self._changed.wait_for(lambda: self._slot or self._end)
+            if self._slot:
+                return self._slot.pop()
+        assert self._end is not None
+        raise self._end

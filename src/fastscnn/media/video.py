@@ -12,8 +12,9 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from itertools import chain
+from math import inf
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, sleep
 from typing import Any
 
 import av
@@ -52,12 +53,14 @@ class Frame:
         number: its index in the source, from 0.
         pts: presentation time in units of the source's `time_base`; it increases from frame to frame.
         decode: seconds spent reading it.
+        arrived: `time.perf_counter()` when its data was there, before it was decoded; for latencies.
     """
 
     image: UInt8Array
     number: int
     pts: int
     decode: float
+    arrived: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -113,7 +116,7 @@ def read(path: Path, sound: bool = True) -> Source:
     except (av.FFmpegError, OSError) as error:
         raise FastSCNNError(f"{path}: cannot be opened as a video ({error.strerror}); it is not a video, is truncated or "
                             "unfinished, or comes through a pipe and has its index at its end.") from error
-    return _source(str(path), container, sound)
+    return source_of(str(path), container, sound)
 
 
 def camera(name: str) -> Source:
@@ -142,7 +145,7 @@ def camera(name: str) -> Source:
         reason = getattr(error, "strerror", None) or error
         raise FastSCNNError(f"camera {name}: cannot be opened ({reason}); check whether another program uses it.") from error
     # Frame threads would delay the output by one frame for each thread.
-    return replace(_source(f"camera {name}", container, sound=False, threads=ThreadType.SLICE), count=None)
+    return replace(source_of(f"camera {name}", container, sound=False, threads=ThreadType.SLICE), count=None)
 
 
 def _cameras(system: str) -> list[str]:
@@ -177,9 +180,29 @@ def stills(paths: Sequence[Path], rate: Fraction) -> Source:
             image = images.read(path)
             if image.shape[:2] != size:
                 raise FastSCNNError(_changed(str(path), size, (image.shape[0], image.shape[1]), number))
-            yield Frame(image, number, number, perf_counter() - start)
+            yield Frame(image, number, number, perf_counter() - start, start)
 
     return Source(str(paths[0].parent), frames(), size, 1 / rate, rate, len(paths))
+
+
+def paced(source: Source, longest: float = inf) -> Source:
+    """Return a source whose frames arrive at the times they are shown, if they can be decoded as fast as that.
+
+    Args:
+        source: without sound.
+        longest: seconds to wait for a frame; a longer wait is a jump of its clock, and is left out.
+    """
+
+    def frames() -> Iterator[Frame]:
+        start = perf_counter()
+        for frame in source.frames:
+            wait = start + float(frame.pts * source.time_base) - perf_counter()
+            if wait > longest:
+                start, wait = start - wait, 0.0
+            sleep(max(0.0, wait))
+            yield replace(frame, arrived=perf_counter())
+
+    return replace(source, frames=frames())
 
 
 def _changed(name: str, before: tuple[int, int], after: tuple[int, int], number: int) -> str:
@@ -187,7 +210,29 @@ def _changed(name: str, before: tuple[int, int], after: tuple[int, int], number:
             "and a video has one size; split it there.")
 
 
-def _source(name: str, container: InputContainer, sound: bool, threads: ThreadType = ThreadType.AUTO) -> Source:
+def source_of(
+    name: str, container: InputContainer, sound: bool, threads: ThreadType = ThreadType.AUTO, lossy: bool = False
+) -> Source:
+    """Return the frames of an open container.
+
+    Args:
+        name: for errors.
+        container: closed after the last frame, or if this raises an error.
+        sound: also collect its audio.
+        threads: of the decoder; frame threads delay the output by one frame for each thread.
+        lossy: skip damaged frames, as a network delivers them; otherwise the first one is an error.
+
+    Raises:
+        FastSCNNError: see `read`.
+    """
+    try:
+        return _opened(name, container, sound, threads, lossy)
+    except FastSCNNError:
+        container.close()
+        raise
+
+
+def _opened(name: str, container: InputContainer, sound: bool, threads: ThreadType, lossy: bool) -> Source:
     video = container.streams.best("video")
     audio = container.streams.best("audio") if sound else None
     if not isinstance(video, VideoStream):
@@ -202,7 +247,7 @@ def _source(name: str, container: InputContainer, sound: bool, threads: ThreadTy
     rate = video.average_rate or video.guessed_rate or Fraction(25)
     count = video.frames or (round(container.duration * rate / av.time_base) if container.duration else None)
     notes: list[str] = []
-    frames = _decoded(name, container, video, audio, packets, notes)
+    frames = _decoded(name, container, video, audio, packets, notes, lossy)
     first = next(frames, None)  # gives the size: the stream's may be wrong, and is not upright
     if first is None:
         raise FastSCNNError(f"{name}: contains no frame that can be decoded.")
@@ -216,8 +261,9 @@ def _source(name: str, container: InputContainer, sound: bool, threads: ThreadTy
 
 
 def _decoded(
-    name: str, container: InputContainer, video: VideoStream, audio: object, packets: deque[Packet[Any]], notes: list[str]
-) -> Iterator[Frame]:
+    name: str, container: InputContainer, video: VideoStream, audio: object, packets: deque[Packet[Any]], notes: list[str],
+    lossy: bool,
+) -> Iterator[Frame]:  # fmt: skip
     """Decode until the end, then close the container, in the thread that reads the last frame."""
     start = Fraction(container.start_time or 0, av.time_base)  # of the earliest stream: becomes 0, as in FFmpeg
     clock = _Clock(start)
@@ -228,6 +274,7 @@ def _decoded(
         begun = perf_counter()
         try:
             for packet in container.demux():
+                arrived = perf_counter()
                 if packet.pts is not None:
                     ended = max(ended, (packet.pts + (packet.duration or 0)) * packet.time_base)
                 if packet.stream is audio or packet.stream is video:
@@ -236,7 +283,7 @@ def _decoded(
                     if packet.dts is not None:  # an empty packet ends every stream
                         packets.append(packet)
                     continue
-                for frame in _pictures(packet, number) if packet.stream is video else ():
+                for frame in _pictures(packet, not number or lossy) if packet.stream is video else ():
                     shape = (frame.height, frame.width)
                     if number and shape != size:
                         raise FastSCNNError(_changed(name, size, shape, number))
@@ -244,7 +291,7 @@ def _decoded(
                     pts = last + step if frame.pts is None else frame.pts
                     last = max(pts, last + 1)
                     image = _upright(frame)
-                    yield Frame(image, number, last, perf_counter() - begun)
+                    yield Frame(image, number, last, perf_counter() - begun, arrived)
                     number, begun = number + 1, perf_counter()
         except (av.FFmpegError, OSError) as error:
             raise FastSCNNError(f"{name}: cannot be decoded past frame {number} ({error.strerror}).") from error
@@ -259,12 +306,15 @@ def _decoded(
                          "edit list or its times.")
 
 
-def _pictures(packet: Packet[Any], number: int) -> Sequence[VideoFrame]:
-    """Return the frames of a packet. A recording cut between two key frames starts with packets that cannot be decoded."""
+def _pictures(packet: Packet[Any], skip: bool) -> Sequence[VideoFrame]:
+    """Return the frames of a packet; none if it is damaged and may be skipped.
+
+    A recording cut between two key frames starts with packets that cannot be decoded.
+    """
     try:
         return packet.decode()
     except av.error.InvalidDataError:
-        if number:
+        if not skip:
             raise
         return []
 
