@@ -14,8 +14,6 @@ from statistics import median
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from fastscnn.base.errors import FastSCNNError
 from fastscnn.cli.clips import Clip
 from fastscnn.cli.console import complain, note, print_stages, progress_bar, show
@@ -23,6 +21,7 @@ from fastscnn.cli.console import complain, note, print_stages, progress_bar, sho
 if TYPE_CHECKING:
     from fastscnn.base.types import PresetName, ResultName, UInt8Array
     from fastscnn.cli.preview import Window
+    from fastscnn.inference.overlays import VideoOverlays
     from fastscnn.inference.segmentation import Segmentation
     from fastscnn.inference.segmenter import NetworkOutput, Segmenter
     from fastscnn.media.video import Frame, Source
@@ -185,7 +184,7 @@ def _label(
     segmenter: Segmenter, clip: Clip, options: VideoOptions, window: Window | None, stop: threading.Event, quiet: bool
 ) -> VideoStats:
     """Segment one video: a thread decodes, several segment, and this one encodes."""
-    from fastscnn.data.legend import legend
+    from fastscnn.inference.overlays import VideoOverlays
     from fastscnn.media.video_writer import Writer
 
     stats = VideoStats(clip, segmenter, options)
@@ -196,13 +195,11 @@ def _label(
         stats.notes = source.notes
         source = replace(source, frames=stats.counted(source.frames))
         stats.expected, stats.size = source.count, source.size
-        names = segmenter.card.label_set.names  # all classes: the legend's size must not change between frames
-        strip = legend(segmenter.card.label_set, dict(zip(names, names, strict=True)), source.size[1])
-        size = (source.size[0] + strip.shape[0], source.size[1])
-        writing = Writer(clip.target, source, size, options.preset) if "overlay" in options.what else nullcontext()
+        overlays = VideoOverlays(segmenter.card.label_set, source.size)
+        writing = Writer(clip.target, source, overlays.size, options.preset) if "overlay" in options.what else nullcontext()
         with writing as writer, progress_bar("segment", quiet, rate=True) as advance:
             printed = _print_notes(writer.notes) if writer else 0
-            for frame, done in _work(segmenter, source, clip, options, strip, stop):
+            for frame, done in _work(segmenter, source, clip, options, overlays, stop):
                 begun = perf_counter()
                 if writer is not None and done.overlay is not None:
                     writer.write(done.overlay, frame.pts)
@@ -240,7 +237,7 @@ def _print_notes(notes: Sequence[str]) -> int:
 
 
 def _work(
-    segmenter: Segmenter, source: Source, clip: Clip, options: VideoOptions, strip: UInt8Array, stop: threading.Event
+    segmenter: Segmenter, source: Source, clip: Clip, options: VideoOptions, overlays: VideoOverlays, stop: threading.Event
 ) -> Iterator[tuple[Frame, _Done]]:
     """Yield the frames with their results in order; several are in progress at a time."""
     from fastscnn.media.stream import ordered
@@ -254,10 +251,7 @@ def _work(
     def finish(frame: Frame, segmentation: Segmentation) -> _Done:
         start, overlay, seconds = perf_counter(), None, dict(segmentation.seconds)
         if drawn:
-            height, width = segmentation.labels.shape
-            overlay = np.empty((height + len(strip), width, 3), np.uint8)
-            segmentation.blend(frame.image, result=overlay[:height])
-            overlay[height:] = strip
+            overlay = overlays.draw(segmentation, frame.image)
             seconds["overlay"] = perf_counter() - start
         if options.labels is not None:
             start = perf_counter()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
@@ -26,8 +27,11 @@ from fastscnn.cli.options import (
     switch,
     value,
 )
+from fastscnn.media import addresses
+from fastscnn.media.addresses import Address
 
 USAGE = "[options]"
+STREAMS = "source"  # the option that takes the address of a live stream
 _TOKEN = "FASTSCNN_TOKEN"
 _PACKAGES = ("fastapi", "fastapi_swagger", "multipart", "prometheus_client", "uvicorn")
 
@@ -47,6 +51,9 @@ def run(
         "Time for a request to arrive, and then to be answered.")] = 30.0,
     token_file: Annotated[Path | None, path("FILE"), described(
         f"File with the token that clients send; or set {_TOKEN}.")] = None,
+    source: Annotated[Address | None, value("URL", addresses.read), described(
+        "Live stream whose overlays are shown at /live: an address that starts with rtsp://, http://, https:// or udp:// "
+        "(docs/live.md).")] = None,
     json_logs: Annotated[bool, switch("Write the log as JSON lines.")] = False,
     backend: Backend = "auto",
     precision: Precision = "auto",
@@ -68,6 +75,8 @@ def run(
         if (error.name or "").partition(".")[0] not in _PACKAGES:
             raise
         raise missing_extra("serve", "serve") from error
+    if source is not None and find_spec("av") is None:
+        raise missing_extra("--source", "video")
     token = _token(token_file)
     local = host in LOOPBACK
     if not local and token is None:
@@ -76,7 +85,7 @@ def run(
         count = threads or machine.threads()
         segmenter = load(weights, backend, size, threads, precision=precision, streams=min(workers or count, count))
         hosts = LOOPBACK if local else None
-        app = create_app(segmenter, Limits(queue, round(1e6 * max_body), timeout, token, hosts))
+        app = create_app(segmenter, Limits(queue, round(1e6 * max_body), timeout, token, hosts), source)
         name = f"[{host}]" if ":" in host else host
         note(f"http://{name}:{listening.getsockname()[1]} ({segmenter.backend.streams} at a time; stop with Ctrl-C)")
         server.run(app, listening, timeout, json_logs)

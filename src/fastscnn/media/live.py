@@ -5,6 +5,7 @@ PyAV (FFmpeg in a wheel) receives and decodes them. It is the extra `[video]`, a
 
 from __future__ import annotations
 
+import errno
 import ssl
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -37,7 +38,6 @@ class _Rules:
     formats: str
 
 
-_MICROSECONDS = str(_SILENCE * 1_000_000)
 _WEB_FORMATS = "mpjpeg,hls,mpegts,mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,flv"
 _RULES = {
     "rtsp": _Rules("tcp", "rtsp"),
@@ -126,7 +126,8 @@ def _connected(address: Address) -> Source:
     try:
         container = _opened(address)
     except (av.FFmpegError, OSError) as error:
-        raise FastSCNNError(f"{address.name}: cannot be opened ({_reason(error)}).") from None
+        moved = "; if it is a redirect, give the address that it leads to" if error.errno == errno.EIO else ""
+        raise FastSCNNError(f"{address.name}: cannot be opened ({_reason(error)}{moved}).") from None
     kind = container.format.name
     if container.duration and address.scheme != "rtsp":
         length = container.duration / av.time_base
@@ -149,9 +150,9 @@ def _connected(address: Address) -> Source:
 
 def _opened(address: Address) -> InputContainer:
     rules = _RULES[address.scheme]
-    # 1 second is enough to find the size; more is delay. No buffer: what was received meanwhile is old.
-    options = {"protocol_whitelist": rules.protocols, "format_whitelist": rules.formats, "fflags": "nobuffer",
-               "analyzeduration": "1000000", "timeout": _MICROSECONDS}
+    options = {"protocol_whitelist": rules.protocols, "format_whitelist": rules.formats,
+               "analyzeduration": "1000000",  # a second is enough to find the size, and more is delay
+               "timeout": str(_SILENCE * 1_000_000)}
     if address.scheme == "rtsp":
         options |= {"rtsp_transport": "tcp", "allowed_media_types": "video"}
     elif address.scheme == "udp":

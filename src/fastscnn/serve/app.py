@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 from fastapi import FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.docs import get_swagger_ui_html
-from fastapi.responses import HTMLResponse, JSONResponse, Response
+from fastapi.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 from starlette.types import Scope
@@ -27,6 +27,7 @@ from fastscnn.base.hosts import host
 from fastscnn.base.types import UInt8Array
 from fastscnn.inference.segmenter import Segmenter
 from fastscnn.media import images
+from fastscnn.media.addresses import Address
 from fastscnn.serve.answers import JPEG, PNG, TYPES, Answer, Shapes, accepted, encoded
 from fastscnn.serve.body import FIELD, Bodies
 from fastscnn.serve.metrics import CONTENT_TYPE, Metrics
@@ -34,9 +35,13 @@ from fastscnn.serve.request_log import RequestLog
 from fastscnn.serve.workers import FullError, Workers
 from fastscnn.version import __version__
 
+if TYPE_CHECKING:
+    from fastscnn.serve.live import LiveOverlays
+
 _MOST_INPUT = 2048 * 4096  # pixels of the network's input that a client may choose
 _OPEN = ("/", "/docs", "/openapi.json")  # paths that need no token
 _OPEN_BELOW = ("/health/", "/swagger/")  # and what lies below these
+_LINK = '<a href="live">live overlay</a> · '
 _SIZE = r"^(native|[1-9][0-9]{1,4}x[1-9][0-9]{1,4})$"
 _FILE: dict[str, Any] = {"type": "string", "format": "binary"}
 _BODY = {
@@ -81,15 +86,16 @@ class Limits:
     hosts: tuple[str, ...] | None = None
 
 
-def create_app(segmenter: Segmenter, limits: Limits) -> FastAPI:
+def create_app(segmenter: Segmenter, limits: Limits, source: Address | None = None) -> FastAPI:
     """Return the service as an ASGI application.
 
     Args:
         segmenter: as many images are segmented at a time as it has streams.
         limits: what is accepted.
+        source: a live stream, whose overlays are shown at /live; needs PyAV.
 
     Raises:
-        FastSCNNError: the weights need more channels than an image file has.
+        FastSCNNError: the weights need more channels than an image file has, or the stream cannot be opened.
 
     Example:
         >>> import fastscnn
@@ -113,7 +119,11 @@ def create_app(segmenter: Segmenter, limits: Limits) -> FastAPI:
     @asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:
         app.state.ready = True
+        if overlays is not None:
+            overlays.start()
         yield
+        if overlays is not None:
+            overlays.close()
         workers.close()
 
     app = FastAPI(title="fastscnn", version=__version__, lifespan=life, redoc_url=None, docs_url=None,
@@ -125,7 +135,8 @@ def create_app(segmenter: Segmenter, limits: Limits) -> FastAPI:
     app.middleware("http")(partial(_guard, limits))
     answered = partial(_count, metrics)
     app.add_middleware(RequestLog, answered=answered, seconds=limits.timeout)
-    _add_information(app, segmenter, metrics)
+    _add_information(app, segmenter, metrics, _LINK if source else "")
+    overlays = _add_live(app, source, segmenter, metrics) if source else None
 
     @app.post("/v1/segment", response_model=Answer, responses={
         200: {"description": "Class percentages; labels (PNG) or, with `confidence`, 255 times the probability of each label; "
@@ -161,10 +172,29 @@ def create_app(segmenter: Segmenter, limits: Limits) -> FastAPI:
     return app
 
 
-def _add_information(app: FastAPI, segmenter: Segmenter, metrics: Metrics) -> None:
-    """Add the routes with information on the service and its weights."""
+def _add_live(app: FastAPI, source: Address, segmenter: Segmenter, metrics: Metrics) -> LiveOverlays:
+    """Add the route of the live stream."""
+    from fastscnn.serve.live import CONTENT_TYPE, MOST_VIEWERS, LiveOverlays
+
+    overlays = LiveOverlays(source, segmenter, metrics, lambda: bool(app.state.ready))
+
+    @app.get("/live", response_class=StreamingResponse, responses={
+        200: {"description": "Overlays, one JPEG after another.", "content": {"multipart/x-mixed-replace": {"schema": _FILE}}},
+        401: _ERRORS[401], 503: {"description": "Too many viewers."}})
+    async def live() -> StreamingResponse:
+        """Show the overlays of the live stream as motion JPEG, until the client leaves."""
+        if overlays.viewers >= MOST_VIEWERS:
+            raise FullError
+        headers = {"Cache-Control": "no-store", "Cross-Origin-Resource-Policy": "same-origin"}
+        return StreamingResponse(overlays.parts(), media_type=CONTENT_TYPE, headers=headers)
+
+    return overlays
+
+
+def _add_information(app: FastAPI, segmenter: Segmenter, metrics: Metrics, link: str) -> None:
+    """Add the routes with information on the service and its weights; `link` is HTML for the page."""
     card: dict[str, Any] = json.loads(segmenter.card.to_json())
-    page = Path(__file__).with_name("page.html").read_text("utf-8")
+    page = Path(__file__).with_name("page.html").read_text("utf-8").replace("<!-- live -->", link)
 
     @app.get("/v1/card", responses={401: _ERRORS[401]})
     async def model_card() -> dict[str, Any]:

@@ -25,6 +25,8 @@ class Metrics:
                                   ("path",), buckets=_BUCKETS, registry=self._registry)
         self._stages = Histogram("fastscnn_stage_seconds", "Time of each stage of a segmentation.", ("stage",),
                                  buckets=_BUCKETS, registry=self._registry)
+        self._live = Histogram("fastscnn_live_latency_seconds", "Time from the arrival of a frame of the live stream to its "
+                               "overlay.", buckets=_BUCKETS, registry=self._registry)
         Gauge("fastscnn_images", "Images that are segmented or wait.", registry=self._registry).set_function(waiting)
 
     def answered(self, path: str, status: int, seconds: float) -> None:
@@ -36,6 +38,10 @@ class Metrics:
         """Count the stages of a segmentation, in seconds."""
         for stage, seconds in stages.items():
             self._stages.labels(stage).observe(seconds)
+
+    def live(self, seconds: float) -> None:
+        """Count an overlay of the live stream, and the seconds since its frame arrived."""
+        self._live.observe(seconds)
 
     def text(self) -> bytes:
         """Return all metrics."""
