@@ -84,7 +84,7 @@ def run(
         Positional[tuple[Annotated[Path | Address, value("PATH", _source)], ...]],
         arg(metavar="PATH ...", help_behavior_hint="", help=(
             "Images, folders (searched recursively), or videos. Or one live stream: an address that starts with rtsp://, "
-            "http://, https:// or udp:// (docs/live.md).")),
+            "http://, https:// or udp:// (docs/serve.md).")),
     ] = (),
     *,
     out: Annotated[Path, path("DIR|FILE"), described(

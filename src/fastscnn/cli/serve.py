@@ -53,7 +53,7 @@ def run(
         f"File with the token that clients send; or set {_TOKEN}.")] = None,
     source: Annotated[Address | None, value("URL", addresses.read), described(
         "Live stream whose overlays are shown at /live: an address that starts with rtsp://, http://, https:// or udp:// "
-        "(docs/live.md).")] = None,
+        "(docs/serve.md).")] = None,
     json_logs: Annotated[bool, switch("Write the log as JSON lines.")] = False,
     backend: Backend = "auto",
     precision: Precision = "auto",

@@ -63,11 +63,15 @@ class LiveOverlays:
     async def parts(self) -> AsyncIterator[bytes]:
         """Yield new overlays as parts of multipart/x-mixed-replace until the service stops. A slow viewer misses some."""
         self.viewers += 1
+        sent = self._part  # of an earlier viewer, and old
         try:
             while self._ready():
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(self._new.wait(), _POLL)
-                    yield self._part
+                if self._part is sent:
+                    with suppress(TimeoutError):
+                        await asyncio.wait_for(self._new.wait(), _POLL)
+                else:
+                    sent = self._part
+                    yield sent
         finally:
             self.viewers -= 1
 
