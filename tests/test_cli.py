@@ -899,11 +899,15 @@ def test_a_full_disk_behind_the_output(tiny_onnx: Path, picture: Path, json: boo
                            "kept.\n")
 
 
-@pytest.mark.parametrize("word", ["rtsp://127.0.0.1:1/stream1", "https://example.org/a.jpg", "--weights=S3://bucket/w.onnx"])
-def test_addresses_come_back_whole(run: Run, word: str) -> None:
+@pytest.mark.parametrize(("word", "name"), [
+    ("rtmp://me:S3cret@127.0.0.1:1/stream1", "rtmp://127.0.0.1:1"), ("s3://bucket/a.jpg", "s3://bucket"),
+    ("--weights=S3://bucket/w.onnx", "s3://bucket"), ("--weights=https://example.org/w.onnx", "https://example.org"),
+])
+def test_addresses_are_named_without_their_secrets(run: Run, word: str, name: str) -> None:
     code, out, err = run("segment", word)
     assert (code, out) == (1, "")
-    assert f"{word.removeprefix('--weights=')}: is an address, and addresses are not opened" in unfolded(err)
+    assert f"{name}: is an address, and addresses are not opened" in unfolded(err)
+    assert "S3cret" not in err
     assert "no such file" not in err
 
 

@@ -53,12 +53,13 @@ def clips(paths: Sequence[Path | Address], camera: str | None, out: Path, fps: f
         return []
     try:
         from fastscnn.media import video_writer
+
+        if inputs.is_video(out):
+            video_writer.check(out)
+        if not streams:
+            return _recorded(recorded, camera, out, fps, realtime)
     except ImportError as error:
         raise missing_extra(f"Reading videos ({error})", "video") from error
-    if inputs.is_video(out):
-        video_writer.check(out)
-    if not streams:
-        return _recorded(recorded, camera, out, fps, realtime)
     if len(paths) > 1 or camera is not None:
         raise ArgumentError(f"{streams[0].name}: a live stream cannot be combined with others, files or a camera; use a call "
                             "for each.")
