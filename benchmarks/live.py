@@ -94,9 +94,9 @@ def measured(overlays: Iterator[tuple[float, float | None]], seconds: float, pid
     medians = [float(np.median(found)) if len(found) else None for found in parts]
     first, last = medians[1], medians[-1]
     quantiles = {f"p{percent}": float(np.percentile(latencies, percent)) for percent in (50, 95, 99, 100)}
+    growth = None if first is None or last is None else last - first
     return {"overlays_per_second": len(times) / seconds, "unreadable": unreadable,
-            "milliseconds": {**quantiles, "parts": medians}, "growth_ms": None if first is None or last is None else last - first,
-            "memory_mib": memory}
+            "milliseconds": {**quantiles, "parts": medians}, "growth_ms": growth, "memory_mib": memory}
 
 
 def restarted(overlays: Iterator[tuple[float, float | None]], started: float) -> dict[str, float]:

@@ -1,7 +1,8 @@
 """An RTSP server by GStreamer: `python3 rtsp_server.py PORT SIZE RATE [USER PASSWORD]`, with the system's Python, which has gi.
 
-It prints "ready", and sends H.264 at rtsp://127.0.0.1:PORT/live. Each frame shows the time at which it was drawn, in milliseconds
-of the monotonic clock: 32 bits in a row at the bottom, the lowest first, each as two squares (white, black: 1; black, white: 0).
+It prints "ready", and sends H.264 at rtsp://127.0.0.1:PORT/live. Each frame shows the time at which it was drawn, in
+milliseconds of the monotonic clock: 32 bits in a row at the bottom, the lowest first, each as two squares (white, black: 1;
+black, white: 0).
 """
 
 import sys

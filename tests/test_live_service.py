@@ -61,7 +61,7 @@ class Watched:
     async def watch(self, count: int) -> list[UInt8Array]:
         """Take parts as one viewer, who then leaves."""
         parts = self.overlays.parts()
-        found = []
+        found: list[UInt8Array] = []
         async with asyncio.timeout(30):
             while len(found) < count:
                 found.append(picture_in(await anext(parts)))
@@ -121,7 +121,7 @@ def test_the_stream_comes_back_with_another_size(web: Web, camera: Camera, tiny:
             while (height := (await watched.watch(1))[0].shape[0]) == high:
                 pass
         watched.overlays.close()
-        return high - height
+        return int(high - height)
 
     assert asyncio.run(run()) == 32
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import suppress
 from threading import Event, Thread
 from time import perf_counter
@@ -60,7 +60,7 @@ class LiveOverlays:
         """End the thread after its frame."""
         self._stop.set()
 
-    async def parts(self) -> AsyncIterator[bytes]:
+    async def parts(self) -> AsyncGenerator[bytes, None]:
         """Yield new overlays as parts of multipart/x-mixed-replace until the service stops. A slow viewer misses some."""
         self.viewers += 1
         sent = self._part  # of an earlier viewer, and old
