@@ -82,8 +82,8 @@ class LiveOverlays:
         while not self._stop.is_set():
             try:
                 self._segment(self._source)
-                self._stop.wait(_PAUSE)
-                self._source = self._opened()
+                if not self._stop.wait(_PAUSE):
+                    self._source = self._opened()
             except FastSCNNError as error:
                 LOG.info("%s", error)
 
@@ -99,7 +99,8 @@ class LiveOverlays:
         for frame, image in ordered(encode, watched, 1, realtime=True, stop=self._stop):
             self._metrics.live(perf_counter() - frame.arrived)
             head = f"--{_BOUNDARY}\r\nContent-Type: image/jpeg\r\nContent-Length: {len(image)}\r\n\r\n"
-            self._loop.call_soon_threadsafe(self._publish, head.encode() + image + b"\r\n")
+            with suppress(RuntimeError):  # the event loop has ended before this frame
+                self._loop.call_soon_threadsafe(self._publish, head.encode() + image + b"\r\n")
 
     def _publish(self, part: bytes) -> None:
         """Wake the viewers that wait."""
