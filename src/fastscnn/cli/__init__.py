@@ -20,6 +20,7 @@ from typing import Any
 from fastscnn.base import files
 from fastscnn.base.errors import ArgumentError, FastSCNNError, unknown
 from fastscnn.cli.console import STDERR, complain, configure
+from fastscnn.hub.address import is_address as is_hub_address
 from fastscnn.version import __version__
 
 VERBS = {  # each is the module of that name, with `_` for `-`; it is imported only if it runs
@@ -28,6 +29,7 @@ VERBS = {  # each is the module of that name, with `_` for `-`; it is imported o
     "train": "Train on a dataset, by a recipe.",
     "evaluate": "Score weights on labelled images.",
     "export": "Write trained weights as an ONNX file, for fast inference.",
+    "push": "Upload weights and their model card to the Hugging Face Hub.",
     "convert": "Convert a checkpoint of another implementation.",
     "soft-labels": "Write a network's class probabilities, for distillation.",
     "dataset": "Describe your own images and labels.",
@@ -76,6 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     configure()
     warnings.filterwarnings("ignore", module=r"PIL\.")  # such as of corrupt EXIF tags; the image is read all the same
+    warnings.filterwarnings("ignore", module=r"huggingface_hub\.")  # such as of a disk without symbolic links
     try:
         return _run(words)
     except FastSCNNError as error:
@@ -146,7 +149,8 @@ def parse(run: Callable[..., int], prog: str, usage: str, words: Sequence[str], 
         return functools.partial(run, *positional, **named)  # called after parsing, outside tyro's error handling
 
     for word in words:
-        if files.is_address(address := word.partition("=")[2] if word.startswith("--") else word):
+        address = word.partition("=")[2] if word.startswith("--") else word
+        if files.is_address(address) and not is_hub_address(address):
             complain(f"{address}: is an address, and addresses are not opened; download or record a file first.")
             return 1
     printed = io.StringIO()
