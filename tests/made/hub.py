@@ -84,8 +84,8 @@ def running() -> Iterator[Hub]:
             thread.join()
 
 
-class _Refused(Exception):
-    """An answer that is an error: status, and the code that the hub sends in X-Error-Code."""
+class RefusedError(Exception):
+    """An answer that is an error: status, the code that the hub sends in X-Error-Code, and the commit, if it is known."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -112,14 +112,15 @@ class _Handler(BaseHTTPRequestHandler):
         self.server.requests.append((self.command, path, dict(self.headers)))
         try:
             if self.server.broken is not None:
-                raise _Refused(self.server.broken, "")
+                raise RefusedError(self.server.broken, "")
             for method, pattern, act in _ROUTES:
                 if self.command in method and (found := re.fullmatch(pattern, path)):
                     act(self, body, **found.groupdict())
                     return
             raise AssertionError(f"no answer for {self.command} {path}")
-        except _Refused as error:
-            self._json({"error": error.args[1]}, error.args[0], X_Error_Code=error.args[1])
+        except RefusedError as error:
+            status, code, *commit = error.args
+            self._json({"error": code}, status, X_Error_Code=code, **({"X_Repo_Commit": commit[0]} if commit else {}))
 
     do_HEAD = do_GET = do_POST = do_PUT = _handle  # noqa: N815
 
@@ -129,14 +130,14 @@ class _Handler(BaseHTTPRequestHandler):
     def _repository(self, name: str) -> Repository:
         found = self.server.repositories.get(name)
         if found is None or (found.private and not self._authorised()):
-            raise _Refused(404 if self._authorised() else 401, "RepoNotFound")
+            raise RefusedError(404 if self._authorised() else 401, "RepoNotFound")
         return found
 
     def _files(self, name: str, revision: str) -> tuple[str, dict[str, bytes]]:
         found = self._repository(name)
         oid = found.branches.get(revision, revision)
         if oid not in found.commits:
-            raise _Refused(404, "RevisionNotFound")
+            raise RefusedError(404, "RevisionNotFound")
         return oid, found.commits[oid]
 
     def info(self, _: bytes, repository: str, revision: str | None = None) -> None:
@@ -146,21 +147,22 @@ class _Handler(BaseHTTPRequestHandler):
 
     def resolve(self, _: bytes, repository: str, revision: str, file: str) -> None:
         if self._repository(repository).gated and not self._authorised():
-            raise _Refused(401, "GatedRepo")
+            raise RefusedError(401, "GatedRepo")
         oid, files = self._files(repository, revision)
         if file not in files:
-            raise _Refused(404, "EntryNotFound")
+            raise RefusedError(404, "EntryNotFound", oid)
         data = files[file]
         sha256, sha1 = hashlib.sha256(data).hexdigest(), hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
         if len(data) <= LARGE:
             self._answer(200, data, ETag=f'"{sha1}"', X_Repo_Commit=oid)
             return
         self.server.stored[sha256] = data
-        self._answer(302, Location=f"{self.server.url}/stored/{sha256}", X_Linked_ETag=f'"{sha256}"',
+        elsewhere = self.server.url.replace("127.0.0.1", "localhost")  # another host, as that of large files is
+        self._answer(302, Location=f"{elsewhere}/stored/{sha256}", X_Linked_ETag=f'"{sha256}"',
                      X_Linked_Size=str(len(data)), X_Repo_Commit=oid)
 
     def get_stored(self, _: bytes, sha256: str) -> None:
-        assert "Authorization" not in self.headers or self.headers["Host"] == self.server.url.removeprefix("http://")
+        assert "Authorization" not in self.headers  # another host must not get the token
         self._answer(200, self.server.stored[sha256])
 
     def put_stored(self, body: bytes, sha256: str) -> None:
@@ -170,11 +172,11 @@ class _Handler(BaseHTTPRequestHandler):
 
     def create(self, body: bytes) -> None:
         if not self._authorised():
-            raise _Refused(401, "")
+            raise RefusedError(401, "")
         asked = json.loads(body)
         name = f"{asked['organization']}/{asked['name']}"
         if asked["organization"] == "others":
-            raise _Refused(403, "")
+            raise RefusedError(403, "")
         if name in self.server.repositories:
             self._json({"error": "exists", "url": f"{self.server.url}/{name}"}, 409)
             return
@@ -192,7 +194,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._json({"errors": [], "warnings": []})
 
     def preupload(self, body: bytes, repository: str, revision: str) -> None:
-        _, files = self._files(repository, revision)
+        self._files(repository, revision)
         answers = [{"path": each["path"], "uploadMode": "lfs" if each["size"] > LARGE else "regular", "shouldIgnore": False}
                    for each in json.loads(body)["files"]]
         self._json({"files": answers})
@@ -206,7 +208,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def commit(self, body: bytes, repository: str, revision: str) -> None:
         if not self._authorised():
-            raise _Refused(401, "")
+            raise RefusedError(401, "")
         _, changes = self._files(repository, revision)[0], {}
         for line in body.decode().splitlines():
             step = json.loads(line)

@@ -78,7 +78,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     configure()
     warnings.filterwarnings("ignore", module=r"PIL\.")  # such as of corrupt EXIF tags; the image is read all the same
-    warnings.filterwarnings("ignore", module=r"huggingface_hub\.")  # such as of a disk without symbolic links
     try:
         return _run(words)
     except FastSCNNError as error:

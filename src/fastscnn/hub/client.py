@@ -6,17 +6,18 @@ Here it does, if it is not set already.
 
 from __future__ import annotations
 
-import logging
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from threading import Lock
 from types import ModuleType
-from typing import Any
 
 from fastscnn.base.errors import FastSCNNError, missing_extra
 from fastscnn.hub.address import Address
 
 _LOG_IN = "log in with `hf auth login`, or set HF_TOKEN"
+_ONE = Lock()  # warnings.catch_warnings in several threads at a time leaves its filters behind
 _STATUS = {
     401: f"the hub does not accept the token; {_LOG_IN}",
     403: "the token does not allow this; use one with access to the repository, for `push` one with write access",
@@ -29,38 +30,44 @@ _STATUS = {
 
 @contextmanager
 def client(address: Address) -> Iterator[ModuleType]:
-    """Yield huggingface_hub. Its notes are not printed, and its errors are raised as ours.
+    """Yield huggingface_hub, to one thread at a time. Its warnings are not shown, and its errors are raised as ours.
 
     Raises:
         FastSCNNError: the package is missing, or what it raised while it read or wrote `address`.
     """
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     try:
-        import huggingface_hub as hub
+        import huggingface_hub.errors
+        import huggingface_hub.utils
     except ModuleNotFoundError as error:
         raise missing_extra(f"{address}: {error.name} is missing. The hub", "hub") from error
-    log = logging.getLogger("huggingface_hub")
-    level = log.level
-    log.setLevel(logging.ERROR)
+    hub: ModuleType = huggingface_hub
     try:
-        yield hub
+        with _silenced(hub):
+            yield hub
     except FastSCNNError:
         raise
     # HTTPError is the base of all errors of the HTTP library, httpx or httpx2; the others are of huggingface_hub.
-    except (_errors(hub).HTTPError, _errors(hub).EntryNotFoundError, OSError, ValueError, RuntimeError) as error:
+    except (hub.errors.HTTPError, hub.errors.EntryNotFoundError, OSError, ValueError, RuntimeError) as error:
         raise FastSCNNError(f"{address}: {_reason(hub, address, error)}.") from error
-    finally:
-        log.setLevel(level)
 
 
-def _errors(hub: ModuleType) -> Any:
-    return hub.errors
+@contextmanager
+def _silenced(hub: ModuleType) -> Iterator[None]:
+    log = hub.utils.logging
+    with _ONE, warnings.catch_warnings(action="ignore"):
+        level = log.get_verbosity()
+        log.set_verbosity_error()
+        try:
+            yield
+        finally:
+            log.set_verbosity(level)
 
 
 def _reason(hub: ModuleType, address: Address, error: Exception) -> str:
     """Return what went wrong and the fix, without the full stop."""
     errors, site = hub.errors, hub.constants.ENDPOINT
-    if isinstance(error, errors.LocalEntryNotFoundError) and isinstance(error.__cause__, Exception):
+    while isinstance(error, errors.LocalEntryNotFoundError | RuntimeError) and isinstance(error.__cause__, Exception):
         error = error.__cause__
     known = {
         errors.OfflineModeIsEnabled: "is not in the cache, and HF_HUB_OFFLINE forbids to ask the hub; unset it",

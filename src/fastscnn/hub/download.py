@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from os import PathLike
@@ -13,9 +14,11 @@ from fastscnn.base import files
 from fastscnn.base.errors import FastSCNNError
 from fastscnn.hub.address import Address, is_address, parse
 from fastscnn.hub.client import client
+from fastscnn.version import __version__
 
 FLOAT32, INT8, TRAINED = "model.onnx", "model-int8.onnx", "model.safetensors"  # names that `push` writes
 MAX_BYTES = 2**31  # protobuf, and so ONNX, has no larger files
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 _SUFFIXES = (".onnx", ".safetensors")
 OnProgress = Callable[[int, int], None]
 
@@ -48,8 +51,11 @@ def weight_file(
     with client(address) as hub:
         try:
             return _download(hub, replace(address, file=address.file or default), on_progress)
+        except hub.errors.LocalEntryNotFoundError:
+            if address.file or not (names := _cached(hub, address, default)):
+                raise
         except hub.errors.EntryNotFoundError as missing:
-            names = _names(hub, address, missing)
+            names = [each.rfilename for each in hub.model_info(address.repository, revision=address.revision).siblings or ()]
             if address.file:
                 others = ", ".join(name for name in names if PurePosixPath(name).suffix.lower() in _SUFFIXES) or "none"
                 raise FastSCNNError(f"{address}: the repository has no such file; its weight files: {others}.") from missing
@@ -69,28 +75,42 @@ def _only(address: Address, default: str, names: Sequence[str]) -> str:
 
 
 def _download(hub: ModuleType, address: Address, on_progress: OnProgress | None) -> Path:
-    """Return the cached copy of a file, downloaded if it is missing or old."""
-    place: dict[str, Any] = {"repo_id": address.repository, "filename": address.file, "revision": address.revision,
-                             "library_name": "fastscnn"}
-    size = hub.hf_hub_download(**place, dry_run=True).file_size
+    """Return the cached copy of a file, downloaded if it is missing or old.
+
+    Raises:
+        FastSCNNError: the file is too large.
+        EntryNotFoundError: there is no such file; as LocalEntryNotFoundError, if the hub could not be asked.
+    """
+    errors = hub.errors
+    place: dict[str, Any] = {"repo_id": address.repository, "filename": address.file, "revision": address.revision}
+    if _COMMIT.fullmatch(address.revision or "") and isinstance(copy := hub.try_to_load_from_cache(**place), str):
+        return Path(copy)
+    caller = {"library_name": "fastscnn", "library_version": __version__}
+    try:  # hf_hub_download would repeat a request that fails for half a minute
+        size = hub.get_hf_file_metadata(hub.hf_hub_url(**place), **caller).size
+    except errors.EntryNotFoundError:
+        hub.hf_hub_download(**place, **caller)  # raises it again, and keeps in the cache that there is no such file
+        raise
+    except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError):
+        raise
+    except (errors.HTTPError, OSError) as error:
+        try:
+            return Path(hub.hf_hub_download(**place, local_files_only=True))
+        except errors.LocalEntryNotFoundError as missing:
+            raise missing from error
     if size is None or size >= MAX_BYTES:
         raise FastSCNNError(f"{address}: has {size or 'an unknown number of'} bytes; weight files have less than 2 GiB.")
-    return Path(hub.hf_hub_download(**place, tqdm_class=_progress(hub, on_progress)))
+    return Path(hub.hf_hub_download(**place, **caller, tqdm_class=_progress(hub, on_progress)))
 
 
-def _names(hub: ModuleType, address: Address, missing: Exception) -> list[str]:
-    """Return the names of the files in a repository; of those in the cache, if the hub could not be asked."""
+def _cached(hub: ModuleType, address: Address, default: str) -> list[str]:
+    """Return the names of the cached files of a repository that had no `default` when the hub was last asked; else []."""
     place: dict[str, Any] = {"repo_id": address.repository, "revision": address.revision}
-    if not isinstance(missing, hub.errors.LocalEntryNotFoundError):
-        return [each.rfilename for each in hub.model_info(**place).siblings or ()]
-    try:
-        folder = Path(hub.snapshot_download(**place, local_files_only=True))
-    except hub.errors.LocalEntryNotFoundError:
-        raise missing from None
-    names = [path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")) if path.is_file()]
-    if address.file or not names:
-        raise missing
-    return names
+    found = hub.try_to_load_from_cache(filename=default, **place)
+    if found is None or isinstance(found, str):
+        return []
+    folder = Path(hub.snapshot_download(**place, local_files_only=True))
+    return [path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")) if path.is_file()]
 
 
 def _progress(hub: ModuleType, on_progress: OnProgress | None) -> type:
