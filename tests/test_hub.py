@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import socket
 import subprocess
@@ -71,12 +72,6 @@ def logged_in(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> Hub:
     return hub
 
 
-@pytest.fixture
-def offline(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    """Sets HF_HUB_OFFLINE in the test that calls its `setattr` through `go_offline`."""
-    return monkeypatch
-
-
 def go_offline(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
 
@@ -130,7 +125,7 @@ def test_wrong_addresses(text: str) -> None:
 
 def test_other_paths_are_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert not is_address("https://town/a") and not is_address("C:/hf") and not is_address("town/hf:/a")
+    assert not any(is_address(path) for path in ("https://town/a", "C:/hf", "town/hf:/a", "hf"))
     assert weight_file("~/a.onnx") == tmp_path / "a.onnx"
     assert weight_file(Path("a.pth")) == Path("a.pth")  # refused by what opens it
 
@@ -142,7 +137,8 @@ def test_weights_of_the_hub_segment_as_those_of_the_file(hub: Hub, tiny_onnx: Pa
     hub.add("town/streets", {"model.onnx": tiny_onnx.read_bytes(), "model-int8.onnx": b"", "README.md": b"# streets"})
     segmenter = fastscnn.Segmenter.load(ADDRESS, "onnx", threads=1)
     assert (segmenter.segment(stripes.image).labels == stripes.labels).all()
-    assert segmenter.path is not None and segmenter.path.read_bytes() == tiny_onnx.read_bytes()
+    assert segmenter.path
+    assert segmenter.path.read_bytes() == tiny_onnx.read_bytes()
     assert segmenter.verified
     file = "/town/streets/resolve/main/model.onnx"
     assert asked(hub) == [f"HEAD {file}", f"HEAD {file}", f"GET {file}"]
@@ -181,8 +177,8 @@ def test_a_changed_file_is_downloaded_again_and_a_commit_is_not(
         ({"backend": "torch"}, "model.safetensors"), ({"backend": "cuda", "precision": "float16"}, "model.safetensors"),
     ],
 )  # fmt: skip
-def test_the_default_file(hub: Hub, options: dict[str, str], expected: str) -> None:
-    hub.add("town/streets", {name: b"1" for name in ("a.onnx", "model.onnx", "model-int8.onnx", "model.safetensors")})
+def test_the_default_file(hub: Hub, options: dict[str, Any], expected: str) -> None:
+    hub.add("town/streets", dict.fromkeys(("a.onnx", "model.onnx", "model-int8.onnx", "model.safetensors"), b"1"))
     assert weight_file(ADDRESS, **options).name == expected
 
 
@@ -196,7 +192,7 @@ def test_the_default_file(hub: Hub, options: dict[str, str], expected: str) -> N
     ],
 )
 def test_the_only_file_is_taken(
-    hub: Hub, names: list[str], options: dict[str, str], expected: str, monkeypatch: pytest.MonkeyPatch
+    hub: Hub, names: list[str], options: dict[str, Any], expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hub.add("town/streets", dict.fromkeys(names, b"1"))
     found = weight_file(ADDRESS, **options)
@@ -208,11 +204,11 @@ def test_the_only_file_is_taken(
 @pytest.mark.parametrize(
     ("names", "address", "message"),
     [
-        (["a.onnx", "sub/b.onnx"], ADDRESS, rf"has no model\.onnx, but a\.onnx, sub/b\.onnx; name one, such as {ADDRESS}/a\.onnx\."),
-        (["pytorch_model.bin", "a.pth"], ADDRESS, r"has no \.onnx or \.safetensors file; other files, such as pickles, are not read"),
+        (["a.onnx", "b/c.onnx"], ADDRESS, rf"no model\.onnx, but a\.onnx, b/c\.onnx; name one, such as {ADDRESS}/a\.onnx\."),
+        (["model.bin", "a.pth"], ADDRESS, r"has no \.onnx or \.safetensors file; other files, such as pickles, are not"),
         (["model.onnx", "x.bin"], f"{ADDRESS}/other.onnx", r"has no such file; its weight files: model\.onnx\.$"),
         ([], f"{ADDRESS}/other.onnx", r"has no such file; its weight files: none\.$"),
-        (["a.pth"], f"{ADDRESS}/a.pth", r"weights are \.onnx or \.safetensors files; others, such as pickles, are not read\.$"),
+        (["a.pth"], f"{ADDRESS}/a.pth", r"weights are \.onnx or \.safetensors files; others, such as pickles, are not read"),
         (["model.onnx"], f"{ADDRESS}@v9", r"there is no branch, tag or commit 'v9'; check the part after @\.$"),
         (["model.onnx"], "hf://town/other", rf"no such repository, or it is private; check the name, or {LOG_IN}"),
     ],
@@ -226,9 +222,9 @@ def test_no_fitting_file(hub: Hub, names: list[str], address: str, message: str)
 def test_private_and_gated_repositories(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     hub.add("town/private", {"model.onnx": b"1"}, private=True)
     hub.add("town/gated", {"model.onnx": b"1"}, gated=True)
-    with pytest.raises(FastSCNNError, match=rf"^hf://town/private: there is no such repository, or it is private.*{LOG_IN}"):
+    with pytest.raises(FastSCNNError, match=rf"^hf://town/private: .*no such repository, or it is private; .*{LOG_IN}"):
         weight_file("hf://town/private")
-    with pytest.raises(FastSCNNError, match=rf"^hf://town/gated: its terms must be accepted first, at {hub.url}/town/gated; then"):
+    with pytest.raises(FastSCNNError, match=rf"^hf://town/gated: its terms must be accepted first, at {hub.url}/town/gated"):
         weight_file("hf://town/gated")
     monkeypatch.setenv("HF_TOKEN", TOKEN)
     assert weight_file("hf://town/private").read_bytes() == weight_file("hf://town/gated").read_bytes() == b"1"
@@ -244,7 +240,7 @@ def test_a_pickle_under_another_name_is_refused(hub: Hub, suffix: str) -> None:
 def test_large_files_are_refused_before_they_are_downloaded(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(download, "MAX_BYTES", 50_000)
     hub.add("town/streets", {"model.onnx": bytes(50_000)})
-    with pytest.raises(FastSCNNError, match=r"hf://town/streets/model\.onnx: has 50000 bytes; weight files have less than 2 GiB"):
+    with pytest.raises(FastSCNNError, match=r"/model\.onnx: has 50000 bytes; weight files have less than 2 GiB"):
         weight_file(ADDRESS)
     assert asked(hub) == ["HEAD /town/streets/resolve/main/model.onnx"]
     hub.repositories["town/streets"].commit({"model.onnx": bytes(49_999)})
@@ -292,8 +288,9 @@ def test_no_network(tmp_path: Path) -> None:
         closed.bind(("127.0.0.1", 0))
         site = f"http://127.0.0.1:{closed.getsockname()[1]}"
         code = f"import sys; from fastscnn import cli; sys.exit(cli.main(['demo', '--weights', '{ADDRESS}']))"
-        done = subprocess.run([sys.executable, "-W", "error", "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False,
-                              env={"HF_ENDPOINT": site, "HF_HOME": str(tmp_path), "PYTHONPATH": ":".join(sys.path)})
+        environment = {**os.environ, "HF_ENDPOINT": site, "HF_HOME": str(tmp_path), "PYTHONPATH": os.pathsep.join(sys.path)}
+        done = subprocess.run([sys.executable, "-W", "error", "-c", code], cwd=tmp_path, env=environment, capture_output=True,
+                              text=True, check=False)
     assert (done.returncode, done.stdout) == (1, "")
     message = f"{ADDRESS}: {site} cannot be reached (ConnectError); check the network, or give a file of this machine."
     assert done.stderr == f"fastscnn: {message}\n"
@@ -306,7 +303,7 @@ def test_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_huggingface_hub_is_imported_only_for_an_address() -> None:
-    code = "import sys, fastscnn, fastscnn.cli; fastscnn.push; fastscnn.Segmenter.load(); assert 'huggingface_hub' not in sys.modules"
+    code = "import sys, fastscnn.cli; fastscnn.push; fastscnn.Segmenter.load(); assert 'huggingface_hub' not in sys.modules"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
@@ -391,11 +388,11 @@ def test_text_of_a_card_is_no_markup(server: Hub, town_onnx: Path, tmp_path: Pat
 
 
 def test_no_licence(logged_in: Hub, tiny_onnx: Path, town_onnx: Path) -> None:
-    with pytest.raises(FastSCNNError, match=rf"^{tiny_onnx}: its model card states no terms of the training data, so the licence"):
+    with pytest.raises(FastSCNNError, match=rf"^{tiny_onnx}: its model card states no terms of the training data, so "):
         fastscnn.push(tiny_onnx, ADDRESS)
     with pytest.raises(ArgumentError, match=r"^license: the card of .*town\.onnx states the terms .*; omit the licence"):
         fastscnn.push(town_onnx, ADDRESS, license_id="mit")
-    with pytest.raises(ArgumentError, match=r"^license: expected an identifier of the hub, such as cc-by-4\.0, not 'My licence'"):
+    with pytest.raises(ArgumentError, match=r"^license: expected an identifier .* cc-by-4\.0, not 'My licence'"):
         fastscnn.push(tiny_onnx, ADDRESS, license_id="My licence")
     assert logged_in.requests == []
     with pytest.raises(FastSCNNError, match=r'^hf://town/streets: the hub refuses it .*"license" must not be my-own'):
@@ -446,7 +443,9 @@ def test_uploads_that_are_refused(logged_in: Hub, town_onnx: Path, monkeypatch: 
 # the command line
 
 
-def test_the_commands(logged_in: Hub, town_onnx: Path, stripes: Scene, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_the_commands(
+    logged_in: Hub, town_onnx: Path, stripes: Scene, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     card = tmp_path / "card.md"
     assert cli.main(["push", str(town_onnx), "--to", ADDRESS, "--card", str(card)]) == 0
     assert logged_in.requests == []
@@ -487,10 +486,15 @@ def test_images_on_the_hub_are_no_inputs(hub: Hub, capfd: pytest.CaptureFixture[
 
 
 @needs_torch
-def test_export_and_fine_tuning(hub: Hub, tiny_dataset: Path, tmp_path: Path) -> None:
-    hub.add("town/streets", {"model.safetensors": bundled("torch").read_bytes(), "model.onnx": b""})
-    assert cli.main(["export", ADDRESS, "--out", str(tmp_path / "a.onnx"), "--quiet"]) == 0
-    assert onnx_file.load(tmp_path / "a.onnx")[1].parameters_sha256 == onnx_file.load(bundled())[1].parameters_sha256
+def test_export_and_fine_tuning(hub: Hub, tiny_dataset: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    from fastscnn.network import checkpoint
+
+    repository = hub.add("town/streets", {"model.onnx": b""})
+    assert cli.main(["export", ADDRESS, "--out", str(tmp_path / "a.onnx")]) == 1
+    assert capfd.readouterr().err.startswith(f"fastscnn: {ADDRESS}: the repository has no .safetensors file")
+    repository.commit({"model.safetensors": bundled("torch").read_bytes()})
     words = ["train", "debug", str(tiny_dataset), "--out", str(tmp_path / "run"), "--init", ADDRESS, "--quiet"]
-    assert cli.main(words) == 0
-    assert "CC BY-NC 4.0" in (tmp_path / "run/run.json").read_text() or (tmp_path / "run/best.safetensors").is_file()
+    assert cli.main([*words, "--iterations", "2", "--batch", "2", "--crop", "64x96", "--validation", "none"]) == 0
+    trained = checkpoint.load(tmp_path / "run/best.safetensors")[1]
+    assert trained.data is not None
+    assert "CamVid, CC BY-NC 4.0" in trained.data.terms  # the terms of the weights that it started from

@@ -140,7 +140,7 @@ OptionalDataset = Annotated[str | None, value("DATASET", str), described(_DATASE
 DatasetOption = Annotated[str, required(_DATASET, "DATASET")]
 Weights = Annotated[
     Path | None, path("FILE", "the bundled weights"),
-    described("Weight file, .onnx or .safetensors, or hf://OWNER/NAME on the Hugging Face Hub (docs/deploy.md)."),
+    described("Weight file, .onnx or .safetensors, or hf://OWNER/NAME on the Hugging Face Hub (docs/hub.md)."),
 ]
 Backend = Annotated[
     BackendName, described("Inference backend. auto: the fastest one installed that the model card rates within "

@@ -87,7 +87,8 @@ def _uploads(weights: str | PathLike[str] | Sequence[str | PathLike[str]]) -> li
     found = [_read(files.expand(path)) for path in given]
     if not found:
         raise ArgumentError("push: give at least one weight file.")
-    first, names = found[0], {}
+    first = found[0]
+    names: dict[str, Weights] = {}
     for each in found:
         if each.card.parameters_sha256 != first.card.parameters_sha256:
             raise FastSCNNError(f"{each.path}: holds other weights than {first.path}; push them to another repository.")
