@@ -274,6 +274,13 @@ def test_offline_another_cached_file_does_not_stand_in_for_the_default(hub: Hub,
         weight_file(ADDRESS)
 
 
+def test_a_cache_that_cannot_be_written(hub: Hub, tmp_path: Path) -> None:
+    hub.add("town/streets", {"model.onnx": b"1"})
+    (tmp_path / "cache").touch()
+    with pytest.raises(FastSCNNError, match=rf"^{ADDRESS}: {tmp_path}/cache.* cannot be read or written \(.*\)\.$"):
+        weight_file(ADDRESS)
+
+
 def test_progress_is_reported_and_nothing_is_printed(hub: Hub, capfd: pytest.CaptureFixture[str]) -> None:
     hub.add("town/streets", {"model.onnx": bytes(30_000)})
     steps: list[tuple[int, int]] = []

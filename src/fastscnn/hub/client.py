@@ -81,8 +81,8 @@ def _reason(hub: ModuleType, address: Address, error: Exception) -> str:
     if isinstance(error, errors.HfHubHTTPError):
         status = error.response.status_code
         return _STATUS.get(status, f"the hub answered with status {status}; try again later")
-    if isinstance(error, OSError) and error.filename is not None:
-        return f"{error.filename}: {error.strerror or error}"
+    if isinstance(error, OSError) and error.strerror:  # a full disk, a file in place of the cache
+        return f"{error.filename or hub.constants.HF_HUB_CACHE} cannot be read or written ({error.strerror})"
     if isinstance(error, ValueError | RuntimeError):  # about arguments and answers, in words of the hub
         return f"the hub refuses it ({' '.join(str(error).split())})"
     return f"{site} cannot be reached ({type(error).__name__}); check the network, or give a file of this machine"
