@@ -30,6 +30,7 @@ _COLOURS = ("red", "green", "blue")
 WriteOnnx = Callable[..., Path]
 
 collect_ignore = [] if find_spec("fastapi") else ["test_serve.py"]  # the extra `serve`
+collect_ignore += [] if find_spec("huggingface_hub") else ["test_hub.py"]  # the extra `hub`
 if find_spec("torch") is None:  # the core is also tested without the extra `train`
     _LEARN = (
         "network", "loss", "checkpoint", "classify", "distributed", "train", "train_cli", "train_mixture", "export",

@@ -18,7 +18,7 @@ from fastscnn.media import images
 
 # A module imports from its own folder and from the folders on the lines above its own.
 LAYERS = [line.split() for line in (
-    "base version", "model media upsampling", "data network annotations", "backends", "inference",
+    "base version", "model media upsampling", "data network annotations", "backends hub", "inference",
     "evaluation benchmark distillation", "exporting convert training", "web serve", "cli",
 )]
 # Foreign package or built-in function -> the folders and modules that may use it.
@@ -37,6 +37,7 @@ HOMES = {name: homes.split() for names, homes in {
            "media.windows data.synthetic.canvas data.legend",
     "simplejpeg": "media.jpeg", "isal": "media.png",
     "ctypes": "upsampling.native media.label_maps media.shrinking training.loop", "tyro rich tkinter print()": "cli",
+    "huggingface_hub": "hub",
     "fastapi starlette uvicorn pydantic prometheus_client": "serve",
     "importlib": "cli benchmark.latency_budget exporting.targets.target exporting.targets.opencv",
     "eval() exec() __import__()": "",

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from fastscnn.distillation.soft_labels import soft_labels
     from fastscnn.evaluation.evaluate import evaluate
     from fastscnn.exporting.pipeline import export
+    from fastscnn.hub.push import push
     from fastscnn.media.images import read as read_image
     from fastscnn.training.train import train
 
@@ -43,6 +44,7 @@ __all__ = [
     "export",
     "init_dataset",
     "load_dataset",
+    "push",
     "read_image",
     "soft_labels",
     "train",
@@ -75,6 +77,8 @@ def _function(name: str) -> Callable[..., Any]:
         from fastscnn.evaluation.evaluate import evaluate as found
     elif name == "soft_labels":
         from fastscnn.distillation.soft_labels import soft_labels as found
+    elif name == "push":
+        from fastscnn.hub.push import push as found
     elif name == "train":
         from fastscnn.training.train import train as found
     else:

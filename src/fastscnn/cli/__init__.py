@@ -21,6 +21,7 @@ from typing import Any
 from fastscnn.base import files
 from fastscnn.base.errors import ArgumentError, FastSCNNError, unknown
 from fastscnn.cli.console import STDERR, complain, configure
+from fastscnn.hub.address import is_address as is_hub_address
 from fastscnn.media import addresses
 from fastscnn.version import __version__
 
@@ -30,6 +31,7 @@ VERBS = {  # each is the module of that name, with `_` for `-`; it is imported o
     "train": "Train on a dataset, by a recipe.",
     "evaluate": "Score weights on labelled images.",
     "export": "Write trained weights as an ONNX file, for fast inference.",
+    "push": "Upload weights and their model card to the Hugging Face Hub.",
     "convert": "Convert a checkpoint of another implementation.",
     "soft-labels": "Write a network's class probabilities, for distillation.",
     "dataset": "Describe your own images and labels.",
@@ -192,7 +194,7 @@ def _without_secrets(run: Callable[..., int], words: Sequence[str], streams: str
     for word in words:
         key, equals, value = word.partition("=") if word.startswith("--") else (option, "=", word)
         option = "" if equals else key
-        if not files.is_address(value):
+        if not files.is_address(value) or is_hub_address(value):
             result.append(word)
             continue
         place = key.lstrip("-").replace("-", "_")

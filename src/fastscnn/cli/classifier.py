@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from fastscnn.base.errors import ArgumentError
 from fastscnn.cli.console import STDOUT, progress_bar, show, table
-from fastscnn.cli.flags import learning
+from fastscnn.cli.flags import learning, weight_file
 
 if TYPE_CHECKING:
     from fastscnn.data.datasets import ClassFolders
@@ -49,6 +49,7 @@ def evaluate(data: ClassFolders, weights: Path | None, split: str, json: bool, o
     if others:
         raise ArgumentError(f"{data.name}: a classifier takes --weights, --split and --json only; omit the others.")
     classify = learning("evaluate", "training.pretraining.classify")
+    weights = weight_file(weights, "torch")
     with progress_bar("evaluate", quiet=json) as advance:
         scores = classify.evaluate(weights, data, split, advance)
     if json:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from fastscnn.cli import results
 from fastscnn.cli.console import configure, show
-from fastscnn.cli.flags import load
+from fastscnn.cli.flags import load, weight_file
 from fastscnn.cli.options import (
     Backend,
     Device,
@@ -49,6 +49,7 @@ def run(
     from fastscnn.media import images, inputs
 
     configure(quiet, verbose)
+    weights = weights and weight_file(weights, backend, precision)
     if backend == precision == "auto" and (weights is None or weights.suffix.lower() == ".onnx"):
         backend = "onnx"  # for one image, compiling the network for OpenVINO takes longer than it saves
     segmenter = load(weights, backend, size, threads, precision=precision, device=device)

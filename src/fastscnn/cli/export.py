@@ -12,7 +12,7 @@ from tyro.conf import Positional
 
 from fastscnn.base.errors import ArgumentError
 from fastscnn.cli.console import STDOUT, configure, printable, progress_bar, show, table
-from fastscnn.cli.flags import learning
+from fastscnn.cli.flags import learning, weight_file
 from fastscnn.cli.options import SPLIT, Json, OptionalDataset, Quiet, Verbose, described, path, required, value
 from fastscnn.exporting.form import ExportPrecision, Output
 from fastscnn.exporting.targets import TARGETS
@@ -59,10 +59,11 @@ def run(
     for option, needless in {"split": split and not data, "calibration": calibration and not int8}.items():
         if needless:
             raise ArgumentError(f"{option}: {'needs --data' if option == 'split' else 'is for int8'}; omit it otherwise.")
+    source = weight_file(weights, "torch")
     exporting, reports = learning("export", "exporting.pipeline"), learning("export", "exporting.report")
     try:
         report: ExportReport = exporting.export(
-            weights, out, target=target, output=output, output_size=output_size, static=static, precision=precision,
+            source, out, target=target, output=output, output_size=output_size, static=static, precision=precision,
             opset=opset, data=data, split=split or "val", calibration=calibration or "train", max_iou_loss=max_iou_loss,
             on_stage=lambda what: progress_bar(what, quiet=json),
         )

@@ -13,6 +13,8 @@ from fastscnn.base.errors import FastSCNNError, missing_extra
 from fastscnn.base.types import BackendName, DeviceName, PrecisionName
 from fastscnn.cli.console import note, progress_bar
 from fastscnn.cli.options import write_size
+from fastscnn.hub import download
+from fastscnn.hub.address import is_address, parse
 
 if TYPE_CHECKING:
     from fastscnn.inference.segmenter import Segmenter, Size
@@ -36,12 +38,21 @@ def load(
     """Return the segmenter that the options of these names describe; print notes about its device and unverified weights."""
     from fastscnn.inference.segmenter import Segmenter
 
+    weights = weights and weight_file(weights, backend, precision)
     segmenter = Segmenter.load(weights, backend, size, threads, scales, flip, precision, streams, tile, device)
     for text in segmenter.backend.notes:
         note(text)
     if not segmenter.verified:
         note_unverified(segmenter.path, "its card has no hash")
     return segmenter
+
+
+def weight_file(weights: Path, backend: BackendName = "auto", precision: PrecisionName = "auto", quiet: bool = False) -> Path:
+    """Return the path of a weight file. One on the hub is downloaded, with a progress bar; see `hub.download.weight_file`."""
+    if not is_address(weights):
+        return weights
+    with progress_bar(f"download {parse(weights)} (kB)", quiet) as advance:
+        return download.weight_file(weights, backend, precision, lambda done, total: advance(done // 1000, total // 1000))
 
 
 def note_unverified(path: Path | None, why: str) -> None:

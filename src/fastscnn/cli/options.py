@@ -139,7 +139,8 @@ MoreDatasets = Annotated[
 OptionalDataset = Annotated[str | None, value("DATASET", str), described(_DATASET)]
 DatasetOption = Annotated[str, required(_DATASET, "DATASET")]
 Weights = Annotated[
-    Path | None, path("FILE", "the bundled weights"), described("Weight file, .onnx or .safetensors."),
+    Path | None, path("FILE", "the bundled weights"),
+    described("Weight file, .onnx or .safetensors, or hf://OWNER/NAME on the Hugging Face Hub (docs/hub.md)."),
 ]
 Backend = Annotated[
     BackendName, described("Inference backend. auto: the fastest one installed that the model card rates within "

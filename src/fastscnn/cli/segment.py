@@ -20,7 +20,7 @@ from fastscnn.base.types import PRESET, AnnotationFormat, PresetName, ResultName
 from fastscnn.cli import clips as sources
 from fastscnn.cli import results, segment_video
 from fastscnn.cli.console import complain, configure, progress_bar, show
-from fastscnn.cli.flags import load, within
+from fastscnn.cli.flags import load, weight_file, within
 from fastscnn.cli.options import (
     Backend,
     Device,
@@ -159,6 +159,7 @@ def run(
     at_most = MAX_STREAMS if clips else min(MAX_STREAMS, max(1, len(jobs)))
     # Large images in tiles one by one: each may need gigabytes.
     streams = 1 if latency_budget is not None or tile else min(at_most, threads or machine.threads())
+    weights = weights and weight_file(weights, backend, precision)
     compiled = weights is None or weights.suffix.lower() == ".onnx"
     if compiled and not clips and len(jobs) < _MANY and backend == precision == "auto":
         backend = "onnx"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from fastscnn.base import files
 from fastscnn.cli.console import complain, configure, progress_bar, show
-from fastscnn.cli.flags import note_unverified
+from fastscnn.cli.flags import note_unverified, weight_file
 from fastscnn.cli.options import (
     SPLIT,
     Backend,
@@ -62,6 +62,7 @@ def run(
 
     configure(quiet, verbose)
     spec = datasets.load(data)
+    weights = weights and weight_file(weights, backend, precision)
     teacher = Teacher.load(weights, backend, size, threads, scales, flip, precision)
     if not teacher.verified:
         note_unverified(weights, "the ONNX file has no card with a hash")

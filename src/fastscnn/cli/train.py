@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from fastscnn.cli import parse, wrong_call
 from fastscnn.cli.console import STDERR, configure, is_quiet, note, printable, show
-from fastscnn.cli.flags import learning
+from fastscnn.cli.flags import learning, weight_file
 from fastscnn.cli.options import SPLIT, Dataset, MoreDatasets, Quiet, Verbose, described, path, required, switch, value
 from fastscnn.cli.recipe_options import RecipeFlags, flags_of
 from fastscnn.training.recipes import Recipe, from_run, named, names
@@ -100,8 +100,8 @@ def trainer(base: Recipe) -> Any:
         config: Annotated[Path | None, path("FILE"), described(
             "Use the values in the run.json of an earlier run: the file or its folder.")] = None,
         init: Annotated[Path | None, path("FILE", "from scratch"), described(
-            "Fine-tune these .safetensors weights; `bundled`: the bundled weights, whose licence then applies to yours. If "
-            "the classes differ, the last layer is replaced.")] = None,
+            "Fine-tune these .safetensors weights, a file or hf://OWNER/NAME; `bundled`: the bundled weights, whose licence "
+            "then applies to yours. If the classes differ, the last layer is replaced.")] = None,
         teacher: Annotated[tuple[Path, ...], described(
             "Teachers for --distillation, .safetensors; their probabilities are averaged.", metavar="FILE ...")] = (),
         tensorboard: Annotated[bool, switch("Also log for TensorBoard (needs the extra 'track').")] = False,
@@ -142,6 +142,9 @@ def _train(recipe: Recipe, given: Sequence[str], out: Path, options: dict[str, A
     figure, key = ("top-1", "top1") if classifies else ("mIoU", "miou")
     if options["init"] == Path("bundled"):
         options["init"] = bundled("torch")
+    elif options["init"]:
+        options["init"] = weight_file(options["init"], "torch", quiet=not first)
+    options["teacher"] = [weight_file(path, "torch", quiet=not first) for path in options["teacher"]]
     with _progress(recipe.name, figure, first) as on_step:
         card = training.train(recipe, data, out, **options, on_step=on_step, on_message=note)
     if not first:

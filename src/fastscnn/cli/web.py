@@ -28,11 +28,12 @@ def run(
     The folder holds static files for any web server. Images never leave the browser.
     """
     from fastscnn import web as page
-    from fastscnn.cli.flags import note_unverified
+    from fastscnn.cli.flags import note_unverified, weight_file
     from fastscnn.model import onnx_file
     from fastscnn.web.server import server
 
     configure(quiet, verbose)
+    weights = weights and weight_file(weights)
     with nullcontext() if port is None else server(out, port) as serving:  # before writing, because the port may be in use
         with nullcontext() if is_quiet() else STDERR.status("writing the page"):
             written = page.write(out, ort, weights)

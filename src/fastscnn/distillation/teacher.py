@@ -62,8 +62,8 @@ class Teacher:
         """Load a teacher.
 
         Args:
-            weights: an .onnx or .safetensors file of fastscnn; a .toml that describes an ONNX file of another network
-                (`distillation.description`); None for the bundled weights.
+            weights: an .onnx or .safetensors file of fastscnn, or its address on the hub (`Segmenter.load`); a .toml that
+                describes an ONNX file of another network (`distillation.description`); None for the bundled weights.
             backend, precision: see `Segmenter.load`. ONNX files of other networks run with "onnx" in "float32" only.
             size, threads, scales, flip: see `Segmenter.load`. The size replaces that of a .toml.
 

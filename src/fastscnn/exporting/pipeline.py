@@ -30,6 +30,7 @@ from fastscnn.exporting.quantize import Layer, Quantized, Stage, calibration_ima
 from fastscnn.exporting.report import AccuracyLossError, Attempt, ExportReport
 from fastscnn.exporting.targets import TARGETS, Exported, Target
 from fastscnn.exporting.trace import trace, verify
+from fastscnn.hub.download import weight_file
 from fastscnn.inference.segmenter import Segmenter
 from fastscnn.network import checkpoint
 
@@ -58,7 +59,7 @@ def export(
     threshold.
 
     Args:
-        weights: the .safetensors file; `~` is expanded.
+        weights: the .safetensors file, or its address on the hub (`hub.download.weight_file`); `~` is expanded.
         out: the file to write, or the folder for targets that write one; `~` is expanded.
         target: what the file is for, a name in `targets.TARGETS`.
         output: "logits"; "labels": `labels`, uint8 [N, H, W], upsampled in the graph; "confidence": `labels`, and
@@ -99,7 +100,7 @@ def export(
         >>> segmenter.card.size
         (360, 480)
     """
-    source, path = (files.expand(given) for given in (weights, out))
+    path = files.expand(out)
     form, chosen = checked_form(output, precision, static, output_size, opset), _target(target)
     _check_arguments(path, chosen, form, data is not None, max_iou_loss)
     stage = on_stage or _silent
@@ -107,6 +108,7 @@ def export(
     scored = _Scored(spec, split, spec.pairs(split), stage) if spec else None
     if spec and form.int8:
         spec.pairs(calibration)  # a wrong split is an error before the trace
+    source = weight_file(weights, "torch")
     model, card = checkpoint.load(source)
     with stage("trace"):
         plain = trace(model, card)

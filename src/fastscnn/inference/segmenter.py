@@ -15,10 +15,10 @@ import numpy as np
 
 from fastscnn import backends
 from fastscnn.backends import Backend, LabelBackend
-from fastscnn.base import files
 from fastscnn.base.arguments import MAX_PIXELS, hxw
 from fastscnn.base.errors import ArgumentError, FastSCNNError
 from fastscnn.base.types import BackendName, BoolArray, DeviceName, Float32Array, PrecisionName, UInt8Array
+from fastscnn.hub.download import weight_file
 from fastscnn.inference import sources
 from fastscnn.inference.segmentation import Segmentation
 from fastscnn.inference.size import BaseSize, NetworkSize, Size, in_shape, network_scales, network_size, scaled
@@ -136,7 +136,8 @@ class Segmenter:
         """Return a segmenter of a weight file.
 
         Args:
-            weights: an .onnx or .safetensors file; None for the bundled weights.
+            weights: an .onnx or .safetensors file, or an address of the Hugging Face Hub, hf://OWNER/NAME[@REVISION][/FILE]
+                (`hub.download.weight_file`); None for the bundled weights.
             backend: "onnx", "openvino", "torch" or "cuda"; "auto" is the fastest one that is installed and keeps the
                 accuracy, by the card.
             size: see the class.
@@ -163,7 +164,7 @@ class Segmenter:
         size = network_size(size)
         in_tiles = tile_size(tile, (MIN_TILE, MIN_TILE)) is not None
         scales = network_scales(scales, size, MAX_TILED_PIXELS if in_tiles else MAX_PIXELS)
-        path = files.expand(weights) if weights is not None else bundled(backend, precision, device)
+        path = bundled(backend, precision, device) if weights is None else weight_file(weights, backend, precision)
         loaded = backends.load(path, backend, threads, precision, streams, device=device)
         return cls(loaded, size, path, scales, flip, tile)
 

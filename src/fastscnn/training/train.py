@@ -10,6 +10,7 @@ from fastscnn.base.errors import ArgumentError
 from fastscnn.data import mixture
 from fastscnn.data.datasets import ClassFolders
 from fastscnn.data.mixture import Mixture, SourceLike
+from fastscnn.hub.download import weight_file
 from fastscnn.model.card import Card
 from fastscnn.network.classifier_card import ClassifierCard
 from fastscnn.training.callbacks import Callback, HtmlReport, TensorBoard
@@ -62,8 +63,9 @@ def train(
         pause_after: stop after this many steps and save the state.
         patience: stop after this many validations in a row whose score is not above the best one; the learning rate falls as if
             all steps were taken. None: take all steps. It may differ when a run is resumed.
-        init: a .safetensors file to start from. If its classes differ, the last layer is replaced.
-        teacher: .safetensors files whose mean probabilities are the target of `recipe.distillation`.
+        init: a .safetensors file to start from, or its address on the hub (`hub.download.weight_file`). If its classes differ,
+            the last layer is replaced.
+        teacher: .safetensors files, or their addresses, whose mean probabilities are the target of `recipe.distillation`.
         tensorboard: write TensorBoard events to the folder "tensorboard" in `out`; needs the extra "track".
         on_step: called after every step.
         on_message: called with messages about `init` and the data, before the first step.
@@ -121,8 +123,8 @@ def train(
     with join() as world:
         world.part(recipe.batch)  # raises before any work if the batch cannot be split
         keep_freed_memory()
-        weights = files.expand(init) if init else None
-        teachers = [files.expand(path) for path in teacher]
+        weights = weight_file(init, "torch") if init else None
+        teachers = [weight_file(path, "torch") for path in teacher]
         job = Job(recipe, out, split, validation, resume, pause_after, patience, weights, teachers, callbacks, on_step,
                   on_message, world)
         if isinstance(dataset, ClassFolders):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from os import PathLike
 from pathlib import Path
 
 from fastscnn.backends.onnx import OnnxBackend
@@ -11,6 +12,7 @@ from fastscnn.base import files
 from fastscnn.base.arguments import hxw
 from fastscnn.base.errors import FastSCNNError
 from fastscnn.data import synthetic
+from fastscnn.hub.download import weight_file
 from fastscnn.media import images
 from fastscnn.model import weights as model_weights
 from fastscnn.model.card import Card
@@ -22,13 +24,14 @@ _BUILD = b"@BUILD@"  # in sw.js: replaced by a digest of all files, so that brow
 _SCENE = 3  # seed of the example picture, the same as in `fastscnn demo`
 
 
-def write(out: Path, ort: Path | None = None, weights: Path | None = None) -> list[Path]:
+def write(out: Path, ort: Path | None = None, weights: str | PathLike[str] | None = None) -> list[Path]:
     """Write the page: its sources, a network with its card, ONNX Runtime for browsers, and an example picture.
 
     Args:
         out: folder to write: missing, empty, or written by this function before (its files are replaced).
         ort: folder that holds `onnxruntime_web.FILES`; None: npm downloads them once.
-        weights: an .onnx file made by `fastscnn export`, float32 or int8, with RGB input; None: the bundled weights.
+        weights: an .onnx file made by `fastscnn export`, float32 or int8, with RGB input, or its address on the
+            hub; None: the bundled weights.
 
     Returns:
         The files written, all below `out`.
@@ -38,7 +41,8 @@ def write(out: Path, ort: Path | None = None, weights: Path | None = None) -> li
             ONNX Runtime is missing (see `onnxruntime_web.find`).
     """
     _check_ours(out)
-    path = model_weights.bundled("onnx", "float32") if weights is None else weights  # in WebAssembly int8 is slower
+    # In WebAssembly int8 is slower.
+    path = model_weights.bundled("onnx", "float32") if weights is None else weight_file(weights)
     card = _card(path)
     parts = {source.name: source.read_bytes() for source in sorted(PAGE.iterdir())}
     parts |= {f"ort/{name}": data for name, data in onnxruntime_web.find(ort).items()}
