@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from fastscnn.exporting.pipeline import export
     from fastscnn.media.images import read as read_image
     from fastscnn.training.train import train
+    from fastscnn.tuning.tune import tune
 
 __all__ = [
     "Card",
@@ -46,6 +47,7 @@ __all__ = [
     "read_image",
     "soft_labels",
     "train",
+    "tune",
 ]
 
 
@@ -77,6 +79,8 @@ def _function(name: str) -> Callable[..., Any]:
         from fastscnn.distillation.soft_labels import soft_labels as found
     elif name == "train":
         from fastscnn.training.train import train as found
+    elif name == "tune":
+        from fastscnn.tuning.tune import tune as found
     else:
         from fastscnn.exporting.pipeline import export as found
     return found
