@@ -269,7 +269,7 @@ def test_not_under_torchrun(tiny_dataset: Path, tmp_path: Path, monkeypatch: pyt
 
 
 def test_without_optuna(tiny_dataset: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr("fastscnn.tuning.tune.find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "optuna", None)
     assert cli.main(["tune", "debug", str(tiny_dataset), "--out", "y", "--trials", "1"]) == 1
     assert "tune (optuna is missing) needs the extra 'tune': install fastscnn[tune]" in said(capsys)
 

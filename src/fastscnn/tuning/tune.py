@@ -6,7 +6,6 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
-from importlib.util import find_spec
 from pathlib import Path
 
 from fastscnn.base import files
@@ -127,8 +126,10 @@ def tune(
 
 def _check_arguments(recipe: Recipe, trials: int, validation: str) -> None:
     """Check what needs no data."""
-    if not find_spec("optuna"):
-        raise missing_extra("tune (optuna is missing)", "tune")
+    try:
+        import optuna  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise missing_extra("tune (optuna is missing)", "tune") from error
     if World.from_environment().size > 1:
         raise FastSCNNError("tune: runs in one process; start it without torchrun.")
     if trials < 1:
