@@ -22,7 +22,7 @@ Teacher = Annotated[tuple[Path, ...], described(
     "Teachers for --distillation, .safetensors; their probabilities are averaged.", metavar="FILE ...")]
 _HELP = """\
 usage: fastscnn {verb} RECIPE {usage}
-       fastscnn {verb} --config run.json {usage}
+       fastscnn {verb} --config FILE {usage}
 
 {summary}
 
