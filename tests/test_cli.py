@@ -825,7 +825,7 @@ def test_overview(run: Run, words: list[str], code: int) -> None:
         assert f"\n  {verb} " in (err if code else out)
 
 
-HELPS = ["", *cli.VERBS, "dataset init", *(f"train {name}" for name in names())]
+HELPS = ["", *cli.VERBS, "dataset init", *(f"train {name}" for name in names()), "tune debug"]
 
 
 @pytest.mark.parametrize("words", HELPS)
@@ -854,11 +854,13 @@ def test_a_flag_means_the_same_in_every_command(run: Run, monkeypatch: pytest.Mo
     monkeypatch.setenv("COLUMNS", "300")
     meanings: dict[str, dict[str, str]] = {}
     for verb in cli.VERBS:
-        words = {"train": "train debug", "dataset": "dataset init"}.get(verb, verb).split()
+        words = {"train": "train debug", "tune": "tune debug", "dataset": "dataset init"}.get(verb, verb).split()
         for flag, text in options(run(*words, "--help")[1]).items():
             meanings.setdefault(flag, {})[verb] = text
     assert {"--json", "--weights", "--split", "--report", "--threads", "--backend", "--quiet", "--out"} <= set(meanings)
     del meanings["--out"]
+    assert meanings["--resume"].pop("tune").startswith("Continue the search")
+    assert meanings["--validation"].pop("tune").startswith("SPLIT Split whose best mIoU")
     assert meanings["--size"].pop("convert").startswith("HxW Network input size, HxW")
     assert meanings["--precision"].pop("export").startswith("{float32,float16,int8,int8-symmetric}")
     assert meanings["--port"].pop("web").startswith("PORT Also serve the page to this machine")

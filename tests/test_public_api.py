@@ -21,6 +21,7 @@ MODULES = {  # function -> the module that it is imported from, and the packages
     "evaluate": ("fastscnn.evaluation.evaluate", ()),
     "soft_labels": ("fastscnn.distillation.soft_labels", ()),
     "train": ("fastscnn.training.train", ("torch",)),
+    "tune": ("fastscnn.tuning.tune", ("torch", "optuna")),
     "export": ("fastscnn.exporting.pipeline", ("torch",)),
 }
 AVAILABLE = [

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from fastscnn.hub.push import push
     from fastscnn.media.images import read as read_image
     from fastscnn.training.train import train
+    from fastscnn.tuning.tune import tune
 
 __all__ = [
     "Card",
@@ -48,6 +49,7 @@ __all__ = [
     "read_image",
     "soft_labels",
     "train",
+    "tune",
 ]
 
 
@@ -81,6 +83,8 @@ def _function(name: str) -> Callable[..., Any]:
         from fastscnn.hub.push import push as found
     elif name == "train":
         from fastscnn.training.train import train as found
+    elif name == "tune":
+        from fastscnn.tuning.tune import tune as found
     else:
         from fastscnn.exporting.pipeline import export as found
     return found

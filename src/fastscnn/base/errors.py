@@ -14,6 +14,14 @@ class ArgumentError(FastSCNNError, ValueError):
     """A wrong argument: a name, a size, a number or a type that is not accepted. The command line exits with 2."""
 
 
+class NotFiniteError(FastSCNNError):
+    """The output of a network has NaN or infinity."""
+
+
+class FailedTrainingError(FastSCNNError):
+    """A training that fails because of its settings: a loss that is not finite, or too little memory."""
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
     """Return the known name whose spelling is nearest to `word`, without regard to case; "" if none is near."""
     spelled = {name.lower(): name for name in sorted(known)}

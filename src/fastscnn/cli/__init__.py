@@ -29,6 +29,7 @@ VERBS = {  # each is the module of that name, with `_` for `-`; it is imported o
     "segment": "Segment images, videos, a camera or a live stream.",
     "demo": "Segment a generated test scene, to test the installation.",
     "train": "Train on a dataset, by a recipe.",
+    "tune": "Search for the values of a recipe that score best.",
     "evaluate": "Score weights on labelled images.",
     "export": "Write trained weights as an ONNX file, for fast inference.",
     "push": "Upload weights and their model card to the Hugging Face Hub.",
@@ -40,7 +41,7 @@ VERBS = {  # each is the module of that name, with `_` for `-`; it is imported o
     "web": "Write a web page that segments in the browser.",
     "serve": "Segment images over HTTP.",
 }
-_WITH_COMMANDS = ("train", "dataset")  # verbs that a recipe or a command follows
+_WITH_COMMANDS = ("train", "tune", "dataset")  # verbs that a recipe or a command follows
 _KERNELS = {
     "fastscnn.upsampling.native": "Labels take about ten times as long",
     "fastscnn.media.shrinking": "Reducing images takes about three times as long",
@@ -238,12 +239,13 @@ def _completion(words: list[str]) -> int:
 
     from fastscnn.training.recipes import named, names
 
-    app, recipes, commands = SubcommandApp(), SubcommandApp(), SubcommandApp()
+    app, commands = SubcommandApp(), SubcommandApp()
     for verb in VERBS:
         module = _module(verb)
-        if verb == "train":
+        if verb in ("train", "tune"):
+            recipes = SubcommandApp()
             for name in names():
-                recipes.command(module.trainer(named(name)), name=name)
+                recipes.command(module.for_recipe(named(name)), name=name)
             app.command(recipes, name=verb)
         elif verb == "dataset":
             for name in module.COMMANDS:

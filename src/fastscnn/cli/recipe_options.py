@@ -59,6 +59,18 @@ def _or_none(read: Callable[[str], Any], text: str) -> Any:
     return None if text == "none" else read(text)
 
 
+def read_field(field: str, text: str) -> Any:
+    """Read a value of a field as its option does. Raise ValueError for anything else."""
+    hint = get_type_hints(Recipe)[field]
+    if get_origin(hint) is Literal:
+        return text
+    if hint is bool:
+        if text not in ("true", "false"):
+            raise ValueError(f"expected true or false, not {text!r}")
+        return text == "true"
+    return _kind(field, hint).instance_from_str([text])
+
+
 def _options() -> type[Any]:
     """Return a dataclass of the recipe's fields, each with its help and how it is read."""
     hints, texts = get_type_hints(Recipe), _texts()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,77 +11,27 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from fastscnn.cli import parse, wrong_call
 from fastscnn.cli.console import STDERR, configure, is_quiet, note, printable, show
-from fastscnn.cli.flags import learning, weight_file
+from fastscnn.cli.flags import learning
 from fastscnn.cli.options import SPLIT, Dataset, MoreDatasets, Quiet, Verbose, described, path, required, switch, value
+from fastscnn.cli.recipe_call import Config, Init, Patience, Teacher, weight_files, with_recipe
 from fastscnn.cli.recipe_options import RecipeFlags, flags_of
-from fastscnn.training.recipes import Recipe, from_run, named, names
+from fastscnn.training.recipes import Recipe
 
 if TYPE_CHECKING:
     from fastscnn.training.job import Progress as TrainingProgress
 
 USAGE = "[options] DATASET ... --out DIR"
-_CALL = f"fastscnn train RECIPE {USAGE}"
 _LOG_SECONDS = 30.0  # between two lines of progress without a terminal
-_HELP = """\
-usage: fastscnn train RECIPE [options] DATASET ... --out DIR
-       fastscnn train --config run.json [options] DATASET ... --out DIR
-
-Train a network on a dataset, or on several with the classes of the first.
-
-recipes:
-{recipes}
-
-`fastscnn train RECIPE --help` lists the options and the values of the recipe.
-`--config run.json` uses the recipe of an earlier run.\
-"""
 
 
 def main(words: Sequence[str]) -> int:
     """Train by the recipe that `words` begin with, or by that of `--config`; return the exit code."""
-    if not words or words[0] in ("-h", "--help"):
-        recipes = "\n".join(f"  {name:<18} {_summary(name)}" for name in names())
-        text = _HELP.format(recipes=recipes)
-        if words:
-            print(text)
-            return 0
-        return wrong_call(_CALL, "recipe", "", names())
-    rest = list(words)
-    name = rest.pop(0) if not rest[0].startswith("-") else None
-    if name is not None and name not in names():
-        return wrong_call(_CALL, "recipe", name, names())
-    config, rest = _config(rest)
-    if name is None and config is None:
-        return wrong_call(_CALL, "recipe", "", names())
-    recipe = from_run(config, named(name) if name else None) if config else named(name or "")
-    prog = f"fastscnn train {name}" if name else f"fastscnn train --config {config}"
-    return parse(trainer(recipe), prog, USAGE, rest, f"Train by the recipe {recipe.name}.\n\nOrigin: {recipe.source}.")
+    return with_recipe("train", words, for_recipe, USAGE, "Train a network on a dataset, or on several with the classes of the "
+                       "first.", "Train by the recipe")
 
 
-def _summary(name: str) -> str:
-    """Return the origin of a recipe, wrapped to stand beside its name."""
-    return textwrap.fill(named(name).source, 58, break_on_hyphens=False).replace("\n", "\n" + " " * 21)
-
-
-def _config(words: Sequence[str]) -> tuple[Path | None, list[str]]:
-    """Return the file of `--config`, and the other words."""
-    rest: list[str] = []
-    config = None
-    waiting = iter(words)
-    for word in waiting:
-        if word == "--config":
-            config = next(waiting, None)
-            if config is None:
-                return None, list(words)
-        elif word.startswith("--config="):
-            config = word.removeprefix("--config=")
-        else:
-            rest.append(word)
-    return Path(config) if config else None, rest
-
-
-def trainer(base: Recipe) -> Any:
+def for_recipe(base: Recipe) -> Any:
     """Return the function behind `train`, with the values of a recipe as defaults of its options."""
 
     def run(
@@ -95,15 +44,10 @@ def trainer(base: Recipe) -> Any:
             "Split that selects the best weights; none: no validation, keep the last.")] = "val",
         resume: Annotated[bool, switch("Continue the run in --out.")] = False,
         pause_after: Annotated[int | None, value("N", int), described("Save the state and stop after N steps.")] = None,
-        patience: Annotated[int | None, value("N", int, "take all steps"), described(
-            "Stop after N validations in a row without a better score.")] = None,
-        config: Annotated[Path | None, path("FILE"), described(
-            "Use the values in the run.json of an earlier run: the file or its folder.")] = None,
-        init: Annotated[Path | None, path("FILE", "from scratch"), described(
-            "Fine-tune these .safetensors weights, a file or hf://OWNER/NAME; `bundled`: the bundled weights, whose licence "
-            "then applies to yours. If the classes differ, the last layer is replaced.")] = None,
-        teacher: Annotated[tuple[Path, ...], described(
-            "Teachers for --distillation, .safetensors; their probabilities are averaged.", metavar="FILE ...")] = (),
+        patience: Patience = None,
+        config: Config = None,
+        init: Init = None,
+        teacher: Teacher = (),
         tensorboard: Annotated[bool, switch("Also log for TensorBoard (needs the extra 'track').")] = False,
         quiet: Quiet = False,
         verbose: Verbose = False,
@@ -131,7 +75,6 @@ def _train(recipe: Recipe, given: Sequence[str], out: Path, options: dict[str, A
     """Train with a progress bar, and print the scores and the next command; return the exit code."""
     from fastscnn.data import mixture
     from fastscnn.data.datasets import ClassFolders
-    from fastscnn.model.weights import bundled
 
     training = learning("train", "training.train")
     from fastscnn.training.distributed import World
@@ -140,12 +83,8 @@ def _train(recipe: Recipe, given: Sequence[str], out: Path, options: dict[str, A
     data = mixture.load_any(given)
     classifies = isinstance(data, ClassFolders)
     figure, key = ("top-1", "top1") if classifies else ("mIoU", "miou")
-    if options["init"] == Path("bundled"):
-        options["init"] = bundled("torch")
-    elif options["init"]:
-        options["init"] = weight_file(options["init"], "torch", quiet=not first)
-    options["teacher"] = [weight_file(path, "torch", quiet=not first) for path in options["teacher"]]
-    with _progress(recipe.name, figure, first) as on_step:
+    options |= weight_files(options["init"], options["teacher"], quiet=not first)
+    with progress(recipe.name, figure, first) as on_step:
         card = training.train(recipe, data, out, **options, on_step=on_step, on_message=note)
     if not first:
         return 0
@@ -159,7 +98,7 @@ def _train(recipe: Recipe, given: Sequence[str], out: Path, options: dict[str, A
 
 
 @contextmanager
-def _progress(name: str, figure: str, first: bool) -> Iterator[Any]:
+def progress(name: str, figure: str, first: bool) -> Iterator[Any]:
     """Yield a callback for each step. It moves a progress bar; without a terminal it prints lines."""
     facts = TextColumn("{task.fields[facts]}", markup=False)
     columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), facts, TimeRemainingColumn())

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from fastscnn.base.arguments import hxw
-from fastscnn.base.errors import FastSCNNError
+from fastscnn.base.errors import FailedTrainingError, NotFiniteError
 from fastscnn.model.architecture import MIN_SIDE
 from fastscnn.network.fast_scnn import Backbone
 from fastscnn.training.callbacks import Line
@@ -75,7 +75,7 @@ def loop(state: State, task: Task, job: Job, run: Run, steps: int) -> None:
         steps: steps of the whole training, on which the learning rate depends.
 
     Raises:
-        FastSCNNError: a loss or a gradient is not finite.
+        FailedTrainingError: a loss or a gradient is not finite.
         KeyboardInterrupt: on Ctrl-C or SIGTERM, after the state is saved.
     """
     network = job.world.parallel(state.model)
@@ -156,7 +156,11 @@ class _Report:
 def _validate(state: State, task: Task, run: Run, report: _Report, lr: float) -> None:
     """Validate the averaged weights and save them."""
     run.save_state()  # a validation may take longer than torchrun or Slurm wait before they kill
-    metrics = task.validate(state.average)
+    try:
+        metrics = task.validate(state.average)
+    except NotFiniteError as error:  # though the weights are finite
+        raise FailedTrainingError(f"The output of the network is not finite in the validation after step {state.step}; what "
+                                  "was saved before is kept. Start a new run with a lower --lr and another --out.") from error
     score = metrics[task.score] if metrics else None
     line = {"step": state.step, "loss": fmean(state.losses), "lr": lr, "validation": metrics}
     state.losses.clear()
@@ -185,7 +189,7 @@ def step(
         world: the processes that train together.
 
     Raises:
-        FastSCNNError: the loss or the gradient is not finite. No weight has changed then.
+        FailedTrainingError: the loss or the gradient is not finite. No weight has changed then.
     """
     # Dropout depends on the step and the process only, so that a resumed training draws the same masks.
     torch.manual_seed((recipe.seed << 32) + state.step * world.size + world.rank)
@@ -214,12 +218,12 @@ def _learning_rate(recipe: Recipe, step: int, steps: int) -> float:
     return decayed * min(1.0, (step + 1) / (recipe.warmup + 1))
 
 
-def _diverged(what: str, state: State, batch: Batch, own: bool = True) -> FastSCNNError:
+def _diverged(what: str, state: State, batch: Batch, own: bool = True) -> FailedTrainingError:
     """Return the error for a loss or gradient that is not finite; `own`: this process's images may be the reason."""
     images, advice = f", on {', '.join(batch.names)}", "Check those files, or start"
     if not own:
         images, advice = ", in another process", "Start"
-    return FastSCNNError(f"The {what} at step {state.step}{images}; what was saved before is kept. "
+    return FailedTrainingError(f"The {what} at step {state.step}{images}; what was saved before is kept. "
                          f"{advice} a new run with a lower --lr and another --out.")
 
 
@@ -274,7 +278,7 @@ def enough_memory(recipe: Recipe, world: World) -> Iterator[None]:
         ways = [f"--batch {half}"] if half >= 2 else []
         ways += [f"--crop {hxw(smaller)}"] if smaller != recipe.crop else []
         advice = f"try {' or '.join(ways)}, with another --out" if ways else "both are at their minimum, so free some memory"
-        raise FastSCNNError(f"Out of memory at --batch {recipe.batch} and --crop {height}x{width}; {advice}.") from error
+        raise FailedTrainingError(f"Out of memory at --batch {recipe.batch} and --crop {height}x{width}; {advice}.") from error
 
 
 def _less(side: int) -> int:

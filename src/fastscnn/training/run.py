@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from fastscnn.base import files
-from fastscnn.base.errors import FastSCNNError
+from fastscnn.base.errors import FailedTrainingError, FastSCNNError
 from fastscnn.model import card
 from fastscnn.network import checkpoint
 from fastscnn.network.fast_scnn import Backbone
@@ -99,7 +99,7 @@ class Run:
             score: validation score in percent; None without validation, so that the last weights are the best.
 
         Raises:
-            FastSCNNError: as `save_state`.
+            FailedTrainingError: as `save_state`.
         """
         self._check()
         self.log.append(line)
@@ -119,7 +119,7 @@ class Run:
         """Write all that is needed to resume, with any number of processes.
 
         Raises:
-            FastSCNNError: a weight or a running statistic is not finite; nothing is written.
+            FailedTrainingError: a weight or a running statistic is not finite; nothing is written.
         """
         self._check()
         if not self._world.first:
@@ -133,13 +133,13 @@ class Run:
         checkpoint.save_tensors(self._resume, tensors, {name: json.dumps(number) for name, number in numbers.items()})
 
     def _check(self) -> None:
-        """Raise FastSCNNError if a weight or a running statistic is not finite: the loss may be finite all the same."""
+        """Raise FailedTrainingError if a weight or a running statistic is not finite: the loss may be finite all the same."""
         for what, network in (("weights", self._state.model), ("averaged weights", self._state.average)):
             for name, tensor in network.state_dict().items():
                 if tensor.is_floating_point() and not tensor.isfinite().all():
                     kept = "what was saved before is kept" if self._resume.exists() else "nothing was saved before"
-                    raise FastSCNNError(f"The {what} are not finite at step {self._state.step} ({name}). They are not saved; "
-                                        f"{kept}. Start a new run with a lower --lr and another --out.")
+                    raise FailedTrainingError(f"The {what} are not finite at step {self._state.step} ({name}). They are not "
+                                              f"saved; {kept}. Start a new run with a lower --lr and another --out.")
 
     def _start(self, folder: Path) -> None:
         if self._resume.exists():

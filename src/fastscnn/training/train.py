@@ -36,6 +36,7 @@ def train(
     init: str | Path | None = None,
     teacher: Sequence[str | Path] = (),
     tensorboard: bool = False,
+    callbacks: Sequence[Callback] = (),
     on_step: Callable[[Progress], None] | None = None,
     on_message: Callable[[str], None] | None = None,
 ) -> Card | ClassifierCard:
@@ -67,6 +68,7 @@ def train(
             the last layer is replaced.
         teacher: .safetensors files, or their addresses, whose mean probabilities are the target of `recipe.distillation`.
         tensorboard: write TensorBoard events to the folder "tensorboard" in `out`; needs the extra "track".
+        callbacks: called at each validation, after it is saved; see `training.callbacks`. An exception stops the training.
         on_step: called after every step.
         on_message: called with messages about `init` and the data, before the first step.
 
@@ -119,7 +121,7 @@ def train(
     recipe = named(recipe) if isinstance(recipe, str) else recipe
     dataset = mixture.load_any(data)
     out = files.expand(out)
-    callbacks: list[Callback] = [HtmlReport(out), *([TensorBoard(out / "tensorboard")] if tensorboard else [])]
+    callbacks = [HtmlReport(out), *([TensorBoard(out / "tensorboard")] if tensorboard else []), *callbacks]
     with join() as world:
         world.part(recipe.batch)  # raises before any work if the batch cannot be split
         keep_freed_memory()

@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastscnn.base.arguments import whole
-from fastscnn.base.errors import ArgumentError, FastSCNNError
+from fastscnn.base.errors import ArgumentError, NotFiniteError
 from fastscnn.base.types import BoolArray, Float32Array, Int64Array, UInt8Array
 from fastscnn.upsampling import native
 
@@ -59,7 +59,7 @@ def labels(logits: Float32Array, size: tuple[int, int], threads: int = 1) -> UIn
 
     Raises:
         ArgumentError: wrong dtype or shape of the logits, a size or a number of threads that is not whole or below 1.
-        FastSCNNError: NaN or infinity in the logits.
+        NotFiniteError: NaN or infinity in the logits.
     """
     size, threads = _check(logits, size), whole("threads", threads)
     if native.KERNEL is None:
@@ -98,7 +98,7 @@ def confidence(logits: Float32Array, size: tuple[int, int], threads: int = 1) ->
         float32 [height, width] in (0, 1].
 
     Raises:
-        FastSCNNError: see `labels`.
+        NotFiniteError: see `labels`.
     """
     size, threads = _check(logits, size), whole("threads", threads)
     if native.KERNEL is None:
@@ -134,7 +134,7 @@ def ood_mask(logits: Float32Array, threshold: float, size: tuple[int, int], thre
         bool [height, width].
 
     Raises:
-        FastSCNNError: see `labels`.
+        NotFiniteError: see `labels`.
     """
     _check(logits, size)
     best = logits.max(axis=0)  # keeps a NaN
@@ -154,7 +154,8 @@ def probabilities(passes: Sequence[Float32Array], size: tuple[int, int], threads
         float32 [C, height, width], the only array of that size in memory: 4 * C * height * width bytes.
 
     Raises:
-        FastSCNNError: see `labels`; also if there is no pass, or the passes differ in the number of classes.
+        NotFiniteError: see `labels`.
+        ArgumentError: there is no pass, or the passes differ in the number of classes.
     """
     wanted = size
     for logits in passes:
@@ -188,7 +189,7 @@ def argmax(planes: Float32Array) -> UInt8Array:
     """Return the argmax over the first axis of [C, h, w], many times faster than NumPy's. The first of tied classes wins.
 
     Raises:
-        FastSCNNError: NaN or infinity in the values.
+        NotFiniteError: NaN or infinity in the values.
     """
     best = planes[0].copy()
     winner = np.zeros(best.shape, np.uint8)
@@ -211,8 +212,8 @@ def _check(logits: npt.NDArray[np.generic], size: tuple[SupportsIndex, ...]) -> 
     return whole("size: height", height), whole("size: width", width)
 
 
-def _broken() -> FastSCNNError:
-    return FastSCNNError("The logits contain NaN or infinity: the weights are broken; use other ones.")
+def _broken() -> NotFiniteError:
+    return NotFiniteError("The logits contain NaN or infinity: the weights are broken; use other ones.")
 
 
 def axis(source: int, target: int) -> Axis:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -13,6 +14,16 @@ from fastscnn.evaluation.report.page import Markup, element, join
 Points = Sequence[tuple[float, float]]  # x and y
 _INK_TURNS = 0.82  # opacity of a cell above which white text is easier to read than black
 _MOST_DOTS = 60  # curves with more points have no dots
+
+
+@dataclass(frozen=True)
+class Dot:
+    """A result in a scatter chart: its place, its tooltip, and its style from 0 to 3."""
+
+    x: float
+    y: float
+    text: str
+    style: int = 0
 
 
 def bar(figure: str, value: float | None, most: float = 100.0) -> Markup:
@@ -66,31 +77,82 @@ def lines(
         size: (width, height) of the drawing in SVG units.
         span: (lowest, highest) y; None: those of the points.
     """
-    width, height = size
-    small = width < 300
-    left, right, top, bottom = (34 if small else 52), width - 8, 10, height - 24
+    small = size[0] < 300
     every = [point for points in series.values() for point in points]
     first, last = min(x for x, _ in every), max(x for x, _ in every)
-    rungs = _ticks(*(span or (min(y for _, y in every), max(y for _, y in every))), 2 if small else 4)
-
-    def place(x: float, y: float) -> tuple[float, float]:
-        across = (x - first) / (last - first) if last > first else 0.5
-        return left + across * (right - left), bottom - (y - rungs[0]) / (rungs[-1] - rungs[0]) * (bottom - top)
-
-    parts = []
-    for rung in rungs:
-        y = place(first, rung)[1]
-        parts.append(element("line", x1=left, x2=right, y1=f"{y:.1f}", y2=f"{y:.1f}", class_="axis"))
-        parts.append(element("text", _figure(rung), x=left - 6, y=f"{y + 4:.1f}", text_anchor="end"))
+    frame = _Frame(size, (first, last), span or (min(y for _, y in every), max(y for _, y in every)))
+    parts = frame.grid()
     ends = [(first, "start" if last > first else "middle"), (last, "end")]
     for x, anchor in ends if last > first else ends[:1]:
-        parts.append(element("text", _figure(x), x=f"{place(x, rungs[0])[0]:.1f}", y=height - 6, text_anchor=anchor))
+        parts.append(frame.mark(x, _figure(x), anchor))
     for index, (name, points) in enumerate(series.items()):
-        parts += _curve(f"s{index}", name, unit, points, [place(*point) for point in points])
+        parts += _curve(f"s{index}", name, unit, points, [frame.place(*point) for point in points])
     ends_at = {name: points[-1] for name, points in series.items()}
     said = "; ".join(f"{name} {_figure(y)}{unit} at step {_figure(x)}" for name, (x, y) in ends_at.items())
     keys = (join((_key(index), name)) for index, name in enumerate(series)) if len(series) > 1 else ()
     return _drawing(join((title, f", {unit.strip()}" if unit and not small else "", *keys)), f"{title}: {said}", size, parts)
+
+
+def scatter(title: str, dots: Sequence[Dot], marks: Sequence[tuple[float, str]], line: Points = ()) -> Markup:
+    """Return a chart of single results.
+
+    Args:
+        title: caption.
+        dots: the results, at least one.
+        marks: (x, text) below the x-axis, with ascending x, that of the dots among them or around them.
+        line: points of a line, with ascending x.
+    """
+    size, xs, ys = (480, 240), [x for x, _ in marks], [dot.y for dot in dots]
+    frame = _Frame(size, (min(xs), max(xs)), (min(ys), max(ys)))
+    parts = frame.grid()
+    for index, (x, text) in enumerate(marks):
+        anchor = "middle" if len(marks) == 1 or 0 < index < len(marks) - 1 else "end" if index else "start"
+        parts.append(frame.mark(x, text, anchor))
+    if line:
+        places = (frame.place(*point) for point in line)
+        parts.append(element("polyline", points=" ".join(f"{x:.1f},{y:.1f}" for x, y in places), class_="s1"))
+    for dot in dots:
+        across, down = frame.place(dot.x, dot.y)
+        parts.append(element("circle", element("title", dot.text), cx=f"{across:.1f}", cy=f"{down:.1f}", r=4,
+                             class_=f"s{dot.style}"))
+    return _drawing(title, title, size, parts)
+
+
+class _Frame:
+    """Where points lie in a drawing.
+
+    Args:
+        size: (width, height) of the drawing in SVG units.
+        across: lowest and highest x.
+        up: lowest and highest y; the axis is extended to round numbers.
+    """
+
+    def __init__(self, size: tuple[int, int], across: tuple[float, float], up: tuple[float, float]) -> None:
+        width, self._height = size
+        small = width < 300
+        self._left, self._right, self._top, self._bottom = (34 if small else 52), width - 8, 10, self._height - 24
+        self._first, self._last = across
+        self._rungs = _ticks(*up, 2 if small else 4)
+
+    def place(self, x: float, y: float) -> tuple[float, float]:
+        """Return the place of a point in SVG units."""
+        first, last, low, high = self._first, self._last, self._rungs[0], self._rungs[-1]
+        across = (x - first) / (last - first) if last > first else 0.5
+        return (self._left + across * (self._right - self._left),
+                self._bottom - (y - low) / (high - low) * (self._bottom - self._top))
+
+    def grid(self) -> list[Markup]:
+        """Return the horizontal lines with their values."""
+        parts = []
+        for rung in self._rungs:
+            y = self.place(self._first, rung)[1]
+            parts.append(element("line", x1=self._left, x2=self._right, y1=f"{y:.1f}", y2=f"{y:.1f}", class_="axis"))
+            parts.append(element("text", _figure(rung), x=self._left - 6, y=f"{y + 4:.1f}", text_anchor="end"))
+        return parts
+
+    def mark(self, x: float, text: str, anchor: str) -> Markup:
+        """Return a text below the x-axis."""
+        return element("text", text, x=f"{self.place(x, self._rungs[0])[0]:.1f}", y=self._height - 6, text_anchor=anchor)
 
 
 def _curve(style: str, name: str, unit: str, points: Points, places: Sequence[tuple[float, float]]) -> list[Markup]:
