@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from fastscnn.base.types import TrackerName
 from fastscnn.cli import parse, wrong_call
 from fastscnn.cli.console import STDERR, configure, is_quiet, note, printable, show
 from fastscnn.cli.flags import learning
@@ -104,7 +105,8 @@ def trainer(base: Recipe) -> Any:
             "the classes differ, the last layer is replaced.")] = None,
         teacher: Annotated[tuple[Path, ...], described(
             "Teachers for --distillation, .safetensors; their probabilities are averaged.", metavar="FILE ...")] = (),
-        tensorboard: Annotated[bool, switch("Also log for TensorBoard (needs the extra 'track').")] = False,
+        track: Annotated[tuple[TrackerName, ...], described(
+            "Also record losses and scores in tensorboard, mlflow or wandb (docs/tracking.md).", metavar="NAME ...")] = (),
         quiet: Quiet = False,
         verbose: Verbose = False,
         recipe: RecipeFlags = flags_of(base),  # noqa: B008
@@ -120,7 +122,7 @@ def trainer(base: Recipe) -> Any:
                 "patience": patience,
                 "init": init,
                 "teacher": teacher,
-                "tensorboard": tensorboard,
+                "track": track,
             },
         )  # fmt: skip
 

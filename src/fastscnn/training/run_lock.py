@@ -15,7 +15,8 @@ from fastscnn.base.errors import FastSCNNError
 from fastscnn.training.distributed import World
 
 _LOCK = ".lock"  # the operating system frees it when its process ends, however that is
-_LEFT = re.compile(r"\.(run\.json|log\.jsonl|report\.html|[a-z]+\.safetensors)\.[0-9a-f]{16}\.part")  # of a killed process
+# Of a killed process.
+_LEFT = re.compile(r"\.(run\.json|tracking\.json|log\.jsonl|report\.html|[a-z]+\.safetensors)\.[0-9a-f]{16}\.part")
 
 
 @contextmanager
