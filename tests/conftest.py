@@ -35,7 +35,7 @@ if find_spec("torch") is None:  # the core is also tested without the extra `tra
     _LEARN = (
         "network", "loss", "checkpoint", "classify", "distributed", "train", "train_cli", "train_mixture", "export",
         "quantize", "stem", "forms", "targets", "cuda", "convert", "thermal", "every_format", "round_trip",
-        "static_network", "target_litert", "target_ncnn", "target_coreml", "tune",
+        "static_network", "target_litert", "target_ncnn", "target_coreml", "tracking", "tune",
     )
     collect_ignore += [f"test_{name}.py" for name in _LEARN]
 

@@ -29,7 +29,7 @@ HOMES = {name: homes.split() for names, homes in {
     "pycocotools": "data.formats.rasterise",
     "onnxruntime": "backends.onnx backends.providers exporting.quantize",
     "openvino": "backends.openvino exporting.targets.openvino",
-    "matplotlib": "benchmark.plot",
+    "matplotlib": "benchmark.plot", "mlflow": "training.tracking.mlflow", "wandb": "training.tracking.wandb",
     "litert_torch ai_edge_litert ai_edge_quantizer": "exporting.targets.litert", "ncnn pnnx": "exporting.targets.ncnn",
     "coremltools": "exporting.targets.coreml exporting.targets.mil",
     "av": "media.live media.video media.video_writer", "rasterio": "media.windows",

@@ -408,40 +408,6 @@ def test_a_run_writes_it_and_goes_on(tmp_path: Path) -> None:
         initial_state(True)
 
 
-@needs_torch
-def test_tensorboard_tells_each_step_once(tmp_path: Path) -> None:
-    pytest.importorskip("tensorboard", reason="needs the extra fastscnn[track]")
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    from fastscnn.training.callbacks import TensorBoard
-
-    first, resumed = TensorBoard(tmp_path), TensorBoard(tmp_path)
-    first.on_begin([])
-    for count in range(1, len(LOG) + 1):
-        first.on_validation(LOG[:count])
-    resumed.on_begin(LOG[:2])
-    resumed.on_validation([*LOG[:2], {**LOG[2], "loss": 0.25}])
-    events = EventAccumulator(str(tmp_path)).Reload()
-    assert set(events.Tags()["scalars"]) == {
-        "training/loss", "training/lr", "validation/mIoU", "validation/pixel accuracy", "iou/<b>"}
-    told = [(event.step, event.value) for event in events.Scalars("training/loss")]
-    assert told == [(1, 2), (2, 1), (3, 0.25)]
-    assert [event.value for event in events.Scalars("iou/<b>")] == [3, 6, 9]
-
-
-@needs_torch
-def test_tensorboard_that_is_missing(
-    tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.delitem(sys.modules, "torch.utils.tensorboard", raising=False)
-    monkeypatch.setitem(sys.modules, "tensorboard", None)
-    words = ["train", "debug", str(tiny_dataset), "--out", str(tmp_path / "run"), "--tensorboard"]
-    assert cli.main(words) == 1
-    said = " ".join(capsys.readouterr().err.split())
-    assert "tensorboard needs the extra 'track': install fastscnn[track], or from a checkout: pip install '.[track]'." in said
-    assert not (tmp_path / "run").exists()
-
-
 def test_an_image_that_cannot_be_read_leaves_the_old_page(tmp_path: Path, tiny_onnx: Path) -> None:
     dataset(tmp_path, ("red", "green", "blue"))
     words = ["evaluate", str(tmp_path), "--split", "test", "--weights", str(tiny_onnx), "--threads", "1"]

@@ -20,3 +20,4 @@ PRESET: PresetName = "veryfast"
 ResultName = Literal["labels", "overlay", "confidence", "ood_mask"]
 PrecisionName = Literal["auto", "float32", "bfloat16", "float16", "int8"]
 DeviceName = Literal["cpu", "cuda", "tensorrt", "coreml", "directml", "openvino-gpu"]
+TrackerName = Literal["tensorboard", "mlflow", "wandb"]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from fastscnn.base.types import TrackerName
 from fastscnn.cli.console import STDERR, configure, is_quiet, note, printable, show
 from fastscnn.cli.flags import learning
 from fastscnn.cli.options import SPLIT, Dataset, MoreDatasets, Quiet, Verbose, described, path, required, switch, value
@@ -48,7 +49,8 @@ def for_recipe(base: Recipe) -> Any:
         config: Config = None,
         init: Init = None,
         teacher: Teacher = (),
-        tensorboard: Annotated[bool, switch("Also log for TensorBoard (needs the extra 'track').")] = False,
+        track: Annotated[tuple[TrackerName, ...], described(
+            "Also record losses and scores in tensorboard, mlflow or wandb (docs/tracking.md).", metavar="NAME ...")] = (),
         quiet: Quiet = False,
         verbose: Verbose = False,
         recipe: RecipeFlags = flags_of(base),  # noqa: B008
@@ -64,7 +66,7 @@ def for_recipe(base: Recipe) -> Any:
                 "patience": patience,
                 "init": init,
                 "teacher": teacher,
-                "tensorboard": tensorboard,
+                "track": track,
             },
         )  # fmt: skip
 

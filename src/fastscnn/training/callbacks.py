@@ -1,29 +1,29 @@
-"""Callbacks of the training loop: the HTML report and TensorBoard. The loop calls them in the first process only."""
+"""Callbacks of the training loop, which calls them in the first process only, and the HTML report."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Literal, Protocol
 
-from fastscnn.base.errors import FastSCNNError, missing_extra
 from fastscnn.evaluation.report import page, training
 
-if TYPE_CHECKING:
-    from torch.utils.tensorboard import SummaryWriter
-
 Line = Mapping[str, Any]  # of log.jsonl: step, loss, lr, and the scores of the validation in percent or None
+Status = Literal["finished", "interrupted", "failed"]  # interrupted: --resume continues the training
 
 
 class Callback(Protocol):
     """What the training loop calls beside its own work."""
 
     def on_begin(self, log: Sequence[Line]) -> None:
-        """Start or continue a training; `log` has the lines of earlier validations."""
+        """Start or continue a training; `log` has the lines of earlier validations. Later ones are added to it."""
 
     def on_validation(self, log: Sequence[Line]) -> None:
         """Handle the last line of `log`. The weights and the state of this step are already saved."""
+
+    def on_end(self, status: Status) -> None:
+        """End this training, or this part of one that is resumed later. It is not called if `on_begin` raised an error."""
 
 
 class HtmlReport:
@@ -45,51 +45,16 @@ class HtmlReport:
 
     def on_validation(self, log: Sequence[Line]) -> None:
         """Write the page."""
-        try:
-            facts = json.loads((self._folder / "run.json").read_text())
-        except (OSError, ValueError):  # the page does without
-            facts = {}
-        page.write(self._path, training.render(self._folder.resolve().name, log, facts))
+        page.write(self._path, training.render(self._folder.resolve().name, log, run_facts(self._folder)))
+
+    def on_end(self, status: Status) -> None:
+        """Do nothing: the page is complete after each validation."""
 
 
-class TensorBoard:
-    """Writes the log as TensorBoard events. Each step appears once, even if the training is resumed.
-
-    Args:
-        folder: for the event files.
-
-    Raises:
-        FastSCNNError: the extra is not installed. `on_begin` raises it if the folder cannot be written.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        try:
-            import torch.utils.tensorboard  # noqa: F401
-        except ModuleNotFoundError as error:
-            raise missing_extra("tensorboard", "track") from error
-        self._folder = folder
-        self._writer: SummaryWriter | None = None
-
-    def on_begin(self, log: Sequence[Line]) -> None:
-        """Open the folder and write the earlier lines."""
-        from torch.utils.tensorboard import SummaryWriter
-
-        try:
-            # TensorBoard drops the events of earlier files from this step on, so all lines are written again.
-            self._writer = SummaryWriter(str(self._folder), purge_step=0)
-            self._write(log)
-        except OSError as error:
-            raise FastSCNNError(f"{self._folder}: cannot be written ({error.strerror}); move what is there away, or train "
-                                "without --tensorboard.") from error
-
-    def on_validation(self, log: Sequence[Line]) -> None:
-        """Write the last line to disk."""
-        self._write(log[-1:])
-
-    def _write(self, log: Sequence[Line]) -> None:
-        assert self._writer is not None
-        for group, curves in training.series(log).items():
-            for name, points in curves.items():
-                for step, value in points:
-                    self._writer.add_scalar(f"{group}/{name}", value, step)
-        self._writer.flush()
+def run_facts(folder: Path) -> dict[str, Any]:
+    """Return the content of run.json; nothing if it cannot be read, since reports and trackers do without it."""
+    try:
+        facts = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return facts if isinstance(facts, dict) else {}

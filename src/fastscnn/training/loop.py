@@ -21,7 +21,7 @@ from fastscnn.base.arguments import hxw
 from fastscnn.base.errors import FailedTrainingError, NotFiniteError
 from fastscnn.model.architecture import MIN_SIDE
 from fastscnn.network.fast_scnn import Backbone
-from fastscnn.training.callbacks import Line
+from fastscnn.training.callbacks import Callback, Line, Status
 from fastscnn.training.distributed import ALONE, World
 from fastscnn.training.job import Job, Progress
 from fastscnn.training.loader import Batch
@@ -88,13 +88,13 @@ def loop(state: State, task: Task, job: Job, run: Run, steps: int) -> None:
         return state.step % validate_every == 0 or state.step == steps
 
     def tired() -> bool:
-        if job.patience is None or state.without_gain < job.patience:
+        if not _patience_ended(job, state):
             return False
         job.say(f"Stopped at step {state.step}: the last {state.without_gain} validations did not score more than "
                 f"{state.best:.2f}. --resume with a larger --patience continues.")
         return True
 
-    with _interruptions(job.world) as interrupted:
+    with report.callbacks_begun(), _interruptions(job.world) as interrupted:
         if state.losses and due():  # the run was stopped during this validation
             lr = _learning_rate(job.recipe, state.step - 1, steps)
             report.on_step()
@@ -122,6 +122,10 @@ def loop(state: State, task: Task, job: Job, run: Run, steps: int) -> None:
             started = perf_counter()
 
 
+def _patience_ended(job: Job, state: State) -> bool:
+    return job.patience is not None and state.without_gain >= job.patience
+
+
 class _Report:
     """Calls `on_step` and the callbacks, in the first process."""
 
@@ -131,8 +135,25 @@ class _Report:
         self._callbacks = job.callbacks if job.world.first else ()
         self._loss = 0.0
         self._score: float | None = None
-        for callback in self._callbacks:
-            callback.on_begin(log)
+
+    @contextmanager
+    def callbacks_begun(self) -> Iterator[None]:
+        """Begin the callbacks, and end them after the body."""
+        begun: list[Callback] = []
+        status: Status = "failed"
+        try:
+            for callback in self._callbacks:
+                callback.on_begin(self._log)
+                begun.append(callback)
+            yield
+            complete = self._state.step == self._steps or _patience_ended(self._job, self._state)
+            status = "finished" if complete else "interrupted"
+        except KeyboardInterrupt:
+            status = "interrupted"
+            raise
+        finally:
+            for callback in begun:
+                callback.on_end(status)
 
     def on_step(self, seconds: float | None = None) -> None:
         """Note the loss, and the duration of the step if one was taken."""

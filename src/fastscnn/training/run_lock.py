@@ -16,7 +16,7 @@ from fastscnn.training.distributed import World
 
 _LOCK = ".lock"  # the operating system frees it when its process ends, however that is
 # Files of a killed process.
-_LEFT = re.compile(r"\.((run|study|best)\.json|log\.jsonl|report\.html|[a-z]+\.safetensors)\.[0-9a-f]{16}\.part")
+_LEFT = re.compile(r"\.((run|tracking|study|best)\.json|log\.jsonl|report\.html|[a-z]+\.safetensors)\.[0-9a-f]{16}\.part")
 
 
 @contextmanager

@@ -7,13 +7,14 @@ from pathlib import Path
 
 from fastscnn.base import files
 from fastscnn.base.errors import ArgumentError
+from fastscnn.base.types import TrackerName
 from fastscnn.data import mixture
 from fastscnn.data.datasets import ClassFolders
 from fastscnn.data.mixture import Mixture, SourceLike
 from fastscnn.hub.download import weight_file
 from fastscnn.model.card import Card
 from fastscnn.network.classifier_card import ClassifierCard
-from fastscnn.training.callbacks import Callback, HtmlReport, TensorBoard
+from fastscnn.training.callbacks import Callback, HtmlReport
 from fastscnn.training.distributed import join
 from fastscnn.training.job import Job, Progress
 from fastscnn.training.loop import keep_freed_memory
@@ -21,6 +22,7 @@ from fastscnn.training.pretraining.classify import train_classifier
 from fastscnn.training.recipes import Recipe, named
 from fastscnn.training.run_lock import held
 from fastscnn.training.segmentation import train_segmentation
+from fastscnn.training.tracking import trackers
 
 
 def train(
@@ -35,7 +37,7 @@ def train(
     patience: int | None = None,
     init: str | Path | None = None,
     teacher: Sequence[str | Path] = (),
-    tensorboard: bool = False,
+    track: Sequence[TrackerName] = (),
     callbacks: Sequence[Callback] = (),
     on_step: Callable[[Progress], None] | None = None,
     on_message: Callable[[str], None] | None = None,
@@ -67,10 +69,11 @@ def train(
         init: a .safetensors file to start from, or its address on the hub (`hub.download.weight_file`). If its classes differ,
             the last layer is replaced.
         teacher: .safetensors files, or their addresses, whose mean probabilities are the target of `recipe.distillation`.
-        tensorboard: write TensorBoard events to the folder "tensorboard" in `out`; needs the extra "track".
+        track: also record losses and scores in these experiment trackers: "tensorboard", "mlflow" or "wandb". Each needs the
+            extra of its name. A resumed run continues in the same place; see docs/tracking.md.
         callbacks: called at each validation, after it is saved; see `training.callbacks`. An exception stops the training.
         on_step: called after every step.
-        on_message: called with messages about `init` and the data, before the first step.
+        on_message: called with messages about `init` and the data, before the first step, and once if a tracker fails.
 
     Returns:
         The card of the last saved weights. It has no metrics if the training stopped before its first validation, and in
@@ -80,7 +83,7 @@ def train(
         FastSCNNError: faulty data, training pixels of fewer than two classes, `init` or `teacher` does not fit, `out` already
             contains a run or is in use by another training, other settings than those of the run to resume, a loss that is
             not finite, too little memory, a batch that cannot be split among the processes, or another process ended.
-        ArgumentError: an unknown recipe, or a recipe for another kind of dataset. It is also a ValueError.
+        ArgumentError: an unknown recipe or tracker, or a recipe for another kind of dataset. It is also a ValueError.
         KeyboardInterrupt: Ctrl-C or SIGTERM, after the state is saved.
 
     Example:
@@ -118,11 +121,14 @@ def train(
         raise ArgumentError(f"patience: must be at least 1, not {patience}.")
     if patience is not None and validation is None:
         raise ArgumentError("patience: counts validations, and there are none; give a validation split, or omit it.")
+    trackers.check(track)
     recipe = named(recipe) if isinstance(recipe, str) else recipe
     dataset = mixture.load_any(data)
     out = files.expand(out)
-    callbacks = [HtmlReport(out), *([TensorBoard(out / "tensorboard")] if tensorboard else []), *callbacks]
+    callbacks = [HtmlReport(out), *callbacks]
     with join() as world:
+        if world.first:
+            callbacks += trackers.records(track, out, on_message)
         world.part(recipe.batch)  # raises before any work if the batch cannot be split
         keep_freed_memory()
         weights = weight_file(init, "torch") if init else None

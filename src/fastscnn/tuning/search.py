@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastscnn.base.errors import ArgumentError, FailedTrainingError
 from fastscnn.data.mixture import Mixture
-from fastscnn.training.callbacks import Line
+from fastscnn.training.callbacks import Line, Status
 from fastscnn.training.recipes import Recipe
 from fastscnn.training.train import train
 from fastscnn.tuning.space import Range, decoded, distributions, encoded
@@ -131,6 +131,9 @@ class _Watch:
     def on_validation(self, log: Sequence[Line]) -> None:
         """Report the last validation. Raises optuna.TrialPruned to end the trial."""
         self._report(log[-1])
+
+    def on_end(self, status: Status) -> None:
+        """Do nothing: `Search` sees how the training ends."""
 
     def _report(self, line: Line) -> None:
         from optuna import TrialPruned

@@ -1,0 +1,1 @@
+"""Which experiment trackers record a training? One module each; `record` calls them."""
