@@ -35,8 +35,9 @@ VERBS = {  # each is the module of that name, with `_` for `-`; it is imported o
     "benchmark": "Measure speed and memory.",
     "web": "Write a web page that segments in the browser.",
     "serve": "Segment images over HTTP.",
+    "cluster": "Segment many images on several machines.",
 }
-_WITH_COMMANDS = ("train", "dataset")  # verbs that a recipe or a command follows
+_WITH_COMMANDS = ("train", "dataset", "cluster")  # verbs that a recipe or a command follows
 _KERNELS = {
     "fastscnn.upsampling.native": "Labels take about ten times as long",
     "fastscnn.media.shrinking": "Reducing images takes about three times as long",
@@ -137,8 +138,12 @@ def _module(verb: str) -> ModuleType:
     return import_module(f"fastscnn.cli.{verb.replace('-', '_')}")
 
 
-def parse(run: Callable[..., int], prog: str, usage: str, words: Sequence[str], description: str = "") -> int:
-    """Call `run` with the options in `words`; return its exit code, 2 for a wrong call, 0 after `--help`."""
+def parse(run: Callable[..., int], prog: str, usage: str, words: Sequence[str], description: str = "",
+          addresses: bool = False) -> int:
+    """Call `run` with the options in `words`; return its exit code, 2 for a wrong call, 0 after `--help`.
+
+    Words that are addresses are refused, unless `addresses`.
+    """
     import tyro
 
     @functools.wraps(run)
@@ -146,7 +151,7 @@ def parse(run: Callable[..., int], prog: str, usage: str, words: Sequence[str], 
         return functools.partial(run, *positional, **named)  # called after parsing, outside tyro's error handling
 
     for word in words:
-        if files.is_address(address := word.partition("=")[2] if word.startswith("--") else word):
+        if not addresses and files.is_address(address := word.partition("=")[2] if word.startswith("--") else word):
             complain(f"{address}: is an address, and addresses are not opened; download or record a file first.")
             return 1
     printed = io.StringIO()
@@ -202,14 +207,15 @@ def _completion(words: list[str]) -> int:
 
     from fastscnn.training.recipes import named, names
 
-    app, recipes, commands = SubcommandApp(), SubcommandApp(), SubcommandApp()
+    app, recipes = SubcommandApp(), SubcommandApp()
     for verb in VERBS:
         module = _module(verb)
         if verb == "train":
             for name in names():
                 recipes.command(module.trainer(named(name)), name=name)
             app.command(recipes, name=verb)
-        elif verb == "dataset":
+        elif verb in _WITH_COMMANDS:
+            commands = SubcommandApp()
             for name in module.COMMANDS:
                 commands.command(getattr(module, name), name=name)
             app.command(commands, name=verb)
