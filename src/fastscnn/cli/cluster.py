@@ -104,7 +104,8 @@ def segment(
     segmenter = load(weights, backend, size, threads, precision=precision, streams=threads, tile=tile)
     what: tuple[ResultName, ...] = save or ("labels", "overlay")
     if segmenter.card.channels != 3:
-        raise FastSCNNError(f"{segmenter.path}: takes {segmenter.card.channels} channels, but cluster segment reads RGB images.")
+        raise FastSCNNError(f"{segmenter.path}: takes {segmenter.card.channels} channels, but cluster segment reads RGB "
+                            "images; give weights that were trained on RGB images.")
     if "ood_mask" in what:
         segmenter.check_ood()
     assert segmenter.path is not None

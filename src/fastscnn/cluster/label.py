@@ -141,9 +141,10 @@ def _ray(address: str | None) -> Iterator[Any]:
         yield ray
         return
     address = address or os.environ.get("RAY_ADDRESS") or "local"
-    own = {"include_dashboard": False, "num_cpus": machine.threads(), "object_store_memory": _MEMORY} if address == "local" else {}
+    alone = {"include_dashboard": False, "num_cpus": machine.threads(), "object_store_memory": _MEMORY}
     try:
-        ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL, **own)
+        ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL,
+                 **(alone if address == "local" else {}))
     except (ConnectionError, OSError, RuntimeError, ValueError) as error:
         reason = str(error).partition("\n")[0]
         raise FastSCNNError(f"{address}: Ray cannot be reached or started there ({reason}).") from error

@@ -61,8 +61,8 @@ class Work:
         with TemporaryDirectory() as folder:
             file = Path(folder) / self.name
             file.write_bytes(self.weights)
-            return Segmenter.load(file, cast(BackendName, self.backend), self.size, self.threads, streams=self.threads, tile=self.tile,
-                                  precision=cast(PrecisionName, self.precision))
+            return Segmenter.load(file, cast(BackendName, self.backend), self.size, self.threads, tile=self.tile,
+                                  precision=cast(PrecisionName, self.precision), streams=self.threads)
 
 
 class Worker:
