@@ -2,8 +2,8 @@
 
     python benchmarks/cluster.py [--images 5000] [--out benchmarks/speed/cluster.json]
 
-It needs the extra `ray` and Linux. Images are generated, 360x480. Results of the run with kills are compared, byte for byte, with
-those of `fastscnn segment`.
+It needs the extra `ray` and Linux. Images are generated, 360x480. Results of the run with kills are compared, byte for byte,
+with those of `fastscnn segment`.
 """
 
 from __future__ import annotations

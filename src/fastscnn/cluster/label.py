@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import secrets
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -173,10 +174,12 @@ def _rows(ray: Any, left: Mapping[str, str], work: Work, workers: int, marker: s
     local = next((image for image in left if not files.is_address(image) and files.is_file(files.expand(image))), "")
     tasks = max(-(-len(left) // _IMAGES), min(len(left), _TASKS * workers))
     rows = [{"image": image, "result": result} for image, result in left.items()]
-    labelled = ray.data.from_items(rows, override_num_blocks=tasks).map_batches(
-        Worker, fn_constructor_args=(work, marker, local), batch_size=None, num_cpus=work.threads,
-        compute=ray.data.ActorPoolStrategy(size=min(workers, tasks)), max_restarts=-1, max_task_retries=_DEATHS,
-    )  # fmt: skip
+    with warnings.catch_warnings():  # the limit of retries has no other name yet; pyproject.toml excludes Ray 2.64
+        warnings.filterwarnings("ignore", message=".*ray_remote_args.*")
+        labelled = ray.data.from_items(rows, override_num_blocks=tasks).map_batches(
+            Worker, fn_constructor_args=(work, marker, local), batch_size=None, num_cpus=work.threads,
+            compute=ray.data.ActorPoolStrategy(size=min(workers, tasks)), max_restarts=-1, max_task_retries=_DEATHS,
+        )  # fmt: skip
     yield from labelled.iter_rows()
 
 
