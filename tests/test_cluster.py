@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from fastscnn import cli
@@ -124,8 +125,9 @@ def _workers(token: str) -> list[int]:
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="needs /proc")
 def test_killed_workers_lose_nothing_and_double_nothing(tiny_onnx: Path, tmp_path: Path) -> None:
     pytest.importorskip("ray")
+    scene = synthetic.draw(96, 128).image
     for number in range(300):
-        images.write(tmp_path / f"photos/{number % 7}/{number:03}.jpg", synthetic.draw(96, 128, number).image)
+        images.write(tmp_path / f"photos/{number % 7}/{number:03}.jpg", np.roll(scene, number, axis=1))
     words = ["--weights", str(tiny_onnx), "--backend", "onnx", "--precision", "float32", "--size", "64x96"]
     assert cli.main(["segment", str(tmp_path / "photos"), "--out", str(tmp_path / "one"), *words, "--threads", "1", "-q"]) == 0
     out = Store(str(tmp_path / "out"))
