@@ -142,6 +142,7 @@ def test_killed_workers_lose_nothing_and_double_nothing(tiny_onnx: Path, tmp_pat
             (worker,) = _workers(str(tmp_path))
             os.kill(worker, signal.SIGKILL)
         printed, _ = process.communicate(timeout=600)
+    assert printed, process.returncode
     summary = json.loads(printed)
     assert (process.returncode, summary["segmented"], summary["failed"]) == (0, 300, 0)
     expected = Store(str(tmp_path / "one"))

@@ -120,7 +120,7 @@ def segment(
 
 def _print(summary: Summary, store: Store, json: bool) -> None:
     if json:
-        print(json_.dumps(asdict(summary) | {"failed": len(summary.failed)}))
+        print(json_.dumps(asdict(summary) | {"failed": len(summary.failed)}), flush=True)
     else:
         if summary.segmented:
             rate = f"{summary.segmented / summary.seconds:.1f} images per second, {summary.workers} workers"
