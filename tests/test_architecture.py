@@ -19,7 +19,7 @@ from fastscnn.media import images
 # A module imports from its own folder and from the folders on the lines above its own.
 LAYERS = [line.split() for line in (
     "base version", "model media upsampling", "data network annotations", "backends hub", "inference",
-    "evaluation benchmark distillation", "exporting convert training", "web serve tuning", "cli",
+    "evaluation benchmark distillation", "exporting convert training", "web serve cluster tuning", "cli",
 )]
 # Foreign package or built-in function -> the folders and modules that may use it.
 TORCH = "network backends.torch backends.cuda exporting convert training benchmark.mmseg_worker"
@@ -36,6 +36,7 @@ HOMES = {name: homes.split() for names, homes in {
     "PIL": "media.images media.decoding media.drawing media.jpeg media.label_maps media.netpbm media.png media.shrinking "
            "media.windows data.synthetic.canvas data.legend",
     "simplejpeg": "media.jpeg", "isal": "media.png",
+    "ray fsspec pyarrow": "cluster",
     "ctypes": "upsampling.native media.label_maps media.shrinking training.loop", "tyro rich tkinter print()": "cli",
     "huggingface_hub": "hub",
     "fastapi starlette uvicorn pydantic prometheus_client": "serve",

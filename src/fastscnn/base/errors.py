@@ -37,6 +37,11 @@ def unknown(kind: str, word: object, known: Iterable[str]) -> ArgumentError:
     return ArgumentError(f"There is no {kind} {word!r}.{hint} Known: {', '.join(names)}.")
 
 
+def sentence(file: object, error: FastSCNNError) -> str:
+    """Return the message of an error with the name of its file in front, unless it begins with it."""
+    return str(error) if str(error).startswith(f"{file}: ") else f"{file}: {error}"
+
+
 def missing_extra(what: str, extra: str) -> FastSCNNError:
     """Return the error for `what`, which needs an optional dependency that is not installed."""
     return FastSCNNError(f"{what} needs the extra '{extra}': install fastscnn[{extra}], "

@@ -40,8 +40,9 @@ VERBS = {  # each is the module of that name, with `_` for `-`; it is imported o
     "benchmark": "Measure speed and memory.",
     "web": "Write a web page that segments in the browser.",
     "serve": "Segment images over HTTP.",
+    "cluster": "Segment many images on several machines.",
 }
-_WITH_COMMANDS = ("train", "tune", "dataset")  # verbs that a recipe or a command follows
+_WITH_COMMANDS = ("train", "tune", "dataset", "cluster")  # verbs that a recipe or a command follows
 _KERNELS = {
     "fastscnn.upsampling.native": "Labels take about ten times as long",
     "fastscnn.media.shrinking": "Reducing images takes about three times as long",
@@ -143,11 +144,13 @@ def _module(verb: str) -> ModuleType:
 
 
 def parse(
-    run: Callable[..., int], prog: str, usage: str, words: Sequence[str], description: str = "", streams: str = ""
-) -> int:
+    run: Callable[..., int], prog: str, usage: str, words: Sequence[str], description: str = "", streams: str = "",
+    remote: bool = False,
+) -> int:  # fmt: skip
     """Call `run` with the options in `words`; return its exit code, 2 for a wrong call, 0 after `--help`.
 
-    `streams` names the argument that may be the address of a live stream.
+    `streams` names the argument that may be the address of a live stream. All of them may be addresses if `remote`; otherwise
+    addresses are refused.
     """
     import tyro
 
@@ -156,7 +159,7 @@ def parse(
         return functools.partial(run, *positional, **named)  # called after parsing, outside tyro's error handling
 
     try:
-        named = _without_secrets(run, words, streams)
+        named = list(words) if remote else _without_secrets(run, words, streams)
     except FastSCNNError as error:
         complain(str(error))
         return 1
@@ -239,7 +242,7 @@ def _completion(words: list[str]) -> int:
 
     from fastscnn.training.recipes import named, names
 
-    app, commands = SubcommandApp(), SubcommandApp()
+    app = SubcommandApp()
     for verb in VERBS:
         module = _module(verb)
         if verb in ("train", "tune"):
@@ -247,7 +250,8 @@ def _completion(words: list[str]) -> int:
             for name in names():
                 recipes.command(module.for_recipe(named(name)), name=name)
             app.command(recipes, name=verb)
-        elif verb == "dataset":
+        elif verb in _WITH_COMMANDS:
+            commands = SubcommandApp()
             for name in module.COMMANDS:
                 commands.command(getattr(module, name), name=name)
             app.command(commands, name=verb)

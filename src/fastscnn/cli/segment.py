@@ -15,7 +15,7 @@ from tyro.conf import Positional, arg
 
 from fastscnn.backends import MAX_STREAMS
 from fastscnn.base import files, machine
-from fastscnn.base.errors import ArgumentError, FastSCNNError, unknown
+from fastscnn.base.errors import ArgumentError, FastSCNNError, sentence, unknown
 from fastscnn.base.types import PRESET, AnnotationFormat, PresetName, ResultName
 from fastscnn.cli import clips as sources
 from fastscnn.cli import results, segment_video
@@ -50,6 +50,9 @@ if TYPE_CHECKING:
 
 USAGE = "[options] PATH ..."
 STREAMS = "paths"  # the argument that may be the address of a live stream
+RESULT_FILES = ("labels (class ids, STEM.labels.png), overlay (STEM.overlay.jpg), confidence (of each pixel, 0 to 255, "
+                "STEM.confidence.png), ood-mask (255 = out of distribution, STEM.ood.png; the overlay leaves those pixels "
+                "uncoloured)")
 _MANY = 50  # images: with fewer, compiling the network for OpenVINO takes longer than it saves
 
 
@@ -57,7 +60,8 @@ def _source(text: str) -> Path | Address:
     return addresses.read(text) if addresses.is_stream(text) else files.expand(text)
 
 
-def _results(text: str) -> tuple[ResultName, ...]:
+def read_results(text: str) -> tuple[ResultName, ...]:
+    """Read the value of `--save`. Raise ArgumentError for an unknown result."""
     from fastscnn.inference.segmentation import RESULTS
 
     words = [word.strip().replace("-", "_") for word in text.split(",")]
@@ -103,9 +107,8 @@ def run(
     precision: Precision = "auto",
     device: Device = None,
     threads: Threads = None,
-    save: Annotated[tuple[ResultName, ...] | None, value("LIST", _results, none="labels,overlay"), described(
-        "What to write: labels (class ids, STEM.labels.png), overlay (STEM.overlay.jpg), confidence (of each pixel, 0 to 255, "
-        "STEM.confidence.png), ood-mask (255 = out of distribution, STEM.ood.png; the overlay leaves those pixels uncoloured). "
+    save: Annotated[tuple[ResultName, ...] | None, value("LIST", read_results, none="labels,overlay"), described(
+        f"What to write: {RESULT_FILES}. "
         "Of a video: overlay; the others, for each frame, into the folder of --labels. Without overlay, a JPEG file of "
         "at least four times the network's input is decoded at a fraction of its size, which changes 1 to 2 % of the "
         "labels.")] = None,
@@ -269,8 +272,7 @@ def _write_annotations(writer: AnnotationWriter, described: Any, job: Job, line:
 
 def _failure(job: Job, error: FastSCNNError) -> dict[str, Any]:
     """Return the JSON line of an image that failed."""
-    message = str(error) if str(error).startswith(f"{job.image}: ") else f"{job.image}: {error}"
-    return {**_named(job), "error": message}
+    return {**_named(job), "error": sentence(job.image, error)}
 
 
 def _named(job: Job) -> dict[str, Any]:

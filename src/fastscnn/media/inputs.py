@@ -7,13 +7,16 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 from fastscnn.base import files
 from fastscnn.base.errors import FastSCNNError
 from fastscnn.media import images
 from fastscnn.media.folders import Listing, is_video, listing
 
-__all__ = ["Inputs", "Job", "find", "is_video"]
+__all__ = ["Inputs", "Job", "find", "is_video", "placed"]
+
+_Image = TypeVar("_Image", Path, str)
 
 
 @dataclass(frozen=True)
@@ -83,13 +86,35 @@ def find(paths: Sequence[Path], out: Path, thermal: Path | None = None) -> Input
             results[path] = out / path.name
     if thermal is not None:
         results = {image: results[image] for image in _outside(results, thermal)}
-    short = {image: result.with_suffix("") for image, result in results.items()}
-    wanted = Counter(short.values())
-    jobs = [Job(image, result if wanted[short[image]] > 1 else short[image]) for image, result in results.items()]
-    _refuse_doubles(jobs)
+    jobs = [Job(image, result) for image, result in placed(results).items()]
     if thermal is not None:
         jobs = _paired(jobs, {image: result.relative_to(out) for image, result in results.items()}, thermal)
     return Inputs(jobs, left_out.sentence())
+
+
+def placed(results: Mapping[_Image, Path]) -> dict[_Image, Path]:
+    """Return the path of the results of each image, without suffixes; images that differ only in their suffix keep it.
+
+    Args:
+        results: image -> path of its results, with the suffix of the image.
+
+    Raises:
+        FastSCNNError: two images would write the same file.
+
+    Example:
+        >>> [str(place) for place in placed({name: Path(name) for name in ("a.png", "b.png", "b.jpg")}).values()]
+        ['a', 'b.png', 'b.jpg']
+    """
+    short = {image: result.with_suffix("") for image, result in results.items()}
+    wanted = Counter(short.values())
+    taken: dict[Path, _Image] = {}
+    for image, result in results.items():
+        place = result if wanted[short[image]] > 1 else short[image]
+        if place in taken:
+            raise FastSCNNError(f"{image}: its results would overwrite those of {taken[place]}; "
+                                "rename one, or give the folder that contains both.")
+        taken[place] = image
+    return {image: place for place, image in taken.items()}
 
 
 def _no_images(folder: Path, out: Path, found: Listing) -> FastSCNNError:
@@ -139,12 +164,3 @@ def _outside(given: Iterable[Path], place: Path) -> list[Path]:
     homes = {folder: folder.resolve() for folder in {image.parent for image in given}}  # once for each folder
     inside = {folder for folder, home in homes.items() if real in (home, *home.parents)}
     return [image for image in given if image.parent not in inside]
-
-
-def _refuse_doubles(jobs: Sequence[Job]) -> None:
-    taken: dict[Path, Path] = {}
-    for job in jobs:
-        if job.result in taken:
-            raise FastSCNNError(f"{job.image}: its results would overwrite those of {taken[job.result]}; "
-                                "rename one, or give the folder that contains both.")
-        taken[job.result] = job.image
