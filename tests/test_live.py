@@ -372,21 +372,25 @@ class Sender:
 @pytest.mark.slow
 def test_udp_survives_noise_and_a_pause(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(live, "_SILENCE", 2)
-    port, said = free_port(SOCK_DGRAM), list[str]()
+    port, closed, later = free_port(SOCK_DGRAM), threading.Event(), list[Sender]()
     sender = Sender(port)
-    source = live.read(f"udp://127.0.0.1:{port}", on_message=said.append)
+
+    def heard(text: str) -> None:
+        if closed.is_set() and "connecting again" in text and not later:
+            later.append(Sender(port))
+
+    source = live.read(f"udp://127.0.0.1:{port}", on_message=heard)
     assert numbers(first(source, 10))[-1] <= sender.number
     with socket(type=SOCK_DGRAM) as noise:
         for byte in range(20):
             noise.sendto(bytes([byte]) * 1316, ("127.0.0.1", port))
     assert len(first(source, 10)) == 10
     sender.close()
-    threading.Timer(3, lambda: senders.append(Sender(port))).start()
-    senders: list[Sender] = []
-    found = numbers(first(source, 60))
-    assert found[-1] < 60, "those of the second sender"
-    assert any("connecting again" in text for text in said)
-    senders[0].close()
+    closed.set()
+    while not later:
+        first(source, 1)
+    assert numbers(first(source, 10))[-1] < 60, "those of the second sender"
+    later[0].close()
 
 
 @pytest.mark.skipif(not Path("/proc/net/udp").exists(), reason="needs /proc/net/udp")

@@ -8,9 +8,10 @@ import os
 import secrets
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, field
 from hashlib import sha256
+from pathlib import Path
 from time import perf_counter
 from typing import Any
 
@@ -82,7 +83,7 @@ def label(
     marker = f".{secrets.token_hex(8)}.run" if work.out.local else ""
     try:
         if left:
-            with _ray(address) as ray:
+            with _silent(), _ray(address) as ray:
                 if marker:
                     work.out.write(marker, b"")
                 summary.workers = _workers(ray, workers, work.threads)
@@ -156,6 +157,13 @@ def _ray(address: str | None) -> Iterator[Any]:
         raise FastSCNNError(f"Ray stopped ({reason}); finished images are kept. Each node needs fastscnn[ray].") from error
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Drop what Ray prints when it starts a worker again, in a thread of its own and at its end; its logs have that."""
+    with Path(os.devnull).open("w", encoding="utf-8") as nothing, redirect_stdout(nothing):
+        yield
 
 
 def _workers(ray: Any, wanted: int | None, threads: int) -> int:

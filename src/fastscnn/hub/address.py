@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from os import PathLike
-from pathlib import Path
 
+from fastscnn.base import files
 from fastscnn.base.errors import ArgumentError
 
 _SCHEME = re.compile(r"hf:/{1,2}(?!/)")  # one slash: Path drops the other
@@ -65,4 +65,4 @@ def parse(path: str | PathLike[str]) -> Address:
 
 
 def _text(path: str | PathLike[str]) -> str:
-    return path if isinstance(path, str) else Path(path).as_posix()
+    return path if isinstance(path, str) else files.expand(path).as_posix()
