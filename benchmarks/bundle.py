@@ -20,7 +20,7 @@ import numpy as np
 import onnx
 import torch
 import tyro
-from ablation import HELD_OUT, TRAINED, folds
+from ablation import FACADE_TERMS, HELD_OUT, TRAINED, folds
 from onnx import numpy_helper
 
 from fastscnn import Segmenter
@@ -57,6 +57,8 @@ def main(data: str, /, twin: tuple[Path, ...], run: tuple[Path, ...] = ()) -> No
     spec = datasets.load(data)
     if run:
         model, card = average(run)
+        assert card.data is not None
+        card = dataclasses.replace(card, data=dataclasses.replace(card.data, terms=f"{spec.terms}; {FACADE_TERMS}"))
         shorten(model)
         checkpoint.save(bundled("torch"), model, card)
         for folder in run:

@@ -25,16 +25,19 @@ def table(head: list[str], rows: list[list[str]]) -> str:
 
 
 def accuracy() -> str:
-    """IoU per class of the bundled weights, by backend, precision and input size."""
+    """IoU per class of the bundled weights, by backend, precision and input size, beside that of CGNet."""
     columns = {
-        "ONNX Runtime": "onnx", "PyTorch": "torch", "int8": "int8", "input 450x600": "450x600", "input 720x960": "720x960",
+        "ONNX Runtime": "onnx", "PyTorch": "torch", "int8": "int8", "input 456x608": "456x608", "input 720x960": "720x960",
         "ms+flip": "ms-flip",
     }
     reports = [read(f"accuracy/camvid-test-{name}.json") for name in columns.values()]
-    rows = [[label, *(f"{report['iou'][label]:.2f}" for report in reports)] for label in reports[0]["iou"]]
-    for name, key in (("**mIoU**", "miou"), ("pixels", "pixel_accuracy")):
-        rows.append([name, *(f"{report[key]:.2f}" for report in reports)])
-    return table(["CamVid test, %", *columns], rows)
+    peer = read("accuracy/cgnet-test.json")
+    rows = [
+        [label, *(f"{report['iou'][label]:.2f}" for report in reports), str(peer["iou"][label])] for label in reports[0]["iou"]
+    ]
+    rows.append(["**mIoU**", *(f"{report['miou']:.2f}" for report in (*reports, peer))])
+    rows.append(["pixels", *(f"{report['pixel_accuracy']:.2f}" for report in reports), ""])
+    return table(["CamVid test, %", *columns, "CGNet"], rows)
 
 
 def labels() -> str:
@@ -245,7 +248,7 @@ def labels_in_graph() -> str:
 
 TABLES: Mapping[str, tuple[Callable[[], str], ...]] = {
     "speed.md": (mmseg, agreement, engines, labels),
-    "accuracy.md": (accuracy, ablation, knowledge, training),
+    "accuracy.md": (accuracy, corruptions, ablation, knowledge, training),
     "reliability.md": (reliability,),
     "deploy.md": (targets,),
 }

@@ -29,10 +29,11 @@ def test_card_names_classes_data_and_terms(segmenter: Segmenter) -> None:
     assert card.size == (360, 480)
     assert card.data is not None
     assert "CC BY-NC" in card.data.terms
+    assert "LabelMeFacade" in card.data.terms
     assert (card.data.splits, card.data.images) == ("train+val", 468)
-    assert card.recipe["name"] == "camvid"  # of version 0.1
-    assert set(card.recipe) < {field.name for field in dataclasses.fields(Recipe)}
-    assert card.metrics["test"]["miou"] >= 58
+    assert card.recipe["name"] == "camvid-clean"
+    assert set(card.recipe) <= {field.name for field in dataclasses.fields(Recipe)}
+    assert card.metrics["test"]["miou"] >= 62
     assert card.miou((360, 480)) is not None
 
 
@@ -56,7 +57,8 @@ def test_both_files_hold_the_same_weights(segmenter: Segmenter) -> None:
         assert dataclasses.replace(same, calibration=described.calibration) == described
         assert card.precision == precision
         assert card.calibration is not None
-        assert (card.calibration.split, card.calibration.images) == ("val", 101)
+        assert card.calibration.split == "0006R0+val, of a twin trained on 0001TP+0016E5"  # drives that the twin has not seen
+        assert card.calibration.images > 100
     assert segmenter.card.calibration == described.calibration
 
 
@@ -64,7 +66,7 @@ def test_backends_agree_on_the_generated_scene(segmenter: Segmenter) -> None:
     image = synthetic.draw(360, 480).image
     onnx = segmenter.segment(image).labels
     torch = Segmenter.load(backend="torch").segment(image).labels
-    assert np.mean(onnx == torch) >= 0.9999
+    assert np.mean(onnx == torch) >= 0.9995  # the weights of the ONNX file are rounded to 10 bits (benchmarks/bundle.py)
     assert np.mean(onnx == Segmenter.load().segment(image).labels) >= 0.98  # int8, the default
 
 

@@ -89,11 +89,11 @@ def soft_labels(
         >>> made = fastscnn.soft_labels(None, "data", "soft", "val")  # three images of 96x128
         >>> made.written
         3
-        >>> print(made.toml)
+        >>> print(made.toml)  # doctest: +ELLIPSIS
         # Add to [splits.val]:
         soft = "../soft/{stem}.npz"
         [soft]
-        terms = "CamVid, CC BY-NC 4.0: personal and research use (Brostow, Fauqueur, Cipolla 2009)"
+        terms = "CamVid, CC BY-NC 4.0: personal and research use (Brostow, Fauqueur, Cipolla 2009); LabelMeFacade..."
         >>> np.load("soft/6.npz")["probabilities"].shape
         (11, 12, 16)
     """
