@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -190,8 +191,8 @@ def in_mlflow(out: Path) -> tuple[str, dict[str, str], dict[str, list[tuple[int,
 def in_wandb(folder: Path) -> list[tuple[str, dict[str, Any], list[tuple[int, float]], int | None]]:
     """The id, configuration, steps with their loss, and exit code in each file of W&B, the oldest first."""
     import wandb
-    from wandb.proto.wandb_internal_pb2 import Record as Entry
 
+    Entry: Any = import_module("wandb.proto.wandb_internal_pb2").Record  # noqa: N806 - a class
     wandb.teardown()  # waits until the files are complete
     found = []
     for path in sorted(folder.glob("offline-run-*/*.wandb")):

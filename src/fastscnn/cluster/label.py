@@ -143,7 +143,7 @@ def _ray(address: str | None) -> Iterator[Any]:
         yield ray
         return
     address = address or os.environ.get("RAY_ADDRESS") or "local"
-    alone = {"include_dashboard": False, "num_cpus": machine.threads(), "object_store_memory": _MEMORY}
+    alone: dict[str, Any] = {"include_dashboard": False, "num_cpus": machine.threads(), "object_store_memory": _MEMORY}
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL,
                  **(alone if address == "local" else {}))

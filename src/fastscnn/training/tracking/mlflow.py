@@ -59,6 +59,7 @@ class MLflow:
             name = None if self._id else self._folder.resolve().name
             self._id = mlflow.start_run(self._id, run_name=name, nested=active is not None).info.run_id
             run_id.store(self._folder, self.name, self._id)
+        assert self._id is not None
         client = mlflow.MlflowClient()
         client.log_batch(self._id, params=[Param(key, value) for key, value in _flat(run_facts(self._folder))])
         return max((metric.step for metric in client.get_metric_history(self._id, _LOSS)), default=-1)
@@ -68,6 +69,7 @@ class MLflow:
         from mlflow import MlflowClient
         from mlflow.entities import Metric
 
+        assert self._id is not None
         now = int(time() * 1000)
         MlflowClient().log_batch(self._id, [Metric(_name(key), value, now, step) for key, value in values.items()])
 
