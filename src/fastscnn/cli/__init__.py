@@ -11,7 +11,7 @@ import shutil
 import sys
 import textwrap
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import import_module
 from importlib.util import find_spec
 from itertools import pairwise
@@ -260,6 +260,30 @@ def _completion(words: list[str]) -> int:
     with contextlib.suppress(SystemExit):
         app.cli(prog="fastscnn", args=["--tyro-print-completion", words[0]])
     return 0
+
+
+def with_commands(
+    verb: str, about: str, commands: Mapping[str, str], words: Sequence[str], run: Callable[[str, Sequence[str]], int]
+) -> int:
+    """Run the command that `words` begin with; return the exit code.
+
+    Args:
+        verb: of the commands, such as `dataset`.
+        about: a sentence about it.
+        commands: name -> summary.
+        words: those after the verb.
+        run: called with the name of a command and the words after it.
+    """
+    if words and words[0] in ("-h", "--help"):
+        width = max(map(len, commands)) + 2
+        rows = "\n".join(f"  {name:<{width}} {summary}" for name, summary in commands.items())
+        print(f"usage: fastscnn {verb} COMMAND ...\n\n{about}\n\ncommands:\n{rows}\n\n"
+              f"`fastscnn {verb} COMMAND --help` lists the options of a command.")
+        return 0
+    name, *rest = words or ("",)
+    if name not in commands:
+        return wrong_call(f"fastscnn {verb} COMMAND ...", "command", name, commands)
+    return run(name, rest)
 
 
 def wrong_call(usage: str, kind: str, word: str, known: Iterable[str]) -> int:

@@ -13,7 +13,7 @@ from fastscnn.base import files
 from fastscnn.base.arguments import whole
 from fastscnn.base.errors import FastSCNNError
 from fastscnn.base.types import ResultName
-from fastscnn.cli import parse, wrong_call
+from fastscnn.cli import parse, with_commands
 from fastscnn.cli.console import complain, configure, note, progress_bar, show
 from fastscnn.cli.flags import load
 from fastscnn.cli.options import (
@@ -39,27 +39,12 @@ if TYPE_CHECKING:
 COMMANDS = {"segment": "Segment the images of a folder, a list or a table."}
 USAGE = "[options] SRC --out DST"
 _SHOWN = 10  # failures on the screen; the file has all
-_HELP = """\
-usage: fastscnn cluster COMMAND ...
-
-Work on many images, on several machines.
-
-commands:
-{commands}
-
-`fastscnn cluster COMMAND --help` lists the options of a command.\
-"""
 
 
 def main(words: Sequence[str]) -> int:
     """Run the command that `words` begin with; return the exit code."""
-    if words and words[0] in ("-h", "--help"):
-        print(_HELP.format(commands="\n".join(f"  {name:<8} {summary}" for name, summary in COMMANDS.items())))
-        return 0
-    name, *rest = words or ("",)
-    if name not in COMMANDS:
-        return wrong_call("fastscnn cluster COMMAND ...", "command", name, COMMANDS)
-    return parse(segment, "fastscnn cluster segment", USAGE, rest, remote=True)
+    return with_commands("cluster", "Work on many images, on several machines.", COMMANDS, words,
+                         lambda name, rest: parse(segment, f"fastscnn cluster {name}", USAGE, rest, remote=True))
 
 
 def segment(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional
 
-from fastscnn.cli import parse, wrong_call
+from fastscnn.cli import parse, with_commands
 from fastscnn.cli.console import configure, progress_bar, show
 from fastscnn.cli.options import Json, Quiet, Verbose, path, required, switch
 
@@ -17,27 +17,12 @@ if TYPE_CHECKING:
 
 COMMANDS = {"init": "Write a dataset.toml for the images and labels in a folder."}
 USAGE = "[options] FOLDER"
-_HELP = """\
-usage: fastscnn dataset COMMAND ...
-
-Describe your own images and labels.
-
-commands:
-{commands}
-
-`fastscnn dataset COMMAND --help` lists the options of a command.\
-"""
 
 
 def main(words: Sequence[str]) -> int:
     """Run the command that `words` begin with; return the exit code."""
-    if words and words[0] in ("-h", "--help"):
-        print(_HELP.format(commands="\n".join(f"  {name:<6} {summary}" for name, summary in COMMANDS.items())))
-        return 0
-    name, *rest = words or ("",)
-    if name not in COMMANDS:
-        return wrong_call("fastscnn dataset COMMAND ...", "command", name, COMMANDS)
-    return parse(init, "fastscnn dataset init", USAGE, rest)
+    return with_commands("dataset", "Describe your own images and labels.", COMMANDS, words,
+                         lambda name, rest: parse(init, f"fastscnn dataset {name}", USAGE, rest))
 
 
 def init(

@@ -13,7 +13,7 @@ import numpy as np
 
 from fastscnn.base import files
 from fastscnn.base.arguments import hxw
-from fastscnn.base.errors import FastSCNNError
+from fastscnn.base.errors import FastSCNNError, sentence
 from fastscnn.base.types import UInt8Array
 from fastscnn.data import datasets
 from fastscnn.data.datasets import DatasetSpec
@@ -119,7 +119,7 @@ def soft_labels(
             except TeacherError:
                 raise
             except FastSCNNError as error:
-                failed.append(str(error) if str(error).startswith(f"{target.image}: ") else f"{target.image}: {error}")
+                failed.append(sentence(target.image, error))
             else:
                 soft_files.write(target.file, soft, teacher, digest)
         if on_progress:

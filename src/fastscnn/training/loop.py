@@ -245,7 +245,7 @@ def _diverged(what: str, state: State, batch: Batch, own: bool = True) -> Failed
     if not own:
         images, advice = ", in another process", "Start"
     return FailedTrainingError(f"The {what} at step {state.step}{images}; what was saved before is kept. "
-                         f"{advice} a new run with a lower --lr and another --out.")
+                               f"{advice} a new run with a lower --lr and another --out.")
 
 
 def _average(state: State, decay: float) -> None:

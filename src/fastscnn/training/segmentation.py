@@ -84,8 +84,8 @@ def _identity(job: Job, card: Card) -> dict[str, Any]:
         "split": job.split,
         "validation": job.validation,
         "classes": card.label_set.names,
-        "init": _digest(job.init) if job.init else None,
-        "teacher": [_digest(path) for path in job.teacher],
+        "init": weights_digest(job.init) if job.init else None,
+        "teacher": [weights_digest(path) for path in job.teacher],
     }
 
 
@@ -222,6 +222,6 @@ def _terms(own: str, sources: Sequence[Path]) -> str:
     return _EARLIER.join(dict.fromkeys(terms))
 
 
-def _digest(path: Path) -> str:
+def weights_digest(path: Path) -> str:
     """Return the sha256 of a weight file; "" if it cannot be read, which loading it reports."""
     return files.digest(path) if path.is_file() else ""

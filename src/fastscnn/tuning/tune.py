@@ -19,6 +19,7 @@ from fastscnn.training.distributed import ALONE, World
 from fastscnn.training.job import Progress
 from fastscnn.training.recipes import Recipe, named
 from fastscnn.training.run_lock import held
+from fastscnn.training.segmentation import weights_digest
 from fastscnn.training.training_data import checked
 from fastscnn.tuning.report import render
 from fastscnn.tuning.search import Search
@@ -103,8 +104,8 @@ def tune(
         "split": split,
         "validation": validation,
         "patience": patience,
-        "init": _digest(weights) if weights else None,
-        "teacher": [_digest(path) for path in teachers],
+        "init": weights_digest(weights) if weights else None,
+        "teacher": [weights_digest(path) for path in teachers],
         "search": {name: asdict(values) if isinstance(values, Range) else values for name, values in space.items()},
     }
     out = files.expand(out)
@@ -163,8 +164,3 @@ def _write(study: Study, recipe: Recipe) -> None:
         source = f"{recipe.source}; trial {best.number} of {len(study.trials)} of fastscnn tune"
         found = {"recipe": asdict(replace(recipe, source=source, **best.params)), "trial": best.number, "score": best.score}
         files.write(study.folder / BEST, json.dumps(found, indent=1).encode())
-
-
-def _digest(path: Path) -> str:
-    """Return the sha256 of a weight file; "" if it cannot be read, which the first trial reports."""
-    return files.digest(path) if path.is_file() else ""

@@ -6,16 +6,15 @@ All trainings share that store, so that MLflow can compare them. Weights are not
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from time import time
 from typing import Any
 
-from fastscnn.base.errors import missing_extra
 from fastscnn.training.callbacks import Status, run_facts
 from fastscnn.training.tracking import run_id
+from fastscnn.training.tracking.extra import needed
 
 _LOSS = "training/loss"  # every line has it
 _STATUS = {"finished": "FINISHED", "interrupted": "KILLED", "failed": "FAILED"}
@@ -40,12 +39,8 @@ class MLflow:
     name = "mlflow"
 
     def __init__(self, folder: Path) -> None:
-        for variable, value in _ENVIRONMENT.items():
-            os.environ.setdefault(variable, value)
-        try:
+        with needed(self.name, _ENVIRONMENT):
             import mlflow  # noqa: F401
-        except ModuleNotFoundError as error:
-            raise missing_extra(self.name, self.name) from error
         self._folder = folder
         self._id = run_id.stored(folder, self.name)
 

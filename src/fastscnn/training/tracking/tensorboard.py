@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fastscnn.base.errors import missing_extra
 from fastscnn.training.callbacks import Status
+from fastscnn.training.tracking.extra import needed
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -26,10 +26,8 @@ class TensorBoard:
     name = "tensorboard"
 
     def __init__(self, folder: Path) -> None:
-        try:
+        with needed(self.name):
             import torch.utils.tensorboard  # noqa: F401
-        except ModuleNotFoundError as error:
-            raise missing_extra(self.name, self.name) from error
         self._folder = folder / self.name
         self._writer: SummaryWriter | None = None
 

@@ -6,15 +6,14 @@ lines from the first step on, since `wandb sync` replaces a run by the folder th
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fastscnn.base.errors import missing_extra
 from fastscnn.training.callbacks import Status, run_facts
 from fastscnn.training.tracking import run_id
+from fastscnn.training.tracking.extra import needed
 
 if TYPE_CHECKING:
     from wandb import Run
@@ -40,12 +39,8 @@ class WandB:
     name = "wandb"
 
     def __init__(self, folder: Path) -> None:
-        for variable, value in _ENVIRONMENT.items():
-            os.environ.setdefault(variable, value)
-        try:
+        with needed(self.name, _ENVIRONMENT):
             import wandb  # noqa: F401
-        except ModuleNotFoundError as error:
-            raise missing_extra(self.name, self.name) from error
         self._folder = folder
         self._run: Run | None = None
 
