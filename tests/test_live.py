@@ -93,6 +93,26 @@ def numbers(frames: list[Frame]) -> list[int]:
 # addresses
 
 
+@pytest.mark.parametrize(("text", "place"), [
+    ("rtsp://10.0.0.9:8554/front/stream-1", "rtsp://10.0.0.9:8554/front/stream-1"),
+    ("http://cam.local/live.m3u8", "http://cam.local/live.m3u8"),
+    ("rtsp://cam", "rtsp://cam"),
+    ("rtsp://me@cam/stream1", "rtsp://cam"),
+    ("rtsp://me:S3cret@cam/stream1", "rtsp://cam"),
+    ("rtsp://cam/user=a&password=S3cret", "rtsp://cam"),
+    ("rtsp://cam/stream1?key=S3cret", "rtsp://cam"),
+    ("rtsp://cam/stream1#S3cret", "rtsp://cam"),
+])
+def test_the_place_of_an_address_has_no_secret(text: str, place: str) -> None:
+    assert addresses.read(text).place == place
+
+
+def test_a_first_connection_that_fails_names_the_whole_address(run: Run) -> None:
+    code, _, err = run(f"rtsp://127.0.0.1:{free_port()}/front/stream1")
+    assert code == 1
+    assert re.search(r"rtsp://127\.0\.0\.1:\d+/front/stream1: cannot be opened \(Connection refused\)\.", err)
+
+
 @pytest.mark.parametrize(("text", "name", "stem"), [
     ("rtsp://cam", "rtsp://cam", "cam"),
     ("RTSP://me:S3cret@192.168.1.9:8554/a/b?token=S3cret#S3cret", "rtsp://192.168.1.9:8554", "192.168.1.9"),

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from fastscnn.base import files
 from fastscnn.base.errors import ArgumentError
 
+_PLAIN = re.compile(r"[\w./-]+", re.ASCII)
 SCHEMES = ("rtsp", "http", "https", "udp")
 
 
@@ -28,6 +29,13 @@ class Address:
     scheme: str
     host: str
     name: str
+
+    @property
+    def place(self) -> str:
+        """The whole address if it has no user, password or query, and a path of letters, digits and ._/- only; else `name`."""
+        path = self.url.partition("://")[2].partition("/")[2]
+        whole = f"{self.name}/{path}"
+        return whole if self.url.lower() == whole.lower() and _PLAIN.fullmatch(path) else self.name
 
     @property
     def stem(self) -> str:

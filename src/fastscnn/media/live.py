@@ -72,7 +72,10 @@ def read(address: str | Address, patience: float = PATIENCE, on_message: Callabl
             print(result)
     """
     given = address if isinstance(address, Address) else addresses.read(address)
-    first = _connected(given)
+    try:
+        first = _connected(given)
+    except FastSCNNError as error:
+        raise FastSCNNError(f"{given.place}: {_sentence(given, error)}.") from None
     return replace(first, frames=_going_on(given, first, patience, on_message or (lambda _: None)), count=None,
                    time_base=_TIME_BASE)
 
