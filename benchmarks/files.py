@@ -8,6 +8,8 @@ network runs at the size of the files, on two threads.
 
 - one: one file after another, in one process per system. All systems take turns; the median of all files and turns counts.
 - folder: `fastscnn segment FOLDER`, images per second of the whole command, start included; both versions take turns.
+- share: images per second from files to label files, without start, beside those of the network alone on decoded images; two
+  images at a time on one thread each, in one process, in turns.
 - video: `fastscnn segment VIDEO`, frames per second that the command prints; both versions take turns.
 
 Writes benchmarks/speed/files.json after each part.
@@ -22,20 +24,22 @@ import platform
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from statistics import median
 from time import perf_counter, sleep
-from typing import Any
+from typing import Any, cast
 
 import onnx
 import tyro
 from onnx import TensorProto, helper
 from PIL import Image
 
+from fastscnn import Segmenter, read_image
 from fastscnn.base import files, machine
 from fastscnn.benchmark import mmseg as mmseg_comparison
+from fastscnn.media.stream import ordered
 from fastscnn.model.weights import bundled
 
 RESULT = Path(__file__).parent / "speed" / "files.json"
@@ -45,12 +49,13 @@ SIZES = ((360, 480), (1024, 2048))
 BACKENDS = ("onnx", "openvino")
 QUALITY, THREADS, CLASSES = 92, 2, 11
 _PER_TURN = 4  # files that a system labels before the next one
+_SHARE_PIXELS = 2**27  # decoded images of the part `share`: 384 MB
 _PAUSE = 0.3  # seconds, until the threads of the last system stop spinning
 
 
 def main(
     images: Path, /, before: Path, mmseg: Path, video: Path | None = None, count: int = 500, turns: int = 7,
-    runs: int = 3, parts: tuple[str, ...] = ("one", "folder", "video"),
+    runs: int = 3, parts: tuple[str, ...] = ("one", "folder", "share", "video"),
 ) -> None:  # fmt: skip
     """Run all parts.
 
@@ -76,6 +81,9 @@ def main(
                 save(found)
             if "folder" in parts:
                 found[f"folder {height}x{width}"] = folders(made[0].parent, len(made), (height, width), pythons, root, runs)
+                save(found)
+            if "share" in parts:
+                found[f"share {height}x{width}"] = shares(made, (height, width), root / "share", turns)
                 save(found)
         if video is not None and "video" in parts:
             found["video"] = videos(video, pythons, root, runs)
@@ -171,6 +179,33 @@ def folders(
                     rates.setdefault(f"{name}, {backend} int8, {way}", []).append(count / seconds)
                     print(f"{size} folder, run {run + 1}: {name} {backend} {way} {count / seconds:.1f} images/s", flush=True)
     return {"images": count, "images_per_second": {name: median(taken) for name, taken in rates.items()}, "runs": runs}
+
+
+def shares(paths: Sequence[Path], size: tuple[int, int], out: Path, turns: int) -> dict[str, Any]:
+    """Return the images per second of the network alone, and from files to label files; median of the turns."""
+    out.mkdir(exist_ok=True)
+    found = {}
+    for backend in BACKENDS:
+        with Segmenter.load(None, backend, size, THREADS, precision="int8", streams=THREADS) as segmenter:
+            paths = paths[: _SHARE_PIXELS // (size[0] * size[1])]
+            frames = [read_image(path)[None] for path in paths]
+
+            def work(path: Path, segmenter: Segmenter = segmenter) -> None:
+                segmenter.segment(path, keep_image=False).save_labels(out / f"{path.stem}.png")
+
+            ways = {"network": (segmenter.backend, frames), "files": (work, paths)}
+            rates: dict[str, list[float]] = {name: [] for name in ways}
+            for turn in range(turns + 1):
+                for name, (call, items) in ways.items():
+                    sleep(_PAUSE)
+                    start = perf_counter()
+                    for _ in ordered(cast(Callable[[Any], object], call), cast(Iterable[Any], items), THREADS):
+                        pass
+                    if turn:  # the first is a warm-up
+                        rates[name].append(len(paths) / (perf_counter() - start))
+        found[f"{backend} int8"] = {name: median(taken) for name, taken in rates.items()}
+        print(f"{size} share: {backend} {found[f'{backend} int8']}", flush=True)
+    return {"images": len(paths), "turns": turns, "images_per_second": found}
 
 
 def videos(video: Path, pythons: Mapping[str, Path], root: Path, runs: int) -> dict[str, Any]:

@@ -117,6 +117,16 @@ def folders() -> str:
     return table(["images/s", *rates], rows)
 
 
+def shares() -> str:
+    """Images per second of the network alone and from file to label file, two at a time, without start."""
+    rows = []
+    for size in ("360x480", "1024x2048"):
+        for name, rates in read("speed/files.json")[f"share {size}"]["images_per_second"].items():
+            rows.append([name, size, *(f"{rates[way]:.1f}" for way in ("network", "files")),
+                         f"{100 * rates['files'] / rates['network']:.0f} %"])
+    return table(["backend", "size", "network alone, images/s", "from file to label file", "share"], rows)
+
+
 def ablation() -> str:
     """The trials that need CamVid only."""
     return trials(TRIALS)
@@ -247,10 +257,10 @@ def labels_in_graph() -> str:
 
 
 TABLES: Mapping[str, tuple[Callable[[], str], ...]] = {
-    "speed.md": (mmseg, agreement, engines, labels),
+    "speed.md": (mmseg, agreement, engines, from_file_to_file, folders, shares, labels),
     "accuracy.md": (accuracy, corruptions, ablation, knowledge, training),
     "reliability.md": (reliability,),
-    "deploy.md": (targets,),
+    "deploy.md": (targets, target_times, labels_in_graph),
 }
 
 

@@ -69,8 +69,10 @@ def plain() -> Callable[[], object]:
 
     def step() -> None:
         optimiser.zero_grad()
-        losses = [cross_entropy(interpolate(logits, size=CROP, mode="bilinear"), truth.long()) for logits in model(pictures)]
-        loss = losses[0] + 0.4 * losses[1] + 0.4 * losses[2]
+        made = model(pictures)
+        main, *others = [cross_entropy(interpolate(logits, size=CROP, mode="bilinear"), truth.long())
+                         for logits in (made.main, *made.auxiliary)]
+        loss = main + 0.4 * sum(others)
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
 
