@@ -38,6 +38,7 @@ from PIL import Image
 
 from fastscnn import Segmenter, read_image
 from fastscnn.base import files, machine
+from fastscnn.base.types import BackendName
 from fastscnn.benchmark import mmseg as mmseg_comparison
 from fastscnn.media.stream import ordered
 from fastscnn.model.weights import bundled
@@ -46,7 +47,7 @@ RESULT = Path(__file__).parent / "speed" / "files.json"
 WORKER = Path(__file__).with_name("files_worker.py")
 BUILDER = Path(mmseg_comparison.__file__).with_name("mmseg_worker.py")
 SIZES = ((360, 480), (1024, 2048))
-BACKENDS = ("onnx", "openvino")
+BACKENDS: tuple[BackendName, ...] = ("onnx", "openvino")
 QUALITY, THREADS, CLASSES = 92, 2, 11
 _PER_TURN = 4  # files that a system labels before the next one
 _SHARE_PIXELS = 2**27  # decoded images of the part `share`: 384 MB
