@@ -14,6 +14,7 @@ from fastscnn.base.errors import FastSCNNError
 from fastscnn.data import synthetic
 from fastscnn.hub.download import weight_file
 from fastscnn.media import images
+from fastscnn.model import onnx_file
 from fastscnn.model import weights as model_weights
 from fastscnn.model.card import Card
 from fastscnn.web import onnxruntime_web
@@ -43,10 +44,10 @@ def write(out: Path, ort: Path | None = None, weights: str | PathLike[str] | Non
     _check_ours(out)
     # In WebAssembly int8 is slower.
     path = model_weights.bundled("onnx", "float32") if weights is None else weight_file(weights)
-    card = _card(path)
+    network, card = _network(path)
     parts = {source.name: source.read_bytes() for source in sorted(PAGE.iterdir())}
     parts |= {f"ort/{name}": data for name, data in onnxruntime_web.find(ort).items()}
-    parts["weights.onnx"] = path.read_bytes()
+    parts["weights.onnx"] = network
     parts["weights-terms.txt"] = path.with_name("LICENSE.md").read_bytes() if weights is None else _terms(path, card).encode()
     size = len(parts["weights.onnx"]) + len(parts["ort/ort-wasm-simd-threaded.wasm"])
     parts["labels.json"] = card_json(card, size).encode()
@@ -83,19 +84,20 @@ def card_json(card: Card, size: int) -> str:
     }, indent=1)
 
 
-def _card(path: Path) -> Card:
-    """Return the card of a network that the page can run. Raises FastSCNNError for any other file."""
+def _network(path: Path) -> tuple[bytes, Card]:
+    """Return the content of a file that the page can run, read once, and its card. Raises FastSCNNError for any other file."""
     if path.suffix.lower() != ".onnx":
         raise FastSCNNError(f"{path}: the page runs .onnx files only; "
                             f"run `fastscnn export {path} --out {path.stem}.onnx` and give that file to --weights.")
-    card = OnnxBackend(path, threads=1).card
+    data, card = onnx_file.load(path)
+    OnnxBackend(path, threads=1, data=data)  # which checks more
     if card.channels != 3:
         raise FastSCNNError(f"{path}: takes {card.channels} channels, but a browser provides RGB only (3 channels); "
                             "give --weights a network that was trained on RGB images.")
     if card.fixed_size:
         raise FastSCNNError(f"{path}: takes images of {hxw(card.fixed_size)} only, but pictures and cameras have any shape; "
                             "export it again without --static.")
-    return card
+    return data, card
 
 
 def _terms(path: Path, card: Card) -> str:
