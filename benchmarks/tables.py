@@ -161,6 +161,15 @@ def trials(chosen: Mapping[str, Trial]) -> str:
     return table(["trial", "what", "seeds", "mIoU", "gain", *(label[:6] for label in classes)], rows)
 
 
+def cityscapes19() -> str:
+    """IoU on CamVid val of a network with Cityscapes' 19 classes and of its teacher."""
+    found = read("accuracy/cityscapes19.json")
+    columns = [found["teacher"], found["student"]]
+    rows = [[label, *(f"{column['iou'][label]:.1f}" for column in columns)] for label in columns[0]["iou"]]
+    rows.append(["**mean**", *(f"**{column['miou']:.2f}**" for column in columns)])
+    return table(["CamVid val, %", "ESPNetv2", "student"], rows)
+
+
 def training() -> str:
     """Training speed of the three systems."""
     systems = read("speed/training.json")["systems"]
@@ -258,7 +267,7 @@ def labels_in_graph() -> str:
 
 TABLES: Mapping[str, tuple[Callable[[], str], ...]] = {
     "speed.md": (mmseg, agreement, engines, from_file_to_file, folders, shares, labels),
-    "accuracy.md": (accuracy, corruptions, ablation, knowledge, training),
+    "accuracy.md": (accuracy, corruptions, ablation, knowledge, cityscapes19, training),
     "reliability.md": (reliability,),
     "deploy.md": (targets, target_times, labels_in_graph),
 }
