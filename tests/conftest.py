@@ -43,7 +43,7 @@ if find_spec("torch") is None:  # the core is also tested without the extra `tra
 
 @pytest.hookimpl(optionalhook=True)  # of pytest-xdist
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """Return the processes of `-n auto`: one for each processor, or none beside this one, as debuggers need it, for one file."""
+    """Return the processes of `-n auto`: one for each processor; for one file none but this one, as debuggers need it."""
     chosen = {argument.partition("::")[0] for argument in config.args}
     return 0 if len(chosen) == 1 and Path(*chosen).is_file() else machine.threads()
 

@@ -27,7 +27,8 @@ WORKFLOWS = sorted((ROOT / ".github/workflows").glob("*.yml"))
 SCRIPTS = [path for path in sorted((ROOT / ".ci").iterdir()) if path.is_file()]
 TEXTS = [ROOT / f"{name}.md" for name in ("CONTRIBUTING", "RELEASING", "SECURITY", "README", "CODE_OF_CONDUCT")]
 TEXTS += sorted((ROOT / ".github").rglob("*.md"))
-NAMING = [*TEXTS, *WORKFLOWS, *SCRIPTS, ROOT / "pyproject.toml", ROOT / ".pre-commit-config.yaml", ROOT / ".github/dependabot.yml"]
+NAMING = [*TEXTS, *WORKFLOWS, *SCRIPTS]
+NAMING += [ROOT / name for name in ("pyproject.toml", ".pre-commit-config.yaml", ".github/dependabot.yml")]
 # Heading of CONTRIBUTING.md -> the name of its example, and what a module of the package that knows the example contains.
 GUIDES = {
     "Add a dataset format": ("cvat", "cvat"),
