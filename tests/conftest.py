@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from made.dataset import write_scenes
 
+from fastscnn.base import machine
 from fastscnn.data import synthetic
 from fastscnn.data.synthetic import Scene
 from fastscnn.inference.segmenter import Segmenter
@@ -38,6 +39,13 @@ if find_spec("torch") is None:  # the core is also tested without the extra `tra
         "static_network", "target_litert", "target_ncnn", "target_coreml", "tracking", "tune",
     )
     collect_ignore += [f"test_{name}.py" for name in _LEARN]
+
+
+@pytest.hookimpl(optionalhook=True)  # of pytest-xdist
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Return the processes of `-n auto`: one for each processor; for one file none but this one, as debuggers need it."""
+    chosen = {argument.partition("::")[0] for argument in config.args}
+    return 0 if len(chosen) == 1 and Path(*chosen).is_file() else machine.threads()
 
 
 @pytest.fixture(autouse=True)

@@ -73,12 +73,20 @@ class Watched:
         return float(next(line.split()[1] for line in lines if line.startswith("fastscnn_live_latency_seconds_count")))
 
 
-def test_viewers_see_the_latest_overlays_and_share_them(web: Web, tiny: Segmenter) -> None:
+async def sent(camera: Camera, frames: int) -> None:
+    """Wait until the camera has sent so many more frames."""
+    end = camera.number + frames
+    async with asyncio.timeout(30):
+        while camera.number < end:
+            await asyncio.sleep(0.01)
+
+
+def test_viewers_see_the_latest_overlays_and_share_them(web: Web, camera: Camera, tiny: Segmenter) -> None:
     watched = Watched(web, tiny)
 
     async def run() -> tuple[list[UInt8Array], list[UInt8Array]]:
         watched.overlays.start()
-        await asyncio.sleep(0.2)
+        await sent(camera, 10)
         assert watched.overlays_drawn() == 0, "nobody watches"
         one, two = await asyncio.gather(watched.watch(5), watched.watch(5))
         watched.overlays.close()
@@ -100,7 +108,7 @@ def test_a_late_viewer_gets_no_old_frame(web: Web, camera: Camera, tiny: Segment
     async def run() -> tuple[int, int]:
         watched.overlays.start()
         await watched.watch(2)
-        await asyncio.sleep(0.3)
+        await sent(camera, 15)
         before = camera.number
         image = (await watched.watch(1))[0]
         watched.overlays.close()

@@ -314,6 +314,7 @@ def serving(*options: str, log: Callable[[str], None] = lambda _: None, **variab
                 httpx.get(f"{address}/health/ready")
                 break
             except httpx.TransportError:
+                assert process.poll() is None
                 sleep(0.05)
         yield address, process
         if process.poll() is None:
