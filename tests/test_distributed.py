@@ -417,7 +417,7 @@ def test_three_processes_give_the_losses_of_one(tiny_dataset: Path, tmp_path: Pa
     assert json.loads((out / "run.json").read_text())["processes"] == 3
     assert json.loads((alone / "run.json").read_text())["processes"] == 1
     _, card = checkpoint.load(out / "last.safetensors")
-    assert card.metrics["val"] == log(out)[-1]["validation"]
+    assert card.metrics["val"] == {**log(out)[-1]["validation"], "dataset": "tiny"}
 
 
 @pytest.mark.slow

@@ -156,7 +156,7 @@ class SegmentationTask:
 
     def save(self, path: Path, average: Backbone, metrics: dict[str, Any] | None) -> None:
         assert isinstance(average, FastSCNN)
-        described = {self.validation: metrics} if self.validation and metrics else {}
+        described = {self.validation: {**metrics, "dataset": self.spec.name}} if self.validation and metrics else {}
         checkpoint.save(path, average, dataclasses.replace(self.card, metrics=described))
 
 

@@ -113,7 +113,7 @@ def train(
         ...     (root / "run" / "best.safetensors").is_file()
         True
         >>> sorted(card.metrics["val"])
-        ['iou', 'miou', 'pixel_accuracy']
+        ['dataset', 'iou', 'miou', 'pixel_accuracy']
     """
     if pause_after is not None and pause_after < 1:
         raise ArgumentError(f"pause_after: must be at least 1, not {pause_after}.")
