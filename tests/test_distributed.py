@@ -490,6 +490,18 @@ def test_errors_come_before_the_first_step(tiny_dataset: Path, tmp_path: Path) -
 
 
 @pytest.mark.slow
+def test_all_take_the_batch_that_one_measures(tiny_dataset: Path, tmp_path: Path) -> None:
+    """Six images leave three for each process, so two are the largest power of two."""
+    out = tmp_path / "run"
+    words = ["train", "debug", str(tiny_dataset), "--out", str(out), "--batch", "auto", "--iterations", "2"]
+    done = torchrun(2, "command_line", *words)
+    assert done.returncode == 0, done.stderr
+    assert " ".join(done.stderr.split()).count("Batch: 4 images per step, 2 in each of 2 processes.") == 1
+    assert json.loads((out / "run.json").read_text())["recipe"]["batch"] == 4
+    assert log(out)[-1]["step"] == 2
+
+
+@pytest.mark.slow
 def test_an_interruption_stops_all_at_one_step(tiny_dataset: Path, tmp_path: Path) -> None:
     """torchrun passes the signal on to all processes."""
     out = tmp_path / "out"
