@@ -103,7 +103,8 @@ def measured(job: Job, images: int, probe: Probe) -> Recipe:
     if most < LEAST:
         raise ArgumentError(f"batch: auto needs {LEAST} training images for each process, and there are {images} for "
                             f"{world.size}; give a number.")
-    own, memory = most, None
+    own = most
+    memory: Memory | None = None
     if world.device.type == "cuda" or not world.local_rank:  # on a CPU, one process measures for those that share the memory
         job.say(f"Batch: measuring how many images per step fit into the memory of {probe.device}.")
         with in_own_process(probe) as measure:
