@@ -191,9 +191,8 @@ class _Handler(BaseHTTPRequestHandler):
             wrong.append(f'"license" must not be {fields.get("license")}')
         elif fields["license"] == "other" and not ("license_name" in fields and fields.get("license_link") == "LICENSE"):
             wrong.append('"license_link" must be LICENSE, LICENSE.md or a URL')
-        for line in datasets[1].splitlines() if datasets else ():
-            if not re.fullmatch(r"- [\w.-]+(/[\w.-]+)?", line):
-                wrong.append(f'"datasets" with value {line[2:]} is not valid')
+        wrong += [f'"datasets" with value {line[2:]} is not valid' for line in (datasets[1].splitlines() if datasets else ())
+                  if not re.fullmatch(r"- [\w.-]+(/[\w.-]+)?", line)]
         self._json({"errors": [{"message": each} for each in wrong], "warnings": []}, 400 if wrong else 200)
 
     def preupload(self, body: bytes, repository: str, revision: str) -> None:

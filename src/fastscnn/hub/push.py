@@ -28,9 +28,9 @@ def push(
     """Upload weight files and their model card to the Hugging Face Hub. The repository is created if it does not exist.
 
     Files get the names that `Segmenter.load` looks for: model.onnx, model-int8.onnx, model.safetensors. README.md, the model
-    card, states the licence, the training data with its terms, the classes, and the scores with the dataset of each. LICENSE has
-    the terms if they are no single licence that the hub knows. Files of these names are replaced; the history of the repository
-    keeps the old ones.
+    card, states the licence, the training data with its terms, the classes, and the scores with the dataset of each. LICENSE
+    has the terms if they are no single licence that the hub knows. Files of these names are replaced; the history of the
+    repository keeps the old ones.
 
     The token is that of `hf auth login` or of the variable HF_TOKEN. It needs write access.
 

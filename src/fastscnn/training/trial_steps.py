@@ -12,6 +12,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -55,7 +56,9 @@ class TrialSteps:
     """
 
     def __init__(self, probe: Probe) -> None:
-        values = {name: tuple(value) if isinstance(value, list) else value for name, value in probe.recipe.items()}
+        values: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in probe.recipe.items()
+        }
         self._probe, self._recipe, self._world = probe, Recipe(**values), World(device=torch.device(probe.device))
         self._memory = _memory(probe, self._world.device)
         self._state, self._loss = self._made()

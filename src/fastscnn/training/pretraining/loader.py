@@ -54,7 +54,8 @@ class ClassLoader:
             ahead: deque[list[Future[_Sample]]] = deque()
             try:
                 for step in range(start, stop):
-                    ahead.append([pool.submit(self._sample, step * self._recipe.images_per_step + index) for index in self._part])
+                    first = step * self._recipe.images_per_step
+                    ahead.append([pool.submit(self._sample, first + index) for index in self._part])
                     if len(ahead) == _AHEAD:
                         yield _stacked([sample.result() for sample in ahead.popleft()])
                 while ahead:
