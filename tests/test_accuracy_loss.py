@@ -90,6 +90,7 @@ def test_scores_by_size(dataset: str, tiny: Segmenter) -> None:
     assert list(scores) == ["val", "val at 32x64"]  # 1/4, 16x24, is too small for the network
     assert scores["val"]["miou"] > 95
     assert list(scores["val at 32x64"]["iou"]) == list(NAMES)
+    assert {each["dataset"] for each in scores.values()} == {datasets.load(dataset).name}
 
 
 def test_scores_by_size_keep_the_shape_of_each_image(

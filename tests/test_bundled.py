@@ -34,6 +34,7 @@ def test_card_names_classes_data_and_terms(segmenter: Segmenter) -> None:
     assert card.recipe["name"] == "camvid-clean"
     assert set(card.recipe) <= {field.name for field in dataclasses.fields(Recipe)}
     assert card.metrics["test"]["miou"] >= 62
+    assert {scores["dataset"] for scores in card.metrics.values()} == {"camvid"}
     assert card.miou((360, 480)) is not None
 
 

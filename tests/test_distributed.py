@@ -417,7 +417,7 @@ def test_three_processes_give_the_losses_of_one(tiny_dataset: Path, tmp_path: Pa
     assert json.loads((out / "run.json").read_text())["processes"] == 3
     assert json.loads((alone / "run.json").read_text())["processes"] == 1
     _, card = checkpoint.load(out / "last.safetensors")
-    assert card.metrics["val"] == log(out)[-1]["validation"]
+    assert card.metrics["val"] == {**log(out)[-1]["validation"], "dataset": "tiny"}
 
 
 @pytest.mark.slow
@@ -487,6 +487,18 @@ def test_errors_come_before_the_first_step(tiny_dataset: Path, tmp_path: Path) -
     assert done.returncode == 1
     assert "batch: 3 images per step cannot be split evenly among 2 processes" in done.stderr
     assert not out.exists()
+
+
+@pytest.mark.slow
+def test_all_take_the_batch_that_one_measures(tiny_dataset: Path, tmp_path: Path) -> None:
+    """Six images leave three for each process, so two are the largest power of two."""
+    out = tmp_path / "run"
+    words = ["train", "debug", str(tiny_dataset), "--out", str(out), "--batch", "auto", "--iterations", "2"]
+    done = torchrun(2, "command_line", *words)
+    assert done.returncode == 0, done.stderr
+    assert " ".join(done.stderr.split()).count("Batch: 4 images per step, 2 in each of 2 processes.") == 1
+    assert json.loads((out / "run.json").read_text())["recipe"]["batch"] == 4
+    assert log(out)[-1]["step"] == 2
 
 
 @pytest.mark.slow

@@ -28,12 +28,13 @@ from fastscnn.base.errors import ArgumentError, FastSCNNError
 from fastscnn.data import datasets, synthetic
 from fastscnn.evaluation import evaluate
 from fastscnn.exporting import pipeline
+from fastscnn.exporting.metadata import card_of, with_card
 from fastscnn.exporting.pipeline import export
 from fastscnn.exporting.quantize import Layer
 from fastscnn.exporting.report import AccuracyLossError, ExportReport
 from fastscnn.exporting.trace import Verification, trace
 from fastscnn.inference.segmenter import Segmenter
-from fastscnn.model.card import KEY, Card
+from fastscnn.model.card import KEY, Card, Data
 from fastscnn.model.label_set import LabelSet
 from fastscnn.model.onnx_hash import content_sha256
 from fastscnn.model.weights import bundled
@@ -312,6 +313,19 @@ def test_wrong_arguments_are_refused_before_the_network_is_loaded(
     monkeypatch.setattr("fastscnn.exporting.pipeline.checkpoint.load", lambda *_: pytest.fail("loaded"))
     with pytest.raises(ArgumentError, match=message):
         export("weights.safetensors", tmp_path / "model.onnx", data=tiny_dataset, **arguments)
+
+
+@pytest.mark.parametrize(("trained_on", "kept"), [("tiny", ["test", "old"]), ("tiny+other", ["test"])])
+def test_scores_of_other_datasets_are_not_kept(
+    traced: Exported, tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trained_on: str, kept: list[str]
+) -> None:
+    """A score that names no dataset, as in older cards, is of the training data."""
+    metrics = {"test": {"miou": 1, "dataset": "tiny"}, "night": {"miou": 1, "dataset": "other"}, "old": {"miou": 1}}
+    plain = traced.file.read_bytes()
+    card = dataclasses.replace(card_of(plain), data=Data(trained_on, "train", 6, "none", "0" * 64), metrics=metrics)
+    monkeypatch.setattr(pipeline, "trace", lambda *_: with_card(plain, card))
+    export(traced.weights, tmp_path / "model.onnx", data=tiny_dataset)
+    assert list(OnnxBackend(tmp_path / "model.onnx", 1).card.metrics) == [*kept, "val", "val at 64x96"]
 
 
 def test_json_is_one_line(

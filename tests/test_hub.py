@@ -36,6 +36,7 @@ from fastscnn.model.weights import bundled
 ADDRESS = "hf://town/streets"
 LOG_IN = r"log in with `hf auth login`, or set HF_TOKEN\.$"
 TERMS = "Town, CC BY-SA 4.0 (the town)"
+OTHER = "license: other\nlicense_name: terms-of-the-training-data\nlicense_link: LICENSE\n"
 needs_torch = pytest.mark.skipif(find_spec("torch") is None, reason="needs the extra train")
 
 
@@ -80,8 +81,8 @@ def go_offline(monkeypatch: pytest.MonkeyPatch) -> None:
 def town_onnx(tiny_onnx: Path, tmp_path: Path, write_onnx: WriteOnnx) -> Path:
     """A weight file whose card states training data and scores."""
     return with_card(write_onnx, tiny_onnx, tmp_path / "town.onnx", data=Data("town", "train", 9, TERMS, "0" * 64), metrics={
-        "val": {"miou": 50.126, "pixel_accuracy": 80.0, "iou": {"red": 60.0, "green": 40.25, "blue": None}},
-        "val at 32x48": {"miou": 40.0, "pixel_accuracy": 70.0, "iou": {}},
+        "val": {"miou": 50.126, "pixel_accuracy": 80.0, "iou": {"red": 60.0, "green": 40.25, "blue": None}, "dataset": "town"},
+        "val at 32x48": {"miou": 40.0, "pixel_accuracy": 70.0, "iou": {}, "dataset": "suburb"},
     })
 
 
@@ -341,13 +342,16 @@ def test_the_model_card_as_the_hub_reads_it(logged_in: Hub, town_onnx: Path) -> 
     assert (read.data.library_name, read.data.pipeline_tag, read.data.datasets) == ("fastscnn", "image-segmentation", ["town"])
     assert {"fast-scnn", "semantic-segmentation"} <= set(read.data.tags)
     assert read.data.model_name == "streets"
+    assert [each.dataset_name for each in read.data.eval_results] == ["town val", "suburb val"]
     results = {each.metric_name: (each.dataset_type, each.dataset_split, each.metric_type, each.metric_value)
                for each in read.data.eval_results}
     assert results == {
         "mIoU in percent, input 64x96, float32": ("town", "val", "mean_iou", 50.13),
-        "mIoU in percent, input 32x48, float32": ("town", "val", "mean_iou", 40.0),
+        "mIoU in percent, input 32x48, float32": ("suburb", "val", "mean_iou", 40.0),
     }
     assert f"Terms of use: {TERMS}\n" in read.text
+    assert "| float32 | town | val | 64x96 | 50.13 | 80.00 |\n| float32 | suburb | val | 32x48 | 40.00 | 70.00 |" in read.text
+    assert "| id | class | IoU % (town val, 64x96) |" in read.text
     assert "| 1 | green | 40.25 |\n| 2 | blue | absent |" in read.text
     assert f'fastscnn.Segmenter.load("{ADDRESS}")' in read.text
     assert readme(town_onnx, ADDRESS) == read.content
@@ -363,8 +367,14 @@ def test_the_bundled_weights(logged_in: Hub) -> None:
     for name, file in zip(("model.safetensors", "model-int8.onnx", "model.onnx"), files, strict=True):
         assert written[name] == file.read_bytes()
     text = written["README.md"].decode()
-    assert "license: cc-by-nc-4.0\n" in text
+    assert OTHER in text
+    data = onnx_file.load(files[1])[1].data
+    assert data
+    terms = written["LICENSE"].decode()
+    assert [part in terms for part in data.terms.split("; ")] == [True, True]
+    assert "name: camvid test\n" in text
     assert "name: mIoU in percent, input 360x480, int8" in text
+    assert "| int8 | camvid | test | 360x480 |" in text
     assert text.index("| model.onnx | float32 |") < text.index("| model-int8.onnx |") < text.index("| model.safetensors |")
     fastscnn.push(files, "hf://me/camvid", private=True)  # the same again
 
@@ -373,9 +383,14 @@ def test_the_bundled_weights(logged_in: Hub) -> None:
     ("terms", "license_id", "expected"),
     [
         ("CamVid, CC BY-NC 4.0: research", None, "license: cc-by-nc-4.0\n"),
+        ("town: CC BY 4.0; facade: CC BY 4.0 (the facades)", None, "license: cc-by-4.0\n"),
+        ("CamVid, CC BY-NC 4.0: research; LabelMeFacade: research only", None, OTHER),
+        ("not stated; and of earlier weights: CamVid, CC BY-NC 4.0", None, OTHER),
+        ("town: CC BY 4.0; facade: CC BY-NC 4.0", None, OTHER),
+        ("Town, CC BY-ND 3.0", None, OTHER),  # the hub has no identifier for it
         ("Apache License, Version 2.0", None, "license: apache-2.0\n"),
-        ("images CC BY 4.0, labels CC BY-NC 4.0", None, "license: other\nlicense_name: terms-of-the-training-data\n"),
-        ("Cityscapes: non-commercial research", None, "license: other\n"),
+        ("images CC BY 4.0, labels CC BY-NC 4.0", None, OTHER),
+        ("Cityscapes: non-commercial research", None, OTHER),
         ("not stated", "cc-by-4.0", "license: cc-by-4.0\n"),
         ("", "mit", "license: mit\n"),
     ],
@@ -387,6 +402,22 @@ def test_the_licence(
     assert expected in readme(with_card(write_onnx, town_onnx, tmp_path / "a.onnx", data=data), ADDRESS, license_id)
 
 
+def test_the_licence_file_has_all_terms(logged_in: Hub, town_onnx: Path, tmp_path: Path, write_onnx: WriteOnnx) -> None:
+    data = Data("town+old\nfacade", "train", 9, "town: CC BY 4.0;\nold facade: research\nonly", "0" * 64)
+    fastscnn.push(with_card(write_onnx, town_onnx, tmp_path / "a.onnx", data=data), ADDRESS)
+    written = logged_in.repositories["town/streets"].files()
+    assert written["LICENSE"].decode().splitlines()[-2:] == ["- town: CC BY 4.0", "- old facade: research only"]
+    assert b"\ndatasets:\n- town\nlibrary_name:" in written["README.md"]  # the other name is no identifier
+
+
+def test_a_score_of_an_older_card_is_of_no_dataset(server: Hub, town_onnx: Path, tmp_path: Path, write_onnx: WriteOnnx) -> None:
+    metrics = {"val": {"miou": 50.126, "pixel_accuracy": 80.0, "iou": {"red": 60.0}}}
+    text = readme(with_card(write_onnx, town_onnx, tmp_path / "a.onnx", metrics=metrics), ADDRESS)
+    assert "| float32 | not recorded | val | 64x96 | 50.13 | 80.00 |" in text
+    assert "| id | class | IoU % (val, 64x96) |" in text
+    assert "model-index" not in text  # it needs the dataset of each score
+
+
 def test_text_of_a_card_is_no_markup(server: Hub, town_onnx: Path, tmp_path: Path, write_onnx: WriteOnnx) -> None:
     data = Data("---\na: b", "x|y", 9, "CC BY 4.0 <script>alert(1)</script>\n# [a](http://b)", "0" * 64)
     text = readme(with_card(write_onnx, town_onnx, tmp_path / "a.onnx", data=data), ADDRESS)
@@ -394,11 +425,15 @@ def test_text_of_a_card_is_no_markup(server: Hub, town_onnx: Path, tmp_path: Pat
     assert text.count("\n---\n") == 1
 
 
-def test_no_licence(logged_in: Hub, tiny_onnx: Path, town_onnx: Path) -> None:
+def test_no_licence(logged_in: Hub, tiny_onnx: Path, town_onnx: Path, tmp_path: Path, write_onnx: WriteOnnx) -> None:
     with pytest.raises(FastSCNNError, match=rf"^{tiny_onnx}: its model card states no terms of the training data, so "):
         fastscnn.push(tiny_onnx, ADDRESS)
     with pytest.raises(ArgumentError, match=r"^license: the card of .*town\.onnx states the terms .*; omit the licence"):
         fastscnn.push(town_onnx, ADDRESS, license_id="mit")
+    data = Data("a+b", "train", 9, f"not stated; {TERMS}", "0" * 64)
+    partly = with_card(write_onnx, town_onnx, tmp_path / "partly.onnx", data=data)
+    with pytest.raises(ArgumentError, match=r"^license: the card of .*partly\.onnx states the terms .*; omit the licence"):
+        fastscnn.push(partly, ADDRESS, license_id="mit")
     with pytest.raises(ArgumentError, match=r"^license: expected an identifier .* cc-by-4\.0, not 'My licence'"):
         fastscnn.push(tiny_onnx, ADDRESS, license_id="My licence")
     assert logged_in.requests == []

@@ -116,7 +116,7 @@ def test_fewer_images_than_a_batch(tiny_dataset: Path) -> None:
 def test_memory_is_bounded(
     tiny_dataset: Path, monkeypatch: pytest.MonkeyPatch, reads: Counter[str], room: int, decoded_again: int
 ) -> None:
-    monkeypatch.setattr(module, "_CACHE_BYTES", room)
+    monkeypatch.setattr(module, "CACHE_BYTES", room)
     loader = of(tiny_dataset, batch=6)
     first = loader.batch(0)
     assert reads.total() == 6
@@ -127,7 +127,7 @@ def test_memory_is_bounded(
 
 
 def test_threads_at_once_do_not_lose_room(tiny_dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_CACHE_BYTES", 6 * BYTES)
+    monkeypatch.setattr(module, "CACHE_BYTES", 6 * BYTES)
     loader = of(tiny_dataset, batch=12)
     list(loader.batches(0, 6))
     assert len(loader._cache) == 6

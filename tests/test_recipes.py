@@ -156,6 +156,7 @@ def test_the_nearest_spelling(word: str, meant: str) -> None:
         ("epochs", 10.0),
         ("epochs", 1 << 63),
         ("batch", None),
+        ("batch", "Auto"),
         ("reparam_branches", 1),
         ("name", 7),
         ("variant", ["paper"]),
@@ -185,6 +186,15 @@ def test_every_number_and_every_choice_has_bounds() -> None:
         if value is not None:
             with pytest.raises(ArgumentError, match=rf"^[a-z_ ]*\b{field.name}\b[a-z ]*: "):
                 replace(debug, **{field.name: value})
+
+
+def test_a_batch_without_a_number_has_no_steps() -> None:
+    auto = replace(recipes.named("paper"), batch="auto")
+    assert asdict(auto)["batch"] == "auto"
+    assert replace(auto, batch=4).steps(8) == 2000
+    with pytest.raises(ArgumentError, match=r"^batch: auto is a number only while it trains, .*; give a number\.$"):
+        auto.steps(8)
+    assert replace(auto, iterations=7).steps(8) == 7
 
 
 def test_adamw_needs_a_momentum_below_one() -> None:

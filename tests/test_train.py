@@ -171,13 +171,13 @@ def test_a_run(uninterrupted: Path, tiny_dataset: Path) -> None:
     _, card = checkpoint.load(uninterrupted / "last.safetensors")
     assert card.label_set.names == spec.label_set.names
     assert (card.size, card.variant) == ((96, 128), "paper")
-    assert card.metrics == {"val": log[-1]["validation"]}
+    assert card.metrics == {"val": {**log[-1]["validation"], "dataset": "tiny"}}
     assert card.recipe["lr"] == DEBUG.lr
     assert card.data
     assert (card.data.name, card.data.splits, card.data.images, card.data.terms) == ("tiny", "train", 6, "none")
     assert card.data.fingerprint == check(spec, ["train", "val"]).fingerprint
     best = max(log, key=lambda line: (line["validation"]["miou"], -line["step"]))
-    assert checkpoint.load(uninterrupted / "best.safetensors")[1].metrics == {"val": best["validation"]}
+    assert checkpoint.load(uninterrupted / "best.safetensors")[1].metrics == {"val": {**best["validation"], "dataset": "tiny"}}
 
 
 def test_what_ran_is_written_down(uninterrupted: Path) -> None:

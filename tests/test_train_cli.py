@@ -101,6 +101,7 @@ def test_wrong_input(words: list[str], message: str, capsys: pytest.CaptureFixtu
         (["debug", "x.toml", "--out", "y", "--precision", "float16"], "--precision"),
         (["debug", "x.toml", "--out", "y", "--optimiser", "adam"], "'sgd'"),
         (["debug", "x.toml", "--out", "y", "--crop", "64"], "expected HxW, for example 360x480, not '64'"),
+        (["debug", "x.toml", "--out", "y", "--batch", "all"], "expected a whole number or auto, not 'all'"),
         (["debug", "x.toml", "--out", "y", "--scale", "1"], "expected two numbers separated by a comma"),
         (["debug", "x.toml", "--out", "y", "--config"], "--config"),
         (["debug", "a", "b", "--out", "y", "c"], "c: give every DATASET in one place, without options between them."),

@@ -158,6 +158,7 @@ def test_the_card_and_the_run_name_all_datasets(mixed: Mixture, weighted: Mixtur
     assert (card.data.name, card.data.splits, card.data.images) == ("tiny+partial", "train", 10)
     assert card.data.terms == "tiny: none; partial: partial only"
     assert set(card.metrics) == {"val"}
+    assert card.metrics["val"]["dataset"] == "tiny"
     assert checkpoint.load(tmp_path / "a" / "last.safetensors")[1] == card
     facts = json.loads((tmp_path / "a" / "run.json").read_text())
     assert [(row["name"], row["split"], row["share"]) for row in facts["datasets"]] == [

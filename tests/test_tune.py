@@ -285,6 +285,7 @@ def test_without_optuna(tiny_dataset: Path, monkeypatch: pytest.MonkeyPatch, cap
     ("lr=1:2:lgo", "search: lr: expected LOW:HIGH or LOW:HIGH:log, not '1:2:lgo'"),
     ("batch=1:4", "search: batch: must be at least 2, not 1"),
     ("batch=2:4.5", "search: batch: invalid literal for int"),
+    ("batch=2,auto", "batch: auto depends on the memory that is free, so a search cannot compare trials with it"),
     ("dropout=0:2", "search: dropout: must be from 0 to 1, not 2.0"),
     ("lr=0.1", "search: lr: needs two or more different choices"),
     ("lr=0.1,0.1", "search: lr: needs two or more different choices"),
@@ -312,6 +313,7 @@ def test_wrong_spaces(
     (["debug", "x.toml", "--out", "y", "--trials", "1", "--validation", "test"], "it must not be the test split"),
     (["debug", "x.toml", "--out", "y", "--trials", "1", "--search", "lr=1,2", "lr=3,4"], "search: lr is given twice"),
     (["imagenet", "x.toml", "--out", "y", "--trials", "1"], "'imagenet' is for a class per image"),
+    (["debug", "x.toml", "--out", "y", "--trials", "1", "--batch", "auto"], "batch: auto depends on the memory that is free"),
 ])
 def test_wrong_calls(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["tune", *words]) == 2
@@ -356,7 +358,7 @@ def test_choices_of_any_type() -> None:
 @pytest.mark.parametrize(("space", "what"), [
     ({}, "search: names no field"),
     ({"lr": "0.1"}, "search: lr: must be a Range or a list of choices, not '0.1'"),
-    ({"batch": Range(2.5, 4)}, "search: batch: must be a whole number, not 2.5"),
+    ({"batch": Range(2.5, 4)}, "search: batch: must be a whole number or auto, not 2.5"),
     ({"lr": Range(True, 4)}, "search: lr: a range needs two numbers"),
 ])
 def test_wrong_spaces_in_python(space: Any, what: str) -> None:

@@ -183,11 +183,17 @@ class _Handler(BaseHTTPRequestHandler):
         self._json({"url": f"{self.server.url}/{name}"})
 
     def validate(self, body: bytes) -> None:
-        found = re.search(r"^license: (.+)$", json.loads(body)["content"], re.MULTILINE)
-        if not found or not re.fullmatch(r"cc-by(-nc)?(-sa)?-4\.0|mit|apache-2\.0|other", found[1]):
-            self._json({"errors": [{"message": f'"license" must not be {found and found[1]}'}]}, 400)
-            return
-        self._json({"errors": [], "warnings": []})
+        text = json.loads(body)["content"]
+        fields = dict(re.findall(r"^(license\w*): (.+)$", text, re.MULTILINE))
+        datasets = re.search(r"^datasets:\n((?:- .+\n)+)", text, re.MULTILINE)
+        wrong = []
+        if not re.fullmatch(r"cc-by(-nc)?(-sa)?-4\.0|mit|apache-2\.0|other", fields.get("license", "")):
+            wrong.append(f'"license" must not be {fields.get("license")}')
+        elif fields["license"] == "other" and not ("license_name" in fields and fields.get("license_link") == "LICENSE"):
+            wrong.append('"license_link" must be LICENSE, LICENSE.md or a URL')
+        wrong += [f'"datasets" with value {line[2:]} is not valid' for line in (datasets[1].splitlines() if datasets else ())
+                  if not re.fullmatch(r"- [\w.-]+(/[\w.-]+)?", line)]
+        self._json({"errors": [{"message": each} for each in wrong], "warnings": []}, 400 if wrong else 200)
 
     def preupload(self, body: bytes, repository: str, revision: str) -> None:
         self._files(repository, revision)

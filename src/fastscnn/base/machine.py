@@ -1,4 +1,4 @@
-"""The machine: its processor, the CPUs that this process may use, and the speed of its memory."""
+"""The machine: its processor, the CPUs and the memory that this process may use, and the speed of the memory."""
 
 from __future__ import annotations
 
@@ -38,8 +38,55 @@ def threads(root: Path = Path("/")) -> int:
     return max(1, min([affinity, *(ceil(quota) for quota in _quotas(root))]))
 
 
+def available_memory(root: Path = Path("/")) -> int | None:
+    """Return how many bytes of main memory are free for this process: of the machine or of its cgroup, whichever is less.
+
+    Pages of files count as free if they can be dropped. None if the system does not say: only Linux does.
+
+    Args:
+        root: the folder that holds `proc` and `sys`.
+    """
+    try:
+        lines = (root / "proc/meminfo").read_text().splitlines()
+        free = next(int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, ValueError, StopIteration):
+        return None
+    return max(0, min([free, *(left for group in _groups(root, "memory") for left in _memory_left(group))]))
+
+
+def memory_use(peak: bool = False) -> int:
+    """Return the bytes of main memory that this process occupies, or its `peak`. Linux only: getrusage knows the parent's."""
+    wanted = "VmHWM:" if peak else "VmRSS:"
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) << 10 for line in lines if line.startswith(wanted))
+
+
+def _memory_left(group: Path) -> Iterator[int]:
+    """Yield what the limit of one cgroup leaves, if it has one; the names of its files depend on the version."""
+    second = (group / "memory.max").is_file()
+    limit, used = ("max", "current") if second else ("limit_in_bytes", "usage_in_bytes")
+    files = "inactive_file" if second else "total_inactive_file"
+    try:
+        left = int((group / f"memory.{limit}").read_text()) - int((group / f"memory.{used}").read_text())
+        stat = dict(line.split() for line in _text(group / "memory.stat").splitlines())
+        yield left + int(stat.get(files, 0))
+    except (OSError, ValueError):  # missing, or "max": no limit
+        return
+
+
+def _text(file: Path) -> str:
+    """Return the content of a file; "" if there is none."""
+    return file.read_text() if file.is_file() else ""
+
+
 def _quotas(root: Path) -> Iterator[float]:
     """Yield the CPU quota of every cgroup that this process belongs to, in CPUs; nothing where there is no limit."""
+    for group in _groups(root, "cpu"):
+        yield from _quota(group)
+
+
+def _groups(root: Path, controller: str) -> Iterator[Path]:
+    """Yield the folder of every cgroup that this process belongs to and that may limit what a controller controls."""
     try:
         memberships = (root / "proc/self/cgroup").read_text().splitlines()
     except OSError:
@@ -48,14 +95,13 @@ def _quotas(root: Path) -> Iterator[float]:
     for line in memberships:
         _, _, controllers_and_path = line.partition(":")
         controllers, _, own = controllers_and_path.partition(":")
-        if controllers and "cpu" not in controllers.split(","):
+        if controllers and controller not in controllers.split(","):
             continue
         # Version 2 names no controllers. Version 1 mounts the controller by its own name, by all names, or both.
-        mounts = {mounted / controllers, mounted / "cpu"} if controllers else {mounted, mounted / "unified"}
+        mounts = {mounted / controllers, mounted / controller} if controllers else {mounted, mounted / "unified"}
         # A limit on a parent holds too. In a container the path may be the host's, and only the root is visible.
         path = Path(own.lstrip("/"))
-        for group in [mount / part for mount in mounts for part in (path, *path.parents)]:
-            yield from _quota(group)
+        yield from (mount / part for mount in mounts for part in (path, *path.parents))
 
 
 def _quota(group: Path) -> Iterator[float]:

@@ -39,10 +39,22 @@ def _write_class_weights(weights: str | tuple[float, ...]) -> str:
     return weights if isinstance(weights, str) else write_numbers(weights)
 
 
+def _batch(text: str) -> str | int:
+    """Read auto or a number. Raise ValueError for anything else."""
+    if text == "auto":
+        return text
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError(f"expected a whole number or auto, not {text!r}") from None
+
+
 def _kind(field: str, hint: Any) -> Any:
     """Return how a field is read and shown."""
     if field == "class_weights":
         return value("none|log|W,W,...", _class_weights, write=_write_class_weights)
+    if field == "batch":
+        return value("N|auto", _batch)
     if hint == tuple[float, float]:
         return value("LOW,HIGH", _range, write=write_numbers)
     optional = NoneType in get_args(hint)

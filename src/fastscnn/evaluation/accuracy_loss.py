@@ -143,7 +143,7 @@ def scores_by_size(
         progress: called with (done, total) after each image.
 
     Returns:
-        Entries for the field `metrics` of the model card: SPLIT and "SPLIT at HxW" -> scores in percent.
+        Entries for the field `metrics` of the model card: SPLIT and "SPLIT at HxW" -> scores in percent, and the dataset.
 
     Raises:
         FastSCNNError: as `accuracy_loss`.
@@ -154,6 +154,6 @@ def scores_by_size(
     scores = {split: own, **{name: loss.confusion for name, loss in losses.items()}}
     return {
         name: {"miou": confusion.miou(), "pixel_accuracy": confusion.pixel_accuracy(),
-               "iou": dict(zip(card.label_set.names, confusion.iou(), strict=True))}
+               "iou": dict(zip(card.label_set.names, confusion.iou(), strict=True)), "dataset": spec.name}
         for name, confusion in scores.items()
     }

@@ -219,9 +219,11 @@ def _measure(report: ExportReport, content: bytes, plain: bytes, scored: _Scored
     with scored.stage("calibrate confidence") as advance:
         calibration = calibrate(segmenter, spec, scored.pairs, split, advance)
     card = segmenter.card
+    trained = card.data.name if card.data else None  # an earlier version did not name the dataset of a score
     # Scores of the float32 weights do not hold for int8, nor scores on another dataset for this one.
-    same = card.precision == "float32" and card.data is not None and card.data.name == spec.name
-    card = replace(card, metrics={**(card.metrics if same else {}), **metrics}, losses=losses, calibration=calibration)
+    kept = {name: scores for name, scores in card.metrics.items()
+            if card.precision == "float32" and scores.get("dataset", trained) == spec.name}
+    card = replace(card, metrics={**kept, **metrics}, losses=losses, calibration=calibration)
     return replace(report, losses=losses, metrics=metrics, calibration=calibration), with_card(content, card)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from types import ModuleType
@@ -13,12 +13,10 @@ from fastscnn.base.errors import ArgumentError, FastSCNNError, missing_extra
 from fastscnn.hub.address import Address, parse
 from fastscnn.hub.client import client
 from fastscnn.hub.download import FLOAT32
-from fastscnn.hub.model_card import Weights, model_card
+from fastscnn.hub.model_card import README, Weights, texts
 from fastscnn.model import onnx_file
 from fastscnn.model.card import Card
 from fastscnn.version import __version__
-
-_README = "README.md"
 
 
 def push(
@@ -30,8 +28,9 @@ def push(
     """Upload weight files and their model card to the Hugging Face Hub. The repository is created if it does not exist.
 
     Files get the names that `Segmenter.load` looks for: model.onnx, model-int8.onnx, model.safetensors. README.md, the model
-    card, states the licence, the training data with its terms, the classes and the scores. Files of these names are replaced;
-    the history of the repository keeps the old ones.
+    card, states the licence, the training data with its terms, the classes, and the scores with the dataset of each. LICENSE
+    has the terms if they are no single licence that the hub knows. Files of these names are replaced; the history of the
+    repository keeps the old ones.
 
     The token is that of `hf auth login` or of the variable HF_TOKEN. It needs write access.
 
@@ -52,14 +51,14 @@ def push(
     """
     address, uploads = _address(to), _uploads(weights)
     with client(address) as hub:
-        readme = model_card(hub, address, uploads, license_id)
+        written = texts(hub, address, uploads, license_id)
         if hub.get_token() is None:
             raise FastSCNNError(f"{address}: an upload needs a token with write access; log in with `hf auth login`, or set "
                                 "HF_TOKEN.")
         shown = not hub.utils.are_progress_bars_disabled()
         hub.utils.disable_progress_bars()
         try:
-            return _upload(hub, address, uploads, readme, private)
+            return _upload(hub, address, uploads, written, private)
         finally:
             if shown:
                 hub.utils.enable_progress_bars()
@@ -71,7 +70,7 @@ def readme(
     """Return the README.md that `push` would write. The network is not used. Takes and raises what `push` does."""
     address, uploads = _address(to), _uploads(weights)
     with client(address) as hub:
-        return model_card(hub, address, uploads, license_id)
+        return texts(hub, address, uploads, license_id)[README]
 
 
 def _address(to: str) -> Address:
@@ -120,13 +119,14 @@ def _card(path: Path) -> Card:
     return checkpoint.load(path)[1]
 
 
-def _upload(hub: ModuleType, address: Address, uploads: Sequence[Weights], readme: str, private: bool) -> str:
+def _upload(hub: ModuleType, address: Address, uploads: Sequence[Weights], written: Mapping[str, str], private: bool) -> str:
     """Create the repository if it is missing, and commit all files at once."""
     repository = address.repository
     hub.create_repo(repository, private=private or None, exist_ok=True)
     if private and not hub.model_info(repository).private:
         raise FastSCNNError(f"{address}: exists and is public; make it private in its settings, or omit --private.")
-    content: dict[str, str | bytes] = {each.name: str(each.path) for each in uploads} | {_README: readme.encode()}
+    content: dict[str, str | bytes] = {name: text.encode() for name, text in written.items()}
+    content |= {each.name: str(each.path) for each in uploads}
     done = hub.HfApi(library_name="fastscnn", library_version=__version__).create_commit(
         repository,
         [hub.CommitOperationAdd(name, data) for name, data in content.items()],

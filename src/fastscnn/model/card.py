@@ -147,7 +147,8 @@ class Card:
         precision: arithmetic of the network, a name in `PRECISIONS`.
         data: the training data; None if unknown.
         recipe: every field of the training recipe.
-        metrics: split -> scores in percent at the end of the training; "SPLIT at HxW" -> those at another input size.
+        metrics: split -> scores in percent, and `dataset`, the name of the dataset that was scored (missing in older cards);
+            "SPLIT at HxW" -> those at another input size.
         losses: "BACKEND PRECISION" -> loss of accuracy against float32 on labelled images. `miou` and `worst` are in
             points, negative for a gain. `class` is the worst class, `labels` the percentage of equal labels, `split` and
             `images` the data.
@@ -352,6 +353,7 @@ def _metrics(fields: Fields) -> dict[str, Any]:
         known = Fields(scores, fields.source, f"metrics.{name}")
         known.number("miou", least=0, most=100)
         known.number("pixel_accuracy", 0, least=0, most=100)
+        known.text("dataset", "")
         for class_, score in known.mapping("iou").items():
             if score is not None:
                 Fields({class_: score}, fields.source, f"metrics.{name}.iou").number(class_, least=0, most=100)

@@ -102,6 +102,14 @@ class World:
         """Return whether the flag is set in any process; the answer is the same in all of them."""
         return bool(self.sum(torch.tensor(int(flag)))) if self.size > 1 else flag
 
+    def least(self, value: int) -> int:
+        """Return the smallest value of all processes; the answer is the same in all of them."""
+        if self.size == 1:
+            return value
+        shared = torch.tensor(value)
+        dist.all_reduce(shared, dist.ReduceOp.MIN)
+        return int(shared)
+
     def wait(self) -> None:
         """Return once every process has called this."""
         self.sum(torch.zeros(1))

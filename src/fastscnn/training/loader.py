@@ -29,8 +29,8 @@ from fastscnn.training.augment import Crop, augment, paste
 from fastscnn.training.distributed import ALONE, World
 from fastscnn.training.recipes import Recipe
 
-_CACHE_BYTES = 4 << 30  # of decoded images kept in memory per machine: 30 times CamVid, 500 frames of Cityscapes
-_AHEAD = 4  # batches prepared while the network works on one
+CACHE_BYTES = 4 << 30  # of decoded images kept in memory per machine: 30 times CamVid, 500 frames of Cityscapes
+AHEAD = 4  # batches prepared while the network works on one
 
 Read = tuple[UInt8Array, UInt8Array, UInt8Array | None]  # an image, its labels, and its soft labels if it has any
 Sample = tuple[Crop, str]  # a crop and the image file
@@ -81,15 +81,15 @@ class Loader:
         to_classes = mixture.soft_to_classes if recipe.distillation or recipe.soft_head else None
         self._soft_classes = 0 if to_classes is None else len(to_classes)
         self._cache: dict[tuple[int, int], Read] = {}
-        self._room = _CACHE_BYTES // world.local_size  # bytes left in the cache
+        self._room = CACHE_BYTES // world.local_size  # bytes left in the cache
         self._lock = Lock()  # for both of these
-        self._part = world.part(recipe.batch)
+        self._part = world.part(recipe.images_per_step)
         if recipe.balanced_crops or recipe.paste:
             self._count()
 
     def __len__(self) -> int:
         """Steps per epoch, rounded up; an epoch may end within a batch."""
-        return math.ceil(sum(self._images) / self._recipe.batch)
+        return math.ceil(sum(self._images) / self._recipe.images_per_step)
 
     def batches(self, start: int, stop: int) -> Iterator[Batch]:
         """Yield the batches of steps `start` to `stop - 1`, in order."""
@@ -98,7 +98,7 @@ class Loader:
             try:
                 for step in range(start, stop):
                     ahead.append(pool.submit(self.batch, step))
-                    if len(ahead) > _AHEAD:
+                    if len(ahead) > AHEAD:
                         yield ahead.popleft().result()
                 while ahead:
                     yield ahead.popleft().result()
@@ -108,8 +108,8 @@ class Loader:
 
     def batch(self, step: int) -> Batch:
         """Return the batch of one step. Without balanced crops and weights, an epoch has every image once, in random order."""
-        first = step * self._recipe.batch
-        sources = [self._place(first + index)[0] for index in range(self._recipe.batch)]
+        first = step * self._recipe.images_per_step
+        sources = [self._place(first + index)[0] for index in range(self._recipe.images_per_step)]
         sample = cache(lambda index: self._sample(first + index))  # the source of a paste may be another process's sample
         pasted = [
             self._paste(first + index, sample(index)[0], partial(sample, _before(index, sources))) for index in self._part

@@ -170,7 +170,7 @@ class _Report:
     def show(self, lr: float) -> None:
         """Call `on_step`."""
         if self._job.on_step and self._job.world.first:
-            speed = self._job.recipe.batch / fmean(self._durations) if self._durations else 0.0
+            speed = self._job.recipe.images_per_step / fmean(self._durations) if self._durations else 0.0
             self._job.on_step(Progress(self._state.step, self._steps, self._loss, lr, speed, self._score))
 
 
@@ -290,16 +290,26 @@ def enough_memory(recipe: Recipe, world: World) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # cv2.error has no base class of its own, and only augment imports cv2
-        text = str(error).lower()
-        if not isinstance(error, MemoryError | torch.OutOfMemoryError) and not any(words in text for words in _NO_MEMORY):
+        if not is_out_of_memory(error):
             raise
-        height, width = recipe.crop
-        smaller = _less(height), _less(width)
-        half = recipe.batch // 2 // world.size * world.size
-        ways = [f"--batch {half}"] if half >= 2 else []
-        ways += [f"--crop {hxw(smaller)}"] if smaller != recipe.crop else []
-        advice = f"try {' or '.join(ways)}, with another --out" if ways else "both are at their minimum, so free some memory"
-        raise FailedTrainingError(f"Out of memory at --batch {recipe.batch} and --crop {height}x{width}; {advice}.") from error
+        raise out_of_memory(recipe, world) from error
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Return whether an error of Python, PyTorch or OpenCV is about missing memory."""
+    text = str(error).lower()
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(words in text for words in _NO_MEMORY)
+
+
+def out_of_memory(recipe: Recipe, world: World) -> FailedTrainingError:
+    """Return the error for a step that does not fit into memory, with the smaller batch or crop to try."""
+    (height, width), batch = recipe.crop, recipe.images_per_step
+    smaller = _less(height), _less(width)
+    half = batch // 2 // world.size * world.size
+    ways = [f"--batch {half}"] if half >= 2 * world.size else []  # batch norm needs two images in a process
+    ways += [f"--crop {hxw(smaller)}"] if smaller != recipe.crop else []
+    advice = f"try {' or '.join(ways)}, with another --out" if ways else "both are at their minimum, so free some memory"
+    return FailedTrainingError(f"Out of memory at --batch {batch} and --crop {height}x{width}; {advice}.")
 
 
 def _less(side: int) -> int:

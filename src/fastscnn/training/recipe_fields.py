@@ -39,7 +39,7 @@ def check(hints: Mapping[str, Any], values: Mapping[str, Any]) -> None:
     """
     for name, value in values.items():
         _check_type(name, hints[name], value)
-        if value is None:
+        if value is None or value == "auto":
             continue
         if name in _BOUNDS:
             low, high = _BOUNDS[name]

@@ -44,8 +44,8 @@ class Recipe:
     """Network input size, HxW, in validation and inference; none: the size of the first training image. For a classifier: the
     shorter side of the resized image, given twice."""
 
-    batch: int = 12
-    """Images per step, over all processes."""
+    batch: int | Literal["auto"] = 12
+    """Images per step, over all processes; auto: the largest power of two for each process that fits into its memory."""
     epochs: int = 1000
     """Passes over the training images."""
     iterations: int | None = None
@@ -132,9 +132,16 @@ class Recipe:
     seed: int = 0
     """Seed of initialisation, order of the images, augmentation and dropout."""
 
+    @property
+    def images_per_step(self) -> int:
+        """`batch` as a number. Raises ArgumentError for "auto", which `train` replaces by the number that it measures."""
+        if not isinstance(self.batch, int):
+            raise ArgumentError("batch: auto is a number only while it trains, measured by `fastscnn train`; give a number.")
+        return self.batch
+
     def steps(self, images: int) -> int:
         """Return the number of steps on a dataset of this many images."""
-        return self.iterations or -(-self.epochs * images // self.batch)
+        return self.iterations or -(-self.epochs * images // self.images_per_step)
 
     def __post_init__(self) -> None:
         recipe_fields.check(get_type_hints(Recipe), vars(self))

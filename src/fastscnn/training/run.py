@@ -32,6 +32,9 @@ from fastscnn.training.distributed import ALONE, World
 from fastscnn.training.recipes import DEFAULTS, renamed
 from fastscnn.version import __version__
 
+_WEIGHTS = ("best.safetensors", "last.safetensors")
+_STATE = "resume.safetensors"
+
 
 @dataclass
 class State:
@@ -78,14 +81,15 @@ class Run:
     def __init__(
         self, folder: Path, identity: dict[str, Any], state: State, resume: bool = False, world: World = ALONE
     ) -> None:
-        self.best, self.last = folder / "best.safetensors", folder / "last.safetensors"
-        self._resume, self._log, self._facts = folder / "resume.safetensors", folder / "log.jsonl", folder / "run.json"
+        self.best, self.last = (folder / name for name in _WEIGHTS)
+        self._resume, self._log, self._facts = folder / _STATE, folder / "log.jsonl", folder / "run.json"
         self._identity, self._state, self._world = identity, state, world
         self.log: list[dict[str, Any]] = []
+        check_folder(folder, resume)
         if resume:
-            self._load(folder)
+            self._load()
         else:
-            self._start(folder)
+            self._start()
         world.agree(json.dumps([identity, state.step], sort_keys=True))
 
     def save(self, write: Callable[[Path], None], line: dict[str, Any], score: float | None) -> None:
@@ -141,21 +145,12 @@ class Run:
                     raise FailedTrainingError(f"The {what} are not finite at step {self._state.step} ({name}). They are not "
                                               f"saved; {kept}. Start a new run with a lower --lr and another --out.")
 
-    def _start(self, folder: Path) -> None:
-        if self._resume.exists():
-            raise FastSCNNError(f"{folder}: already contains a run; continue it with --resume, or use another --out.")
-        for path in (self.best, self.last):
-            if path.exists():
-                raise FastSCNNError(f"{folder}: contains {path.name} of a run that cannot be resumed; move the file away, or "
-                                    "use another --out.")
+    def _start(self) -> None:
         if self._world.first:
             facts = {**self._identity, **_environment(self._world)}
             files.write(self._facts, json.dumps(facts, indent=1).encode())
 
-    def _load(self, folder: Path) -> None:
-        if not self._resume.is_file():
-            raise FastSCNNError(f"{folder}: contains no run to resume ({self._resume.name} is missing); omit --resume to start "
-                                "one.")
+    def _load(self) -> None:
         try:
             tensors, metadata = checkpoint.load_tensors(self._resume)
         except FastSCNNError as error:
@@ -216,6 +211,24 @@ class Run:
             what = "; ".join(changed)
             raise FastSCNNError(f"{self._resume}: was started with different settings ({what}); use the same ones, or another "
                                 "--out.")
+
+
+def check_folder(folder: Path, resume: bool) -> None:
+    """Check that a folder contains a run to resume, or else none.
+
+    Raises:
+        FastSCNNError: nothing to resume, or a folder that already contains a run.
+    """
+    if resume and not (folder / _STATE).is_file():
+        raise FastSCNNError(f"{folder}: contains no run to resume ({_STATE} is missing); omit --resume to start one.")
+    if resume:
+        return
+    if (folder / _STATE).exists():
+        raise FastSCNNError(f"{folder}: already contains a run; continue it with --resume, or use another --out.")
+    for name in _WEIGHTS:
+        if (folder / name).exists():
+            raise FastSCNNError(f"{folder}: contains {name} of a run that cannot be resumed; move the file away, or use "
+                                "another --out.")
 
 
 def _moments(state: State) -> dict[str, Tensor]:

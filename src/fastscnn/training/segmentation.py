@@ -17,7 +17,7 @@ from fastscnn.base import files
 from fastscnn.base.arguments import hxw
 from fastscnn.base.errors import ArgumentError
 from fastscnn.base.types import Float64Array, Int64Array
-from fastscnn.data.datasets import DatasetSpec
+from fastscnn.data.datasets import DatasetSpec, Pair
 from fastscnn.data.mixture import Mixture
 from fastscnn.evaluation.evaluate import evaluate_pairs
 from fastscnn.inference.segmenter import Segmenter
@@ -26,10 +26,12 @@ from fastscnn.model.architecture import congruent
 from fastscnn.model.card import Card, Data
 from fastscnn.network import checkpoint
 from fastscnn.network.fast_scnn import Backbone, FastSCNN, fused
+from fastscnn.training import auto_batch
+from fastscnn.training.auto_batch import Probe
 from fastscnn.training.distributed import ALONE, World
 from fastscnn.training.initial import initial, teachers
 from fastscnn.training.job import Job
-from fastscnn.training.loader import Batch, Loader, loading_threads
+from fastscnn.training.loader import CACHE_BYTES, Batch, Loader, loading_threads
 from fastscnn.training.loop import enough_memory, loop
 from fastscnn.training.loss import training_loss
 from fastscnn.training.recipes import Recipe
@@ -44,8 +46,7 @@ def train_segmentation(job: Job, mixture: Mixture) -> Card:
     recipe, world, spec = job.recipe, job.world, mixture.first
     with world.one_first():
         data = checked(mixture, job.split, job.validation)
-    first = data.pairs[0][0]
-    size = recipe.size or (first.box.shape if first.box else images.size(first.image))
+    size = recipe.size or _shape(data.pairs[0][0])
     earlier = [*([job.init] if job.init else []), *job.teacher]
     card = Card(
         spec.label_set,
@@ -54,7 +55,6 @@ def train_segmentation(job: Job, mixture: Mixture) -> Card:
         spec.channels,
         recipe.width_mult,
         data=Data(mixture.name, data.split, sum(data.images), _terms(data.terms, earlier), data.fingerprint),
-        recipe=dataclasses.asdict(recipe),
     )
     _check_distillation(recipe, data, job.teacher)
     to_classes = data.soft_to_classes
@@ -62,6 +62,10 @@ def train_segmentation(job: Job, mixture: Mixture) -> Card:
     learned_from = teachers(job.teacher, card, world.device)
     for note in (*notes, *_crop_note(recipe.crop, size), *_soft_notes(recipe, data), *data.messages()):
         job.tell(note)
+    if recipe.batch == "auto":
+        recipe = auto_batch.measured(job, sum(data.images), _probe(job, card, data))
+        job = dataclasses.replace(job, recipe=recipe)
+    card = dataclasses.replace(card, recipe=dataclasses.asdict(recipe))
     identity = _identity(job, card) | data.identity(with_soft=bool(recipe.distillation or recipe.soft_head))
     run = Run(job.out, identity, state, job.resume, world)
 
@@ -74,6 +78,29 @@ def train_segmentation(job: Job, mixture: Mixture) -> Card:
         task = SegmentationTask(card, spec, job.validation, loader, loss, world)
         loop(state, task, job, run, recipe.steps(sum(data.images)))
     return checkpoint.load(run.last)[1] if world.first and run.last.is_file() else card
+
+
+def _shape(pair: Pair) -> tuple[int, int]:
+    """Return (height, width) of an image."""
+    return pair.box.shape if pair.box else images.size(pair.image)
+
+
+def _probe(job: Job, card: Card, data: TrainingData) -> Probe:
+    """Return what the trial steps of the batch "auto" need."""
+    recipe, to_classes = job.recipe, data.soft_to_classes
+    height, width = _shape(data.pairs[0][0])  # of every image, it is assumed
+    decoded = sum(data.images) * height * width * (card.channels + 1)
+    return Probe(
+        dataclasses.asdict(recipe),
+        str(job.world.device),
+        card.label_set.names,
+        card.channels,
+        0 if to_classes is None or not (recipe.distillation or recipe.soft_head) else len(to_classes),
+        any(member.not_annotated for member in data.mixture.members),
+        tuple(str(path) for path in job.teacher),
+        min(CACHE_BYTES, decoded),
+        job.world.local_size,
+    )
 
 
 def _identity(job: Job, card: Card) -> dict[str, Any]:
@@ -156,7 +183,7 @@ class SegmentationTask:
 
     def save(self, path: Path, average: Backbone, metrics: dict[str, Any] | None) -> None:
         assert isinstance(average, FastSCNN)
-        described = {self.validation: metrics} if self.validation and metrics else {}
+        described = {self.validation: {**metrics, "dataset": self.spec.name}} if self.validation and metrics else {}
         checkpoint.save(path, average, dataclasses.replace(self.card, metrics=described))
 
 

@@ -54,7 +54,8 @@ def train(
     writes files and calls `on_step` and `on_message`. See docs/cluster.md.
 
     Args:
-        recipe: name of a recipe, such as "camvid", or a `Recipe`.
+        recipe: name of a recipe, such as "camvid", or a `Recipe`. Its batch "auto" is the number of images that fits into the
+            memory, measured before the first step; see `training.auto_batch`.
         data: "NAME:ROOT", the path of a dataset.toml or of its folder, or a loaded dataset; see `load_dataset`. The recipe
             "imagenet" needs "imagenet:ROOT". Or several of them, or the path of a mixture file: the classes of the first are
             trained, and each further dataset needs classes of the same names or a class map; see `data.mixture`.
@@ -73,7 +74,8 @@ def train(
             extra of its name. A resumed run continues in the same place; see docs/tracking.md.
         callbacks: called at each validation, after it is saved; see `training.callbacks`. An exception stops the training.
         on_step: called after every step.
-        on_message: called with messages about `init` and the data, before the first step, and once if a tracker fails.
+        on_message: called with messages about `init`, the data and the batch "auto" before the first step, and once if a
+            tracker fails.
 
     Returns:
         The card of the last saved weights. It has no metrics if the training stopped before its first validation, and in
@@ -113,7 +115,7 @@ def train(
         ...     (root / "run" / "best.safetensors").is_file()
         True
         >>> sorted(card.metrics["val"])
-        ['iou', 'miou', 'pixel_accuracy']
+        ['dataset', 'iou', 'miou', 'pixel_accuracy']
     """
     if pause_after is not None and pause_after < 1:
         raise ArgumentError(f"pause_after: must be at least 1, not {pause_after}.")
@@ -129,7 +131,8 @@ def train(
     with join() as world:
         if world.first:
             callbacks += trackers.records(track, out, on_message)
-        world.part(recipe.batch)  # raises before any work if the batch cannot be split
+        if recipe.batch != "auto":
+            world.part(recipe.images_per_step)  # raises before any work if the batch cannot be split
         keep_freed_memory()
         weights = weight_file(init, "torch") if init else None
         teachers = [weight_file(path, "torch") for path in teacher]

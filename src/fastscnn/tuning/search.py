@@ -105,7 +105,7 @@ class Search:
 
     def _validations(self) -> int:
         """Return the number of validations of a training by the recipe."""
-        return -(-self.recipe.steps(self.images) * self.recipe.batch // (self.recipe.validate_every * self.images))
+        return -(-self.recipe.steps(self.images) * self.recipe.images_per_step // (self.recipe.validate_every * self.images))
 
 
 class _Watch:

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
-from typing import TYPE_CHECKING, Any, get_type_hints
+from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
 
 from fastscnn.base.arguments import is_number
 from fastscnn.base.errors import ArgumentError, unknown
@@ -53,8 +53,9 @@ def checked_space(space: Space, recipe: Recipe) -> dict[str, Range | tuple[Any, 
         recipe: has the values of the other fields.
 
     Raises:
-        ArgumentError: an unknown field, an empty range, a single choice, or a value that the recipe refuses.
+        ArgumentError: an unknown field, an empty range, a single choice, a value that the recipe refuses, or the batch "auto".
     """
+    _refuse_auto(recipe.batch)
     known = [field.name for field in dataclasses.fields(Recipe) if field.name not in _FIXED]
     if not space:
         raise ArgumentError("search: names no field; give at least one, for example lr=0.001:0.1:log.")
@@ -64,12 +65,19 @@ def checked_space(space: Space, recipe: Recipe) -> dict[str, Range | tuple[Any, 
             raise ArgumentError(f"search: {unknown('recipe field', name, known)}")
         found[name] = _range(name, values) if isinstance(values, Range) else _choices(name, values)
         for value in (values.low, values.high) if isinstance(values, Range) else values:
+            _refuse_auto(value)
             changed: dict[str, Any] = {name: value}
             try:
                 dataclasses.replace(recipe, **changed)
             except ArgumentError as error:
                 raise ArgumentError(f"search: {error}") from error
     return found
+
+
+def _refuse_auto(value: object) -> None:
+    if value == "auto":
+        raise ArgumentError("batch: auto depends on the memory that is free, so a search cannot compare trials with it; give a "
+                            "number.")
 
 
 def _range(name: str, values: Range) -> Range:
@@ -94,8 +102,9 @@ def _choices(name: str, values: Sequence[Any]) -> tuple[Any, ...]:
 
 
 def is_whole(name: str) -> bool:
-    """Return whether a field holds whole numbers."""
-    return get_type_hints(Recipe)[name] in (int, int | None)
+    """Return whether a field holds whole numbers, or also a word or nothing."""
+    hint = get_type_hints(Recipe)[name]
+    return hint is int or (get_origin(hint) is not tuple and int in get_args(hint))
 
 
 def distributions(space: Mapping[str, Range | tuple[Any, ...]]) -> dict[str, BaseDistribution]:

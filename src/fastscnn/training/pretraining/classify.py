@@ -20,6 +20,8 @@ from fastscnn.model.card import Data
 from fastscnn.network import checkpoint
 from fastscnn.network.classifier_card import ClassifierCard
 from fastscnn.network.fast_scnn import Backbone, Classifier
+from fastscnn.training import auto_batch
+from fastscnn.training.auto_batch import Probe
 from fastscnn.training.distributed import ALONE, World
 from fastscnn.training.initial import initial_state
 from fastscnn.training.job import Job
@@ -47,6 +49,10 @@ def train_classifier(job: Job, data: ClassFolders) -> ClassifierCard:
     pictures = data.pictures(job.split)
     held_out = data.pictures(job.validation) if job.validation else []
     fingerprint = data.fingerprint([*pictures, *held_out])
+    if recipe.batch == "auto":
+        probe = Probe(dataclasses.asdict(recipe), str(world.device), data.classes, processes=world.local_size)
+        recipe = auto_batch.measured(job, len(pictures), probe)
+        job = dataclasses.replace(job, recipe=recipe)
     card = ClassifierCard(
         data.classes, recipe.crop, shorter, recipe.variant, width_mult=recipe.width_mult,
         data=Data(data.name, job.split, len(pictures), data.terms, fingerprint), recipe=dataclasses.asdict(recipe),

@@ -42,11 +42,11 @@ class ClassLoader:
         self, data: ClassFolders, pictures: Sequence[Picture], recipe: Recipe, threads: int, world: World = ALONE
     ) -> None:
         self._data, self._pictures, self._recipe, self._threads = data, pictures, recipe, threads
-        self._part = world.part(recipe.batch)
+        self._part = world.part(recipe.images_per_step)
 
     def __len__(self) -> int:
         """Steps per epoch, rounded up; an epoch may end within a batch."""
-        return math.ceil(len(self._pictures) / self._recipe.batch)
+        return math.ceil(len(self._pictures) / self._recipe.images_per_step)
 
     def batches(self, start: int, stop: int) -> Iterator[Batch]:
         """Yield the batches of steps `start` to `stop - 1`, in order; labels are int64 [N]."""
@@ -54,7 +54,8 @@ class ClassLoader:
             ahead: deque[list[Future[_Sample]]] = deque()
             try:
                 for step in range(start, stop):
-                    ahead.append([pool.submit(self._sample, step * self._recipe.batch + index) for index in self._part])
+                    first = step * self._recipe.images_per_step
+                    ahead.append([pool.submit(self._sample, first + index) for index in self._part])
                     if len(ahead) == _AHEAD:
                         yield _stacked([sample.result() for sample in ahead.popleft()])
                 while ahead:
@@ -65,7 +66,7 @@ class ClassLoader:
 
     def batch(self, step: int) -> Batch:
         """Return the batch of one step, from the seed and the step only. An epoch has every image once, in its own order."""
-        first = step * self._recipe.batch
+        first = step * self._recipe.images_per_step
         return _stacked([self._sample(first + index) for index in self._part])
 
     def _sample(self, place: int) -> _Sample:
