@@ -77,7 +77,8 @@ def _write(path: Path, out: Path, root: Path) -> list[Path]:
         shutil.copyfile(path, place)
         return []
     if path.is_dir():
-        return [path / "README.md"] if place.name == "README.md" else _write_folder(path, place, root)
+        readme = path / "README.md"
+        return [readme] if readme.exists() else _write_folder(path, place, root)
     if path.suffix != ".md":
         place.write_text(f"{_NOT_SEARCHED}# `{path.relative_to(root)}`\n\n{_fenced(path)}\n", encoding="utf-8")
         return []
@@ -96,8 +97,8 @@ def _write(path: Path, out: Path, root: Path) -> list[Path]:
 
 def _page_of(path: Path) -> Path:
     """Return the file of the site that stands for a file or folder, as a path in the repository."""
-    if path.is_dir():
-        return path / ("README.md" if (path / "README.md").exists() else "index.md")
+    if path.is_dir() or path.name == "README.md":
+        return (path if path.is_dir() else path.parent) / "index.md"
     return path if path.suffix in {".md", *_COPIED} else path.with_name(f"{path.name}.md")
 
 
