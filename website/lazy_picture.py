@@ -18,18 +18,18 @@ from fastscnn.upsampling import upsample
 
 PICTURE = Path(__file__).parents[1] / "docs" / "lazy-labels.svg"
 COLOURS = ("#7fb2e5", "#b06a55", "#8c8c9c", "#2f4d9e")  # sky, building, road, car
-GRID, STRIDE = (6, 8), 8  # logits, and pixels from one to the next
-PIXEL, GAP, TOP = 4, 24, 34  # units of the picture
+GRID, STRIDE = (9, 12), 8  # logits, and pixels from one to the next
+PIXEL, GAP, TOP = 3, 24, 34  # units of the picture
 Rectangle = tuple[int, int, int, int]  # left, top, width and height in pixels
 
 
 def logits() -> Float32Array:
-    """Return logits of a small street, float32 [4, 6, 8]."""
+    """Return logits of a small street, float32 [4, 9, 12]."""
     y, x = np.mgrid[: GRID[0], : GRID[1]].astype(np.float32)
-    sky = 2.2 - 1.5 * y + 0.1 * x
-    building = 2.4 - 1.1 * np.abs(y - 2) + 1.1 * (x - 4.6)
-    road = 1.3 * (y - 2.6) + 0.15 * (4 - x)
-    car = 4.4 - 1.5 * np.hypot(y - 3.6, 0.9 * (x - 2.2))
+    sky = 3.2 - 1.3 * y + 0.05 * x
+    building = 2.6 - 0.9 * np.abs(y - 3) + 0.9 * (x - 7.4)
+    road = 1.2 * (y - 4.6) + 0.1 * (5 - x)
+    car = 3.6 - 1.6 * np.hypot(y - 5.2, 0.7 * (x - 3.2))
     return np.stack([sky, building, road, car]).astype(np.float32)
 
 

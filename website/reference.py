@@ -86,7 +86,7 @@ def dataset_toml() -> str:
     return "\n\n".join([
         "# dataset.toml",
         "[Your own data](../docs/datasets.md#datasettoml) explains the keys. Any other key is an error.",
-        "::: fastscnn.data.toml\n    options:\n      members: false\n      show_root_heading: false",
+        "::: fastscnn.data.toml\n    options:\n      members: false\n      show_root_heading: false\n      show_root_toc_entry: false",
         "## Keys",
         _table("table", "keys", keys),
         "## Keys of one format",
