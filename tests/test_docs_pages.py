@@ -1,4 +1,4 @@
-"""The commands and programs of README and docs/: those of the short pages run, and every command of every page is a valid call."""
+"""Code in README and docs/: the commands and programs of the short pages run; every command of every page is a valid call."""
 
 from __future__ import annotations
 

@@ -21,8 +21,8 @@ import staging
 def main(site: Path) -> str | None:
     """Build the site in a folder, from scratch; return a sentence if it cannot be built, or has a fault."""
     if missing := [name for name in ("zensical", "mkdocstrings_handlers.python") if not _is_installed(name)]:
-        return (f"{', '.join(missing)}: not installed; run `pip install '.[docs]'`. Without a network, give pip a folder of "
-                "wheels that `pip download '.[docs]'` filled elsewhere: `pip install --no-index --find-links WHEELS '.[docs]'`.")
+        return (f"{', '.join(missing)}: not installed; run `pip install '.[docs]'`. Without a network, add "
+                "`--no-index --find-links WHEELS`, a folder that `pip download -d WHEELS '.[docs]'` filled elsewhere.")
     os.environ["COLUMNS"] = "80"  # of help texts
     import reference
 

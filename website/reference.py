@@ -83,18 +83,18 @@ def dataset_toml() -> str:
     """Return the page of dataset.toml: the docstring of its reader, its tables of keys, and the dataclasses that it makes."""
     keys = {"the file": toml.KEYS, "`[splits.NAME]`": toml.SPLIT_KEYS, "`[soft]`": toml.SOFT_KEYS}
     forms = {f'"{name}"': form.keys for name, form in FORMATS.items()}
+    made = ("spec.DatasetSpec", "spec.Split", "soft.SoftClasses")
     return "\n\n".join([
         "# dataset.toml",
         "[Your own data](../docs/datasets.md#datasettoml) explains the keys. Any other key is an error.",
-        "::: fastscnn.data.toml\n    options:\n      members: false\n      show_root_heading: false\n      show_root_toc_entry: false",
+        "::: fastscnn.data.toml\n    options: {members: false, show_root_heading: false, show_root_toc_entry: false}",
         "## Keys",
         _table("table", "keys", keys),
         "## Keys of one format",
         _table("`labels_are`", "further keys", forms),
         "## In Python",
         "`fastscnn.load_dataset` returns a `DatasetSpec`.",
-        *(f"::: fastscnn.data.{name}\n    options:\n      members: false"
-          for name in ("spec.DatasetSpec", "spec.Split", "soft.SoftClasses")),
+        *(f"::: fastscnn.data.{name}\n    options: {{members: false}}" for name in made),
     ]) + "\n"  # fmt: skip
 
 

@@ -65,7 +65,7 @@ def links(page: Path, root: Path = ROOT) -> Iterator[Path]:
 def _target(page: Path, target: str, root: Path) -> Path:
     path = Path(os.path.normpath(page.parent / target))
     if not path.exists() or not path.is_relative_to(root):
-        raise DeadLinkError(f"{page.relative_to(root)}: links to {target}, which is no file of the repository; correct the link.")
+        raise DeadLinkError(f"{page.relative_to(root)}: links to {target}, which is no file of the repository; correct it.")
     return path
 
 

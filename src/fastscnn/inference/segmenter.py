@@ -486,8 +486,8 @@ class Segmenter:
             confidence, ood_mask, bgr, keep_image: see `segment`; smoothing keeps every image.
 
         Raises:
-            FastSCNNError: `smoothing` with several passes; or an error of `segment`. That, and what `frames` raises, comes after
-                the results of all earlier frames.
+            FastSCNNError: `smoothing` with several passes; or an error of `segment`. That, and what `frames` raises, comes
+                after the results of all earlier frames.
         """
         if not smoothing:
             segment = partial(self.segment, confidence=confidence, ood_mask=ood_mask, bgr=bgr, keep_image=keep_image)
