@@ -52,4 +52,5 @@ if __name__ == "__main__":
     place = Path(sys.argv[1]) if len(sys.argv) > 1 else staging.ROOT / "site"
     if fault := main(place):
         sys.exit(fault)
-    print(f"Open {place / 'html' / 'index.html'}")
+    html = place / "html"
+    print(f"Open {html / 'index.html'}. The search needs a server: python -m http.server --directory {html}")
