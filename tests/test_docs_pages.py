@@ -161,3 +161,10 @@ def test_learning(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (losses,) = run("gates.md")
     assert "limit: 0.5 points" in losses
     assert Path("int8.onnx").is_file()
+
+
+def test_the_annotation_writer_of_datasets(home: Path) -> None:
+    (program,) = (block for language, block in blocks(ROOT / "docs/datasets.md") if "AnnotationWriter" in block)
+    given = "import fastscnn\nsegmenter, paths = fastscnn.Segmenter.load(), ['street.jpg']\n"
+    subprocess.run([sys.executable, "-c", given + program], check=True, timeout=120)
+    assert "Road" in next(Path("results").glob("*.json")).read_text()

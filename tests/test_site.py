@@ -118,6 +118,11 @@ def test_the_api_is_complete() -> None:
         assert getattr(import_module(f"fastscnn.{module}"), found).__doc__
 
 
+def test_examples_are_sections_of_their_docstring() -> None:
+    """mkdocstrings knows "Examples:"; what follows "Example:" would be shown as a quotation."""
+    assert [path.name for path in ROOT.glob("src/**/*.py") if re.search(r"^ *Example:$", path.read_text(), re.MULTILINE)] == []
+
+
 def test_the_command_line_has_every_option(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     named = {"layout": "from", "license_id": "license"}  # parameters whose option has another name
