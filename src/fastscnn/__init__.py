@@ -1,6 +1,6 @@
 """Fast-SCNN for real-time street-scene segmentation.
 
-Example:
+Examples:
     >>> import fastscnn
     >>> from fastscnn.data import synthetic
     >>> image = synthetic.draw(360, 480).image  # uint8 [H, W, 3], RGB; a path or a PIL image works too

@@ -60,7 +60,7 @@ class AnnotationWriter:
     Raises:
         ArgumentError: an unknown format, or another wrong argument.
 
-    Example:
+    Examples:
         >>> import fastscnn, numpy as np
         >>> from fastscnn.annotations.writer import AnnotationWriter
         >>> labels = np.zeros((60, 80), np.uint8)

@@ -10,7 +10,7 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 def host(header: str) -> str | None:
     """Return the host in a Host header, in lower case, without its port; None if it names none.
 
-    Example:
+    Examples:
         >>> host("LOCALHOST:8000"), host("[::1]:8000"), host("")
         ('localhost', '::1', None)
     """

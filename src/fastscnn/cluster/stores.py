@@ -25,7 +25,7 @@ class Store:
     Attributes:
         root: its path or address, such as s3://bucket/labels.
 
-    Example:
+    Examples:
         >>> store = Store("results")
         >>> store.write("town/street.txt", b"road")
         >>> store.read("town/street.txt"), store.names()

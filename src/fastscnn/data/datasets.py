@@ -59,7 +59,7 @@ def load(data: str | PathLike[str] | DatasetSpec) -> DatasetSpec:
         FastSCNNError: unknown dataset or option, missing folder or file, an invalid dataset.toml, or a dataset with a class
             per image instead of per pixel.
 
-    Example:
+    Examples:
         >>> import tempfile
         >>> from pathlib import Path
         >>> import fastscnn

@@ -72,9 +72,9 @@ from fastscnn.data.toml_table import MIXTURE_KEY, Table, is_byte
 from fastscnn.model.architecture import MIN_SIDE
 from fastscnn.model.label_set import Colour, LabelSet
 
-_KEYS = ("name", "classes", "colours", "ignore", "labels_are", "map", "terms", "splits", "soft")
-_SPLIT_KEYS = ("images", "labels", "thermal", "soft", "list", "fractions", "seed", "window")
-_SOFT_KEYS = ("classes", "map", "terms")
+KEYS = ("name", "classes", "colours", "ignore", "labels_are", "map", "terms", "splits", "soft")
+SPLIT_KEYS = ("images", "labels", "thermal", "soft", "list", "fractions", "seed", "window")
+SOFT_KEYS = ("classes", "map", "terms")
 _MAX_SEED = (1 << 31) - 1
 
 
@@ -88,7 +88,7 @@ def spec(path: Path) -> DatasetSpec:
     if MIXTURE_KEY in table:
         raise FastSCNNError(f"{path}: is a mixture file, but one dataset is needed here; give one that it names.")
     kind = table.choice("labels_are", FORMATS, "ids")
-    table.only((*_KEYS, *FORMATS[kind].keys))
+    table.only((*KEYS, *FORMATS[kind].keys))
     label_set = _label_set(table)
     labels = label_format(table, kind, label_set)
     splits = _splits(table, labels.of_many)
@@ -109,7 +109,7 @@ def _soft(table: Table, label_set: LabelSet, splits: Mapping[str, Split]) -> Sof
     if "soft" not in table:
         return SoftClasses(label_set.names, tuple(range(len(label_set)))) if used else None
     given = table.table("soft", "the keys classes, map and terms")
-    given.only(_SOFT_KEYS)
+    given.only(SOFT_KEYS)
     if not used:
         raise table.error("soft", 'needs the files of a split; add soft = "soft/{stem}.npz" to [splits.train], or remove it.')
     classes = label_set.names
@@ -170,7 +170,7 @@ def _split(table: Table, name: str, value: Any, of_many: bool) -> dict[str, Spli
     if not isinstance(value, dict):
         raise table.error(f"splits.{name}", "must be a table with the keys images and labels.")
     given = Table(table.path, value, f"splits.{name}")
-    given.only(_SPLIT_KEYS)
+    given.only(SPLIT_KEYS)
     if "images" not in given and "list" not in given:
         raise given.error("images", "is missing; add it.")
     images = given.patterns("images") if "images" in given else ()

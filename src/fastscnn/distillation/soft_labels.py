@@ -84,7 +84,7 @@ def soft_labels(
         FastSCNNError: a network, dataset or split that cannot be used; an existing file that was made otherwise, which is
             found before the first file is written; or a network that does not fit its description.
 
-    Example:
+    Examples:
         >>> import fastscnn, numpy as np
         >>> made = fastscnn.soft_labels(None, "data", "soft", "val")  # three images of 96x128
         >>> made.written

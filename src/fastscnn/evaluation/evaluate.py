@@ -163,7 +163,7 @@ def evaluate(
     Raises:
         FastSCNNError: unknown dataset or split, other classes than those of the weights, or a broken file.
 
-    Example:
+    Examples:
         >>> import tempfile
         >>> from pathlib import Path
         >>> import fastscnn

@@ -88,7 +88,7 @@ def export(
             converter or runtime is missing, `out` cannot be written, ONNX Runtime and PyTorch differ by more than 1e-4 in a
             logit or in one label of 10,000, or the target's runtime and our labels in one of 1,000 (not with int8).
 
-    Example:
+    Examples:
         >>> import tempfile, fastscnn
         >>> from fastscnn.exporting.pipeline import export
         >>> from fastscnn.model.weights import bundled

@@ -52,7 +52,7 @@ def parse(path: str | PathLike[str]) -> Address:
     Raises:
         ArgumentError: it is not hf://OWNER/NAME[@REVISION][/FILE].
 
-    Example:
+    Examples:
         >>> parse("hf://town/streets@v2/small/model.onnx")
         Address(repository='town/streets', revision='v2', file='small/model.onnx')
     """

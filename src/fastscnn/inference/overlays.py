@@ -20,7 +20,7 @@ class VideoOverlays:
     Attributes:
         size: (height, width) of the overlays.
 
-    Example:
+    Examples:
         >>> import fastscnn
         >>> VideoOverlays(fastscnn.Segmenter.load().card.label_set, (360, 480)).size
         (395, 480)

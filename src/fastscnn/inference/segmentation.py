@@ -40,7 +40,7 @@ class Segmentation:
         stem: file name of the results that `save` writes, without a suffix.
         decoded_size: (height, width) at which the image's file was decoded, if that is less than its own size; else None.
 
-    Example:
+    Examples:
         >>> import fastscnn, numpy as np
         >>> labels = np.zeros((60, 80), np.uint8)
         >>> labels[:, 60:] = 1

@@ -79,7 +79,7 @@ class Segmenter:
         ArgumentError: a wrong size, scale or tile, or another size than the only one of a file (`Card.fixed_size`).
         FastSCNNError: the card's own size is below 32x32, and no other is given.
 
-    Example:
+    Examples:
         >>> import fastscnn
         >>> from fastscnn.data import synthetic
         >>> image = synthetic.draw(360, 480).image  # uint8 [360, 480, 3], RGB
@@ -136,7 +136,7 @@ class Segmenter:
         """Return a segmenter of a weight file.
 
         Args:
-            weights: an .onnx or .safetensors file, or an address of the Hugging Face Hub, hf://OWNER/NAME[@REVISION][/FILE]
+            weights: an .onnx or .safetensors file, or an address of the Hugging Face Hub, `hf://OWNER/NAME[@REVISION][/FILE]`
                 (`hub.download.weight_file`); None for the bundled weights.
             backend: "onnx", "openvino", "torch" or "cuda"; "auto" is the fastest one that is installed and keeps the
                 accuracy, by the card.
@@ -155,7 +155,7 @@ class Segmenter:
             ArgumentError: a wrong name, size or number.
             FastSCNNError: a weight file that is missing or broken, or a backend or device that this machine does not have.
 
-        Example:
+        Examples:
             >>> import fastscnn
             >>> fastscnn.Segmenter.load(backend="onnx", precision="float32", threads=1)
             Segmenter(weights='camvid.onnx', backend='onnx', precision='float32', size='360x480', threads=1)
@@ -301,7 +301,7 @@ class Segmenter:
             FastSCNNError: a file that cannot be read, or `ood_mask` if the card has no threshold or there are several
                 passes.
 
-        Example:
+        Examples:
             >>> import fastscnn
             >>> from fastscnn.data import synthetic
             >>> scene = synthetic.draw()
@@ -486,8 +486,8 @@ class Segmenter:
             confidence, ood_mask, bgr, keep_image: see `segment`; smoothing keeps every image.
 
         Raises:
-            The errors of `frames` and `segment`, after the results of all earlier frames.
-            FastSCNNError: `smoothing` with several passes.
+            FastSCNNError: `smoothing` with several passes; or an error of `segment`. That, and what `frames` raises, comes
+                after the results of all earlier frames.
         """
         if not smoothing:
             segment = partial(self.segment, confidence=confidence, ood_mask=ood_mask, bgr=bgr, keep_image=keep_image)

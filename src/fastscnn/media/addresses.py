@@ -60,7 +60,7 @@ def read(text: str) -> Address:
     Raises:
         ArgumentError: another scheme, or no host or port that can be read. The message does not contain the address.
 
-    Example:
+    Examples:
         >>> read("rtsp://user:password@camera.local/stream?token=1")
         Address(scheme='rtsp', host='camera.local', name='rtsp://camera.local')
     """

@@ -65,7 +65,7 @@ def read(source: Source, max_pixels: int = MAX_PIXELS) -> UInt8Array:
         FastSCNNError: missing, not an image, truncated, over `max_pixels`, or of a kind that is refused.
         ArgumentError: another type.
 
-    Example:
+    Examples:
         >>> from pathlib import Path
         >>> import fastscnn, numpy as np
         >>> from PIL import Image

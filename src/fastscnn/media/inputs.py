@@ -101,7 +101,7 @@ def placed(results: Mapping[_Image, Path]) -> dict[_Image, Path]:
     Raises:
         FastSCNNError: two images would write the same file.
 
-    Example:
+    Examples:
         >>> [str(place) for place in placed({name: Path(name) for name in ("a.png", "b.png", "b.jpg")}).values()]
         ['a', 'b.png', 'b.jpg']
     """

@@ -67,7 +67,7 @@ def read(address: str | Address, patience: float = PATIENCE, on_message: Callabl
         FastSCNNError: the first connection fails, or the stream is a recording. Iterating over the frames raises it when
             `patience` is over, or if the size of the frames changes.
 
-    Example:
+    Examples:
         for frame, result in segmenter.stream((frame.image for frame in live.read("rtsp://camera/live").frames), realtime=True):
             print(result)
     """

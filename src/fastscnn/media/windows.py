@@ -87,7 +87,7 @@ def boxes(size: tuple[int, int], window: tuple[int, int]) -> list[Box]:
         size: (height, width) of the image.
         window: (height, width).
 
-    Example:
+    Examples:
         >>> [box[:4] for box in boxes((100, 250), (100, 100))]
         [(0, 0, 83, 100), (83, 0, 166, 100), (166, 0, 250, 100)]
     """

@@ -15,7 +15,7 @@ _FUSION = "fusion"
 def stages() -> dict[str, str]:
     """Return the stages in the order of their computation: name of the submodule -> the part of the paper's network.
 
-    Example:
+    Examples:
         >>> list(stages())[:3], stages()["global_features.9"]
         (['downsample.0', 'downsample.1', 'downsample.2'], 'pyramid pooling')
     """
@@ -35,7 +35,7 @@ def shortened(model: FastSCNN, last: str) -> FastSCNN:
         model: the network; it is not changed.
         last: a name in `stages()`.
 
-    Example:
+    Examples:
         >>> import torch
         >>> shortened(FastSCNN(classes=3), "downsample.1")(torch.zeros(1, 64, 96, 3)).shape
         torch.Size([1, 48, 16, 24])

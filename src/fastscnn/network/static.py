@@ -26,7 +26,7 @@ class StaticNetwork(nn.Module):
         labels: (height, width) of the labels to return instead of logits; None: return logits.
         channels_last: the layout of input and logits: [1, H, W, C] if true, else [1, C, H, W].
 
-    Example:
+    Examples:
         >>> import torch
         >>> network = StaticNetwork(FastSCNN(classes=3), (64, 96))
         >>> network(torch.zeros(1, 3, 64, 96)).shape

@@ -48,7 +48,7 @@ def accepted(accept: str) -> str | None:
 
     The type with the highest weight, of equal ones the first in `TYPES`, so JSON if there is no header.
 
-    Example:
+    Examples:
         >>> accepted("image/*;q=0.8, image/jpeg"), accepted("*/*"), accepted("text/html")
         ('image/jpeg', 'application/json', None)
     """

@@ -97,7 +97,7 @@ def create_app(segmenter: Segmenter, limits: Limits, source: Address | None = No
     Raises:
         FastSCNNError: the weights need more channels than an image file has, or the stream cannot be opened.
 
-    Example:
+    Examples:
         >>> import fastscnn
         >>> from fastapi.testclient import TestClient
         >>> from fastscnn.data import synthetic

@@ -88,7 +88,7 @@ def train(
         ArgumentError: an unknown recipe or tracker, or a recipe for another kind of dataset. It is also a ValueError.
         KeyboardInterrupt: Ctrl-C or SIGTERM, after the state is saved.
 
-    Example:
+    Examples:
         >>> import tempfile
         >>> from pathlib import Path
         >>> import fastscnn

@@ -79,7 +79,7 @@ def tune(
         ArgumentError: an unknown recipe or field, an empty range, or a value that the recipe refuses.
         KeyboardInterrupt: Ctrl-C or SIGTERM, after the state of the trial is saved.
 
-    Example:
+    Examples:
         >>> import fastscnn
         >>> from fastscnn.tuning.space import Range
         >>> space = {"lr": Range(0.001, 0.1, log=True), "optimiser": ["sgd", "adamw"]}
