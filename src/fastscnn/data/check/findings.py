@@ -12,7 +12,7 @@ Severity = Literal["error", "warning"]
 
 KINDS = (
     # images and splits
-    "no-images", "incomplete", "unreadable-image", "missing-channel", "broken-channel", "missing-soft", "unreadable-soft",
+    "unreadable-archive", "no-images", "incomplete", "unreadable-image", "missing-channel", "broken-channel", "missing-soft", "unreadable-soft",
     "too-small", "exif-rotated", "duplicate", "leak",
     # single label files
     "missing-labels", "shared-labels", "unreadable-labels", "size-mismatch", "lossy-labels", "picture-as-labels",
