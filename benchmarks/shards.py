@@ -3,10 +3,10 @@
     python benchmarks/shards.py DATASET [--split train] [--repeat 50] [--batches 60] [--threads 2] [--rounds 3]
                                 [--work DIR] [--out benchmarks/shards.json]
 
-The images and labels of the split are copied `--repeat` times into a folder, each copy with other bytes, and packed into shards. Measured
+The images and labels of the split are copied `--repeat` times into a folder, and that is packed into shards, both below `--work`. Measured
 are, in turn: listing the dataset, and random batches of crops as a training takes them, without the cache of decoded images. "cold" is
-after the pages of all files were dropped from memory, which needs no rights. Both ways must give equal batches. For a file server, let
-`--work` lie on it.
+after the pages of all files were dropped from memory, which needs no rights. Both ways must give equal batches. To measure a file
+server, choose a `--work` on it.
 """
 
 from __future__ import annotations
@@ -15,9 +15,11 @@ import argparse
 import json
 import os
 import platform
+import shutil
 import sys
 import tempfile
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from statistics import median
 from time import perf_counter
@@ -37,17 +39,14 @@ RECIPE = "camvid"  # crop, batch and augmentation
 
 
 def repeated(spec: DatasetSpec, split: str, repeat: int, folder: Path) -> DatasetSpec:
-    """Copy a split so many times into a folder; a number behind the last byte of a file makes each copy a file of its own."""
-    pairs, kinds = spec.pairs(split), set()
-    for copy in range(repeat):
-        for number, pair in enumerate(pairs):
-            for kind, path in (("images", pair.image), ("labels", pair.labels)):
-                target = folder / kind / f"{copy:03}-{number:05}{path.suffix}"
-                target.parent.mkdir(parents=True, exist_ok=True)
-                target.write_bytes(path.read_bytes() + copy.to_bytes(2, "big"))
-                kinds.add((kind, path.suffix))
-    ((images, labels),) = [(image, label) for kind, image in kinds if kind == "images" for other, label in kinds if other == "labels"]
-    place = replace(spec.split(split), images=f"images/*{images}", labels=f"labels/{{stem}}{labels}", files=None)
+    """Return a dataset of so many copies of a split, whose only split is `train`, in a new folder."""
+    pairs = spec.pairs(split)
+    kinds = {kind: getattr(pairs[0], kind).suffix for kind in ("image", "labels")}
+    for kind, suffix in kinds.items():
+        (folder / kind).mkdir(parents=True)
+        for copy, (number, pair) in product(range(repeat), enumerate(pairs)):
+            shutil.copyfile(getattr(pair, kind), folder / kind / f"{copy:03}-{number:05}{suffix}")
+    place = replace(spec.split(split), images=f"image/*{kinds['image']}", labels=f"labels/{{stem}}{kinds['labels']}")
     return replace(spec, root=folder, splits={"train": place})
 
 

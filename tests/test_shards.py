@@ -214,7 +214,7 @@ def test_scores_are_those_of_the_folder(folder: Path, shards: Path, tiny_onnx: P
 
 
 def test_a_list_chooses_from_shards(own: Path) -> None:
-    (own / "mine.txt").write_text("000001.tar/00000002-stra_e.image.png\n00000000-_x_\n")
+    (own / "mine.txt").write_text("000001.tar/00000002-stra_e.image.png\n00000000-_x_.image\n")
     text = (own / "dataset.toml").read_text()
     (own / "dataset.toml").write_text(text.replace("[splits.train]\n", '[splits.train]\nlist = "mine.txt"\n'))
     names = [pair.image.name for pair in datasets.load(own).pairs("train")]

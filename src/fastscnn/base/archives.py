@@ -174,7 +174,7 @@ def _scanned(archive: Path, size: int, changed: int) -> _Index:
                     continue
                 if not entry.isreg() or entry.issparse():
                     wrong = wrong or f"contains {name!r}, which is a link or a special file; pack plain files"
-                elif name in found or name.startswith(("/", "..")):
+                elif name in found or name.startswith(("/", "..")) or name == ".":
                     wrong = wrong or f"contains {name!r} {'twice' if name in found else 'outside of it'}; pack it again"
                 elif entry.offset_data + entry.size <= size:
                     found[name] = entry.offset_data, entry.size
