@@ -3,10 +3,10 @@
     python benchmarks/shards.py DATASET [--split train] [--repeat 50] [--batches 60] [--threads 2] [--rounds 3]
                                 [--work DIR] [--out benchmarks/shards.json]
 
-The images and labels of the split are copied `--repeat` times into a folder, and that is packed into shards, both below `--work`. Measured
-are, in turn: listing the dataset, and random batches of crops as a training takes them, without the cache of decoded images. "cold" is
-after the pages of all files were dropped from memory, which needs no rights. Both ways must give equal batches. To measure a file
-server, choose a `--work` on it.
+The images and labels of the split are copied `--repeat` times into a folder, and that is packed into shards, both below `--work`.
+Measured are, in turn: listing the dataset, and random batches of crops as a training takes them, without the cache of decoded
+images. "cold" is after the pages of all files were dropped from memory, which needs no rights. Both ways must give equal batches.
+To measure a file server, choose a `--work` on it.
 """
 
 from __future__ import annotations
@@ -97,7 +97,8 @@ def measured(specs: dict[str, DatasetSpec], batches: int, threads: int, rounds: 
                 found[name].setdefault(f"listing_{state}_seconds", []).append(seconds)
                 found[name].setdefault(f"{state}_images_per_second", []).append(rate)
                 print(f"{name} {state}: listed in {seconds:.3f} s, {rate:.1f} images/s", file=sys.stderr)
-    return {name: {key: {"median": median(values), "all": values} for key, values in rows.items()} for name, rows in found.items()}
+    return {name: {key: {"median": median(values), "all": values} for key, values in rows.items()}
+            for name, rows in found.items()}
 
 
 def main() -> None:

@@ -31,7 +31,7 @@ SIZE = (300, 480)
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A dataset of noise, five images in train and two in val, of up to 430 kB; names with dots, spaces and in other scripts."""
+    """A dataset of noise, five images in train and two in val, of up to 430 kB; names with dots and spaces."""
     root, random = tmp_path_factory.mktemp("folder"), np.random.default_rng(0)
     names = ["a.b", "street 1", "straße", "z", "[x]*"]
     for split, count in (("train", 5), ("val", 2)):
@@ -67,7 +67,8 @@ def assert_equal_pairs(one: datasets.DatasetSpec, other: datasets.DatasetSpec, s
 
 def test_shards_hold_what_the_folder_holds(folder: Path, shards: Path) -> None:
     one, other = datasets.load(shards), datasets.load(folder)
-    assert (one.name, one.terms, one.label_set, list(one.splits)) == (other.name, other.terms, other.label_set, ["train", "val"])
+    assert (one.name, one.terms, one.label_set) == (other.name, other.terms, other.label_set)
+    assert list(one.splits) == ["train", "val"]
     assert_equal_pairs(one, other, "train+val")
     first, *_, last = one.pairs("train")
     assert first.image == shards / "train/000000.tar/00000000-_x_.image.png"
@@ -199,7 +200,7 @@ def test_a_broken_file_in_a_shard_is_named(own: Path) -> None:
 
 def test_images_that_patterns_leave_out_are_found_in_a_shard(own: Path) -> None:
     text = (own / "dataset.toml").read_text()
-    (own / "dataset.toml").write_text(text.replace(', "train/*.tar/*.image.png"', "").replace('"train/*.tar/*.image.jpg", ', ""))
+    (own / "dataset.toml").write_text(text.replace(', "train/*.tar/*.image.png"', ""))
     assert (own / "dataset.toml").read_text() != text
     kinds = {finding.kind for finding in check(datasets.load(own), ["train"]).findings}
     assert "left-out-images" in kinds
@@ -268,7 +269,8 @@ def test_thermal_images_and_soft_labels(tmp_path: Path) -> None:
         images.write(root / f"labels/{number}.png", random.integers(0, 2, (48, 64), np.uint8))
         images.write(root / f"thermal/{number}.png", random.integers(0, 256, (48, 64), np.uint8))
         (root / "soft").mkdir(exist_ok=True)
-        np.savez(root / f"soft/{number}.npz", probabilities=np.array([55, 200], np.uint8)[:, None, None].repeat(6, 1).repeat(8, 2))
+        probabilities = np.array([55, 200], np.uint8)[:, None, None].repeat(6, 1).repeat(8, 2)
+        np.savez(root / f"soft/{number}.npz", probabilities=probabilities)
     (root / "dataset.toml").write_text(
         'name = "t"\nclasses = ["a", "b"]\n[splits."my train"]\nimages = "images/*.png"\nlabels = "labels/{stem}.png"\n'
         'thermal = "thermal/{stem}.png"\nsoft = "soft/{stem}.npz"\n[soft]\nclasses = ["x y", "b"]\nterms = "theirs"\n'

@@ -57,7 +57,8 @@ def test_each_process_reads_its_part(scenes: Path, monkeypatch: pytest.MonkeyPat
     for rank in range(2):
         seen.clear()
         batch = Loader(mixture.load(spec), [pairs], recipe, world=World(rank, 2)).batch(0)
-        expected = [archives.member(path) for name in batch.names for path in (Path(name), Path(name.replace("image", "labels")))]
+        files = [path for name in batch.names for path in (Path(name), Path(name.replace("image", "labels")))]
+        expected = [archives.member(path) for path in files]
         assert len(expected) == 4
         assert seen == expected
 

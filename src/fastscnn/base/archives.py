@@ -1,7 +1,7 @@
 """Files in tar archives, by paths that lead through the archive: `train/000012.tar/0001.jpg`.
 
-Shards of the WebDataset format are such archives. Python's `tarfile` reads the headers of an archive once in each process. A file
-is then read from its place in the archive, which costs no more than a file in a folder.
+Shards of the WebDataset format are such archives. Python's `tarfile` reads the headers of an archive once in each process. A
+file is then read from its place in the archive, which costs no more than a file in a folder.
 """
 
 from __future__ import annotations

@@ -46,9 +46,9 @@ def write_shards(
 ) -> Path:
     """Write a dataset as tar shards of the WebDataset format, and the dataset.toml that describes them.
 
-    Image files are copied as they are; of a dataset with crop or windows, each part becomes a PNG. Labels of any format become PNG
-    files of train ids, 255 where a pixel is ignored. The order is that of the dataset, so a training takes the same steps. Files of
-    instances are left out. The folder appears when it is complete.
+    Image files are copied as they are; of a dataset with crop or windows, each part becomes a PNG. Labels of any format become
+    PNG files of train ids, 255 where a pixel is ignored. The order is that of the dataset, so a training takes the same steps.
+    Files of instances are left out. The folder appears when it is complete.
 
     Args:
         data: "camvid:ROOT" or another built-in dataset, a dataset.toml or its folder, or a `DatasetSpec`.
@@ -112,7 +112,7 @@ def _plain(name: str) -> str:
 
 
 def _sample(spec: DatasetSpec, pair: Pair) -> tuple[dict[str, bytes], dict[str, bytes]]:
-    """Return the files of a pair by what follows the key: the image, and the others. All are decoded once, so none is broken."""
+    """Return the files of a pair by what follows the key: the image, and the others. They are decoded once, to find errors."""
     pixels, labels = spec.read(pair)
     if pair.box is None and spec.crop is None:
         image = {f"image{pair.image.suffix.lower()}": archives.read(pair.image)}
@@ -188,7 +188,8 @@ def _toml(spec: DatasetSpec, places: Mapping[str, str], kinds: Mapping[str, set[
         places: split -> its folder.
         kinds: split -> what follows the keys of its images.
     """
-    lines = ["# Written by `fastscnn dataset shards`: tar files of the WebDataset format.", f"name = {toml_text.value(spec.name)}"]
+    lines = ["# Written by `fastscnn dataset shards`: tar files of the WebDataset format."]
+    lines += [f"name = {toml_text.value(spec.name)}"]
     lines += toml_text.array("classes", spec.label_set.names)
     lines += toml_text.array("colours", [list(colour) for colour in spec.label_set.colours])
     lines += [f"terms = {toml_text.value(spec.terms)}"]

@@ -104,8 +104,8 @@ def _arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
             with zipfile.ZipFile(file) as zipped:
                 sizes = {member.filename.removesuffix(".npy"): member.file_size for member in zipped.infolist()}
             if max(sizes.values(), default=0) > _MAX_BYTES:
-                raise FastSCNNError(f"{path}: holds {max(sizes.values()) / 1e6:.0f} MB, more than the soft labels of an image of "
-                                    f"{MAX_PIXELS // 1_000_000} megapixels; make it again.")
+                raise FastSCNNError(f"{path}: holds {max(sizes.values()) / 1e6:.0f} MB, more than the soft labels of an image "
+                                    f"of {MAX_PIXELS // 1_000_000} megapixels; make it again.")
             file.seek(0)
             with np.load(file, allow_pickle=False) as arrays:
                 found = {name: arrays[name] for name in ("probabilities", "classes") if name in arrays}

@@ -72,8 +72,8 @@ class Run:
         resumed: whether the state is that of the folder.
 
     Raises:
-        FastSCNNError: a run that was started with different settings, a folder that already contains a
-            run, or processes that start with different settings.
+        FastSCNNError: a run that was started with different settings, a folder that already contains a run, or processes that
+            start with different settings.
     """
 
     def __init__(
