@@ -3,10 +3,10 @@
     python benchmarks/shards.py DATASET [--split train] [--repeat 50] [--batches 60] [--threads 2] [--rounds 3]
                                 [--work DIR] [--out benchmarks/shards.json]
 
-The images and labels of the split are copied `--repeat` times into a folder, and that is packed into shards, both below `--work`.
+The images and labels of the split are copied `--repeat` times into a folder, and that is packed into shards, both in `--work`.
 Measured are, in turn: listing the dataset, and random batches of crops as a training takes them, without the cache of decoded
-images. "cold" is after the pages of all files were dropped from memory, which needs no rights. Both ways must give equal batches.
-To measure a file server, choose a `--work` on it.
+images. "cold" is after the pages of all files were dropped from memory, which needs no rights. Both must give equal batches. To
+measure a file server, choose a `--work` on it.
 """
 
 from __future__ import annotations

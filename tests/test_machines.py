@@ -108,7 +108,7 @@ def words(shared: Path) -> list[str]:
 
 
 def test_two_machines_give_the_weights_of_one(
-    machines: tuple[Machine, Machine], shared: Path, six_steps: Path  # noqa: F811
+    machines: tuple[Machine, Machine], shared: Path, six_steps: Path
 ) -> None:
     with ExitStack() as stack:
         processes = [stack.enter_context(machine.start("command_line", *words(shared))) for machine in machines]
@@ -123,7 +123,7 @@ def test_two_machines_give_the_weights_of_one(
 
 @pytest.mark.parametrize("rank", [0, 1])
 def test_two_machines_go_on_after_a_killed_process(
-    machines: tuple[Machine, Machine], shared: Path, six_steps: Path, rank: int, tmp_path: Path  # noqa: F811
+    machines: tuple[Machine, Machine], shared: Path, six_steps: Path, rank: int, tmp_path: Path
 ) -> None:
     marker, options = tmp_path / "marker", ["--max-restarts", "3"]
     call = ["killed", str(marker), str(rank), "3", *words(shared)]
@@ -137,7 +137,7 @@ def test_two_machines_go_on_after_a_killed_process(
 
 
 def test_a_machine_that_fails_is_replaced(
-    machines: tuple[Machine, Machine], shared: Path, six_steps: Path, tmp_path: Path  # noqa: F811
+    machines: tuple[Machine, Machine], shared: Path, six_steps: Path, tmp_path: Path
 ) -> None:
     """All processes of the second machine end without a word; then torchrun is started there again."""
     marker, options = tmp_path / "marker", ["--max-restarts", "3"]

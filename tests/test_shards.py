@@ -18,7 +18,7 @@ import pytest
 from fastscnn import cli
 from fastscnn.base import archives
 from fastscnn.base.errors import ArgumentError, FastSCNNError
-from fastscnn.data import datasets, mixture
+from fastscnn.data import datasets
 from fastscnn.data.check.dataset import check
 from fastscnn.data.shards import write_shards
 from fastscnn.evaluation.evaluate import evaluate
@@ -198,12 +198,12 @@ def test_a_broken_file_in_a_shard_is_named(own: Path) -> None:
     assert findings["missing-labels"].path.as_posix().startswith(f"{own.as_posix()}/train/000001.tar/{gone}")
 
 
-def test_images_that_patterns_leave_out_are_found_in_a_shard(own: Path) -> None:
+def test_images_that_patterns_leave_out_are_found_by_their_labels(own: Path) -> None:
     text = (own / "dataset.toml").read_text()
     (own / "dataset.toml").write_text(text.replace(', "train/*.tar/*.image.png"', ""))
     assert (own / "dataset.toml").read_text() != text
     kinds = {finding.kind for finding in check(datasets.load(own), ["train"]).findings}
-    assert "left-out-images" in kinds
+    assert kinds == {"extra-labels"}
 
 
 def test_scores_are_those_of_the_folder(folder: Path, shards: Path, tiny_onnx: Path) -> None:

@@ -1056,7 +1056,7 @@ def test_the_lock_of_a_machine_that_has_failed_is_waited_for(
         other_machine.kill()  # now the server frees the lock
 
     train(replace(DEBUG, iterations=1), tiny_dataset, out, validation=None, on_message=hear)
-    assert said[0] == f"{out}: process 7 on machine-b trains there; waiting up to 120 seconds, in case that machine failed."
+    assert said[0] == f"{out}: process 7 on machine-b trains there; waiting up to 120 s, in case that machine failed."
     assert (out / "best.safetensors").exists()
 
 

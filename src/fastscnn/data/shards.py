@@ -147,7 +147,7 @@ class _Writer:
         if self._tar is not None and self._tar.offset + size > self._limit:
             self._finish()
         if self._tar is None:
-            self._tar = tarfile.open(self._folder / f"{self._shards:06}.tar", "x", format=tarfile.USTAR_FORMAT)
+            self._tar = tarfile.TarFile(self._folder / f"{self._shards:06}.tar", "x", format=tarfile.USTAR_FORMAT)
             self._shards += 1
         for kind, content in sample.items():
             entry = tarfile.TarInfo(f"{key}.{kind}")  # without a time: equal samples give equal shards

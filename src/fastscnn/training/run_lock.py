@@ -73,7 +73,7 @@ def _acquire(lock: BaseFileLock, path: Path, on_message: Callable[[str], None] |
         if holder == _UNKNOWN or holder.endswith(f" on {socket.gethostname()}"):
             raise
         if on_message:
-            on_message(f"{path.parent}: {holder} trains there; waiting up to {_LEASE:.0f} seconds, in case that machine failed.")
+            on_message(f"{path.parent}: {holder} trains there; waiting up to {_LEASE:.0f} s, in case that machine failed.")
         lock.acquire(timeout=_LEASE, poll_interval=1)
 
 
