@@ -283,9 +283,10 @@ def test_thermal_images_and_soft_labels(tmp_path: Path) -> None:
     assert one.soft == other.soft
     assert_equal_pairs(one, other, "my train")
     for ours, theirs in zip(one.pairs("my train"), other.pairs("my train"), strict=True):
-        soft = one.read_soft(ours, (48, 64))
+        soft, expected = one.read_soft(ours, (48, 64)), other.read_soft(theirs, (48, 64))
         assert soft is not None
-        assert np.array_equal(soft, other.read_soft(theirs, (48, 64)))
+        assert expected is not None
+        assert np.array_equal(soft, expected)
     assert [finding.kind for finding in check(one).findings] == [finding.kind for finding in check(other).findings]
 
 

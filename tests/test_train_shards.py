@@ -52,7 +52,12 @@ def test_each_process_reads_its_part(scenes: Path, monkeypatch: pytest.MonkeyPat
     pairs = spec.pairs("train")
     seen: list[archives.Member] = []
     read = archives.Member.read
-    monkeypatch.setattr(archives.Member, "read", lambda member: (seen.append(member), read(member))[1])
+
+    def noted(member: archives.Member) -> bytes:
+        seen.append(member)
+        return read(member)
+
+    monkeypatch.setattr(archives.Member, "read", noted)
     recipe = replace(named("debug"), batch=4)
     for rank in range(2):
         seen.clear()

@@ -194,7 +194,6 @@ def _entries(file: BinaryIO) -> Iterator[tarfile.TarInfo]:
             if tar.offset <= end:  # a negative size
                 raise tarfile.ReadError
             end = tar.offset
-            tar.members.clear()
             yield entry
         file.seek(tar.offset)
     padding = file.read(_PADDING)

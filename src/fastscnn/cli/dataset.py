@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json as json_
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -24,7 +24,10 @@ COMMANDS = {
 
 def main(words: Sequence[str]) -> int:
     """Run the command that `words` begin with; return the exit code."""
-    calls = {"init": (init, "[options] FOLDER"), "shards": (shards, "[options] DATASET --out DIR")}
+    calls: dict[str, tuple[Callable[..., int], str]] = {
+        "init": (init, "[options] FOLDER"),
+        "shards": (shards, "[options] DATASET --out DIR"),
+    }
     return with_commands("dataset", "Describe your own images and labels, or write a dataset as shards.", COMMANDS, words,
                          lambda name, rest: parse(calls[name][0], f"fastscnn dataset {name}", calls[name][1], rest))
 
