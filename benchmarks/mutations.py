@@ -50,7 +50,8 @@ MUTATIONS = (
     Mutation("data/soft.py", "allow_pickle=False", "allow_pickle=True", "tests/test_distillation.py -k pickle"),
     Mutation("web/server.py", ".lower() not in _HOSTS:", '.lower() not in (*_HOSTS, ""):',
              "tests/test_web.py -k what_the_server_refuses"),
-    Mutation("training/run_lock.py", "        lock.acquire()\n", "", "tests/test_train.py -k one_training_at_a_time"),
+    Mutation("training/run_lock.py", "        _acquire(lock, path, on_message)\n", "",
+             "tests/test_train.py -k one_training_at_a_time"),
 )
 
 

@@ -341,7 +341,6 @@ def test_the_loss_is_the_cross_entropy_in_the_recipes_precision() -> None:
         (SMALL, {"init": Path("x.safetensors")}, r"^init and teacher: a classifier has neither"),
         (SMALL, {"teacher": [Path("x.safetensors")]}, r"^init and teacher: a classifier has neither"),
         (SMALL, {"pause_after": 0}, r"^pause_after: must be at least 1"),
-        (SMALL, {"resume": True}, r"out: contains no run to resume"),
     ],
 )
 def test_what_cannot_be_trained_is_refused(

@@ -798,9 +798,10 @@ def test_wrong_benchmarks(
         (["evaluate"], "DATASET"),
         (["export", "a.safetensors"], "--out"),
         (["check"], "DATASET"),
-        (["dataset"], "Missing COMMAND: one of init."),
+        (["dataset"], "Missing COMMAND: one of init, shards."),
         (["dataset", "int"], "There is no command 'int'. Did you mean 'init'?"),
         (["dataset", "init"], "FOLDER"),
+        (["dataset", "shards", "x"], "--out"),
         (["benchmark", "--runs"], "runs"),
         (["benchmark", "--sizes", "native"], "expected HxW, or several separated by commas"),
         (["benchmark", "--sizes", "128x96,"], "expected HxW, or several separated by commas"),
@@ -825,7 +826,7 @@ def test_overview(run: Run, words: list[str], code: int) -> None:
         assert f"\n  {verb} " in (err if code else out)
 
 
-HELPS = ["", *cli.VERBS, "dataset init", *(f"train {name}" for name in names()), "tune debug"]
+HELPS = ["", *cli.VERBS, "dataset init", "dataset shards", *(f"train {name}" for name in names()), "tune debug"]
 
 
 @pytest.mark.parametrize("words", HELPS)

@@ -18,6 +18,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +99,8 @@ def in_parts(model: nn.Module, parts: list[int]) -> nn.Module:
 def check_sums(world: World) -> None:
     rank = world.rank
     assert (world.size, rank, world.local_size) == (2, world.local_rank, 2)
+    tensors, texts = world.from_first(lambda: ({"x": torch.tensor([rank, 7])}, [rank, "é"]))
+    assert (tensors["x"].tolist(), texts) == ([0, 7], [0, "é"])
     values = torch.tensor([rank + 1, 10], dtype=torch.int64)
     assert world.sum(values).tolist() == [3, 20]
     assert world.mean(values).tolist() == [1.5, 10]
@@ -252,19 +255,39 @@ def failing(how: str, *words: str) -> int:
         return cli.main(words)
 
 
+def killed(marker: str, rank: str, step: str, *words: str, end: signal.Signals = signal.SIGKILL) -> int:
+    """Run `fastscnn`; the process `rank` is killed once, after so many steps. The file `marker` says that it was."""
+    take = loop.step
+
+    def kill(state: State, *arguments: Any) -> float:
+        if (state.step, arguments[-1].rank) == (int(step), int(rank)) and not Path(marker).exists():
+            Path(marker).touch()
+            os.kill(os.getpid(), end)
+        return take(state, *arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "step", kill)
+        return cli.main(words)
+
+
 # The tests.
 
 
-def torchrun(processes: int, *words: str) -> subprocess.CompletedProcess[str]:
+def torchrun(processes: int, *words: str, options: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
     """Run this file in several processes."""
-    with started(processes, *words) as process:
-        try:
-            out, errors = process.communicate(timeout=SECONDS)
-        except subprocess.TimeoutExpired:
-            process.terminate()  # torchrun ends what it started
-            out, errors = process.communicate(timeout=60)
-            pytest.fail(f"hung\n{out}\n{errors}")
-    return subprocess.CompletedProcess(words, process.returncode, out, errors)
+    with started(processes, *words, program=(*options, __file__)) as process:
+        return finished(process)
+
+
+def finished(process: subprocess.Popen[str]) -> subprocess.CompletedProcess[str]:
+    """Return the result of torchrun; a run that hangs is a failure."""
+    try:
+        out, errors = process.communicate(timeout=SECONDS)
+    except subprocess.TimeoutExpired:
+        process.terminate()  # torchrun ends what it started
+        out, errors = process.communicate(timeout=60)
+        pytest.fail(f"hung\n{out}\n{errors}")
+    return subprocess.CompletedProcess(process.args, process.returncode, out, errors)
 
 
 def started(processes: int, *words: str, program: tuple[str, ...] = (__file__,)) -> subprocess.Popen[str]:
@@ -306,6 +329,15 @@ def assert_same_curve(out: Path, alone: Path) -> None:
     assert states[0].keys() == states[1].keys()
     for name in ("model.classifier.3.weight", "average.classifier.3.weight", "model.downsample.0.1.running_var"):
         torch.testing.assert_close(states[0][name], states[1][name], rtol=1e-3, atol=1e-4)
+
+
+def assert_same_run(out: Path, other: Path) -> None:
+    """Compare all that two runs have saved, bit for bit."""
+    assert log(out) == log(other)
+    for name in ("resume", "last", "best"):
+        ours, theirs = (checkpoint.load_tensors(folder / f"{name}.safetensors") for folder in (out, other))
+        assert checkpoint.digest(ours[0]) == checkpoint.digest(theirs[0]), name
+        assert ours[1] == theirs[1], name
 
 
 @given(st.integers(2, 40), st.integers(1, 12))
@@ -468,6 +500,31 @@ def test_all_processes_end_when_one_does(tiny_dataset: Path, tmp_path: Path, how
     assert checkpoint.load_tensors(out / "resume.safetensors")[1]["step"] == "2"
 
 
+SIX_STEPS = ["--batch", "6", "--iterations", "6", "--validate-every", "2"]  # saved after every second one
+
+
+@pytest.fixture(scope="session")
+def six_steps(tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of an uninterrupted run of two processes."""
+    out = tmp_path_factory.mktemp("six_steps") / "run"
+    done = torchrun(2, "command_line", "train", "debug", str(tiny_dataset), "--out", str(out), *SIX_STEPS)
+    assert done.returncode == 0, done.stderr
+    return out
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("rank", "step"), [(1, 1), (1, 3), (0, 5)])
+def test_torchrun_restarts_a_killed_process(tiny_dataset: Path, six_steps: Path, tmp_path: Path, rank: int, step: int) -> None:
+    """After step 1 nothing is saved; process 0 holds the lock of the folder."""
+    out, marker = tmp_path / "out", tmp_path / "marker"
+    words = ["train", "debug", str(tiny_dataset), "--out", str(out), "--resume", *SIX_STEPS]
+    done = torchrun(2, "killed", str(marker), str(rank), str(step), *words, options=("--max-restarts", "1"))
+    assert done.returncode == 0, done.stderr
+    assert marker.exists()
+    assert done.stderr.count("nothing was saved yet") == (2 if step == 1 else 1)
+    assert_same_run(out, six_steps)
+
+
 @pytest.mark.slow
 def test_patience_stops_all_at_one_step(tiny_dataset: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
@@ -519,7 +576,8 @@ def test_an_interruption_stops_all_at_one_step(tiny_dataset: Path, tmp_path: Pat
     assert all(math.isfinite(line["loss"]) for line in log(out))
 
 
-WORKERS: dict[str, Callable[..., int]] = {"arithmetic": arithmetic, "command_line": command_line, "failing": failing}
+WORKERS: dict[str, Callable[..., int]] = {"arithmetic": arithmetic, "command_line": command_line, "failing": failing,
+                                          "killed": killed, "stopped": partial(killed, end=signal.SIGSTOP)}
 
 if __name__ == "__main__":
     raise SystemExit(WORKERS[sys.argv[1]](*sys.argv[2:]))

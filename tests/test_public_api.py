@@ -17,6 +17,7 @@ MODULES = {  # function -> the module that it is imported from, and the packages
     "read_image": ("fastscnn.media.images", ()),
     "init_dataset": ("fastscnn.data.init.folder", ()),
     "load_dataset": ("fastscnn.data.datasets", ()),
+    "write_shards": ("fastscnn.data.shards", ()),
     "push": ("fastscnn.hub.push", ()),
     "evaluate": ("fastscnn.evaluation.evaluate", ()),
     "soft_labels": ("fastscnn.distillation.soft_labels", ()),

@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,7 @@ from fastscnn.model.card import Card, Data
 from fastscnn.model.label_set import LabelSet
 from fastscnn.network import checkpoint
 from fastscnn.network.fast_scnn import Backbone, FastSCNN, TrainingLogits
-from fastscnn.training import loop
+from fastscnn.training import loop, run_lock
 from fastscnn.training import segmentation as module
 from fastscnn.training.initial import initial, teachers
 from fastscnn.training.job import Progress
@@ -490,9 +490,23 @@ def test_a_log_that_cannot_be_read_is_refused(run: Run, uninterrupted: Path, tmp
         run(resume=True)
 
 
-def test_there_must_be_a_run_to_resume(run: Run) -> None:
-    with pytest.raises(FastSCNNError, match=r"out: contains no run to resume \(resume\.safetensors is missing\)"):
+def test_resume_starts_a_run_where_nothing_was_saved(run: Run, uninterrupted: Path, tmp_path: Path) -> None:
+    """So that the command of a cluster or of torchrun is the same at every start."""
+    said: list[str] = []
+    run(resume=True, on_message=said.append)
+    assert said[0] == f"{tmp_path / 'out'}: nothing was saved yet; the training starts from the beginning."
+    assert (tmp_path / "out" / "best.safetensors").read_bytes() == (uninterrupted / "best.safetensors").read_bytes()
+    run(resume=True, on_message=said.append)
+    assert len(said) == 1
+
+
+def test_resume_starts_no_run_beside_weights_of_another(run: Run, tmp_path: Path) -> None:
+    run(pause_after=1)
+    (tmp_path / "out" / "resume.safetensors").rename(tmp_path / "moved")
+    (tmp_path / "out" / "best.safetensors").write_bytes(b"weights")
+    with pytest.raises(FastSCNNError, match=r"out: contains best\.safetensors of a run that cannot be resumed"):
         run(resume=True)
+    assert (tmp_path / "out" / "best.safetensors").read_bytes() == b"weights"
 
 
 def test_a_broken_state_is_refused(run: Run, tmp_path: Path) -> None:
@@ -1019,6 +1033,50 @@ def test_one_training_at_a_time_in_a_folder(tmp_path: Path, tiny_dataset: Path, 
     train(replace(DEBUG, iterations=1), tiny_dataset, out, validation=None)
     assert (out / "best.safetensors").exists()
     assert not (out / ".lock").exists()
+
+
+@pytest.fixture
+def other_machine(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    """A process that holds the lock of the folder `run`, as one of another machine does on a file server."""
+    with subprocess.Popen([sys.executable, "-c", HOLDER, str(tmp_path / "run")], stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "held\n"
+        (tmp_path / "run" / ".lock").write_text("process 7 on machine-b")
+        yield other
+        other.kill()
+
+
+def test_the_lock_of_a_machine_that_has_failed_is_waited_for(
+    tmp_path: Path, tiny_dataset: Path, other_machine: subprocess.Popen[str]
+) -> None:
+    out, said = tmp_path / "run", []
+
+    def hear(message: str) -> None:
+        said.append(message)
+        other_machine.kill()  # now the server frees the lock
+
+    train(replace(DEBUG, iterations=1), tiny_dataset, out, validation=None, on_message=hear)
+    assert said[0] == f"{out}: process 7 on machine-b trains there; waiting up to 120 s, in case that machine failed."
+    assert (out / "best.safetensors").exists()
+
+
+@pytest.mark.usefixtures("other_machine")
+def test_the_lock_of_a_machine_that_trains_is_refused(
+    tmp_path: Path, tiny_dataset: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_lock, "_LEASE", 0.1)
+    with pytest.raises(FastSCNNError, match="run: process 7 on machine-b trains there; wait for it, or use another --out"):
+        train(replace(DEBUG, iterations=1), tiny_dataset, tmp_path / "run", validation=None)
+
+
+def test_torchrun_that_restarts_needs_resume(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCHELASTIC_MAX_RESTARTS", "3")
+    said: list[str] = []
+    run(pause_after=1, on_message=said.append)
+    assert said[0].startswith("torchrun restarts this training after a failure, but a restarted one is refused without")
+    said.clear()
+    run(pause_after=2, resume=True, on_message=said.append)
+    assert said == []
 
 
 def test_what_a_killed_training_left_half_written_is_removed(tmp_path: Path, tiny_dataset: Path) -> None:

@@ -26,6 +26,7 @@ from fastscnn.version import __version__
 if TYPE_CHECKING:
     from fastscnn.data.datasets import load as load_dataset
     from fastscnn.data.init.folder import init_dataset
+    from fastscnn.data.shards import write_shards
     from fastscnn.distillation.soft_labels import soft_labels
     from fastscnn.evaluation.evaluate import evaluate
     from fastscnn.exporting.pipeline import export
@@ -50,6 +51,7 @@ __all__ = [
     "soft_labels",
     "train",
     "tune",
+    "write_shards",
 ]
 
 
@@ -75,6 +77,8 @@ def _function(name: str) -> Callable[..., Any]:
         from fastscnn.data.datasets import load as found
     elif name == "init_dataset":
         from fastscnn.data.init.folder import init_dataset as found
+    elif name == "write_shards":
+        from fastscnn.data.shards import write_shards as found
     elif name == "evaluate":
         from fastscnn.evaluation.evaluate import evaluate as found
     elif name == "soft_labels":

@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import pickle
+import tarfile
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterable, Mapping
@@ -21,6 +22,7 @@ from PIL import Image
 
 from fastscnn import backends, cli
 from fastscnn.annotations import rle
+from fastscnn.base import archives as tars
 from fastscnn.base.arguments import height_width
 from fastscnn.base.errors import FastSCNNError
 from fastscnn.benchmark import latency_budget
@@ -358,6 +360,26 @@ def _read_checkpoint(path: Path) -> None:
     pickles.read(path)
 
 
+def _tars() -> Iterable[bytes]:
+    """Two files in an archive of each kind."""
+    for kind in (tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT):
+        made = io.BytesIO()
+        with tarfile.open(fileobj=made, mode="w", format=kind) as tar:
+            for name in ("a.jpg", "folder/" * 10 + "name" * 20 + ".png"):
+                entry = tarfile.TarInfo(name)
+                entry.size = 600
+                tar.addfile(entry, io.BytesIO(bytes(600)))
+        yield made.getvalue()
+
+
+def _read_tar(path: Path) -> None:
+    """Read every file of an archive. A problem is a finding, not an error."""
+    tars._scanned.cache_clear()  # the archive may have the size and the time of the last one
+    for name in tars.names(path):
+        assert len(tars.read(path / name)) <= path.stat().st_size
+    tars.problem(path)
+
+
 def _read_archive(path: Path) -> None:
     """Read an archive of PyTorch with a pickle of any bytes."""
     archive = path.with_suffix(".pth")
@@ -494,6 +516,7 @@ TARGETS: Mapping[str, Target] = {
                    _read_list, "fuzzed.txt", _images),
     "class-files": Target(_of(*_CLASS_FILES), _read_classes),
     **{name: Target(_of(seed), run, file, _images) for name, (seed, run, file) in _SHAPES.items()},
+    "tar": Target(_tars, _read_tar, "x.tar"),
     "brush": Target(_of(_BRUSH), lambda path: brush.decode(path.read_bytes(), 16)),
     "rle": Target(_of(b"04\\\\5", b"0e0"), lambda path: rasterise.coco_counts(path.read_bytes().decode("latin1"))),
     "image": Target(lambda: [

@@ -15,6 +15,7 @@ from tempfile import TemporaryDirectory
 
 import platformdirs
 
+from fastscnn.base import archives
 from fastscnn.base.errors import ArgumentError, FastSCNNError
 
 _NAME = 200  # bytes of a name that stay in that of its temporary file: file systems allow 255
@@ -73,8 +74,8 @@ def is_address(text: str) -> bool:
 
 
 def digest(path: Path) -> str:
-    """Return the sha256 of a file, in hexadecimal."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    """Return the sha256 of a file, also of one in an archive, in hexadecimal."""
+    return hashlib.sha256(archives.read(path)).hexdigest()
 
 
 def part(path: Path) -> Path:

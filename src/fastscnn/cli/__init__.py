@@ -35,7 +35,7 @@ VERBS = {  # each is the module of that name, with `_` for `-`; it is imported o
     "push": "Upload weights and their model card to the Hugging Face Hub.",
     "convert": "Convert a checkpoint of another implementation.",
     "soft-labels": "Write a network's class probabilities, for distillation.",
-    "dataset": "Describe your own images and labels.",
+    "dataset": "Describe your own images and labels, or write shards.",
     "check": "Find what is wrong with a dataset.",
     "benchmark": "Measure speed and memory.",
     "web": "Write a web page that segments in the browser.",

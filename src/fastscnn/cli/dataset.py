@@ -1,8 +1,9 @@
-"""dataset: describe the user's own images and labels."""
+"""dataset: describe the user's own images and labels, and write datasets as shards."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json as json_
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,19 +11,25 @@ from tyro.conf import Positional
 
 from fastscnn.cli import parse, with_commands
 from fastscnn.cli.console import configure, progress_bar, show
-from fastscnn.cli.options import Json, Quiet, Verbose, path, required, switch
+from fastscnn.cli.options import SPLIT, Dataset, Json, Quiet, Verbose, described, path, required, switch, value
 
 if TYPE_CHECKING:
     from fastscnn.data.init.folder import Initialised
 
-COMMANDS = {"init": "Write a dataset.toml for the images and labels in a folder."}
-USAGE = "[options] FOLDER"
+COMMANDS = {
+    "init": "Write a dataset.toml for the images and labels in a folder.",
+    "shards": "Write a dataset as tar files, for many images or a file server.",
+}
 
 
 def main(words: Sequence[str]) -> int:
     """Run the command that `words` begin with; return the exit code."""
-    return with_commands("dataset", "Describe your own images and labels.", COMMANDS, words,
-                         lambda name, rest: parse(init, f"fastscnn dataset {name}", USAGE, rest))
+    calls: dict[str, tuple[Callable[..., int], str]] = {
+        "init": (init, "[options] FOLDER"),
+        "shards": (shards, "[options] DATASET --out DIR"),
+    }
+    return with_commands("dataset", "Describe your own images and labels, or write a dataset as shards.", COMMANDS, words,
+                         lambda name, rest: parse(calls[name][0], f"fastscnn dataset {name}", calls[name][1], rest))
 
 
 def init(
@@ -47,6 +54,35 @@ def init(
         print(made.to_json())
     else:
         _print(made)
+    return 0
+
+
+def shards(
+    dataset: Dataset,
+    *,
+    out: Annotated[Path, path("DIR"), required("New folder of the shards and their dataset.toml.")],
+    split: Annotated[str | None, value("SPLIT", str, "all with labels"), SPLIT] = None,
+    megabytes: Annotated[int, value("N", int), described("Largest size of a shard in 10^6 bytes.")] = 256,
+    json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> int:
+    """Write a dataset as tar files of the WebDataset format, which `check`, `train` and `evaluate` read in place.
+
+    A folder of many small files is slow to list and to copy on a file server. Images are copied as they are, and labels become
+    PNG files of class ids.
+    """
+    from fastscnn.data.shards import write_shards
+
+    configure(quiet, verbose)
+    with progress_bar("dataset shards", quiet=json) as advance:
+        made = write_shards(dataset, out, split, megabytes=megabytes, on_progress=advance)
+    count = len(list(made.parent.glob("*/*.tar")))
+    if json:
+        print(json_.dumps({"dataset": str(made), "shards": count}))
+    else:
+        show(f"{count} shard{'s' * (count != 1)} in {made.parent}")
+        show(f"Next: fastscnn train RECIPE {made.parent} --out DIR")
     return 0
 
 

@@ -43,7 +43,7 @@ def for_recipe(base: Recipe) -> Any:
         split: Annotated[str, value("SPLIT", str), SPLIT] = "train",
         validation: Annotated[str, value("SPLIT", str, write=lambda name: name), described(
             "Split that selects the best weights; none: no validation, keep the last.")] = "val",
-        resume: Annotated[bool, switch("Continue the run in --out.")] = False,
+        resume: Annotated[bool, switch("Continue the run in --out; start it if nothing was saved yet.")] = False,
         pause_after: Annotated[int | None, value("N", int), described("Save the state and stop after N steps.")] = None,
         patience: Patience = None,
         config: Config = None,

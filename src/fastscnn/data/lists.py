@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from fastscnn.base.errors import FastSCNNError
-from fastscnn.base.files import is_file
 from fastscnn.data.formats import text
 from fastscnn.data.formats.listing import count_equal
+from fastscnn.data.spec import exists
 from fastscnn.media import images
 
 _COLUMNS = 2  # an image and its label file
@@ -151,11 +151,11 @@ class ListFile:
         if len(parts) > _DEEPEST:
             return ""
         for base in (self.root, self.path.parent):
-            if is_file(base / path):
+            if exists(base / path):
                 return _relative(base / path, self.root)
         for start in range(len(parts) - 1) if path.is_absolute() else range(1, len(parts) - 1):
             for base in (self.root, self.path.parent):
-                if is_file(file := base.joinpath(*parts[start:])):
+                if exists(file := base.joinpath(*parts[start:])):
                     return _relative(file, self.root)
         return ""
 

@@ -5,10 +5,14 @@ from __future__ import annotations
 import errno
 import re
 from collections.abc import Iterator, Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
+
+from fastscnn.base import archives, files
 
 _PLACE = re.compile(r"\{(stem|[1-9])\}")
 _WILD = re.compile(r"\*\*/|\*")
+_INSIDE = ".tar/"  # what follows in a pattern is inside a tar archive
 
 
 def has_placeholder(pattern: str) -> bool:
@@ -68,7 +72,35 @@ def matching(patterns: Sequence[str], path: str) -> str:
 
 
 def matches(root: Path, pattern: str) -> list[Path]:
-    """Return the files and folders that match a glob below `root`; none if a name in it is too long for the file system."""
+    """Return the files and folders that match a glob below `root`; none if a name in it is too long for the file system.
+
+    A glob may lead through tar archives, as `train/*.tar/*.jpg` does.
+
+    Raises:
+        FastSCNNError: an archive that cannot be read.
+    """
+    inside = pattern.partition(_INSIDE)[2].split("/")
+    of_archives = [archive / name for archive in through(root, pattern) for name in archives.names(archive)
+                   if _fits(name.split("/"), inside)]
+    return of_archives or _glob(root, pattern)
+
+
+def through(root: Path, pattern: str) -> list[Path]:
+    """Return the tar archives that a glob leads through; [] if it leads through none."""
+    outside, inside, _ = pattern.partition(_INSIDE)
+    return sorted(filter(files.is_file, _glob(root, outside + _INSIDE[:-1]))) if inside else []
+
+
+def _fits(parts: Sequence[str], globs: Sequence[str]) -> bool:
+    """Return whether the parts of a path match those of a glob."""
+    if not globs or not parts:
+        return not globs and not parts
+    if globs[0] == "**":
+        return any(_fits(parts[skipped:], globs[1:]) for skipped in range(len(parts)))
+    return fnmatchcase(parts[0], globs[0]) and _fits(parts[1:], globs[1:])
+
+
+def _glob(root: Path, pattern: str) -> list[Path]:
     try:
         return list(root.glob(pattern))
     except OSError as error:  # pathlib skips what it may not read

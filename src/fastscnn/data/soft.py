@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fastscnn.base import archives
 from fastscnn.base.arguments import MAX_PIXELS, hxw
 from fastscnn.base.errors import FastSCNNError
 from fastscnn.base.types import Float32Array, UInt8Array
@@ -99,13 +100,15 @@ def grid_size(size: tuple[int, ...]) -> tuple[int, int]:
 def _arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
     """Return the arrays of a .npz file that soft labels need. Pickled objects are not read."""
     try:
-        with zipfile.ZipFile(path) as file:
-            sizes = {member.filename.removesuffix(".npy"): member.file_size for member in file.infolist()}
-        if max(sizes.values(), default=0) > _MAX_BYTES:
-            raise FastSCNNError(f"{path}: holds {max(sizes.values()) / 1e6:.0f} MB, more than the soft labels of an image of "
-                                f"{MAX_PIXELS // 1_000_000} megapixels; make it again.")
-        with np.load(path, allow_pickle=False) as arrays:
-            found = {name: arrays[name] for name in ("probabilities", "classes") if name in arrays}
+        with archives.opened(path) as file:
+            with zipfile.ZipFile(file) as zipped:
+                sizes = {member.filename.removesuffix(".npy"): member.file_size for member in zipped.infolist()}
+            if max(sizes.values(), default=0) > _MAX_BYTES:
+                raise FastSCNNError(f"{path}: holds {max(sizes.values()) / 1e6:.0f} MB, more than the soft labels of an image "
+                                    f"of {MAX_PIXELS // 1_000_000} megapixels; make it again.")
+            file.seek(0)
+            with np.load(file, allow_pickle=False) as arrays:
+                found = {name: arrays[name] for name in ("probabilities", "classes") if name in arrays}
         if not all(isinstance(array, np.ndarray) for array in found.values()):
             raise ValueError("no array in it")
         if "classes" in found:

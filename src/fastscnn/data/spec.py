@@ -12,13 +12,14 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from fastscnn.base import archives
 from fastscnn.base.arguments import hxw
 from fastscnn.base.errors import FastSCNNError, unknown
 from fastscnn.base.types import UInt8Array
 from fastscnn.data.dataset_metrics import DatasetMetrics
 from fastscnn.data.formats.base import Decoded, LabelFormat, Shapes
 from fastscnn.data.formats.ids import IdLabels
-from fastscnn.data.patterns import any_case, beside, glob_of, matches, matching
+from fastscnn.data.patterns import any_case, beside, glob_of, matches, matching, through
 from fastscnn.data.soft import SoftClasses
 from fastscnn.media import images, windows
 from fastscnn.media.windows import Box
@@ -219,11 +220,14 @@ class DatasetSpec:
         An image that is divided into windows has a pair for each of them.
 
         Raises:
-            FastSCNNError: unknown split, labels that are not public, a split without images, or a missing file.
+            FastSCNNError: unknown split, labels that are not public, a split without images, a missing file, or a damaged
+                archive.
         """
         pairs = []
         for split in dict.fromkeys(splits.split("+")):
             place = self.labelled(split)
+            for problem in self.broken_archives(split).values():
+                raise FastSCNNError(problem)
             found = [self.pair(split, image) for image in self.image_files(split)]
             if not found:
                 raise FastSCNNError(f"{self.root}: no images match {place.images!r} (split {split!r} of {self.name})"
@@ -237,6 +241,18 @@ class DatasetSpec:
                                             "`fastscnn check` lists all missing files.")
             pairs += [pair for whole in found for pair in self.windows(split, whole)]
         return pairs
+
+    def broken_archives(self, split: str) -> dict[Path, str]:
+        """Return the damaged archives that the patterns of a split lead through, each with a sentence about it.
+
+        Raises:
+            FastSCNNError: one that cannot be read.
+        """
+        place = self.split(split)
+        others = (place.labels, *place.extra_channels, place.soft)
+        globs = dict.fromkeys((*place.patterns, *(glob for pattern in others if pattern for glob in place.globs(pattern))))
+        found = dict.fromkeys(archive for glob in globs for archive in through(self.root, glob))
+        return {archive: problem for archive in found if (problem := archives.problem(archive))}
 
     def read(self, pair: Pair) -> tuple[UInt8Array, UInt8Array]:
         """Read a pair, or the window of it that its `box` names.
@@ -341,5 +357,5 @@ def from_archive(archive: str, what: str = "it belongs") -> str:
 
 
 def exists(path: Path) -> bool:
-    """Return whether a file exists. Unlike `Path.is_file`, return False for a name that is too long."""
-    return os.path.isfile(path)  # noqa: PTH113
+    """Return whether a file exists, also in an archive. Unlike `Path.is_file`, return False for a name that is too long."""
+    return os.path.isfile(path) or archives.is_member(path)  # noqa: PTH113

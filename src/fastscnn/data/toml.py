@@ -17,7 +17,7 @@ terms = "..."                          # optional: terms of use of the data
 
 [splits.train]
 images = "images/train/*.jpg"          # glob pattern relative to the folder of the toml, or a list of them; suffixes match in
-                                       # any case; `**` and `..` are allowed
+                                       # any case; `**`, `..` and paths through tar archives (*.tar/*.jpg) are allowed
 labels = "labels/train/{stem}.png"     # {stem}: the image's file name without its suffix; {1}: what the first * matches
 thermal = "thermal/train/{stem}.png"   # optional, in all splits or in none: a fourth channel, greyscale of 8 or 16 bits
 soft = "soft/train/{stem}.npz"         # optional: class probabilities of another network, to be learned by distillation
@@ -208,6 +208,8 @@ def _window(given: Table, split: Split) -> tuple[int, int]:
     if min(window) < MIN_SIDE or window[0] * window[1] > MAX_PIXELS:
         raise given.error("window", f'is {given.value("window")!r}; it must be HxW such as "1024x1024", of at least '
                                     f"{MIN_SIDE}x{MIN_SIDE} and at most {MAX_PIXELS // 1_000_000} megapixels.")
+    if any(".tar/" in pattern for pattern in split.patterns):
+        raise given.error("window", "cannot be used with images in tar archives; pack the windows as images, and remove it.")
     if split.extra_channels or split.soft:
         with_ = "thermal" if split.extra_channels else "soft"
         raise given.error("window", f"cannot be used with {with_}; cut the images and these files, and remove it.")

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from fastscnn.base import files
+from fastscnn.base import archives, files
 from fastscnn.base.arguments import hxw
 from fastscnn.base.errors import FastSCNNError, sentence
 from fastscnn.base.types import UInt8Array
@@ -164,7 +164,7 @@ def _sha256(spec: DatasetSpec, target: Target, teacher: Teacher) -> str:
     found = hashlib.sha256(str(spec.crop or "").encode())
     for path in (target.image, *(spec.channel_files(target.split, target.image) if teacher.channels > 3 else [])):
         try:
-            found.update(path.read_bytes())
+            found.update(archives.read(path))
         except OSError as error:
             raise FastSCNNError(f"{path}: cannot be read ({error.strerror}).") from error
     return found.hexdigest()

@@ -17,7 +17,7 @@ from PIL import Image, ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
-from fastscnn.base import files
+from fastscnn.base import archives, files
 from fastscnn.base.arguments import MAX_PIXELS, hxw
 from fastscnn.base.errors import ArgumentError, FastSCNNError
 from fastscnn.media import jpeg
@@ -128,7 +128,7 @@ def header(path: Path) -> Iterator[Image.Image | None]:
         FastSCNNError: the file is missing or cannot be read.
     """
     try:
-        with path.open("rb") as file:
+        with archives.opened(path) as file:
             yield _header(file, path.suffix.lower())
     except OSError as error:
         raise FastSCNNError(f"{path}: cannot be read ({error.strerror or error}).") from error
@@ -194,13 +194,14 @@ def _bytes(source: object, max_pixels: int) -> bytes:
 def _file(path: str, max_pixels: int) -> bytes:
     try:
         place = files.expand(path)
-        status = place.stat()
-        if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):  # reading could wait for ever
+        member = archives.member(place)
+        mode, size = (stat.S_IFREG, member.size) if member else _mode_and_size(place)
+        if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # reading could wait for ever
             raise FastSCNNError(f"{path}: is a pipe or a device, not a file; save the image to a file first.")
-        if status.st_size > _BYTES_PER_PIXEL * max_pixels:
-            raise FastSCNNError(f"{path}: has {status.st_size / 1e9:.1f} GB, over the limit of "
+        if size > _BYTES_PER_PIXEL * max_pixels:
+            raise FastSCNNError(f"{path}: has {size / 1e9:.1f} GB, over the limit of "
                                 f"{_BYTES_PER_PIXEL * max_pixels / 1e9:.2f} GB for an image; reduce its size first.")
-        return place.read_bytes()
+        return member.read() if member else place.read_bytes()
     except FileNotFoundError:
         hint = files.download_hint(path)
         raise FastSCNNError(f"{path}: no such file.{hint}") from None
@@ -208,6 +209,11 @@ def _file(path: str, max_pixels: int) -> bytes:
         raise FastSCNNError(f"{path}: is a folder, not an image.") from None
     except (OSError, ValueError) as error:  # the second: a zero byte in the path
         raise FastSCNNError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error}).") from error
+
+
+def _mode_and_size(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_mode, status.st_size
 
 
 def _header(file: BinaryIO, suffix: str) -> Image.Image | None:

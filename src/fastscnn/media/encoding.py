@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from fastscnn.base import archives
 from fastscnn.base.errors import FastSCNNError
 from fastscnn.base.types import UInt8Array
 from fastscnn.media.decoding import header, opened
@@ -39,7 +40,7 @@ def encoding(path: Path) -> Encoding | None:
             if image is not None and image.format == "TIFF":  # which may be large: only its header is read
                 lossy = "JPEG" if image.info.get("compression") == "jpeg" else ""
                 return Encoding(lossy, orientation_of(image), palette_of(image))
-        data = path.read_bytes()
+        data = archives.read(path)
         with opened(data) as image:
             lossy = {
                 "JPEG": "JPEG", "MPO": "JPEG", "WEBP": _lossy_webp(data), "JPEG2000": _lossy_jpeg_2000(data),
@@ -58,7 +59,7 @@ def lossy(path: Path) -> str:
 def is_image(path: Path) -> bool:
     """Return whether a file begins as an image does, also one of a format that `images.read` refuses."""
     try:
-        with path.open("rb") as file:
+        with archives.opened(path) as file:
             head = file.read(_HEAD)
     except OSError:
         return False

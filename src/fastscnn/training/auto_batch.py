@@ -27,7 +27,7 @@ from fastscnn.training import recipes
 from fastscnn.training.job import Job
 from fastscnn.training.loop import out_of_memory
 from fastscnn.training.recipes import Recipe
-from fastscnn.training.run import check_folder
+from fastscnn.training.run import check_new, is_saved
 
 LIMIT = 0.9  # of the available memory; the rest is for what the trial steps do not have, such as messages between GPUs
 LEAST = 2  # images in each process: in a batch of 1, pooling to 1x1 leaves batch norm a single value for each channel
@@ -92,13 +92,12 @@ def measured(job: Job, images: int, probe: Probe) -> Recipe:
 
     Raises:
         FailedTrainingError: the smallest batch does not fit into memory.
-        FastSCNNError: too few images, a folder that already contains a run, or none to resume, or memory that cannot be
-            measured.
+        FastSCNNError: too few images, a folder that already contains a run, or memory that cannot be measured.
     """
     recipe, world = job.recipe, job.world
-    check_folder(job.out, job.resume)
-    if job.resume:
-        return replace(recipe, batch=recipes.from_run(job.out).images_per_step)
+    if job.resume and (started := world.from_first(lambda: ({}, _of_run(job)))[1]):
+        return replace(recipe, batch=started)
+    check_new(job.out, job.resume)
     most = images // world.size
     if most < LEAST:
         raise ArgumentError(f"batch: auto needs {LEAST} training images for each process, and there are {images} for "
@@ -117,6 +116,11 @@ def measured(job: Job, images: int, probe: Probe) -> Recipe:
         job.say(_said(recipe.images_per_step, world.size, own, memory, images, probe.device))
     job.say(_rate(recipe))
     return recipe
+
+
+def _of_run(job: Job) -> int | None:
+    """Return the batch of the run that is resumed; None if nothing was saved yet."""
+    return recipes.from_run(job.out).images_per_step if is_saved(job.out) else None
 
 
 def largest(measure: Measure, most: int) -> tuple[int, Memory | None]:

@@ -7,12 +7,15 @@ returns at once.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
+import safetensors.torch
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
@@ -38,6 +41,7 @@ class World:
         local_rank: number of this process on its machine, from 0.
         local_size: number of processes on this machine, which share its memory and its cores.
         device: where this process computes.
+        max_restarts: how often torchrun starts the processes again after a failure.
     """
 
     rank: int = 0
@@ -45,6 +49,7 @@ class World:
     local_rank: int = 0
     local_size: int = 1
     device: torch.device = _CPU
+    max_restarts: int = 0
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> World:
@@ -56,15 +61,15 @@ class World:
             FastSCNNError: WORLD_SIZE is over 1, but other variables of torchrun are missing.
         """
         cuda = torch.cuda.is_available()
-        size = int(environment.get("WORLD_SIZE", "1"))
+        size, restarts = int(environment.get("WORLD_SIZE", "1")), int(environment.get("TORCHELASTIC_MAX_RESTARTS", "0"))
         if size == 1:
-            return cls(device=torch.device("cuda" if cuda else "cpu"))
+            return cls(device=torch.device("cuda" if cuda else "cpu"), max_restarts=restarts)
         if missing := [name for name in _VARIABLES if name not in environment]:
             raise FastSCNNError(f"WORLD_SIZE is {size}, but {', '.join(missing)} is missing; start the processes with "
                                 "torchrun, or unset WORLD_SIZE to train in one process.")
         rank, local_rank, local_size = (int(environment[name]) for name in _VARIABLES[:3])
         device = torch.device("cuda", local_rank) if cuda else torch.device("cpu")
-        return cls(rank, size, local_rank, local_size, device)
+        return cls(rank, size, local_rank, local_size, device, restarts)
 
     @property
     def first(self) -> bool:
@@ -110,6 +115,27 @@ class World:
         dist.all_reduce(shared, dist.ReduceOp.MIN)
         return int(shared)
 
+    def from_first(self, read: Callable[[], tuple[dict[str, Tensor], Any]]) -> tuple[dict[str, Tensor], Any]:
+        """Return what `read` returns in process 0, tensors and JSON values, in every process. Only process 0 calls it.
+
+        So the others need not see the files of process 0. On NFS, another machine may see a new file only after a minute.
+        """
+        if self.size == 1:
+            return read()
+        tensors, values = read() if self.first else ({}, None)
+        stored, text = self._sent(safetensors.torch.save(tensors)), self._sent(json.dumps(values).encode())
+        return safetensors.torch.load(stored), json.loads(text)
+
+    def _sent(self, data: bytes) -> bytes:
+        """Return the bytes that process 0 passes."""
+        count = torch.tensor(len(data))
+        dist.broadcast(count, 0)
+        buffer = torch.empty(int(count), dtype=torch.uint8)
+        if self.first:
+            buffer = torch.frombuffer(bytearray(data), dtype=torch.uint8)
+        dist.broadcast(buffer, 0)
+        return buffer.numpy().tobytes()
+
     def wait(self) -> None:
         """Return once every process has called this."""
         self.sum(torch.zeros(1))
@@ -136,7 +162,7 @@ class World:
         dist.all_gather(every, own)
         if others := [str(rank) for rank, theirs in enumerate(every) if theirs != every[0]]:
             raise FastSCNNError(f"Processes {', '.join(others)} start with other settings or files than process 0; give all "
-                                "machines the same command, data and weights, and with --resume the same folder.")
+                                "machines the same command, data and weights.")
 
     def parallel(self, model: nn.Module) -> nn.Module:
         """Return a module whose backward pass averages the gradients over all processes; alone, the model itself.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,10 +55,14 @@ class Job:
     on_message: Callable[[str], None] | None = None
     world: World = ALONE
 
-    def tell(self, message: str) -> None:
-        """Pass a message about the start to `on_message`: in the first process, and not if the run is resumed."""
-        if not self.resume:
-            self.say(message)
+    def tell(self, notes: Iterable[str], resumed: bool) -> None:
+        """Pass notes about the start to `on_message`, unless a run was resumed."""
+        if resumed:
+            return
+        if self.resume:
+            self.say(f"{self.out}: nothing was saved yet; the training starts from the beginning.")
+        for note in notes:
+            self.say(note)
 
     def say(self, message: str) -> None:
         """Pass a message to `on_message`, in the first process."""

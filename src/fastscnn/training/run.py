@@ -5,7 +5,7 @@
 - `log.jsonl`: a line for each validation;
 - `run.json`: recipe, data, versions and machine.
 
-With several processes, all read the folder, and only the first writes.
+With several processes, only the first reads and writes the folder.
 """
 
 from __future__ import annotations
@@ -66,16 +66,17 @@ class Run:
         folder: its path.
         identity: what decides the outcome: recipe, data, splits. A run is resumed only with the same identity.
         state: of the training; filled from the folder if `resume` is set.
-        resume: continue the run in the folder instead of starting one.
+        resume: continue the run in the folder; start one if nothing was saved yet.
         world: the processes that train together.
 
     Attributes:
         best, last: paths of the weights.
         log: lines of log.jsonl so far.
+        resumed: whether the state is that of the folder.
 
     Raises:
-        FastSCNNError: nothing to resume, a run that was started with different settings, a folder that already contains a
-            run, or processes that start with different settings.
+        FastSCNNError: a run that was started with different settings, a folder that already contains a run, or processes that
+            start with different settings.
     """
 
     def __init__(
@@ -85,11 +86,13 @@ class Run:
         self._resume, self._log, self._facts = folder / _STATE, folder / "log.jsonl", folder / "run.json"
         self._identity, self._state, self._world = identity, state, world
         self.log: list[dict[str, Any]] = []
-        check_folder(folder, resume)
-        if resume:
-            self._load()
-        else:
+        tensors, saved = world.from_first(self._read) if resume else ({}, None)
+        self.resumed = saved is not None
+        if saved is None:
+            check_new(folder, resume)
             self._start()
+        else:
+            self._load(tensors, **saved)
         world.agree(json.dumps([identity, state.step], sort_keys=True))
 
     def save(self, write: Callable[[Path], None], line: dict[str, Any], score: float | None) -> None:
@@ -150,11 +153,18 @@ class Run:
             facts = {**self._identity, **_environment(self._world)}
             files.write(self._facts, json.dumps(facts, indent=1).encode())
 
-    def _load(self) -> None:
+    def _read(self) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
+        """Return the tensors of the folder's state, and the arguments of `_load`; None if nothing was saved yet."""
+        if not self._resume.exists():
+            return {}, None
         try:
             tensors, metadata = checkpoint.load_tensors(self._resume)
         except FastSCNNError as error:
             raise FastSCNNError(f"{error} {self._last_intact()}") from error
+        return tensors, {"metadata": metadata, "lines": self._lines()}
+
+    def _load(self, tensors: dict[str, Tensor], metadata: dict[str, str], lines: list[dict[str, Any]]) -> None:
+        """Fill the state of the training and the log with those of the folder."""
         try:
             self._fill(tensors, {name: json.loads(text) for name, text in metadata.items()})
         except (KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
@@ -163,7 +173,7 @@ class Run:
                                 ) from error
         # A state with losses was saved before the validation of its step.
         state = self._state
-        self.log = [line for line in self._lines() if line["step"] < state.step + (not state.losses)]
+        self.log = [line for line in lines if line["step"] < state.step + (not state.losses)]
 
     def _fill(self, tensors: dict[str, Tensor], numbers: dict[str, Any]) -> None:
         """Fill the state of the training with that of the folder."""
@@ -213,17 +223,21 @@ class Run:
                                 "--out.")
 
 
-def check_folder(folder: Path, resume: bool) -> None:
-    """Check that a folder contains a run to resume, or else none.
+def is_saved(folder: Path) -> bool:
+    """Return whether a folder contains a run that can be resumed."""
+    return (folder / _STATE).exists()
+
+
+def check_new(folder: Path, resume: bool) -> None:
+    """Check that a folder contains no run.
 
     Raises:
-        FastSCNNError: nothing to resume, or a folder that already contains a run.
+        FastSCNNError: it contains one; with `resume`, one that process 0 does not see.
     """
-    if resume and not (folder / _STATE).is_file():
-        raise FastSCNNError(f"{folder}: contains no run to resume ({_STATE} is missing); omit --resume to start one.")
-    if resume:
-        return
-    if (folder / _STATE).exists():
+    if is_saved(folder) and resume:
+        raise FastSCNNError(f"{folder}: contains a run here, but none on the machine of process 0; give all machines a folder "
+                            "that they share.")
+    if is_saved(folder):
         raise FastSCNNError(f"{folder}: already contains a run; continue it with --resume, or use another --out.")
     for name in _WEIGHTS:
         if (folder / name).exists():

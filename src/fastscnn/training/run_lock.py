@@ -5,29 +5,33 @@ from __future__ import annotations
 import os
 import re
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import BaseFileLock, FileLock, Timeout
 
 from fastscnn.base.errors import FastSCNNError
 from fastscnn.training.distributed import World
 
 _LOCK = ".lock"  # the operating system frees it when its process ends, however that is
+_LEASE = 120.0  # seconds in which a file server frees the locks of a machine that has failed; NFSv4's default is 90
+_UNKNOWN = "another process"
 # Files of a killed process.
 _LEFT = re.compile(r"\.((run|tracking|study|best)\.json|log\.jsonl|report\.html|[a-z]+\.safetensors)\.[0-9a-f]{16}\.part")
 
 
 @contextmanager
-def held(folder: Path, world: World) -> Iterator[None]:
+def held(folder: Path, world: World, on_message: Callable[[str], None] | None = None) -> Iterator[None]:
     """Hold the lock of a run's folder, and remove what a killed training left half written in it.
 
-    On a file system without locks nothing is held.
+    On a file system without locks nothing is held. A lock of another machine is waited for, since a file server keeps the locks
+    of a machine that has failed for a while.
 
     Args:
         folder: of the run; created if it is missing.
         world: the processes that train together; the first holds the lock.
+        on_message: called before it waits.
 
     Raises:
         FastSCNNError: another process trains in this folder.
@@ -39,7 +43,7 @@ def held(folder: Path, world: World) -> Iterator[None]:
     lock, existed = FileLock(path, timeout=0), folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
+        _acquire(lock, path, on_message)
     except Timeout:
         raise FastSCNNError(f"{folder}: {_holder(path)} trains there; wait for it, or use another --out.") from None
     except (OSError, NotImplementedError):  # what is wrong with the folder, the first file that is written says
@@ -61,8 +65,20 @@ def held(folder: Path, world: World) -> Iterator[None]:
                 folder.rmdir()
 
 
+def _acquire(lock: BaseFileLock, path: Path, on_message: Callable[[str], None] | None) -> None:
+    try:
+        lock.acquire()
+    except Timeout:
+        holder = _holder(path)
+        if holder == _UNKNOWN or holder.endswith(f" on {socket.gethostname()}"):
+            raise
+        if on_message:
+            on_message(f"{path.parent}: {holder} trains there; waiting up to {_LEASE:.0f} s, in case that machine failed.")
+        lock.acquire(timeout=_LEASE, poll_interval=1)
+
+
 def _holder(path: Path) -> str:
     with suppress(OSError):
         if text := path.read_text().strip():
             return text
-    return "another process"
+    return _UNKNOWN

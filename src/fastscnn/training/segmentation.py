@@ -60,14 +60,13 @@ def train_segmentation(job: Job, mixture: Mixture) -> Card:
     to_classes = data.soft_to_classes
     state, notes = initial(recipe, card, world.device, job.init, 0 if to_classes is None else len(to_classes))
     learned_from = teachers(job.teacher, card, world.device)
-    for note in (*notes, *_crop_note(recipe.crop, size), *_soft_notes(recipe, data), *data.messages()):
-        job.tell(note)
     if recipe.batch == "auto":
         recipe = auto_batch.measured(job, sum(data.images), _probe(job, card, data))
         job = dataclasses.replace(job, recipe=recipe)
     card = dataclasses.replace(card, recipe=dataclasses.asdict(recipe))
     identity = _identity(job, card) | data.identity(with_soft=bool(recipe.distillation or recipe.soft_head))
     run = Run(job.out, identity, state, job.resume, world)
+    job.tell((*notes, *_crop_note(recipe.crop, size), *_soft_notes(recipe, data), *data.messages()), run.resumed)
 
     with enough_memory(recipe, world):
         sized = dataclasses.replace(recipe, size=size)

@@ -63,7 +63,7 @@ def train(
         split: split to train on, or several joined by `+`; of each dataset whose `Source` names none.
         validation: split of the first dataset whose score (mIoU, top-1) chooses the best weights; None keeps the last weights
             as the best.
-        resume: continue the run in `out`.
+        resume: continue the run in `out`; start it if nothing was saved yet.
         pause_after: stop after this many steps and save the state.
         patience: stop after this many validations in a row whose score is not above the best one; the learning rate falls as if
             all steps were taken. None: take all steps. It may differ when a run is resumed.
@@ -138,14 +138,17 @@ def train(
         teachers = [weight_file(path, "torch") for path in teacher]
         job = Job(recipe, out, split, validation, resume, pause_after, patience, weights, teachers, callbacks, on_step,
                   on_message, world)
+        if world.max_restarts and not resume:
+            job.say("torchrun restarts this training after a failure, but a restarted one is refused without --resume; add it, "
+                    "also to the first start.")
         if isinstance(dataset, ClassFolders):
             if recipe.task != "classification":
                 raise ArgumentError(f"{dataset.name}: has a class per image, but the recipe {recipe.name!r} needs a class per "
                                     "pixel; use the recipe 'imagenet', or another dataset.")
-            with held(out, world):
+            with held(out, world, job.say):
                 return train_classifier(job, dataset)
         if recipe.task != "segmentation":
             raise ArgumentError(f"{dataset.name}: has a class per pixel, but the recipe {recipe.name!r} needs a class per "
                                 "image; use another recipe, or imagenet:ROOT.")
-        with held(out, world):
+        with held(out, world, job.say):
             return train_segmentation(job, dataset)

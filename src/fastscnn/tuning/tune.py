@@ -67,7 +67,7 @@ def tune(
         resume: continue the search in `out`; an interrupted trial continues from its last saved state.
         on_step: called after every training step.
         on_trial: called after every trial.
-        on_message: called with messages about the data, in the first trial.
+        on_message: called with messages about the data, in the first trial, and before it waits for another machine.
 
     Returns:
         The study: its trials, and the best one.
@@ -109,7 +109,7 @@ def tune(
         "search": {name: asdict(values) if isinstance(values, Range) else values for name, values in space.items()},
     }
     out = files.expand(out)
-    with held(out, ALONE), _quiet():
+    with held(out, ALONE, on_message), _quiet():
         page.check_ours(out / REPORT)
         study = Study(out, identity, resume)
         trial_search = Search(study, recipe, space, dataset, sum(found.images), {

@@ -129,6 +129,9 @@ def _findings(spec: DatasetSpec, found: compare.Found) -> Iterator[Finding]:
     fix_of_ids = compare.fix_of_ids(spec, found)
     folders = Folders(spec, list(found))
     for split in found:
+        for archive, problem in spec.broken_archives(split).items():
+            fix = "Copy the archive again from its source, or pack it again."
+            yield Finding("error", split, archive, "unreadable-archive", problem, fix)
         yield from _of_split(spec, split, found[split], fix_of_ids)
         yield from unknown_names(spec, split, found[split])
         yield from about_outlines(spec, split, found[split])

@@ -12,8 +12,8 @@ Severity = Literal["error", "warning"]
 
 KINDS = (
     # images and splits
-    "no-images", "incomplete", "unreadable-image", "missing-channel", "broken-channel", "missing-soft", "unreadable-soft",
-    "too-small", "exif-rotated", "duplicate", "leak",
+    "unreadable-archive", "no-images", "incomplete", "unreadable-image", "missing-channel", "broken-channel", "missing-soft",
+    "unreadable-soft", "too-small", "exif-rotated", "duplicate", "leak",
     # single label files
     "missing-labels", "shared-labels", "unreadable-labels", "size-mismatch", "lossy-labels", "picture-as-labels",
     "swapped-files", "no-mask", "palette-mismatch", "unknown-ids", "unknown-colours", "unknown-names",

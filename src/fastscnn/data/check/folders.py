@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from fastscnn.base import archives
 from fastscnn.base.errors import FastSCNNError
 from fastscnn.data.check.findings import Finding
 from fastscnn.data.init.survey import own_files
@@ -207,6 +208,8 @@ class Folders:
 def _entries(folder: Path) -> Iterable[Path]:
     try:
         return sorted(folder.iterdir())
+    except NotADirectoryError:
+        return archives.beside(folder)
     except OSError:
         return ()
 

@@ -9,6 +9,7 @@ from typing import Any, TypeGuard
 import numpy as np
 import numpy.typing as npt
 
+from fastscnn.base import archives
 from fastscnn.base.arguments import MAX_PIXELS, hxw
 from fastscnn.base.errors import FastSCNNError, missing_extra, unknown
 from fastscnn.media.integers import integers
@@ -25,13 +26,21 @@ def npy(path: Path, box: Box | None = None) -> npt.NDArray[np.integer[Any]]:
     """
     try:
         # Mapped: the header is checked before the data is read. Unlike `np.load`, it reads no .npz file of this name.
-        array = np.lib.format.open_memmap(path, mode="r")
+        array = np.lib.format.open_memmap(path, mode="r") if archives.member(path) is None else _read_npy(path)
+    except FastSCNNError:
+        raise
     except FileNotFoundError:
         raise FastSCNNError(f"{path}: no such file.") from None
     except Exception as error:  # NumPy parses the header as Python, with errors of half a dozen kinds
         raise FastSCNNError(f"{path}: is no .npy file of numbers, or is truncated ({error}); save it again.") from error
     _check_shape(path, array.shape, limited=box is None)
     return integers(path, np.array(cropped(array, path, box)))
+
+
+def _read_npy(path: Path) -> npt.NDArray[Any]:
+    """Return the array of a .npy file in an archive."""
+    with archives.opened(path) as file:
+        return np.lib.format.read_array(file, allow_pickle=False)
 
 
 def mat(path: Path, variable: str = "") -> npt.NDArray[np.integer[Any]]:
@@ -49,10 +58,11 @@ def mat(path: Path, variable: str = "") -> npt.NDArray[np.integer[Any]]:
     except ImportError as error:
         raise missing_extra(f"{path}: reading .mat files", "formats") from error
     try:
-        with path.open("rb") as file:
+        with archives.opened(path) as file:
             if file.read(8) == _HDF5 or b"MATLAB 7.3" in file.read(120):
                 raise FastSCNNError(f"{path}: is a file of Matlab 7.3; save it with the option -v7.")
-        content = loadmat(path, mat_dtype=False)
+            file.seek(0)
+            content = loadmat(file, mat_dtype=False)
     except FastSCNNError:
         raise
     except FileNotFoundError:

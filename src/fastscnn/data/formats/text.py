@@ -11,6 +11,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Any, TypeVar
 
+from fastscnn.base import archives
 from fastscnn.base.errors import FastSCNNError
 
 Parsed = TypeVar("Parsed")
@@ -65,7 +66,7 @@ def read_json(path: Path, kind: type[Parsed]) -> Parsed:
 def read_bytes(path: Path) -> bytes:
     """Return the bytes of a file. Raises FastSCNNError if it is missing or cannot be read."""
     try:
-        return path.read_bytes()
+        return archives.read(path)
     except FileNotFoundError:
         raise FastSCNNError(f"{path}: no such file.") from None
     except OSError as error:
@@ -87,7 +88,8 @@ def once_per_file(parse: Callable[[Path], Parsed]) -> Callable[[Path], Parsed]:
             status = path.stat()
         except OSError:
             read_bytes(path)  # the error with its reason
-            raise
+            raise FastSCNNError(f"{path}: holds the labels of many images and is in an archive; put it beside the archive."
+                                ) from None
         stamp = status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
         before = kept.pop(path, None)
         if before and before[0] == stamp:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from fastscnn.base.arguments import hxw
+from fastscnn.data import toml_text
 from fastscnn.data.init.places import Place
 from fastscnn.data.init.survey import MARK, OURS
 from fastscnn.model.label_set import Colour
 
 SEED = 0
-_WIDTH = 110  # columns of a comment
-_BARE = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-")
 
 
 @dataclass(frozen=True)
@@ -77,20 +75,21 @@ class Guess:
         if self.classes is None:
             raise ValueError(f"{self.builtin} needs no dataset.toml")
         classes = self.classes
-        lines = [f"{MARK}{_value(list(beside))}", "# This is a guess from the files. Check it, then run `fastscnn check`."]
+        lines = [f"{MARK}{toml_text.value(list(beside))}",
+                 "# This is a guess from the files. Check it, then run `fastscnn check`."]
         lines += _comments([f"Layout: {self.layout}.", *self.guessed])
         lines += _todo(self.left_open)
-        lines += ["", f"name = {_value(name)}", *_comments(classes.guessed), *_todo(classes.left_open)]
-        lines += ["# Training numbers the classes from 0, in this order.", *_array("classes", classes.names)]
+        lines += ["", f"name = {toml_text.value(name)}", *_comments(classes.guessed), *_todo(classes.left_open)]
+        lines += ["# Training numbers the classes from 0, in this order.", *toml_text.array("classes", classes.names)]
         if classes.colours:
-            lines += _array("colours", [list(colour) for colour in classes.colours])
-        lines += [f"labels_are = {_value(classes.labels_are)}"]
-        lines += [f"{key} = {_value(value)}" for key, value in classes.keys.items()]
+            lines += toml_text.array("colours", [list(colour) for colour in classes.colours])
+        lines += [f"labels_are = {toml_text.value(classes.labels_are)}"]
+        lines += [f"{key} = {toml_text.value(value)}" for key, value in classes.keys.items()]
         if classes.map:
             lines += ["", '[map] # what label files hold -> class, or "ignore"']
-            lines += [f"{_key(stored)} = {_value(to)}" for stored, to in classes.map.items()]
+            lines += [f"{toml_text.key(stored)} = {toml_text.value(to)}" for stored, to in classes.map.items()]
         for split, place in self.splits.items():
-            lines += ["", f"[splits.{_key(split)}]", *_place(split, place)]
+            lines += ["", f"[splits.{toml_text.key(split)}]", *_place(split, place)]
             if self.window:
                 lines.append(f'window = "{hxw(self.window)}"')
         return "\n".join(lines) + "\n"
@@ -104,26 +103,19 @@ def list_name(split: str) -> str:
 def _place(split: str, place: Place) -> list[str]:
     lines = []
     if place.images:
-        lines.append(f"images = {_value(place.images[0] if len(place.images) == 1 else list(place.images))}")
+        lines.append(f"images = {toml_text.value(place.images[0] if len(place.images) == 1 else list(place.images))}")
     if place.labels:
-        lines.append(f"labels = {_value(place.labels)}")
+        lines.append(f"labels = {toml_text.value(place.labels)}")
     if place.listed or place.list:
-        lines.append(f"list = {_value(list_name(split) if place.listed else place.list)}")
+        lines.append(f"list = {toml_text.value(list_name(split) if place.listed else place.list)}")
     if place.fractions:
         lines.append(f"fractions = {{ {', '.join(f'{name} = {value}' for name, value in place.fractions.items())} }}")
         lines.append(f"seed = {SEED}")
     return lines
 
 
-def _array(key: str, values: Sequence[object]) -> list[str]:
-    one_line = f"{key} = {_value(list(values))}"
-    if len(one_line) <= _WIDTH:
-        return [one_line]
-    return [f"{key} = [", *(f"  {_value(value)}," for value in values), "]"]
-
-
 def _comments(sentences: Sequence[str]) -> list[str]:
-    return [f"# {line}" for sentence in sentences for line in textwrap.wrap(_printable(sentence), _WIDTH)]
+    return [f"# {line}" for sentence in sentences for line in textwrap.wrap(_printable(sentence), toml_text.WIDTH)]
 
 
 def _todo(sentences: Sequence[str]) -> list[str]:
@@ -132,12 +124,3 @@ def _todo(sentences: Sequence[str]) -> list[str]:
 
 def _printable(text: str) -> str:
     return "".join(character if character.isprintable() else "?" for character in text)
-
-
-def _value(value: object) -> str:
-    """Return a value in TOML, whose texts, numbers and lists of them are those of JSON."""
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
-
-
-def _key(text: str) -> str:
-    return text if text and set(text) <= _BARE else _value(text)

@@ -68,8 +68,9 @@ def train_classifier(job: Job, data: ClassFolders) -> ClassifierCard:
     model = Classifier(len(data.classes), variant=recipe.variant, width_mult=recipe.width_mult)
     state = initial_state(recipe, model, world.device)
     run = Run(job.out, identity, state, job.resume, world)
-    job.tell(f"{data.root}: {len(pictures)} training images of {len(data.classes)} classes, {len(held_out)} to validate; "
-             f"`fastscnn check {data.name}:{data.root}` lists images that cannot be read.")
+    note = (f"{data.root}: {len(pictures)} training images of {len(data.classes)} classes, {len(held_out)} to validate; "
+            f"`fastscnn check {data.name}:{data.root}` lists images that cannot be read.")
+    job.tell([note], run.resumed)
 
     with enough_memory(recipe, world):
         loader = ClassLoader(data, pictures, recipe, loading_threads(world), world)
