@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-import safetensors.torch
 import torch
 import torch.distributed as dist
+from safetensors.torch import load, save
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -123,8 +123,8 @@ class World:
         if self.size == 1:
             return read()
         tensors, values = read() if self.first else ({}, None)
-        stored, text = self._sent(safetensors.torch.save(tensors)), self._sent(json.dumps(values).encode())
-        return safetensors.torch.load(stored), json.loads(text)
+        stored, text = self._sent(save(tensors)), self._sent(json.dumps(values).encode())
+        return load(stored), json.loads(text)
 
     def _sent(self, data: bytes) -> bytes:
         """Return the bytes that process 0 passes."""
