@@ -18,7 +18,8 @@ RECIPE = "camvid"  # whose options are shown; those of another recipe have other
 API: Mapping[str, tuple[str, ...]] = {
     "Segment images": ("Segmenter", "Segmentation", "read_image", "inference.size.BaseSize"),
     "Weights": ("Card", "LabelSet", "push"),
-    "Data": ("load_dataset", "init_dataset", "write_shards", "data.mixture.Source", "soft_labels", "annotations.writer.AnnotationWriter"),
+    "Data": ("load_dataset", "init_dataset", "write_shards", "data.mixture.Source", "soft_labels",
+             "annotations.writer.AnnotationWriter"),
     "Train, evaluate, export": (
         "train", "tune", "training.recipes.Recipe", "evaluate", "evaluation.evaluate.Report", "export",
         "exporting.report.ExportReport",
