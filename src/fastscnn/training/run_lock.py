@@ -47,7 +47,7 @@ def held(folder: Path, world: World) -> Iterator[None]:
         return
     try:
         with suppress(OSError):
-            path.write_text(f"process {os.getpid()} on {socket.gethostname()}")
+            path.write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
         for left in folder.iterdir():
             if _LEFT.fullmatch(left.name):
                 left.unlink(missing_ok=True)
@@ -63,6 +63,6 @@ def held(folder: Path, world: World) -> Iterator[None]:
 
 def _holder(path: Path) -> str:
     with suppress(OSError):
-        if text := path.read_text().strip():
+        if text := path.read_text(encoding="utf-8", errors="replace").strip():
             return text
     return "another process"
