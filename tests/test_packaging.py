@@ -30,7 +30,8 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 LIBRARIES = ("media/paint", "media/shrink", "upsampling/lazy")
 # A compiler that writes its own options into the library.
 FAKE = 'import pathlib, sys; options = sys.argv[1:]; pathlib.Path(options[options.index("-o") + 1]).write_text(str(options))'
-BARE = {name: value for name, value in os.environ.items() if name not in ("HOME", "USERPROFILE", "XDG_CACHE_HOME", "PYTHONPATH")}
+HOMES = ("HOME", "USERPROFILE", "XDG_CACHE_HOME")
+BARE = {name: value for name, value in os.environ.items() if name not in (*HOMES, "PYTHONPATH")}
 
 
 def build(builder: type[WheelBuilder | SdistBuilder], folder: Path, root: Path = ROOT, **environment: str) -> Path:
@@ -51,7 +52,7 @@ def run(*words: object, package: Path, **environment: str) -> subprocess.Complet
     """Python with the package of a folder, and without a home folder or a cache."""
     command = [sys.executable, *map(str, words)]
     return subprocess.run(command, env={**BARE, "PYTHONPATH": str(package), **environment}, cwd=package.parent, check=False,
-                          capture_output=True, encoding="utf-8", timeout=120)
+                          capture_output=True, encoding="utf-8", errors="replace", timeout=300)
 
 
 @pytest.fixture(scope="module")
@@ -121,7 +122,7 @@ def test_every_platform_has_its_tag_and_names(tmp_path: Path, host: str, tag: st
 
 
 def test_the_package_looks_for_the_names_that_the_hook_writes(hook: ModuleType) -> None:
-    assert kernels.SUFFIX == hook.suffix(hook.platform_tag())
+    assert hook.suffix(hook.platform_tag()) == kernels.SUFFIX
 
 
 def test_what_an_sdist_holds(source: Path) -> None:
