@@ -22,8 +22,8 @@ from packaging.tags import platform_tags
 
 PACKAGE = Path("src", "fastscnn")
 SOURCES = (Path("media", "paint.c"), Path("media", "shrink.c"), Path("upsampling", "lazy.c"))
-# Without contraction, a * b + c is rounded twice, as in NumPy; base/kernel.h says it to compilers that obey the source. With -g0,
-# zig writes no paths of this machine.
+# Without contraction, a * b + c is rounded twice, as in NumPy; base/kernel.h says it to compilers that obey the source.
+# Without debug information, no path of this machine gets into the library.
 FLAGS = ("-std=c99", "-O3", "-g0", "-ffp-contract=off", "-shared")
 
 
