@@ -1,11 +1,21 @@
-/* Write the results of every compiled kernel to standard output, for made-up input: .ci/aarch64 compares those of two processors.
+/* Write the results of every compiled kernel to standard output, for made-up input: .ci/aarch64 and .ci/wheels compare those of
+ * several processors and systems.
  *
- * All input is computed in whole numbers, so that it is the same everywhere.
+ * All input is computed in whole numbers, so that it is the same everywhere. The kernels are compiled into this program; with
+ * LOADED defined, it loads them instead from the libraries that its arguments name: paint, shrink and lazy, in this order.
  */
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#ifdef _WIN32
+#include <fcntl.h>
+#include <io.h>
+#include <windows.h>
+#elif defined(LOADED)
+#include <dlfcn.h>
+#endif
 
 #include "../src/fastscnn/upsampling/fastscnn_labels.h"
 
@@ -20,6 +30,37 @@ void fastscnn_blend_1(const uint8_t *image, const uint8_t *labels, const uint8_t
                       uint8_t *result);
 int fastscnn_shrink_1(const uint8_t *image, int64_t width, int64_t channels, const struct windows *rows,
                       const struct windows *columns, uint8_t *result);
+
+#ifdef LOADED
+static void *function(const char *library, const char *name)
+{
+#ifdef _WIN32
+    const HMODULE opened = LoadLibraryA(library);
+    void *const found = opened ? (void *)GetProcAddress(opened, name) : NULL;
+#else
+    void *const opened = dlopen(library, RTLD_NOW), *const found = opened ? dlsym(opened, name) : NULL;
+#endif
+    if (!found) {
+        fprintf(stderr, "%s: %s is not found in it\n", library, name);
+        exit(6);
+    }
+    return found;
+}
+
+/* Of each function a pointer in place of its name. */
+#define POINTER(name) static __typeof__(name) *loaded_##name;
+POINTER(fastscnn_count_1)
+POINTER(fastscnn_blend_1)
+POINTER(fastscnn_shrink_1)
+POINTER(fastscnn_labels)
+POINTER(fastscnn_confidence)
+#define LOAD(library, name) loaded_##name = (__typeof__(loaded_##name))function(library, #name)
+#define fastscnn_count_1 loaded_fastscnn_count_1
+#define fastscnn_blend_1 loaded_fastscnn_blend_1
+#define fastscnn_shrink_1 loaded_fastscnn_shrink_1
+#define fastscnn_labels loaded_fastscnn_labels
+#define fastscnn_confidence loaded_fastscnn_confidence
+#endif
 
 enum kind { RANDOM, TIED, NEARLY_TIED, SMOOTH, FAR_APART, KINDS };
 
@@ -145,8 +186,22 @@ static void try_shrink(int64_t height, int64_t width, int64_t channels, int64_t 
     free(result);
 }
 
-int main(void)
+int main(int count, char **libraries)
 {
+#ifdef LOADED
+    if (count != 4)
+        return 7;
+    LOAD(libraries[1], fastscnn_count_1);
+    LOAD(libraries[1], fastscnn_blend_1);
+    LOAD(libraries[2], fastscnn_shrink_1);
+    LOAD(libraries[3], fastscnn_labels);
+    LOAD(libraries[3], fastscnn_confidence);
+#else
+    (void)count, (void)libraries;
+#endif
+#ifdef _WIN32
+    _setmode(_fileno(stdout), _O_BINARY); /* else each byte 10 is preceded by 13 */
+#endif
     for (enum kind kind = 0; kind < KINDS; kind++) {
         try_labels(kind, 19, 45, 60, 360, 480);
         try_labels(kind, 11, 33, 47, 257, 371);

@@ -22,6 +22,7 @@ from conftest import WriteOnnx
 from PIL import Image
 
 from fastscnn import Segmenter, cli
+from fastscnn.cli import missing
 from fastscnn.data import synthetic
 from fastscnn.data.synthetic import Scene
 from fastscnn.media import folders, images, label_maps
@@ -963,7 +964,7 @@ def test_a_large_jpeg_is_decoded_at_a_fraction_for_labels_only(run: Run, tiny_on
 
 
 def test_the_version_names_what_is_missing(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cli, "find_spec", lambda name: None if name in ("simplejpeg", "isal") else name)
+    monkeypatch.setattr(missing, "find_spec", lambda name: None if name in ("simplejpeg", "isal") else name)
     monkeypatch.setattr(label_maps, "KERNEL", None)
     monkeypatch.setattr(native, "KERNEL", None)
     version, *lines = run("-V")[1].splitlines()

@@ -54,7 +54,7 @@ def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def compiled(unpacked: Path) -> native.Kernel:
-    return native.Kernel(unpacked / "fastscnn" / "upsampling" / "lazy.so")
+    return native.Kernel(unpacked / "fastscnn" / "upsampling" / f"lazy{kernels.SUFFIX}")
 
 
 def labelled(by: native.Kernel | None, logits: Float32Array, size: tuple[int, int], threads: int = 1) -> UInt8Array:
@@ -314,8 +314,8 @@ print(len(asked), native.KERNEL is None)
 def test_a_wheel_holds_the_kernel_once_and_uses_it(unpacked: Path) -> None:
     (file,) = unpacked.parent.glob("*.whl")
     with zipfile.ZipFile(file) as archive:
-        libraries = sorted(name for name in archive.namelist() if name.endswith(".so"))
-        assert libraries == ["fastscnn/media/paint.so", "fastscnn/media/shrink.so", "fastscnn/upsampling/lazy.so"]
+        libraries = sorted(name for name in archive.namelist() if name.endswith(kernels.SUFFIX))
+        assert libraries == [f"fastscnn/{name}{kernels.SUFFIX}" for name in ("media/paint", "media/shrink", "upsampling/lazy")]
     facts = next(unpacked.glob("*.dist-info/WHEEL")).read_text()
     assert "Root-Is-Purelib: false" in facts
     assert "Tag: py3-none-" in facts
@@ -327,7 +327,8 @@ def test_a_wheel_holds_the_kernel_once_and_uses_it(unpacked: Path) -> None:
 def test_wheels_of_equal_sources_have_equal_bytes(unpacked: Path, tmp_path: Path) -> None:
     """Built in another folder, at another time, from files with other time stamps."""
     root = tmp_path / "another folder"
-    shutil.copytree(ROOT / "src", root / "src", ignore=shutil.ignore_patterns("__pycache__", "*.so"), copy_function=shutil.copy)
+    shutil.copytree(ROOT / "src", root / "src", ignore=shutil.ignore_patterns("__pycache__", f"*{kernels.SUFFIX}"),
+                    copy_function=shutil.copy)
     for name in (".gitignore", "hatch_build.py", "pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, root)
     wheel(tmp_path, os.environ.get("CC", "cc"), root)
@@ -340,10 +341,10 @@ def test_without_a_compiler_the_wheel_is_pure_and_labels_in_numpy(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     pure = wheel(tmp_path, f"{shlex.quote(sys.executable)} -c 1/0")
-    assert "without lazy.so" in capfd.readouterr().err
+    assert f"without lazy{kernels.SUFFIX}" in capfd.readouterr().err
     (file,) = tmp_path.glob("*.whl")
     assert file.name.endswith("-py3-none-any.whl")
-    assert not list(pure.rglob("*.so"))
+    assert not list(pure.rglob(f"*{kernels.SUFFIX}"))
     assert "Root-Is-Purelib: true" in next(pure.glob("*.dist-info/WHEEL")).read_text()
     done = run(pure, USE + COUNT)
     assert (done.stdout, done.stderr) == ("0 True\n", "")
@@ -367,7 +368,7 @@ def test_this_installation_uses_the_kernel(unpacked: Path) -> None:
 @pytest.mark.parametrize("name", ["missing.so", "text.so", "other.so"])
 def test_what_is_no_kernel_of_this_version_is_not_used(unpacked: Path, tmp_path: Path, name: str) -> None:
     (tmp_path / "text.so").write_text("no library")
-    library = (unpacked / "fastscnn" / "upsampling" / "lazy.so").read_bytes()
+    library = (unpacked / "fastscnn" / "upsampling" / f"lazy{kernels.SUFFIX}").read_bytes()
     (tmp_path / "other.so").write_bytes(library.replace(b"fastscnn_labels", b"fastscnn_levels"))
     assert kernels.load(native.Kernel, tmp_path / name) is None
 

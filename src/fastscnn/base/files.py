@@ -135,7 +135,7 @@ def staged(path: Path) -> Iterator[Path]:
         for file in sorted(each for each in folder.rglob("*") if each.is_file()):
             place = path.parent / file.relative_to(folder)
             place.parent.mkdir(parents=True, exist_ok=True)
-            with file.open("rb") as opened:
+            with file.open("rb+") as opened:  # Windows flushes no file that is open for reading only
                 os.fsync(opened.fileno())
             file.replace(place)
     except OSError as error:

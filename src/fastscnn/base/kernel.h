@@ -25,6 +25,13 @@
 #define EVERY_X86
 #endif
 
+/* A library for Windows exports the functions that say so, one for another system all that are not static. */
+#ifdef _WIN32
+#define EXPORTED __declspec(dllexport)
+#else
+#define EXPORTED
+#endif
+
 /* A function that is not inlined into the exported one would be compiled once, for the oldest processor. */
 #ifdef __GNUC__
 #define INLINED static inline __attribute__((always_inline))

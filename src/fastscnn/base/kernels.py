@@ -1,11 +1,13 @@
-"""Loading compiled code that an installation may lack."""
+"""Compiled code that an installation may lack: the names of its libraries, and loading them."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
+SUFFIX = {"win32": ".dll", "darwin": ".dylib"}.get(sys.platform, ".so")  # of libraries, as hatch_build.py writes them
 _Kernel = TypeVar("_Kernel")
 
 

@@ -20,7 +20,7 @@ def processor() -> str:
     """Return the name of the processor and of the operating system."""
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.is_file():
-        for line in cpuinfo.read_text().splitlines():
+        for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines():
             if line.startswith("model name"):
                 return f"{line.partition(':')[2].strip()}, {platform.system()}"
     return f"{platform.processor() or platform.machine()}, {platform.system()}"
@@ -88,7 +88,7 @@ def _quotas(root: Path) -> Iterator[float]:
 def _groups(root: Path, controller: str) -> Iterator[Path]:
     """Yield the folder of every cgroup that this process belongs to and that may limit what a controller controls."""
     try:
-        memberships = (root / "proc/self/cgroup").read_text().splitlines()
+        memberships = (root / "proc/self/cgroup").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return
     mounted = root / "sys/fs/cgroup"
@@ -108,9 +108,9 @@ def _quota(group: Path) -> Iterator[float]:
     """Yield the quota of one cgroup, if it has one: `cpu.max` in version 2, two files in version 1."""
     try:
         if (group / "cpu.max").is_file():
-            quota, period = (group / "cpu.max").read_text().split()
+            quota, period = (group / "cpu.max").read_text(encoding="utf-8").split()
         else:
-            quota, period = ((group / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period"))
+            quota, period = ((group / f"cpu.cfs_{name}_us").read_text(encoding="utf-8") for name in ("quota", "period"))
         if int(quota) > 0 and int(period) > 0:  # -1 is no limit in version 1
             yield int(quota) / int(period)
     except (OSError, ValueError):  # missing, or "max": no limit

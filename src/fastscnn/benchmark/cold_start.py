@@ -23,7 +23,13 @@ getattr(segmenter, call)(images.stack(images.read(image), image, more))
 seconds = time.perf_counter() - start
 status = Path("/proc/self/status")
 if status.is_file():  # on Linux getrusage includes the peak of the parent process
-    peak = next(int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith("VmHWM")) / 1024
+    lines = status.read_text(encoding="utf-8").splitlines()
+    peak = next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
+elif sys.platform == "win32":
+    import ctypes
+    counters = (ctypes.c_uint64 * 9)(72)  # PROCESS_MEMORY_COUNTERS: its size, then PeakWorkingSetSize and seven more
+    assert ctypes.windll.kernel32.K32GetProcessMemoryInfo(ctypes.c_void_p(-1), counters, 72)  # -1: this process
+    peak = counters[1] / (1 << 20)
 else:
     import resource
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 20 if sys.platform == "darwin" else 1 << 10)
@@ -47,7 +53,8 @@ def cold_start(segmenter: Segmenter, frame: Job, call: str) -> tuple[float, floa
         str(frame.image), [str(path) for path in frame.extra_channels], str(segmenter.path), backend.name, backend.precision,
         backend.device, segmenter.size, backend.threads, call,
     ])
-    result = subprocess.run([sys.executable, "-c", _SCRIPT, arguments], capture_output=True, text=True, check=False)
+    result = subprocess.run([sys.executable, "-c", _SCRIPT, arguments], capture_output=True, encoding="utf-8", errors="replace",
+                            check=False)
     if result.returncode:
         reason = (result.stderr.strip().splitlines() or [f"exit code {result.returncode}"])[-1]
         raise FastSCNNError(f"The cold start failed: {reason}")

@@ -173,7 +173,7 @@ def _image(frame: tuple[int, int]) -> UInt8Array:
 def _read(file: Path) -> LatencyBudget | None:
     broken = (OSError, ValueError, TypeError, LookupError, AttributeError, OverflowError, RecursionError)
     with contextlib.suppress(*broken):  # or missing: measure again
-        known = json.loads(file.read_text())
+        known = json.loads(file.read_text(encoding="utf-8"))
         choices = tuple(
             LatencyChoice(BaseSize(*map(int, choice["size"])), float(choice["milliseconds"]),
                           (int(choice["frame"][0]), int(choice["frame"][1])))

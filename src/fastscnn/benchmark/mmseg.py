@@ -124,8 +124,8 @@ def _worker(python: Path, arguments: Sequence[object], variables: Mapping[str, s
     environment.pop("PYTHONPATH", None)  # it would point the other interpreter at this one's packages
     pipe = subprocess.PIPE
     with (
-        tempfile.TemporaryFile("w+") as errors,  # not a pipe: a full pipe would block the process
-        subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=errors, text=True, env=environment) as process,
+        tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as errors,  # a full pipe would block it
+        subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=errors, encoding="utf-8", env=environment) as process,
     ):
         try:
             yield _Worker(process, errors)

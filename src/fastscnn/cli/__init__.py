@@ -13,7 +13,6 @@ import textwrap
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import import_module
-from importlib.util import find_spec
 from itertools import pairwise
 from types import ModuleType
 from typing import Any
@@ -21,6 +20,7 @@ from typing import Any
 from fastscnn.base import files
 from fastscnn.base.errors import ArgumentError, FastSCNNError, unknown
 from fastscnn.cli.console import STDERR, complain, configure
+from fastscnn.cli.missing import slower
 from fastscnn.hub.address import is_address as is_hub_address
 from fastscnn.media import addresses
 from fastscnn.version import __version__
@@ -43,11 +43,6 @@ VERBS = {  # each is the module of that name, with `_` for `-`; it is imported o
     "cluster": "Segment many images on several machines.",
 }
 _WITH_COMMANDS = ("train", "tune", "dataset", "cluster")  # verbs that a recipe or a command follows
-_KERNELS = {
-    "fastscnn.upsampling.native": "Labels take about ten times as long",
-    "fastscnn.media.shrinking": "Reducing images takes about three times as long",
-    "fastscnn.media.label_maps": "Overlays take about five times as long",
-}
 SHELLS = ("bash", "zsh", "fish")
 _OVERVIEW = """\
 usage: fastscnn [-h] [-V] [--completion SHELL] COMMAND ...
@@ -115,7 +110,7 @@ def _run(words: list[str]) -> int:
         print(_OVERVIEW.format(commands=commands), file=sys.stdout if words else sys.stderr)
         return 0 if words else 2
     if words[0] in ("-V", "--version"):
-        print(f"fastscnn {__version__}", *_slower(), sep="\n")
+        print(f"fastscnn {__version__}", *slower(), sep="\n")
         return 0
     if words[0] == "--completion":
         return _completion(words[1:])
@@ -126,17 +121,6 @@ def _run(words: list[str]) -> int:
     if verb in _WITH_COMMANDS:
         return int(module.main(rest))
     return parse(module.run, f"fastscnn {verb}", module.USAGE, rest, streams=getattr(module, "STREAMS", ""))
-
-
-def _slower() -> Iterable[str]:
-    """Yield a sentence for each part whose absence only costs time."""
-    if not find_spec("simplejpeg"):
-        yield "simplejpeg is not installed: reading JPEG files takes about twice as long."
-    if not find_spec("isal"):
-        yield "isal is not installed: writing labels takes about ten times as long."
-    for module, what in _KERNELS.items():
-        if import_module(module).KERNEL is None:
-            yield f"{what}: the compiled code is missing or does not run here; install a C compiler, then fastscnn again."
 
 
 def _module(verb: str) -> ModuleType:

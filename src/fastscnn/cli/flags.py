@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from fastscnn.base import files
 from fastscnn.base.errors import FastSCNNError, missing_extra
 from fastscnn.base.types import BackendName, DeviceName, PrecisionName
+from fastscnn.cli import missing
 from fastscnn.cli.console import note, progress_bar
 from fastscnn.cli.options import write_size
 from fastscnn.hub import download
@@ -35,12 +36,12 @@ def load(
     tile: Tile = None,
     device: DeviceName | None = None,
 ) -> Segmenter:
-    """Return the segmenter that the options of these names describe; print notes about its device and unverified weights."""
+    """Return the segmenter that these options describe; print notes on its device, slow labels and unverified weights."""
     from fastscnn.inference.segmenter import Segmenter
 
     weights = weights and weight_file(weights, backend, precision)
     segmenter = Segmenter.load(weights, backend, size, threads, scales, flip, precision, streams, tile, device)
-    for text in segmenter.backend.notes:
+    for text in filter(None, (*segmenter.backend.notes, missing.slow_labels())):
         note(text)
     if not segmenter.verified:
         note_unverified(segmenter.path, "its card has no hash")

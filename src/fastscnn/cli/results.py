@@ -95,6 +95,14 @@ def print_summary(
     segmenter: Segmenter, times: Sequence[dict[str, float]], percentages: Sequence[dict[str, float]], out: Path
 ) -> None:
     """Print the median time of each stage and the mean percentage of each class."""
-    backend = segmenter.backend
-    print_stages(f"{backend.name} {backend.precision} on {backend.device}, {backend.threads} threads", times, percentages)
+    print_stages(described(segmenter), times, percentages)
     show(f"{len(times)} segmented; results in {out}")
+
+
+def described(segmenter: Segmenter) -> str:
+    """Return what runs the network, in words, and NumPy if it computes the labels."""
+    from fastscnn.upsampling import native
+
+    backend = segmenter.backend
+    by = "" if native.KERNEL else ", labels by NumPy"
+    return f"{backend.name} {backend.precision} on {backend.device}, {backend.threads} threads{by}"

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from fastscnn.base.errors import FastSCNNError
 from fastscnn.cli.clips import Clip
 from fastscnn.cli.console import complain, note, print_stages, progress_bar, show
+from fastscnn.cli.results import described
 
 if TYPE_CHECKING:
     from fastscnn.base.types import PresetName, ResultName, UInt8Array
@@ -276,8 +277,7 @@ def _work(
 
 def _print(stats: VideoStats) -> None:
     backend = stats.segmenter.backend
-    title = f"{backend.name} {backend.precision} on {backend.device}, {backend.threads} threads"
-    print_stages(title, stats.times, [stats.class_percentages()])
+    print_stages(described(stats.segmenter), stats.times, [stats.class_percentages()])
     dropped = f", {stats.dropped} dropped" if stats.dropped else ""
     show(f"{stats.frames} frames{dropped}, {stats.frames / stats.seconds:.1f} per second from file to file, "
          f"{backend.streams} at a time; {'open' if stats.place == stats.clip.target else 'see'} {stats.place}")

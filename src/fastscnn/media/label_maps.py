@@ -14,7 +14,7 @@ from PIL import Image
 from fastscnn.base import kernels
 from fastscnn.base.types import Int64Array, UInt8Array
 
-LIBRARY = Path(__file__).with_name("paint.so")  # this name on every system
+LIBRARY = Path(__file__).with_name(f"paint{kernels.SUFFIX}")
 _VALUES = 256
 
 

@@ -30,7 +30,7 @@ static int64_t run_end(const uint8_t *labels, int64_t start, int64_t pixels)
 }
 
 /* Count the pixels of each label: labels [pixels], counts [256]. */
-void fastscnn_count_1(const uint8_t *labels, int64_t pixels, int64_t *counts)
+EXPORTED void fastscnn_count_1(const uint8_t *labels, int64_t pixels, int64_t *counts)
 {
     memset(counts, 0, 256 * sizeof *counts);
     for (int64_t start = 0, end; start < pixels; start = end) {
@@ -40,8 +40,9 @@ void fastscnn_count_1(const uint8_t *labels, int64_t pixels, int64_t *counts)
 }
 
 /* Blend an image: image and result [pixels, 3], labels [pixels], colours [256, 3], opacity from 0 to 1. */
-EVERY_X86 void fastscnn_blend_1(const uint8_t *restrict image, const uint8_t *restrict labels, const uint8_t *restrict colours,
-                                float opacity, int64_t pixels, uint8_t *restrict result)
+EXPORTED EVERY_X86 void fastscnn_blend_1(const uint8_t *restrict image, const uint8_t *restrict labels,
+                                         const uint8_t *restrict colours, float opacity, int64_t pixels,
+                                         uint8_t *restrict result)
 {
     for (int64_t start = 0, end; start < pixels; start = end) {
         end = run_end(labels, start, pixels);

@@ -62,8 +62,8 @@ INLINED void row(const uint8_t *restrict line, int64_t length, int64_t channels,
  * The number in the name is the version of the interface: increase it with every change of the arguments, so that an old
  * library of an editable install is not called.
  */
-EVERY_X86 int fastscnn_shrink_1(const uint8_t *image, int64_t width, int64_t channels, const struct windows *rows,
-                                const struct windows *columns, uint8_t *result)
+EXPORTED EVERY_X86 int fastscnn_shrink_1(const uint8_t *image, int64_t width, int64_t channels, const struct windows *rows,
+                                         const struct windows *columns, uint8_t *result)
 {
     const int64_t length = width * channels, wide = columns->pixels * channels;
     const int64_t kinds = columns->most - columns->least + 1;

@@ -18,7 +18,7 @@ from PIL import Image
 from fastscnn.base import kernels
 from fastscnn.base.types import Int64Array, UInt8Array
 
-LIBRARY = Path(__file__).with_name("shrink.so")  # this name on every system
+LIBRARY = Path(__file__).with_name(f"shrink{kernels.SUFFIX}")
 _PRECISION = 22  # bits of a weight, as in Pillow
 _MOST = 257  # pixels of a window, whose sum fits in 16 bits
 

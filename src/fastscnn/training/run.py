@@ -290,7 +290,7 @@ def _git_state() -> dict[str, str | bool] | None:
 
     def git(*arguments: str) -> str:
         command = ["git", "-C", str(Path(__file__).parent), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+        return subprocess.run(command, capture_output=True, encoding="utf-8", check=True).stdout.strip()
 
     try:
         git("ls-files", "--error-unmatch", Path(__file__).name)  # fails if installed inside another project's checkout

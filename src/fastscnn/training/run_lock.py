@@ -51,7 +51,7 @@ def held(folder: Path, world: World, on_message: Callable[[str], None] | None = 
         return
     try:
         with suppress(OSError):
-            path.write_text(f"process {os.getpid()} on {socket.gethostname()}")
+            path.write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
         for left in folder.iterdir():
             if _LEFT.fullmatch(left.name):
                 left.unlink(missing_ok=True)
@@ -79,6 +79,6 @@ def _acquire(lock: BaseFileLock, path: Path, on_message: Callable[[str], None] |
 
 def _holder(path: Path) -> str:
     with suppress(OSError):
-        if text := path.read_text().strip():
+        if text := path.read_text(encoding="utf-8", errors="replace").strip():
             return text
     return _UNKNOWN

@@ -21,6 +21,11 @@
 
 #include <stdint.h>
 
+/* What stands before the functions: a library for Windows defines it as __declspec(dllexport). */
+#ifndef FASTSCNN_API
+#define FASTSCNN_API
+#endif
+
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -37,8 +42,8 @@ enum fastscnn_status {
  * Every label is that of interpolation and argmax in float32, except where rounding decides between classes that tie. Equal
  * logits give equal labels on every processor, and those of fastscnn in Python.
  */
-int fastscnn_labels(const float *logits, int64_t classes, int64_t height, int64_t width, int64_t out_height,
-                    int64_t out_width, int64_t part, int64_t parts, uint8_t *labels);
+FASTSCNN_API int fastscnn_labels(const float *logits, int64_t classes, int64_t height, int64_t width, int64_t out_height,
+                                 int64_t out_width, int64_t part, int64_t parts, uint8_t *labels);
 
 /* Write the probability of each label: confidence float32 [out_height, out_width], the largest softmax of the interpolated
  * logits, in (0, 1].
@@ -46,8 +51,8 @@ int fastscnn_labels(const float *logits, int64_t classes, int64_t height, int64_
  * Divide the logits by the temperature of the model card first for calibrated probabilities. Classes far from the best one
  * are left out, which adds at most 3e-4 for each of them.
  */
-int fastscnn_confidence(const float *logits, int64_t classes, int64_t height, int64_t width, int64_t out_height,
-                        int64_t out_width, int64_t part, int64_t parts, float *confidence);
+FASTSCNN_API int fastscnn_confidence(const float *logits, int64_t classes, int64_t height, int64_t width, int64_t out_height,
+                                     int64_t out_width, int64_t part, int64_t parts, float *confidence);
 
 #ifdef __cplusplus
 }

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "../base/kernel.h"
+#define FASTSCNN_API EXPORTED
 #include "fastscnn_labels.h"
 
 enum {

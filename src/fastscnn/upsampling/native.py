@@ -15,7 +15,7 @@ from fastscnn.base import kernels
 from fastscnn.base.errors import ArgumentError
 from fastscnn.base.types import Float32Array, UInt8Array
 
-LIBRARY = Path(__file__).with_name("lazy.so")  # this name on every system
+LIBRARY = Path(__file__).with_name(f"lazy{kernels.SUFFIX}")
 _STRIPS = 4  # parts of an image per thread: some have many more borders between classes than others
 _WORTH = 1 << 19  # pixels per thread: with fewer, waking a thread costs about what it saves
 _NOT_FINITE, _NO_MEMORY, _WRONG_ARGUMENT = 1, 2, 3  # enum fastscnn_status

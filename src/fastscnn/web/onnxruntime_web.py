@@ -55,7 +55,7 @@ def _download(folder: Path) -> None:
         raise FastSCNNError(f"npm is not installed, so {PACKAGE} cannot be downloaded; {_FIX}.")
     with TemporaryDirectory() as scratch:
         command = [npm, "pack", PACKAGE, "--silent", "--pack-destination", scratch]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", check=False)
         archives = list(Path(scratch).glob("*.tgz"))
         if done.returncode or len(archives) != 1:
             reason = done.stderr.strip().rpartition("\n")[2] or f"exit code {done.returncode}"

@@ -53,7 +53,7 @@ def _converted(exported: Exported, folder: Path, half: bool) -> tuple[Path, Path
     assert program is not None  # only the legacy exporter returns None
     source.write_bytes(program.model_proto.SerializeToString())
     command = [pnnx.EXEC_PATH, source.name, f"inputshape=[{','.join(map(str, shape))}]f32", f"fp16={int(half)}"]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=folder, capture_output=True, encoding="utf-8", errors="replace", check=False)
     param, weights = folder / "network.ncnn.param", folder / "network.ncnn.bin"
     if done.returncode or not param.exists() or not weights.exists():
         last = (done.stderr.strip() or done.stdout.strip() or "no message").splitlines()[-1]

@@ -16,7 +16,7 @@ _MODEL = Path("1", "model.onnx")  # the version is a folder
 def _write(exported: Exported, path: Path) -> None:
     (path / _MODEL.parent).mkdir(parents=True)
     (path / _MODEL).write_bytes(exported.content)
-    (path / "config.pbtxt").write_text(config(path.name, exported))
+    (path / "config.pbtxt").write_text(config(path.name, exported), encoding="utf-8")
 
 
 def config(name: str, exported: Exported) -> str:
