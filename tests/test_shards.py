@@ -97,8 +97,8 @@ def test_shards_have_the_webdataset_format(shards: Path) -> None:
 def test_the_webdataset_package_reads_them(shards: Path, folder: Path) -> None:
     webdataset = pytest.importorskip("webdataset")
     with ExitStack() as stack:  # the package itself leaves archives open
-        files = sorted(shards.glob("train/*.tar"))
-        opened = [{"url": tar.name, "stream": stack.enter_context(tar.open("rb"))} for tar in files]
+        tars = sorted(shards.glob("train/*.tar"))
+        opened = [{"url": tar.name, "stream": stack.enter_context(tar.open("rb"))} for tar in tars]
         samples = list(webdataset.tariterators.group_by_keys(webdataset.tariterators.tar_file_expander(opened)))
     spec = datasets.load(folder)
     assert len(samples) == 5
