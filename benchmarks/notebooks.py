@@ -3,7 +3,8 @@
     python benchmarks/notebooks.py [NOTEBOOK ...]
 
 Images are stored as JPEG files of at most 480 pixels a row, so that the notebooks stay small. tests/test_notebooks.py executes
-the notebooks again and compares the outputs. A cell with the tag `varies` prints numbers that depend on the machine.
+the notebooks again and compares the outputs. Numbers of a cell with the tag `varies` depend on the
+machine. A cell with the tag `alone` needs neither fastscnn nor the cells before it, but their files.
 """
 
 from __future__ import annotations
@@ -25,9 +26,7 @@ WIDTH, QUALITY = 480, 80  # of stored images
 
 
 def executed(path: Path, folder: Path) -> NotebookNode:
-    """Return a notebook with fresh outputs as they are stored. It runs in `folder`; an error in a cell is raised.
-
-    """
+    """Return a notebook with fresh outputs as they are stored. It runs in `folder`; an error in a cell is raised."""
     notebook = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
     client = NotebookClient(notebook, timeout=600, kernel_name="python3", record_timing=False,
                             coalesce_streams=True, resources={"metadata": {"path": str(folder)}})
