@@ -27,7 +27,7 @@ WIDTH, QUALITY = 480, 80  # of stored images
 
 def executed(path: Path, folder: Path) -> NotebookNode:
     """Return a notebook with fresh outputs as they are stored. It runs in `folder`; an error in a cell is raised."""
-    notebook = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
+    notebook: NotebookNode = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
     client = NotebookClient(notebook, timeout=600, kernel_name="python3", record_timing=False,
                             coalesce_streams=True, resources={"metadata": {"path": str(folder)}})
     client.execute(env={**os.environ, "IPYTHONDIR": str(folder / ".ipython")})

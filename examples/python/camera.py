@@ -13,20 +13,22 @@ import sys
 from collections.abc import Iterator
 
 import cv2
+import numpy as np
 from cv2.typing import MatLike
 
 from fastscnn import Segmenter
+from fastscnn.base.types import UInt8Array
 
 ESCAPE = 27
 
 
-def frames(capture: cv2.VideoCapture) -> Iterator[MatLike]:
+def frames(capture: cv2.VideoCapture) -> Iterator[UInt8Array]:
     """Yield frames, uint8 [H, W, 3] in OpenCV's order (blue, green, red), until the source ends."""
     while True:
         there, frame = capture.read()
         if not there:
             return
-        yield frame
+        yield np.asarray(frame, np.uint8)
 
 
 def overlays(source: str, capture: cv2.VideoCapture) -> Iterator[MatLike]:
