@@ -70,7 +70,7 @@ def test_every_command_is_a_valid_call(page: Path, monkeypatch: pytest.MonkeyPat
         module = import_module(f"fastscnn.cli.{verb.replace('-', '_')}")
         if hasattr(module, "run"):
             monkeypatch.setattr(module, "run", stub(module.run))
-    for module, name in ((dataset, "init"), (cluster, "segment")):
+    for module, name in ((dataset, "init"), (dataset, "shards"), (cluster, "segment")):
         monkeypatch.setattr(module, name, stub(getattr(module, name)))
     for verb in ("train", "tune"):
         module = import_module(f"fastscnn.cli.{verb}")
