@@ -28,6 +28,16 @@ def run(*words: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, *words], capture_output=True, text=True, check=False, timeout=300)
 
 
+def loaded(path: Path) -> Any:
+    """Return the module of a program."""
+    spec = spec_from_file_location(path.stem, path)
+    assert spec
+    assert spec.loader
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 def frames_of(path: Path) -> list[UInt8Array]:
     cv2 = pytest.importorskip("cv2")
     capture, frames = cv2.VideoCapture(str(path)), []
@@ -61,6 +71,15 @@ def test_camera(clip: Path, tmp_path: Path) -> None:
         expected = segmenter.segment(frame, bgr=True).blend()[:, :, ::-1].astype(int)
         assert np.abs(overlay - expected).mean() < 6  # the loss of JPEG
         assert np.abs(frame - expected).mean() > 20
+
+
+def test_camera_shows_a_window_until_escape(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cv2 = pytest.importorskip("cv2")
+    shown: list[tuple[int, ...]] = []
+    monkeypatch.setattr(cv2, "imshow", lambda title, overlay: shown.append(overlay.shape))  # the tests have no screen
+    monkeypatch.setattr(cv2, "waitKey", lambda milliseconds: 27 if len(shown) == 2 else -1)
+    loaded(CAMERA).main(str(clip))
+    assert shown == [(192, 256, 3)] * 2
 
 
 @pytest.mark.parametrize("words", [[], ["a", "b", "c"]])
@@ -146,12 +165,7 @@ def example(monkeypatch: pytest.MonkeyPatch) -> Any:
         module = ModuleType(name)
         vars(module).update(names)
         monkeypatch.setitem(sys.modules, name, module)
-    spec = spec_from_file_location("fastscnn_node", EXAMPLES / "ros2" / "fastscnn_node.py")
-    assert spec
-    assert spec.loader
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return loaded(EXAMPLES / "ros2" / "fastscnn_node.py")
 
 
 def message(picture: UInt8Array, encoding: str, padding: int = 0) -> Image:

@@ -43,6 +43,7 @@ def main(source: str, target: str = "") -> None:
     capture = cv2.VideoCapture(int(source) if source.isdigit() else source)
     if not capture.isOpened():
         sys.exit(f"{source}: no camera or video file that OpenCV can open.")
+    rate = capture.get(cv2.CAP_PROP_FPS) or 30  # frames/s; some cameras do not say
     writer: cv2.VideoWriter | None = None
     for overlay in overlays(source, capture):
         if not target:
@@ -52,13 +53,11 @@ def main(source: str, target: str = "") -> None:
             continue
         if writer is None:
             height, width = overlay.shape[:2]
-            rate = capture.get(cv2.CAP_PROP_FPS) or 30
             writer = cv2.VideoWriter(target, cv2.VideoWriter.fourcc(*"MJPG"), rate, (width, height))
             if not writer.isOpened():
                 sys.exit(f"{target}: OpenCV cannot write it; use a name that ends in .avi, in a folder that exists.")
         writer.write(overlay)
-    capture.release()
-    if writer:
+    if writer:  # `capture` ends with the program: until then, the thread of `stream` may be reading from it
         writer.release()
 
 
