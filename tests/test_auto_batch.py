@@ -17,6 +17,7 @@ from fastscnn import cli
 from fastscnn.base import machine
 from fastscnn.base.errors import ArgumentError, FailedTrainingError, FastSCNNError
 from fastscnn.data import synthetic
+from fastscnn.media import images
 from fastscnn.model.weights import bundled
 from fastscnn.network import checkpoint
 from fastscnn.training import auto_batch
@@ -32,6 +33,8 @@ DEBUG = named("debug")
 AUTO = replace(DEBUG, batch="auto")
 PROBE = Probe(asdict(AUTO), "cpu", synthetic.CLASSES)
 IMAGES = 6  # training images of tiny_dataset
+CLASSIFIER = replace(named("imagenet"), crop=(64, 64), size=(72, 72), batch="auto")
+EVERYTHING = replace(AUTO, distillation=1.0, soft_head=1.0, class_weights="log", lovasz=1.0, optimiser="adamw")
 on_linux = pytest.mark.skipif(machine.available_memory() is None, reason="the memory of the CPU is measured on Linux only")
 
 
@@ -157,9 +160,9 @@ def test_no_batch_fits(tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.M
 
 def test_too_few_images_for_the_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pretend(monkeypatch, lambda images: pytest.fail("measured"))
-    for images, processes in ((1, 1), (7, 4)):
-        with pytest.raises(ArgumentError, match=rf"^batch: auto needs 2 .* are {images} for {processes}; give a number"):
-            measured(Job(AUTO, tmp_path, world=World(size=processes)), images, PROBE)
+    for count, processes in ((1, 1), (7, 4)):
+        with pytest.raises(ArgumentError, match=rf"^batch: auto needs 2 .* are {count} for {processes}; give a number"):
+            measured(Job(AUTO, tmp_path, world=World(size=processes)), count, PROBE)
 
 
 @pytest.mark.parametrize(("rank", "others", "batch"), [(0, 64, 32), (0, 4, 8), (1, 4, 8), (1, 64, 100)])
@@ -175,6 +178,17 @@ def test_processes_take_the_least_number(
     assert len(probes) == (rank == 0)
     assert [sentence.partition(". ")[0] for sentence in said[1:2]] == (
         [f"Batch: {batch} images per step, {batch // 2} in each of 2 processes"] if rank == 0 else [])
+
+
+def test_a_classifier_trains_with_the_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    probes = pretend(monkeypatch, memory_of(lambda n: 100 * n))
+    for index in range(12):
+        split, name = "train" if index < 8 else "val", "ab"[index % 2]
+        images.write(tmp_path / split / name / f"{index}.png", synthetic.draw(80, 96, index).image)
+    recipe = replace(CLASSIFIER, scale=(1.0, 1.1), iterations=1)
+    card = train(recipe, f"imagenet:{tmp_path}", tmp_path / "run")
+    assert card.recipe["batch"] == 8
+    assert probes == [Probe(asdict(recipe), "cpu", ("a", "b"))]
 
 
 @pytest.mark.parametrize("others", [0, 64])
@@ -245,10 +259,6 @@ def test_a_system_that_does_not_say_how_much_memory_is_free(monkeypatch: pytest.
     monkeypatch.setattr(machine, "available_memory", lambda: None)
     with pytest.raises(FastSCNNError, match=r"^batch: auto needs Linux or a GPU, .*; give a number\.$"), in_own_process(PROBE):
         pass
-
-
-CLASSIFIER = replace(named("imagenet"), crop=(64, 64), size=(72, 72), batch="auto")
-EVERYTHING = replace(AUTO, distillation=1.0, soft_head=1.0, class_weights="log", lovasz=1.0, optimiser="adamw")
 
 
 @on_linux
