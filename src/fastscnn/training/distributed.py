@@ -9,6 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import secrets
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,12 +21,14 @@ import torch
 import torch.distributed as dist
 from safetensors.torch import load, save
 from torch import Tensor, nn
+from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
 from fastscnn.base.errors import ArgumentError, FastSCNNError
 
 # How long one process may read data or write files while the others wait. A process that ends is noticed at once.
 _TIMEOUT = timedelta(hours=12)
+_POLL = 0.05  # seconds between two looks at the store
 # Set by torchrun, beside WORLD_SIZE.
 _VARIABLES = ("RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
@@ -216,7 +220,8 @@ def join() -> Iterator[World]:
         raise FastSCNNError("An earlier training in this process failed or is still running; start torchrun again.")
     try:
         # Flags and counts in main memory use gloo, so that they never wait for the GPU.
-        dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=_TIMEOUT)
+        backend = "cpu:gloo,cuda:nccl" if cuda else "gloo"
+        dist.init_process_group(backend, store=_store(world), rank=world.rank, world_size=world.size, timeout=_TIMEOUT)
         yield world
     except RuntimeError as error:
         if not _is_connection_error(error):
@@ -226,6 +231,29 @@ def join() -> Iterator[World]:
         raise FastSCNNError(f"Process {world.rank} lost another process, which ended or cannot be reached ({reason}). "
                             "Read the message of that process; --resume continues from the last saved state.") from error
     dist.destroy_process_group()
+
+
+def _store(world: World) -> dist.Store:
+    """Return torchrun's store for this start of the processes only.
+
+    torchrun keeps its store after a restart, and with it the addresses of processes that have ended, to which new ones would
+    connect. Therefore each process leaves a new word, and process 0 answers it with the name of a part of the store.
+    """
+    store = next(rendezvous("env://", timeout=_TIMEOUT))[0]
+    if world.first:
+        part = secrets.token_hex(8)
+        others = range(1, world.size)
+        while not all(store.check([f"joined/{part}/{rank}"]) for rank in others):
+            for rank in others:
+                if store.check([f"word/{rank}"]):
+                    store.set(f"answer/{store.get(f'word/{rank}').decode()}", part)
+            time.sleep(_POLL)
+    else:
+        word = secrets.token_hex(8)
+        store.set(f"word/{world.rank}", word)
+        part = store.get(f"answer/{word}").decode()
+        store.set(f"joined/{part}/{world.rank}", "")
+    return dist.PrefixStore(part, store)
 
 
 def _is_connection_error(error: RuntimeError) -> bool:
