@@ -21,6 +21,7 @@ import torch
 import torch.distributed as dist
 from safetensors.torch import load, save
 from torch import Tensor, nn
+from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
@@ -233,7 +234,7 @@ def join() -> Iterator[World]:
     dist.destroy_process_group()
 
 
-def _store(world: World) -> dist.Store:
+def _store(world: World) -> Store:
     """Return torchrun's store for this start of the processes only.
 
     torchrun keeps its store after a restart, and with it the addresses of processes that have ended, to which new ones would
@@ -253,7 +254,7 @@ def _store(world: World) -> dist.Store:
         store.set(f"word/{world.rank}", word)
         part = store.get(f"answer/{word}").decode()
         store.set(f"joined/{part}/{world.rank}", "")
-    return dist.PrefixStore(part, store)
+    return PrefixStore(part, store)
 
 
 def _is_connection_error(error: RuntimeError) -> bool:
