@@ -140,7 +140,10 @@ def test_two_machines_go_on_after_a_killed_process(
 def test_a_machine_fails(
     machines: tuple[Machine, Machine], shared: Path, six_steps: Path, tmp_path: Path
 ) -> None:
-    """All processes of the second machine end without a word. torchrun ends on the first; started again on both, it goes on."""
+    """All processes of the second machine end without a word, then those of the first; started again on both, it goes on.
+
+    torchrun on the first machine sometimes ends by itself, and sometimes waits.
+    """
     marker, options = tmp_path / "marker", ["--max-restarts", "3"]
     call = ["stopped", str(marker), "1", "3", *words(shared)]
     with ExitStack() as stack:
@@ -148,8 +151,9 @@ def test_a_machine_fails(
         deadline = time.monotonic() + SECONDS
         while not marker.exists() and first.poll() is None and time.monotonic() < deadline:
             time.sleep(0.1)
-        machines[1].kill()
-        assert (finished(first).returncode, finished(second).returncode) == (1, -signal.SIGKILL)
+        for machine in reversed(machines):
+            machine.kill()
+        assert finished(first).returncode == finished(second).returncode == -signal.SIGKILL
     assert marker.exists()
     assert [line["step"] for line in distributed.log(shared / "run")] == [2]
     with ExitStack() as stack:
