@@ -99,6 +99,19 @@ def test_a_readme_is_the_page_of_its_folder(tmp_path: Path) -> None:
     assert (tmp_path / "out/x/index.md").read_text() == "[up](../index.md)"
 
 
+def test_hidden_files_have_visible_pages(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    texts = {"README.md": "[run](.ci/run), [guide](.hub/guide.md)", ".ci/run": "echo", ".hub/guide.md": "[run](../.ci/run)",
+             "website/site.css": ""}  # fmt: skip
+    for name, text in texts.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+    staging.stage(tmp_path / "out", root)
+    assert (tmp_path / "out/index.md").read_text() == "[run](dot.ci/run.md), [guide](dot.hub/guide.md)"
+    assert (tmp_path / "out/dot.hub/guide.md").read_text() == "[run](../dot.ci/run.md)"
+    assert "echo" in (tmp_path / "out/dot.ci/run.md").read_text()
+
+
 @pytest.mark.parametrize("target", ["missing.md", "../outside.md"])
 def test_a_dead_link_is_named(target: str, tmp_path: Path) -> None:
     (tmp_path / "outside.md").touch()

@@ -71,7 +71,7 @@ def _target(page: Path, target: str, root: Path) -> Path:
 
 def _write(path: Path, out: Path, root: Path) -> list[Path]:
     """Write a file or folder; return what it links to."""
-    place = out / _page_of(path).relative_to(root)
+    place = out / _page_of(path, root).relative_to(root)
     place.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix in _COPIED:
         shutil.copyfile(path, place)
@@ -84,8 +84,8 @@ def _write(path: Path, out: Path, root: Path) -> list[Path]:
         return []
 
     def staged(match: re.Match[str]) -> str:
-        page = _page_of(_target(path, match[0], root))
-        return Path(os.path.relpath(page, path.parent)).as_posix()
+        page = _page_of(_target(path, match[0], root), root)
+        return Path(os.path.relpath(page, _page_of(path, root).parent)).as_posix()
 
     text, end, parts = path.read_text(encoding="utf-8"), 0, []
     for fence in _FENCE.finditer(text):
@@ -95,11 +95,16 @@ def _write(path: Path, out: Path, root: Path) -> list[Path]:
     return list(links(path, root))
 
 
-def _page_of(path: Path) -> Path:
-    """Return the file of the site that stands for a file or folder, as a path in the repository."""
+def _page_of(path: Path, root: Path) -> Path:
+    """Return the file of the site that stands for a file or folder, as a path in the repository.
+
+    The site has no hidden pages: `.ci/run` becomes `dot.ci/run.md`.
+    """
     if path.is_dir() or path.name == "README.md":
-        return (path if path.is_dir() else path.parent) / "index.md"
-    return path if path.suffix in {".md", *_COPIED} else path.with_name(f"{path.name}.md")
+        page = (path if path.is_dir() else path.parent) / "index.md"
+    else:
+        page = path if path.suffix in {".md", *_COPIED} else path.with_name(f"{path.name}.md")
+    return root.joinpath(*(f"dot{part}" if part.startswith(".") else part for part in page.relative_to(root).parts))
 
 
 def _write_folder(path: Path, place: Path, root: Path) -> list[Path]:
@@ -110,7 +115,7 @@ def _write_folder(path: Path, place: Path, root: Path) -> list[Path]:
             lines.append(f"- `{entry.name}/`")
         elif entry.is_file() and _is_shown(entry):
             files.append(entry)
-            lines.append(f"- [`{entry.name}`]({_page_of(entry).name})")
+            lines.append(f"- [`{entry.name}`]({_page_of(entry, root).name})")
     title = f"# `{path.relative_to(root)}/`"
     place.write_text("\n".join([_NOT_SEARCHED + title, "", *lines, ""]), encoding="utf-8")
     return files
