@@ -97,16 +97,17 @@ def mapped(spec: DatasetSpec, soft: Path, folder: Path) -> DatasetSpec:
 
 def scores(camvid: DatasetSpec, soft: Path, out: Path) -> dict[str, object]:
     """Return mIoU and IoU of student and teacher on val, in percent."""
-    model, _ = checkpoint.load(out / "last.safetensors")
+    model = checkpoint.load(out / "last.safetensors")[0].eval()
     names = camvid.label_set.names
     classes = SoftClasses(LABELS.names, soft_train_ids(LABELS.names, SOFT_TO_CAMVID, names))
+    to_camvid = classes.to_classes(range(len(names)), len(names))  # sums 19 classes into 11
     found = {"student": Confusion(len(names)), "teacher": Confusion(len(names))}
     for pair in camvid.pairs("val"):
         image, truth = camvid.read(pair)
         teacher = (classes.read(soft / f"{pair.image.stem}.npz", truth.shape) / 255).astype(np.float32)
-        by_name: dict[str, Float32Array] = {"student": student(model.eval(), image), "teacher": teacher}
+        by_name: dict[str, Float32Array] = {"student": student(model, image), "teacher": teacher}
         for name, probabilities in by_name.items():
-            summed = np.einsum("shw,sc->chw", probabilities, classes.to_classes(range(len(names)), len(names)))
+            summed = np.einsum("shw,sc->chw", probabilities, to_camvid)
             logits = np.log(summed + 1e-6).astype(np.float32)
             found[name].add(upsample.labels(logits, truth.shape), truth)
     return {

@@ -185,11 +185,11 @@ def folders(
 def shares(paths: Sequence[Path], size: tuple[int, int], out: Path, turns: int) -> dict[str, Any]:
     """Return the images per second of the network alone, and from files to label files; median of the turns."""
     out.mkdir(exist_ok=True)
+    paths = paths[: _SHARE_PIXELS // (size[0] * size[1])]
+    frames = [read_image(path)[None] for path in paths]
     found = {}
     for backend in BACKENDS:
         with Segmenter.load(None, backend, size, THREADS, precision="int8", streams=THREADS) as segmenter:
-            paths = paths[: _SHARE_PIXELS // (size[0] * size[1])]
-            frames = [read_image(path)[None] for path in paths]
 
             def work(path: Path, segmenter: Segmenter = segmenter) -> None:
                 segmenter.segment(path, keep_image=False).save_labels(out / f"{path.stem}.png")

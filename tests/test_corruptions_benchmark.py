@@ -2,30 +2,16 @@
 
 from __future__ import annotations
 
-import sys
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
+from made.modules import loaded
 
 from fastscnn.base.types import UInt8Array
 from fastscnn.data import synthetic
 
-
-def _module() -> Any:
-    """Return the benchmark, which lies outside the package."""
-    spec = spec_from_file_location("corruptions", Path(__file__).parents[1] / "benchmarks" / "corruptions.py")
-    assert spec
-    assert spec.loader
-    module = module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-benchmark = _module()
+benchmark = loaded(Path(__file__).parents[1] / "benchmarks" / "corruptions.py")
 IMAGE = synthetic.draw(180, 240).image
 
 

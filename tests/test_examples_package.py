@@ -7,13 +7,13 @@ import sys
 from array import array
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+from made.modules import loaded
 
 from fastscnn import Segmenter
 from fastscnn.base.types import UInt8Array
@@ -26,16 +26,6 @@ FRAMES = 5
 
 def run(*words: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, *words], capture_output=True, text=True, check=False, timeout=300)
-
-
-def loaded(path: Path) -> Any:
-    """Return the module of a program."""
-    spec = spec_from_file_location(path.stem, path)
-    assert spec
-    assert spec.loader
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def frames_of(path: Path) -> list[UInt8Array]:

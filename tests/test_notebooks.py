@@ -7,12 +7,12 @@ import io
 import re
 import subprocess
 import sys
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from made.modules import loaded
 from PIL import Image
 
 nbformat = pytest.importorskip("nbformat", reason="notebooks need nbclient and ipykernel, which the extra dev installs")
@@ -26,18 +26,7 @@ WITHOUT_PYTORCH = ["1_first_labels.ipynb"]
 MOST_BYTES, MOST_WIDE = 300_000, 480
 
 
-def _module() -> Any:
-    """Return benchmarks/notebooks.py, which lies outside the package."""
-    spec = spec_from_file_location("notebooks", ROOT / "benchmarks" / "notebooks.py")
-    assert spec
-    assert spec.loader
-    module = module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-maker = _module()
+maker = loaded(ROOT / "benchmarks" / "notebooks.py")
 
 
 def code_cells(notebook: Any) -> list[Any]:

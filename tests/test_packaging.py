@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import email
-import importlib.util
 import os
 import shlex
 import shutil
@@ -20,6 +19,7 @@ from typing import Any
 import pytest
 from hatchling.builders.sdist import SdistBuilder
 from hatchling.builders.wheel import WheelBuilder
+from made.modules import loaded
 
 from fastscnn.base import kernels
 from fastscnn.cli import missing
@@ -92,11 +92,7 @@ def metadata(pure: Path) -> Message:
 @pytest.fixture(scope="module")
 def hook() -> ModuleType:
     """hatch_build.py as a module."""
-    spec = importlib.util.spec_from_file_location("hatch_build", ROOT / "hatch_build.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module: ModuleType = loaded(ROOT / "hatch_build.py")
     return module
 
 

@@ -10,16 +10,18 @@ import errno
 import io
 import os.path
 import posixpath
-import tarfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from fastscnn.base.errors import FastSCNNError
 
-_THROUGH = ".tar/"
+if TYPE_CHECKING:
+    import tarfile
+
+THROUGH = ".tar/"  # in a path or a pattern: what follows is in an archive
 _BLOCK = 512  # bytes of a header, and of the zeros at the end
 _PADDING = 1 << 16  # bytes behind the end that are looked at
 
@@ -143,12 +145,12 @@ def problem(archive: Path) -> str:
 def _split(path: Path) -> tuple[Path | None, str]:
     """Return the archive that a path leads through, and the name in it; "" for the archive itself. None if there is none."""
     text = f"{path.as_posix()}/"
-    end = text.find(_THROUGH)
+    end = text.find(THROUGH)
     while end >= 0:
-        archive = Path(text[: end + len(_THROUGH) - 1])
+        archive = Path(text[: end + len(THROUGH) - 1])
         if os.path.isfile(archive):  # noqa: PTH113 - a name may be too long
-            return archive, text[end + len(_THROUGH) : -1]
-        end = text.find(_THROUGH, end + 1)
+            return archive, text[end + len(THROUGH) : -1]
+        end = text.find(THROUGH, end + 1)
     return None, ""
 
 
@@ -188,6 +190,8 @@ def _scanned(archive: Path, size: int, changed: int) -> _Index:
 
 def _entries(file: BinaryIO) -> Iterator[tarfile.TarInfo]:
     """Yield the entries of an archive. Raise an error after the last one unless the archive ends there."""
+    import tarfile  # here, because every start of the program imports this module
+
     with tarfile.open(fileobj=file, mode="r:") as tar:
         end = -1
         while (entry := tar.next()) is not None:

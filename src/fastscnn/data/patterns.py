@@ -12,7 +12,6 @@ from fastscnn.base import archives, files
 
 _PLACE = re.compile(r"\{(stem|[1-9])\}")
 _WILD = re.compile(r"\*\*/|\*")
-_INSIDE = ".tar/"  # what follows in a pattern is inside a tar archive
 
 
 def has_placeholder(pattern: str) -> bool:
@@ -79,7 +78,7 @@ def matches(root: Path, pattern: str) -> list[Path]:
     Raises:
         FastSCNNError: an archive that cannot be read.
     """
-    inside = pattern.partition(_INSIDE)[2].split("/")
+    inside = pattern.partition(archives.THROUGH)[2].split("/")
     of_archives = [archive / name for archive in through(root, pattern) for name in archives.names(archive)
                    if _fits(name.split("/"), inside)]
     return of_archives or _glob(root, pattern)
@@ -87,8 +86,8 @@ def matches(root: Path, pattern: str) -> list[Path]:
 
 def through(root: Path, pattern: str) -> list[Path]:
     """Return the tar archives that a glob leads through; [] if it leads through none."""
-    outside, inside, _ = pattern.partition(_INSIDE)
-    return sorted(filter(files.is_file, _glob(root, outside + _INSIDE[:-1]))) if inside else []
+    outside, inside, _ = pattern.partition(archives.THROUGH)
+    return sorted(filter(files.is_file, _glob(root, outside + archives.THROUGH[:-1]))) if inside else []
 
 
 def _fits(parts: Sequence[str], globs: Sequence[str]) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os.path
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -12,7 +11,7 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from fastscnn.base import archives
+from fastscnn.base import archives, files
 from fastscnn.base.arguments import hxw
 from fastscnn.base.errors import FastSCNNError, unknown
 from fastscnn.base.types import UInt8Array
@@ -358,4 +357,4 @@ def from_archive(archive: str, what: str = "it belongs") -> str:
 
 def exists(path: Path) -> bool:
     """Return whether a file exists, also in an archive. Unlike `Path.is_file`, return False for a name that is too long."""
-    return os.path.isfile(path) or archives.is_member(path)  # noqa: PTH113
+    return files.is_file(path) or archives.is_member(path)

@@ -59,6 +59,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from fastscnn.base import archives
 from fastscnn.base.arguments import MAX_PIXELS, height_width
 from fastscnn.base.errors import ArgumentError, FastSCNNError
 from fastscnn.data import class_map
@@ -208,7 +209,7 @@ def _window(given: Table, split: Split) -> tuple[int, int]:
     if min(window) < MIN_SIDE or window[0] * window[1] > MAX_PIXELS:
         raise given.error("window", f'is {given.value("window")!r}; it must be HxW such as "1024x1024", of at least '
                                     f"{MIN_SIDE}x{MIN_SIDE} and at most {MAX_PIXELS // 1_000_000} megapixels.")
-    if any(".tar/" in pattern for pattern in split.patterns):
+    if any(archives.THROUGH in pattern for pattern in split.patterns):
         raise given.error("window", "cannot be used with images in tar archives; pack the windows as images, and remove it.")
     if split.extra_channels or split.soft:
         with_ = "thermal" if split.extra_channels else "soft"

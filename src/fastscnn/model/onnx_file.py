@@ -22,7 +22,7 @@ def load(path: Path, data: bytes | None = None) -> tuple[bytes, Card]:
         FastSCNNError: it cannot be read, `onnx_graph.check` refuses it, or it changed after its card was written.
         MissingCardError: it has no card.
     """
-    data = _read(path) if data is None else data
+    data = read(path) if data is None else data
     metadata = onnx_graph.check(path, data)
     if card.KEY not in metadata:
         raise card.missing(path)
@@ -33,12 +33,13 @@ def load(path: Path, data: bytes | None = None) -> tuple[bytes, Card]:
 
 def load_foreign(path: Path) -> bytes:
     """Return the content of a file without a card. Raises FastSCNNError as `load` does."""
-    data = _read(path)
+    data = read(path)
     onnx_graph.check(path, data)
     return data
 
 
-def _read(path: Path) -> bytes:
+def read(path: Path) -> bytes:
+    """Return the content of a file, not checked yet. Raises FastSCNNError if it is too large or cannot be read."""
     try:
         if path.exists() and not path.is_file():
             raise FastSCNNError(f"{path}: is not a file; give an .onnx file.")

@@ -78,7 +78,7 @@ class Loader:
         self._images = tuple(len(some) for some in pairs)  # of each dataset
         self._shares = mixture.shares(self._images) if mixture.weighted else None
         self._annotated = np.stack([member.annotated for member in mixture.members])  # [datasets, classes]
-        to_classes = mixture.soft_to_classes if recipe.distillation or recipe.soft_head else None
+        to_classes = mixture.soft_to_classes if recipe.learns_soft_labels else None
         self._soft_classes = 0 if to_classes is None else len(to_classes)
         self._cache: dict[tuple[int, int], Read] = {}
         self._room = CACHE_BYTES // world.local_size  # bytes left in the cache

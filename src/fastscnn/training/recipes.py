@@ -139,6 +139,11 @@ class Recipe:
             raise ArgumentError("batch: auto is a number only while it trains, measured by `fastscnn train`; give a number.")
         return self.batch
 
+    @property
+    def learns_soft_labels(self) -> bool:
+        """Whether the soft labels of the data are used, if it has any."""
+        return self.distillation > 0 or self.soft_head > 0
+
     def steps(self, images: int) -> int:
         """Return the number of steps on a dataset of this many images."""
         return self.iterations or -(-self.epochs * images // self.images_per_step)

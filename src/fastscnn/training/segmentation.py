@@ -64,7 +64,7 @@ def train_segmentation(job: Job, mixture: Mixture) -> Card:
         recipe = auto_batch.measured(job, sum(data.images), _probe(job, card, data))
         job = dataclasses.replace(job, recipe=recipe)
     card = dataclasses.replace(card, recipe=dataclasses.asdict(recipe))
-    identity = _identity(job, card) | data.identity(with_soft=bool(recipe.distillation or recipe.soft_head))
+    identity = _identity(job, card) | data.identity(with_soft=recipe.learns_soft_labels)
     run = Run(job.out, identity, state, job.resume, world)
     job.tell((*notes, *_crop_note(recipe.crop, size), *_soft_notes(recipe, data), *data.messages()), run.resumed)
 
@@ -94,7 +94,7 @@ def _probe(job: Job, card: Card, data: TrainingData) -> Probe:
         str(job.world.device),
         card.label_set.names,
         card.channels,
-        0 if to_classes is None or not (recipe.distillation or recipe.soft_head) else len(to_classes),
+        len(to_classes) if to_classes is not None and recipe.learns_soft_labels else 0,
         any(member.not_annotated for member in data.mixture.members),
         tuple(str(path) for path in job.teacher),
         min(CACHE_BYTES, decoded),
@@ -229,7 +229,7 @@ def _soft_notes(recipe: Recipe, data: TrainingData) -> Iterator[str]:
     soft, to_classes = data.mixture.soft, data.soft_to_classes
     if soft is None or to_classes is None:
         return
-    if not (recipe.distillation or recipe.soft_head):
+    if not recipe.learns_soft_labels:
         yield "The soft labels of the data are not used; set distillation or soft_head above 0 to learn from them."
         return
     if (without := sum(data.images) - data.soft_images):

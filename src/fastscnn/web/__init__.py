@@ -89,8 +89,8 @@ def _network(path: Path) -> tuple[bytes, Card]:
     if path.suffix.lower() != ".onnx":
         raise FastSCNNError(f"{path}: the page runs .onnx files only; "
                             f"run `fastscnn export {path} --out {path.stem}.onnx` and give that file to --weights.")
-    data, card = onnx_file.load(path)
-    OnnxBackend(path, threads=1, data=data)  # which checks more
+    data = onnx_file.read(path)
+    card = OnnxBackend(path, threads=1, data=data).card
     if card.channels != 3:
         raise FastSCNNError(f"{path}: takes {card.channels} channels, but a browser provides RGB only (3 channels); "
                             "give --weights a network that was trained on RGB images.")
