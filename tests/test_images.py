@@ -22,7 +22,7 @@ import pytest
 from PIL import Image, ImageFile, ImageOps
 
 from fastscnn.base.errors import ArgumentError, FastSCNNError
-from fastscnn.media import images, jpeg
+from fastscnn.media import decoding, images, jpeg
 from fastscnn.media.drawing import Canvas
 from fastscnn.media.encoding import encoding
 
@@ -168,6 +168,26 @@ def test_metadata_of_a_png_before_and_behind_its_pixels(
     assert (images.size(path), found and found.orientation) == ((3, 2) if expected == 1 else (2, 3), expected)
     assert bool(decoded) == (follows and kind != b"tIME"), "only metadata behind the pixels needs them decoded"
     assert images.read_oriented(path)[1] == expected
+
+
+@pytest.mark.parametrize("suffix", ["bmp", "jpg", "png", "ppm", "tif"])
+def test_a_truncated_image_is_refused_whatever_other_programs_ask_of_pillow(
+    suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    path = tmp_path / f"a.{suffix}"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)).save(path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    monkeypatch.setattr("PIL.ImageFile.LOAD_TRUNCATED_IMAGES", True)  # as some annotation tools do
+    with Image.open(path) as image:
+        image.load()
+    with pytest.raises(FastSCNNError, match="truncated or broken"):
+        images.read(path)
+    path.write_bytes(whole)
+    with decoding.opened(path) as first, decoding.opened(path) as second:
+        first.load()
+        second.load()
+    assert ImageFile.LOAD_TRUNCATED_IMAGES is True
 
 
 def test_size_of_a_truncated_png(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import io
 import os
 import stat
 import struct
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -63,6 +64,33 @@ _FACTORIES = {"JPEG": JpegImageFile, "TIFF": _Tiff}  # JPEG: not MPO's, which re
 Source = str | os.PathLike[str] | bytes | BinaryIO | Image.Image
 
 
+class _Strict:
+    """Pillow's switch `LOAD_TRUNCATED_IMAGES`, off while an image is open here: with it, half an image is read in silence.
+
+    The switch counts for the whole process, and other programs set it as they are imported; theirs comes back at the end.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._open = 0
+        self._theirs = False
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._open == 0:
+                self._theirs, ImageFile.LOAD_TRUNCATED_IMAGES = ImageFile.LOAD_TRUNCATED_IMAGES, False
+            self._open += 1
+
+    def __exit__(self, *error: object) -> None:
+        with self._lock:
+            self._open -= 1
+            if self._open == 0:
+                ImageFile.LOAD_TRUNCATED_IMAGES = self._theirs
+
+
+_strict = _Strict()
+
+
 def name(source: object) -> str:
     """Return what errors call an image: its path or file name, else "the image"."""
     return file_name(source) or "the image"
@@ -90,7 +118,8 @@ def opened(source: Source, max_pixels: int = MAX_PIXELS) -> Iterator[Image.Image
             assert isinstance(source, Image.Image)
             image: Image.Image | None = source
         else:
-            image = _header(io.BytesIO(own), Path(file_name(source) or "").suffix.lower())
+            with _strict:
+                image = _header(io.BytesIO(own), Path(file_name(source) or "").suffix.lower())
         if image is None:
             known = ", ".join(sorted(SUFFIXES))
             raise FastSCNNError(f"{named}: is not an image that can be read ({known}), or its header is broken.")
@@ -107,7 +136,8 @@ def opened(source: Source, max_pixels: int = MAX_PIXELS) -> Iterator[Image.Image
             if tile[0] * tile[1] > max_pixels:  # libtiff decodes whole tiles, also those of a smaller image
                 raise FastSCNNError(f"{named}: has tiles of {hxw(tile)} (HxW), over the limit of {max_pixels // 1_000_000} "
                                     "megapixels; save it without tiles.")
-        yield image
+        with _strict:
+            yield image
     except Image.DecompressionBombError as error:
         message = f"{named}: is over the limit of its format, or damaged ({error}); save it as TIFF or PNG."
         raise FastSCNNError(message) from error
@@ -128,7 +158,7 @@ def header(path: Path) -> Iterator[Image.Image | None]:
         FastSCNNError: the file is missing or cannot be read.
     """
     try:
-        with archives.opened(path) as file:
+        with archives.opened(path) as file, _strict:
             yield _header(file, path.suffix.lower())
     except OSError as error:
         raise FastSCNNError(f"{path}: cannot be read ({error.strerror or error}).") from error
