@@ -75,6 +75,16 @@ def test_what_is_compiled(tiny_onnx: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert shapes[2:] == [[1, 72, 33, 3]]
 
 
+@pytest.mark.parametrize("precision", ["int8", "float32"])
+@pytest.mark.parametrize("size", [(360, 480), (251, 333)])
+def test_labels_do_not_depend_on_the_images_before(precision: str, size: tuple[int, int]) -> None:
+    image = synthetic.draw(*size).image[None]
+    alone, after_others = (OpenVinoBackend(bundled("openvino", precision), 2, precision) for _ in range(2))
+    after_others(synthetic.draw(64, 96).image[None])
+    equal = after_others(image).argmax(1) == alone(image).argmax(1)
+    assert equal.mean() > 0.9995  # 0.996 in bfloat16
+
+
 def test_a_broken_installation(tiny_onnx: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A module that is there and cannot be imported: auto goes on without it."""
     monkeypatch.setitem(sys.modules, "fastscnn.backends.openvino", None)

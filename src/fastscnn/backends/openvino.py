@@ -40,7 +40,7 @@ class OpenVinoBackend:
     """An ONNX file made by `fastscnn export`, compiled for the shape of the first images.
 
     Other shapes run in a network with dynamic shapes, up to three times slower, until they are frequent enough to get
-    their own.
+    their own. In int8 both give equal logits, in float32 equal ones up to rounding.
 
     Args:
         path: the file.
@@ -105,8 +105,9 @@ class OpenVinoBackend:
         """Return the precision to compute in, and set the hint for OpenVINO."""
         native = _computes_in_bfloat16(self._core)
         if self.card.precision == "int8":
-            # The rest of an int8 network, mostly resizing, is in floating point and takes the faster type too.
-            self._hint = "bf16" if native else "f32"
+            # The rest, mostly resizing, is in floating point. In bfloat16 it is no faster, and a network for any shape gives
+            # other logits than that of one shape: then labels would depend on the images before.
+            self._hint = "f32"
             if wanted not in ("auto", "int8"):
                 raise FastSCNNError(f"{path}: is an int8 file; for {wanted}, use the float32 file that it was exported from.")
             return "int8"
