@@ -108,6 +108,24 @@ def test_an_output_folder_that_cannot_be_written(work: Work, photos: Path, capsy
     assert file.read_text() == ""
 
 
+def test_a_cluster_with_a_token(photos: Path, tiny_onnx: Path, monkeypatch: pytest.MonkeyPatch,
+                                capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("ray.data")
+
+    def refused(**given: object) -> None:
+        raise ConnectionError("no connection")
+
+    monkeypatch.setattr("ray.init", refused)
+    command = ["cluster", "segment", str(photos), "--weights", str(tiny_onnx), "--out", str(photos.parent / "out"), "--address",
+               "127.0.0.1:1"]
+    assert cli.main(command) == 1
+    assert "127.0.0.1:1" in (said := capsys.readouterr().err)
+    assert "set RAY_AUTH_MODE=token" in said
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    assert cli.main(command) == 1
+    assert "RAY_AUTH_MODE" not in capsys.readouterr().err
+
+
 def _workers(token: str) -> list[int]:
     """The processes of Ray's workers that hold the network, started by a process with this word in its environment."""
     found = []

@@ -149,7 +149,9 @@ def _ray(address: str | None) -> Iterator[Any]:
                  **(alone if address == "local" else {}))
     except (ConnectionError, OSError, RuntimeError, ValueError) as error:
         reason = str(error).partition("\n")[0]
-        raise FastSCNNError(f"{address}: Ray cannot be reached or started there ({reason}).") from error
+        token = "" if address == "local" or "RAY_AUTH_MODE" in os.environ else (
+            "; if the cluster has a token, set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or the file ~/.ray/auth_token")
+        raise FastSCNNError(f"{address}: Ray cannot be reached or started there ({reason}){token}.") from error
     try:
         yield ray
     except ray.exceptions.RayError as error:
