@@ -10,6 +10,8 @@ capacity, and does not repeat a refused one. Clients and service share the proce
 - statuses: answers by status; "none" counts connections that were closed without an answer.
 - milliseconds: from the first byte of a request to the last of its answer, of status 200.
 - share: images per second of status 200, in percent of those of the stream.
+- processor_seconds: of the service and of the clients, during the load.
+- share_of_processor: images of status 200 per processor second of the service, in percent of those of the stream.
 - memory_mib: resident memory of the service after 10 % and at the end of the load.
 - recovery_s: from the end of the load until an answer takes at most twice as long as before it.
 - after_sigterm: requests that had been sent when SIGTERM came under the same load, by status.
@@ -21,6 +23,7 @@ import asyncio
 import io
 import itertools
 import json
+import os
 import re
 import signal
 import subprocess
@@ -29,7 +32,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, process_time
 from typing import Any
 
 import numpy as np
@@ -67,10 +70,12 @@ def main(
     """
     bodies = made(images, height_width(size))
     before = streamed(bodies, stream_images)
-    found = asyncio.run(loaded(bodies, LOAD * before, seconds, clients))
+    found = asyncio.run(loaded(bodies, LOAD * before[0], seconds, clients))
     after = streamed(bodies, stream_images)
-    rate = (before + after) / 2
-    found = {"stream_images_per_second": [before, after], "share": 100 * found["images_per_second"] / rate, **found}
+    rate, own_rate = ((first + last) / 2 for first, last in zip(before, after, strict=True))
+    served = found["statuses"]["200"] / found["processor_seconds"]["service"]
+    found = {"stream_images_per_second": [before[0], after[0]], "share": 100 * found["images_per_second"] / rate,
+             "share_of_processor": 100 * served / own_rate, **found}
     result: dict[str, Any] = json.loads(out.read_text()) if out.exists() else {}
     result["machine"] = {"processor": machine.processor(), "threads": machine.threads(), "fastscnn": __version__}
     result[size] = found
@@ -90,18 +95,16 @@ def made(folder: Path, size: tuple[int, int]) -> list[bytes]:
     return contents
 
 
-def streamed(bodies: Sequence[bytes], count: int) -> float:
-    """Return the images per second of `Segmenter.stream`, from JPEG files in memory to label PNGs in memory."""
+def streamed(bodies: Sequence[bytes], count: int) -> tuple[float, float]:
+    """Return the images of `Segmenter.stream` per second and per processor second, from JPEG files to label PNGs in memory."""
     threads = machine.threads()
     segmenter = Segmenter.load(threads=threads, streams=threads)
-    frames, rate = itertools.islice(itertools.cycle(bodies), count + 1), 0.0
+    frames = itertools.islice(itertools.cycle(bodies), count + 1)
     for number, (_, result) in enumerate(segmenter.stream(frames, keep_image=False)):
         png.encoded(result.labels)
         if number == 0:
-            begin = perf_counter()
-        else:
-            rate = number / (perf_counter() - begin)
-    return rate
+            begin, own_begin = perf_counter(), process_time()
+    return count / (perf_counter() - begin), count / (process_time() - own_begin)
 
 
 @dataclass
@@ -120,8 +123,8 @@ async def loaded(bodies: Sequence[bytes], rate: float, seconds: float, clients: 
         port = await asyncio.to_thread(_port, process)
         asyncio.get_running_loop().run_in_executor(None, _drain, process)
         idle = await _probe(port, bodies[0])
-        begin = perf_counter()
         seen = Seen()
+        begin, service, own = perf_counter(), _processor_seconds(process.pid), process_time()
         load = asyncio.gather(
             *(_client(port, bodies, rate / clients, begin + seconds, seen, number / clients) for number in range(clients))
         )
@@ -129,6 +132,7 @@ async def loaded(bodies: Sequence[bytes], rate: float, seconds: float, clients: 
         early = _memory(process.pid)
         await load
         lasted, late, end = perf_counter() - begin, _memory(process.pid), perf_counter()
+        used = {"service": _processor_seconds(process.pid) - service, "clients": process_time() - own}
         while await _answer_time(port, bodies[0]) > 2 * idle:
             await asyncio.sleep(0.05)
         recovery = perf_counter() - end
@@ -141,7 +145,8 @@ async def loaded(bodies: Sequence[bytes], rate: float, seconds: float, clients: 
         "clients": clients, "seconds": lasted, "offered_per_second": seen.sent / lasted,
         "images_per_second": seen.statuses["200"] / lasted, "statuses": dict(seen.statuses),
         "milliseconds": dict(zip(("p50", "p95", "p99"), map(float, percentiles), strict=True)), "idle_milliseconds": 1e3 * idle,
-        "memory_mib": [early, late], "recovery_s": recovery, "after_sigterm": last, "exit_code": process.returncode,
+        "processor_seconds": used, "memory_mib": [early, late], "recovery_s": recovery, "after_sigterm": last,
+        "exit_code": process.returncode,
     }  # fmt: skip
 
 
@@ -231,6 +236,12 @@ def _drain(process: subprocess.Popen[str]) -> None:
     """Read the log, so that the service can write it."""
     assert process.stderr is not None
     process.stderr.read()
+
+
+def _processor_seconds(pid: int) -> float:
+    """Return the processor time of a process."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _memory(pid: int) -> float:

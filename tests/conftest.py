@@ -34,9 +34,10 @@ collect_ignore = [] if find_spec("fastapi") else ["test_serve.py"]  # the extra 
 collect_ignore += [] if find_spec("huggingface_hub") else ["test_hub.py"]  # the extra `hub`
 if find_spec("torch") is None:  # the core is also tested without the extra `train`
     _LEARN = (
-        "network", "loss", "checkpoint", "classify", "distributed", "train", "train_cli", "train_mixture", "export",
-        "quantize", "stem", "forms", "targets", "cuda", "convert", "thermal", "every_format", "round_trip",
-        "static_network", "target_litert", "target_ncnn", "target_coreml", "tracking", "tune",
+        "auto_batch", "bundled", "checkpoint", "classify", "convert", "cuda", "distillation", "distributed", "evaluate",
+        "every_format", "export", "forms", "kernel", "layers", "loader", "loss", "machines", "metrics", "network",
+        "quantize", "round_trip", "static_network", "stem", "target_coreml", "target_litert", "target_ncnn", "targets",
+        "thermal", "tracking", "train", "train_cli", "train_mixture", "train_shards", "tune", "upsample",
     )
     collect_ignore += [f"test_{name}.py" for name in _LEARN]
 

@@ -35,6 +35,7 @@ def test_python(street: Path) -> None:
 
 
 def test_own_data(street: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("torch")
     """The commands of "Your own data", with a recipe of two steps."""
     monkeypatch.chdir(street)
     Path("dataset.toml").write_text(block("toml", "facade"))

@@ -278,6 +278,7 @@ def test_a_full_queue_is_said_and_recovers(tiny: Segmenter, image: bytes) -> Non
             sleep(0.01)
         refused = client.post(SEGMENT, content=image, headers=PNG)
         assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
+        assert client.post(SEGMENT, headers=PNG).status_code == 503  # before the body is read
         backend.go.set()
         assert [each.result().status_code for each in taken] == [200] * 3
         assert client.post(SEGMENT, content=image, headers=PNG).status_code == 200

@@ -42,7 +42,7 @@ def run(
     host: Annotated[str, value("HOST", str), described(
         "Address to listen on. One that other machines can reach needs a token.")] = "127.0.0.1",
     port: Annotated[int, value("PORT", int), described("TCP port; 0: any free one.")] = 8000,
-    workers: Annotated[int | None, value("N", lambda text: whole("workers", int(text), 1, 64), "as many as threads"), described(
+    workers: Annotated[int | None, value("N", lambda text: whole("workers", int(text), 1, 64), "threads + 1"), described(
         "Images segmented at a time; they share the threads.")] = None,
     queue: Annotated[int, value("N", lambda text: whole("queue", int(text), 0, 10_000)), described(
         "Images that wait at most; more are answered with 503.")] = 16,
@@ -82,8 +82,8 @@ def run(
     if not local and token is None:
         raise ArgumentError(f"host: {host} can be reached from other machines; give --token-file FILE or set {_TOKEN}.")
     with server.bind(host, port) as listening:  # before the weights are loaded, because the port may be in use
-        count = threads or machine.threads()
-        segmenter = load(weights, backend, size, threads, precision=precision, streams=min(workers or count, count))
+        most = (threads or machine.threads()) + 1  # one waits for the event loop while the others compute
+        segmenter = load(weights, backend, size, threads, precision=precision, streams=min(workers or most, most))
         hosts = LOOPBACK if local else None
         app = create_app(segmenter, Limits(queue, round(1e6 * max_body), timeout, token, hosts), source)
         name = f"[{host}]" if ":" in host else host

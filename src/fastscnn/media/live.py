@@ -21,7 +21,7 @@ from fastscnn.base.arguments import MAX_PIXELS, hxw
 from fastscnn.base.errors import FastSCNNError
 from fastscnn.media import addresses
 from fastscnn.media.addresses import Address
-from fastscnn.media.video import Frame, Source, paced, source_of
+from fastscnn.media.video import UNDECODABLE, Frame, Source, paced, source_of
 
 PATIENCE = 300.0  # seconds
 _SILENCE = 10  # seconds without data until a stream counts as lost
@@ -171,7 +171,8 @@ def _opened(address: Address) -> InputContainer:
     if address.scheme == "https":
         options |= {"tls_verify": "1", "ca_file": ssl.get_default_verify_paths().cafile or ""}
     silence = _SILENCE if address.scheme in ("rtsp", "udp") else _HLS_SILENCE
-    return av.open(address.url, options=options, timeout=(_SILENCE, silence), metadata_errors="replace")
+    container: InputContainer = av.open(address.url, options=options, timeout=(_SILENCE, silence), **UNDECODABLE)
+    return container
 
 
 def _listening(host: str) -> dict[str, str]:

@@ -37,6 +37,8 @@ from fastscnn.media import images
 # FFmpeg opens files beside it that have almost its name.
 _LISTS = {"concat", "dash", "hls", "imf", "ismv", "lavfi", "mlv", "rtp", "rtsp", "sap", "sdp", "vobsub", "webm_dash_manifest"}
 _FORMATS = sorted(name for names in av.formats_available for name in names.split(",") if name not in _LISTS)
+# For `av.open`: titles of old cameras and converters are not in UTF-8; nothing here reads them. PyAV 19 replaces them anyway.
+UNDECODABLE: dict[str, Any] = {"metadata_errors": "replace"} if av.__version__.startswith("18.") else {}
 _UNTAGGED = 2  # FFmpeg's AVCOL_SPC_UNSPECIFIED
 _STATED = ("mov", "matroska", "avi")  # formats whose header states the length; for others FFmpeg estimates it
 _SLACK = Fraction(1, 2)  # seconds by which a video may be shorter than its header states
@@ -108,9 +110,8 @@ def read(path: Path, sound: bool = True) -> Source:
     try:
         # By default FFmpeg treats a clock that restarts as one that overflows, and makes the video a day longer.
         # An absolute path: FFmpeg takes what stands before a colon in a relative one for the protocol of an address.
-        # Titles of old cameras and converters are not in UTF-8; nothing here reads them.
         options = {"correct_ts_overflow": "0", "protocol_whitelist": "file", "format_whitelist": ",".join(_FORMATS)}
-        container = av.open(str(files.expand(path).absolute()), options=options, metadata_errors="replace")
+        container = av.open(str(files.expand(path).absolute()), options=options, **UNDECODABLE)
     except FileNotFoundError:
         raise FastSCNNError(f"{path}: no such file.{files.download_hint(path)}") from None
     except (av.FFmpegError, OSError) as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hmac
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -19,7 +19,7 @@ from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
-from starlette.types import Scope
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from fastscnn.base.arguments import height_width, hxw
 from fastscnn.base.errors import FastSCNNError
@@ -132,7 +132,7 @@ def create_app(segmenter: Segmenter, limits: Limits, source: Address | None = No
     app.mount("/swagger", StaticFiles(packages=[("fastapi_swagger", "resources")]), name="swagger")
     app.state.ready = False
     _add_errors(app)
-    app.middleware("http")(partial(_guard, limits))
+    app.add_middleware(_Guard, limits=limits)
     answered = partial(_count, metrics)
     app.add_middleware(RequestLog, answered=answered, seconds=limits.timeout)
     _add_information(app, segmenter, metrics, _LINK if source else "")
@@ -157,6 +157,7 @@ def create_app(segmenter: Segmenter, limits: Limits, source: Address | None = No
         if kind is None:
             raise HTTPException(HTTPStatus.NOT_ACCEPTABLE, f"Accept one of {', '.join(TYPES)}.")
         sized = _sized(segmenter, size)
+        workers.check()  # before the body is read: a refused one is discarded as it arrives
         image = await bodies.image(request)
 
         def work() -> tuple[bytes, dict[str, float]]:
@@ -252,17 +253,28 @@ def _limited(image: bytes) -> UInt8Array:
     return pixels
 
 
-async def _guard(limits: Limits, request: Request, answer: Callable[[Request], Awaitable[Response]]) -> Response:
-    """Refuse a wrong host and a wrong token."""
-    if limits.hosts is not None and host(request.headers.get("host", "")) not in limits.hosts:
-        return _error(request, HTTPStatus.MISDIRECTED_REQUEST, f"This service answers to {' and '.join(limits.hosts)} only.")
-    is_open = request.url.path in _OPEN or request.url.path.startswith(_OPEN_BELOW)
-    if limits.token is not None and not is_open:
-        kind, _, token = request.headers.get("authorization", "").partition(" ")
-        if kind.lower() != "bearer" or not hmac.compare_digest(token.strip().encode(), limits.token.encode()):
-            return _error(request, HTTPStatus.UNAUTHORIZED, "Send the token of this service: Authorization: Bearer TOKEN.",
-                          {"WWW-Authenticate": "Bearer"})
-    return await answer(request)
+class _Guard:
+    """Refuses a wrong host and a wrong token. An ASGI application around another one."""
+
+    def __init__(self, app: ASGIApp, limits: Limits) -> None:
+        self._app, self._limits = app, limits
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        refused = self._refusal(Request(scope)) if scope["type"] == "http" else None
+        await (refused or self._app)(scope, receive, send)
+
+    def _refusal(self, request: Request) -> Response | None:
+        limits, headers = self._limits, request.headers
+        if limits.hosts is not None and host(headers.get("host", "")) not in limits.hosts:
+            message = f"This service answers to {' and '.join(limits.hosts)} only."
+            return _error(request, HTTPStatus.MISDIRECTED_REQUEST, message)
+        if limits.token is None or request.url.path in _OPEN or request.url.path.startswith(_OPEN_BELOW):
+            return None
+        kind, _, token = headers.get("authorization", "").partition(" ")
+        if kind.lower() == "bearer" and hmac.compare_digest(token.strip().encode(), limits.token.encode()):
+            return None
+        return _error(request, HTTPStatus.UNAUTHORIZED, "Send the token of this service: Authorization: Bearer TOKEN.",
+                      {"WWW-Authenticate": "Bearer"})
 
 
 def _add_errors(app: FastAPI) -> None:

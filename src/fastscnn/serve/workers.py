@@ -27,6 +27,11 @@ class Workers:
         self.taken = 0  # changed in the event loop only
         self._pool = ThreadPoolExecutor(threads, "segment")
 
+    def check(self) -> None:
+        """Raise FullError if all places are taken."""
+        if self.taken >= self.places:
+            raise FullError
+
     async def run(self, work: Callable[[], _T], seconds: float) -> _T:
         """Return what `work` returns.
 
@@ -38,8 +43,7 @@ class Workers:
         Raises:
             FullError: all places are taken, or the time is over.
         """
-        if self.taken >= self.places:
-            raise FullError
+        self.check()
         loop = asyncio.get_running_loop()
         future = self._pool.submit(work)
         self.taken += 1
