@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from importlib.util import find_spec
@@ -29,6 +30,9 @@ _SHARED = Path(__file__).parents[2] / "shared"
 _COLOURS = ("red", "green", "blue")
 
 WriteOnnx = Callable[..., Path]
+
+# Each process of `-n auto` has one processor; threads of PyTorch that wait for others would take time from the other processes.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 collect_ignore = [] if find_spec("fastapi") else ["test_serve.py"]  # the extra `serve`
 collect_ignore += [] if find_spec("huggingface_hub") else ["test_hub.py"]  # the extra `hub`

@@ -315,7 +315,9 @@ def test_wrong_arguments_are_refused_before_the_network_is_loaded(
         export("weights.safetensors", tmp_path / "model.onnx", data=tiny_dataset, **arguments)
 
 
-@pytest.mark.parametrize(("trained_on", "kept"), [("tiny", ["test", "old"]), ("tiny+other", ["test"])])
+@pytest.mark.parametrize(("trained_on", "kept"), [
+    ("tiny", ["test", "old"]), pytest.param("tiny+other", ["test"], marks=pytest.mark.slow),
+])  # fmt: skip
 def test_scores_of_other_datasets_are_not_kept(
     traced: Exported, tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trained_on: str, kept: list[str]
 ) -> None:

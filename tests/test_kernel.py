@@ -324,6 +324,7 @@ def test_a_wheel_holds_the_kernel_once_and_uses_it(unpacked: Path) -> None:
     assert (done.stdout, done.stderr) == ("1 False\n", "")
 
 
+@pytest.mark.slow
 def test_wheels_of_equal_sources_have_equal_bytes(unpacked: Path, tmp_path: Path) -> None:
     """Built in another folder, at another time, from files with other time stamps."""
     root = tmp_path / "another folder"
@@ -337,6 +338,7 @@ def test_wheels_of_equal_sources_have_equal_bytes(unpacked: Path, tmp_path: Path
     assert one.read_bytes() == other.read_bytes()
 
 
+@pytest.mark.slow
 def test_without_a_compiler_the_wheel_is_pure_and_labels_in_numpy(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -22,6 +22,7 @@ from typing import Any
 
 import pytest
 from streams import SIZE, Camera, Web, free_port, number_of, picture, rtsp_server, whole
+from waiting import wait_until
 
 import fastscnn
 from fastscnn import cli
@@ -222,11 +223,11 @@ def test_a_stall_is_noticed(web: Callable[..., Web], monkeypatch: pytest.MonkeyP
 
     def say(text: str) -> None:
         said.append(text)
-        camera.stall.clear()
+        camera.flows.set()
 
     source = live.read(f"{web({'/live': camera}).url}/live", on_message=say)
     assert len(first(source, 5)) == 5
-    camera.stall.set()
+    camera.flows.clear()
     until(source, said, "connected again")
     assert "the server sends no data; connecting again in" in said[0]
     assert len(first(source, 5)) == 5
@@ -500,19 +501,21 @@ def test_the_video_goes_on_after_a_cut(web: Callable[..., Web], run: Run, monkey
 @pytest.mark.slow
 @pytest.mark.parametrize("stalled", [True, False])
 def test_ctrl_c_ends_at_once_while_nothing_comes(web: Callable[..., Web], tiny_onnx: Path, stalled: bool) -> None:
-    camera = Camera(rate=50)
+    camera = Camera(rate=50) if stalled else Camera(rate=50, cut_at=50)
     server = web({"/live": camera})
     words = [f"{server.url}/live", "--weights", str(tiny_onnx), "--backend", "onnx", "--threads", "1", "--json"]
     source = os.pathsep.join((str(Path(fastscnn.__file__).parents[1]), os.environ.get("PYTHONPATH", "")))
     process = subprocess.Popen([sys.executable, "-m", "fastscnn", "segment", *words], stdout=subprocess.PIPE,
                                stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": source})
-    end = perf_counter() + 60
-    while camera.number < 50 and process.poll() is None and perf_counter() < end:
-        sleep(0.05)
-    camera.stall.set()
-    if not stalled:
-        camera.cut_at = 0
-    sleep(1)
+    said = process.stderr
+    assert said
+    wait_until(lambda: camera.number >= 50 or process.poll() is not None)
+    if stalled:
+        camera.flows.clear()
+        sleep(1)  # of silence
+    else:
+        server.close()
+        wait_until(lambda: "connecting" in said.readline())
     start = perf_counter()
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=30)

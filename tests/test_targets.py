@@ -309,6 +309,7 @@ def test_a_folder_is_not_written_over_a_file(tmp_path: Path) -> None:
         export("weights.safetensors", tmp_path / "streets", target="triton")
 
 
+@pytest.mark.slow
 def test_at_the_command_line(
     traced: Traced, tiny_dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -28,6 +28,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from waiting import wait_until
 
 import fastscnn
 from fastscnn import Segmenter, cli
@@ -745,15 +746,12 @@ def test_whatever_ends_it_the_frames_written_play(error: type[BaseException]) ->
     assert files_here() == ["in.mp4", "out.mp4"]
 
 
-@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("ending", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_ctrl_c_and_sigterm_close_the_file(ending: signal.Signals, tiny_onnx: Path) -> None:
     make(Path("in.mp4"), 400)
     words = f"segment in.mp4 --out out.mp4 --realtime --weights {tiny_onnx} --backend onnx --threads 1"
     process = subprocess.Popen([sys.executable, "-m", "fastscnn", *words.split()], stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 60
-    while not any(part.stat().st_size > 0 for part in Path().glob(".out.mp4.*.part")) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    time.sleep(0.6)
+    wait_until(lambda: any(part.stat().st_size > 0 for part in Path().glob(".out.mp4.*.part")))
     assert not Path("out.mp4").exists()
     process.send_signal(ending)
     err = " ".join(process.communicate(timeout=60)[1].split())

@@ -13,7 +13,6 @@ import struct
 import subprocess
 import tarfile
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from functools import partial
@@ -29,6 +28,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from waiting import wait_until
 
 from fastscnn import Segmenter, cli, web
 from fastscnn.base import files
@@ -543,10 +543,7 @@ def refused(port: int) -> bool:
 
 def until_answered(port: int) -> None:
     """Wait until the server has noticed that connections were closed."""
-    deadline = time.monotonic() + 20
-    while refused(port):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_until(lambda: not refused(port))
 
 
 def test_clients_that_hang(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
