@@ -221,5 +221,5 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
         return call(self, images)
 
     monkeypatch.setattr(OnnxBackend, "__call__", note)
-    monkeypatch.setattr("fastscnn.benchmark.latency_budget._SECONDS", 0.0)
+    monkeypatch.setattr("fastscnn.benchmark.latency_budget.SECONDS", 0.0)
     return sizes

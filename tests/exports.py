@@ -84,6 +84,16 @@ def traced(exported: Exported, monkeypatch: pytest.MonkeyPatch) -> Exported:
     return exported
 
 
+@pytest.fixture
+def unmeasured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let an export on labelled images measure neither other backends and sizes nor the confidence, which takes long."""
+    from fastscnn.exporting import pipeline
+
+    monkeypatch.setattr(pipeline, "backend_losses", lambda *_: {})
+    monkeypatch.setattr(pipeline, "scores_by_size", lambda *_: {})
+    monkeypatch.setattr(pipeline, "calibrate", lambda *_: None)
+
+
 def scenes(batch: int, height: int, width: int) -> UInt8Array:
     drawn = [synthetic.draw(max(64, height), max(64, width), seed).image[:height, :width] for seed in range(batch)]
     return np.stack(drawn)

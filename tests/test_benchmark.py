@@ -95,7 +95,10 @@ def test_probabilities(tiny: Segmenter, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_the_cold_start_makes_what_is_timed(tiny: Segmenter, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fastscnn.benchmark.cold_start._SCRIPT", "import sys; sys.exit(sys.argv[1])")
+    def run(command: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
+        return subprocess.CompletedProcess(command, 1, "", command[-1])
+
+    monkeypatch.setattr("fastscnn.benchmark.cold_start.subprocess.run", run)
     for output, call in (("cls", "segment"), ("prob", "probabilities")):
         with pytest.raises(FastSCNNError, match=f'The cold start failed: .*"{call}"\\]'):
             benchmark(tiny, (96, 128), "paper", runs=1, warmup=0, output=output)

@@ -177,7 +177,7 @@ def test_the_centre_crop() -> None:
 
 
 def test_validation_sees_every_image_once_in_order(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fastscnn.training.pretraining.loader._VALIDATION_BATCH", 5)
+    monkeypatch.setattr("fastscnn.training.pretraining.loader.VALIDATION_BATCH", 5)
     data = load(tree)
     batches = list(centres(data, data.pictures("train"), 72, (64, 64), threads=2))
     assert [patches.shape for patches, _ in batches] == [(5, 64, 64, 3), (5, 64, 64, 3), (2, 64, 64, 3)]

@@ -704,7 +704,7 @@ def test_a_memo_that_would_fill_the_memory(tmp_path: Path, stream: bytes) -> Non
 
 
 def test_too_many_instructions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pickle_limits, "_MOST_INSTRUCTIONS", 1000)
+    monkeypatch.setattr(pickle_limits, "MAX_INSTRUCTIONS", 1000)
     path = tmp_path / "long"
     path.write_bytes(b"\x80\x02" + b"N0" * 1000 + b"}.")
     assert "has over 1,000 instructions, which is no checkpoint" in refusal(path)

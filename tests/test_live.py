@@ -41,8 +41,8 @@ Run = Callable[..., tuple[int, str, str]]
 def _quick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Short waits, in an empty folder."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(live, "_FIRST_DELAY", 0.05)
-    monkeypatch.setattr(live, "_LONGEST_DELAY", 0.2)
+    monkeypatch.setattr(live, "FIRST_DELAY", 0.05)
+    monkeypatch.setattr(live, "LONGEST_DELAY", 0.2)
 
 
 @pytest.fixture
@@ -218,7 +218,7 @@ def test_a_cut_is_connected_again_and_times_go_on(web: Callable[..., Web]) -> No
 
 
 def test_a_stall_is_noticed(web: Callable[..., Web], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(live, "_SILENCE", 1)
+    monkeypatch.setattr(live, "SILENCE", 1)
     camera, said = Camera(rate=50), list[str]()
 
     def say(text: str) -> None:
@@ -318,7 +318,7 @@ def test_hls_plays_the_newest_segment_at_its_speed(web: Callable[..., Web], segm
 
 
 def test_a_list_cannot_read_files(web: Callable[..., Web], segments: list[bytes], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(live, "_SILENCE", 2)  # FFmpeg asks for a list with no usable segment until then
+    monkeypatch.setattr(live, "SILENCE", 2)  # FFmpeg asks for a list with no usable segment until then
     secret = Path("secret.ts").absolute()
     secret.write_bytes(segments[0])
     server = web({"/0.ts": whole(segments[0])})
@@ -392,7 +392,7 @@ class Sender:
 
 @pytest.mark.slow
 def test_udp_survives_noise_and_a_pause(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(live, "_SILENCE", 2)
+    monkeypatch.setattr(live, "SILENCE", 2)
     port, closed, later = free_port(SOCK_DGRAM), threading.Event(), list[Sender]()
     sender = Sender(port)
 
@@ -450,7 +450,7 @@ def test_rtsp_with_a_password_and_a_restart() -> None:
 
 @pytest.mark.slow
 def test_rtsp_that_stalls(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(live, "_SILENCE", 1)
+    monkeypatch.setattr(live, "SILENCE", 1)
     port, said = free_port(), list[str]()
     with rtsp_server(port) as process:
 

@@ -291,7 +291,7 @@ def test_the_bytes_are_read_at_any_size(float32: Path, int8: Path, size: tuple[i
 
 @pytest.mark.slow
 def test_a_budget(made: Made, int8: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fastscnn.benchmark.latency_budget._RUNS", 3)
+    monkeypatch.setattr("fastscnn.benchmark.latency_budget.RUNS", 3)
     seen: set[tuple[int, ...]] = set()
     segment = Segmenter.segment
 

@@ -1074,7 +1074,7 @@ def test_the_lock_of_a_machine_that_has_failed_is_waited_for(
 def test_the_lock_of_a_machine_that_trains_is_refused(
     tmp_path: Path, tiny_dataset: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run_lock, "_LEASE", 0.1)
+    monkeypatch.setattr(run_lock, "LEASE", 0.1)
     with pytest.raises(FastSCNNError, match="run: process 7 on machine-b trains there; wait for it, or use another --out"):
         train(replace(DEBUG, iterations=1), tiny_dataset, tmp_path / "run", validation=None)
 
@@ -1125,13 +1125,13 @@ def test_a_variance_that_overflows_is_found_and_the_last_weights_are_kept(
     out = tmp_path / "run"
     train(replace(DEBUG, iterations=2), tiny_dataset, out, validation=None, pause_after=1)
     before = {path.name: path.read_bytes() for path in out.iterdir()}
-    average = loop._average
 
-    def spoil(state: State, decay: float) -> None:
-        average(state, decay)
+    def spoil(state: State, *more: Any) -> float:
+        loss = step(state, *more)
         getattr(state, where).state_dict()["downsample.0.1.running_var"][0] = value
+        return loss
 
-    monkeypatch.setattr(loop, "_average", spoil)
+    monkeypatch.setattr(loop, "step", spoil)
     message = r"not finite at step 2 \(downsample\.0\.1\.running_var\).*; what was saved before is kept"
     with pytest.raises(FastSCNNError, match=message):
         train(replace(DEBUG, iterations=2), tiny_dataset, out, validation=None, resume=True)
