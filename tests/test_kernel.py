@@ -243,7 +243,7 @@ def test_a_size_beyond_the_kernel_is_refused(compiled: native.Kernel) -> None:
 def test_threads_work_where_that_pays(
     compiled: native.Kernel, monkeypatch: pytest.MonkeyPatch, size: tuple[int, int], threads: int, helpers: int
 ) -> None:
-    logits, asked, submit = smooth((5, size[0] // 8, size[1] // 8), 0), [], ThreadPoolExecutor.submit
+    logits, asked, submit = smooth((5, size[0] // 8, size[1] // 8), 0), list[Callable[[], None]](), ThreadPoolExecutor.submit
 
     def counted(pool: ThreadPoolExecutor, work: Callable[[], None]) -> Future[None]:
         asked.append(work)
