@@ -125,7 +125,7 @@ def from_folder_to_scores(root: Path, made: Made, capsys: Capture) -> Path:
     return toml
 
 
-@pytest.mark.parametrize("title", [title if title in QUICK else pytest.param(title, marks=pytest.mark.slow) for title in FORMATS])
+@pytest.mark.parametrize("title", [pytest.param(title, marks=() if title in QUICK else pytest.mark.slow) for title in FORMATS])
 def test_from_a_folder_to_scores(tmp_path: Path, title: str, capsys: Capture) -> None:
     toml = from_folder_to_scores(tmp_path / "set", FORMATS[title](tmp_path / "set"), capsys)
     stated = tomllib.loads("\n".join(re.findall(r"`([a-z_]+ = [^`]*)`", rows()[title][1])))
