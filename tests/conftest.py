@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import builtins
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import lru_cache
+from functools import lru_cache, wraps
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -24,11 +25,13 @@ from fastscnn.model.label_set import LabelSet
 
 pytest_plugins = ["promises", "exports"]
 
-_draw = synthetic.draw
 _SHARED = Path(__file__).parents[2] / "shared"
 _COLOURS = ("red", "green", "blue")
 
 WriteOnnx = Callable[..., Path]
+
+# Each process of `-n auto` has one processor; threads of PyTorch that wait for others would take time from the other processes.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 collect_ignore = [] if find_spec("fastapi") else ["test_serve.py"]  # the extra `serve`
 collect_ignore += [] if find_spec("huggingface_hub") else ["test_hub.py"]  # the extra `hub`
@@ -56,22 +59,20 @@ def _no_last_value() -> Iterator[None]:
     vars(builtins).pop("_", None)
 
 
-@lru_cache(maxsize=64)
-def _drawn(height: int, width: int, seed: int) -> Scene:
-    return _draw(height, width, seed)
+_drawn = lru_cache(maxsize=128)(synthetic.draw)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def drawn_once() -> Iterator[None]:
-    """Draw each generated scene once: it takes half a second, and many tests, and code that they call, draw the same ones."""
+@wraps(synthetic.draw)
+def _draw(height: int = synthetic.SIZE[0], width: int = synthetic.SIZE[1], seed: int = 0) -> Scene:
+    scene = _drawn(height, width, seed)
+    return Scene(scene.image.copy(), scene.labels.copy())
 
-    def copied(height: int = synthetic.SIZE[0], width: int = synthetic.SIZE[1], seed: int = 0) -> Scene:
-        scene = _drawn(height, width, seed)
-        return Scene(scene.image.copy(), scene.labels.copy())
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(synthetic, "draw", copied)
-        yield
+def pytest_configure(config: pytest.Config) -> None:
+    """Draw each generated scene once: it takes long, and many tests, and code that they call, draw the same ones."""
+    patch = pytest.MonkeyPatch()
+    config.add_cleanup(patch.undo)
+    patch.setattr(synthetic, "draw", _draw)
 
 
 @pytest.fixture(scope="module")
@@ -218,5 +219,5 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
         return call(self, images)
 
     monkeypatch.setattr(OnnxBackend, "__call__", note)
-    monkeypatch.setattr("fastscnn.benchmark.latency_budget._SECONDS", 0.0)
+    monkeypatch.setattr("fastscnn.benchmark.latency_budget.SECONDS", 0.0)
     return sizes

@@ -1,7 +1,12 @@
-"""Shared fixtures: a network with random weights and the file exported from it. Tracing takes long, so it is done once."""
+"""Shared fixtures: a network with random weights and the file exported from it. Tracing takes long, so it is done once.
+
+All tests that use them only read these files.
+"""
 
 from __future__ import annotations
 
+import os
+import pickle
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -50,13 +55,23 @@ def lively(seed: int = 0, classes: int = 11, channels: int = 3) -> FastSCNN:
 
 @pytest.fixture(scope="session")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    """Made by the first process of pytest-xdist that needs it; the others wait, and read it."""
+    from filelock import FileLock
+
     from fastscnn.exporting.pipeline import export
     from fastscnn.network import checkpoint
 
-    weights = tmp_path_factory.mktemp("weights") / "weights.safetensors"
-    checkpoint.save(weights, lively(), Card(LabelSet(synthetic.CLASSES), (96, 128), recipe={"lr": 0.1}))
-    file = tmp_path_factory.mktemp("export") / "model.onnx"
-    return Exported(weights, file, export(weights, file))
+    own = tmp_path_factory.getbasetemp()
+    root = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+    weights, file, report = (root / name for name in ("weights/weights.safetensors", "export/model.onnx", "export.report"))
+    with FileLock(root / "export.lock"):
+        if not report.exists():
+            for path in (weights, file):
+                path.parent.mkdir()
+            checkpoint.save(weights, lively(), Card(LabelSet(synthetic.CLASSES), (96, 128), recipe={"lr": 0.1}))
+            report.write_bytes(pickle.dumps(export(weights, file)))
+    found: ExportReport = pickle.loads(report.read_bytes())
+    return Exported(weights, file, found)
 
 
 @pytest.fixture
@@ -67,6 +82,16 @@ def traced(exported: Exported, monkeypatch: pytest.MonkeyPatch) -> Exported:
     data = exported.file.read_bytes()
     monkeypatch.setattr(pipeline, "trace", lambda *_: data)
     return exported
+
+
+@pytest.fixture
+def unmeasured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let an export on labelled images measure neither other backends and sizes nor the confidence, which takes long."""
+    from fastscnn.exporting import pipeline
+
+    monkeypatch.setattr(pipeline, "backend_losses", lambda *_: {})
+    monkeypatch.setattr(pipeline, "scores_by_size", lambda *_: {})
+    monkeypatch.setattr(pipeline, "calibrate", lambda *_: None)
 
 
 def scenes(batch: int, height: int, width: int) -> UInt8Array:

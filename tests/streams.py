@@ -93,23 +93,23 @@ class Camera:
 
     Attributes:
         cut_at: frames that a client gets; then the connection is closed.
-        stall: set: nothing is sent.
+        flows: cleared: nothing is sent.
     """
 
     def __init__(self, rate: float = 50, cut_at: int = 1 << 30, draw: Callable[[int], UInt8Array] = picture) -> None:
-        self.rate, self.cut_at, self.draw, self.stall, self.number = rate, cut_at, draw, threading.Event(), 0
+        self.rate, self.cut_at, self.draw, self.flows, self.number = rate, cut_at, draw, threading.Event(), 0
+        self.flows.set()
 
     def __call__(self, handler: BaseHTTPRequestHandler) -> None:
         handler.send_response(200)
         handler.send_header("Content-Type", "multipart/x-mixed-replace; boundary=x")
         handler.end_headers()
         for _ in range(self.cut_at):
-            while self.stall.is_set():
-                sleep(0.01)
+            self.flows.wait()
             data = jpeg.encoded(self.draw(self.number), 95)
             self.number += 1
             handler.wfile.write(b"--x\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n%b\r\n" % (len(data), data))
-            sleep(1 / self.rate)
+            sleep(1 / self.rate)  # as a camera's frames come
 
 
 @contextmanager

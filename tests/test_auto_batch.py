@@ -180,6 +180,7 @@ def test_processes_take_the_least_number(
         [f"Batch: {batch} images per step, {batch // 2} in each of 2 processes"] if rank == 0 else [])
 
 
+@pytest.mark.slow
 def test_a_classifier_trains_with_the_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     probes = pretend(monkeypatch, memory_of(lambda n: 100 * n))
     for index in range(12):

@@ -15,7 +15,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
-from torchmetrics.functional.classification import multiclass_accuracy
 
 from fastscnn import Segmenter, cli
 from fastscnn.base.errors import FastSCNNError
@@ -143,6 +142,8 @@ def test_it_pools_the_global_features_of_fast_scnn() -> None:
 
 @pytest.mark.parametrize("classes", [2, 7, 30])
 def test_top_k_is_torchmetrics(classes: int) -> None:
+    from torchmetrics.functional.classification import multiclass_accuracy
+
     torch.manual_seed(classes)
     logits, truth = torch.randn(200, classes), torch.randint(classes, (200,))
     for k in (1, min(5, classes)):
@@ -177,7 +178,7 @@ def test_the_centre_crop() -> None:
 
 
 def test_validation_sees_every_image_once_in_order(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fastscnn.training.pretraining.loader._VALIDATION_BATCH", 5)
+    monkeypatch.setattr("fastscnn.training.pretraining.loader.VALIDATION_BATCH", 5)
     data = load(tree)
     batches = list(centres(data, data.pictures("train"), 72, (64, 64), threads=2))
     assert [patches.shape for patches, _ in batches] == [(5, 64, 64, 3), (5, 64, 64, 3), (2, 64, 64, 3)]

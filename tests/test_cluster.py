@@ -7,11 +7,11 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+from waiting import wait_until
 
 from fastscnn import cli
 from fastscnn.base.errors import FastSCNNError
@@ -155,8 +155,9 @@ def test_killed_workers_lose_nothing_and_double_nothing(tiny_onnx: Path, tmp_pat
         stdout=subprocess.PIPE, text=True, env={**os.environ, "FASTSCNN_TEST": str(tmp_path)},
     ) as process:  # fmt: skip
         for killed in range(1, 4):
-            while sum(name.endswith(".labels.png") for name in out.names()) < 60 * killed and process.poll() is None:
-                time.sleep(0.02)
+            least = 60 * killed
+            wait_until(lambda least=least: sum(name.endswith(".labels.png") for name in out.names()) >= least
+                       or process.poll() is not None, 600)
             (worker,) = _workers(str(tmp_path))
             os.kill(worker, signal.SIGKILL)
         printed, _ = process.communicate(timeout=600)

@@ -163,8 +163,7 @@ def mmcv_average(state: State) -> State:
     ],
     ids=["state_dict", "module", "twice", "averaged", "mmengine ema", "mmcv ema", "mmcv ema, module", "old", "parameters"],
 )
-@pytest.mark.parametrize("name", ["mmseg", "tramac"])
-@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize(("name", "zipped"), [("mmseg", True), ("tramac", False)])
 def test_wrappers_are_taken_off(tmp_path: Path, name: str, wrap: Callable[[State], Any], zipped: bool) -> None:
     file = tmp_path / "theirs.pth"
     torch.save(wrap(as_theirs(name, network(name))), file, _use_new_zipfile_serialization=zipped)
@@ -705,7 +704,7 @@ def test_a_memo_that_would_fill_the_memory(tmp_path: Path, stream: bytes) -> Non
 
 
 def test_too_many_instructions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pickle_limits, "_MOST_INSTRUCTIONS", 1000)
+    monkeypatch.setattr(pickle_limits, "MAX_INSTRUCTIONS", 1000)
     path = tmp_path / "long"
     path.write_bytes(b"\x80\x02" + b"N0" * 1000 + b"}.")
     assert "has over 1,000 instructions, which is no checkpoint" in refusal(path)
@@ -725,11 +724,8 @@ def test_torchscript_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("prefix", ["model.", "net.", "_orig_mod.", "module.model."])
 def test_what_contains_the_network_is_taken_off(tmp_path: Path, layout: str, theirs: State, prefix: str) -> None:
-    inner = write(tmp_path / "plain", layout, theirs)
     outer = write(tmp_path / "inside", layout, {f"{prefix}{name}": value for name, value in theirs.items()})
-    expected, _ = convert.converted(inner, "auto", CLASSES, SIZE)
-    found, _ = convert.converted(outer, "auto", CLASSES, SIZE)
-    assert close(found, expected)
+    assert close(convert.converted(outer, "auto", CLASSES, SIZE)[0], network(layout))
 
 
 @pytest.mark.slow

@@ -69,7 +69,7 @@ def test_small_and_odd_sizes(kind: str, shape: tuple[int, int]) -> None:
 
 @pytest.mark.parametrize(("kind", "low", "high"), [("gaussian_noise", 4, 60), ("shot_noise", 6 * 0.71, 80 * 0.71)])
 def test_noise_has_its_standard_deviation(kind: str, low: float, high: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(corruption, "_GRAINS", (1,))
+    monkeypatch.setattr(corruption, "GRAINS", (1,))
     assert deviation(kind, 0) == pytest.approx(low, rel=0.03)
     assert deviation(kind, 1) == pytest.approx(high, rel=0.05)  # some values are clipped
     assert deviation(kind, 0) < deviation(kind, 0.3) < deviation(kind, 0.6) < deviation(kind, 1)
@@ -79,14 +79,14 @@ def test_noise_has_its_standard_deviation(kind: str, low: float, high: float, mo
 
 
 def test_shot_noise_grows_with_the_root_of_the_grey_value(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(corruption, "_GRAINS", (1,))
+    monkeypatch.setattr(corruption, "GRAINS", (1,))
     assert deviation("shot_noise", 0.5, 160) / deviation("shot_noise", 0.5, 40) == pytest.approx(2, rel=0.05)
     assert deviation("shot_noise", 1.0, 0) == 0
 
 
 @pytest.mark.parametrize(("grain", "low", "high"), [(1, -0.05, 0.05), (2, 0.65, 0.8), (3, 0.8, 0.92)])
 def test_coarse_grains_make_neighbours_alike(grain: int, low: float, high: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(corruption, "_GRAINS", (grain,))
+    monkeypatch.setattr(corruption, "GRAINS", (grain,))
     noise = made("gaussian_noise", 0.5, 0, grey()).astype(float) - 128
     assert low < (noise[:, 1:] * noise[:, :-1]).mean() / np.square(noise).mean() < high
 

@@ -143,7 +143,7 @@ def test_the_pooling_matrix_is_adaptive_pooling(size: tuple[int, int]) -> None:
 @pytest.mark.parametrize("block", [1, 1 << 24])
 def test_labels_in_plain_torch(classes: int, inputs: tuple[int, int], size: tuple[int, int], block: int,
                                monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(labels_torch, "_BLOCK", block)
+    monkeypatch.setattr(labels_torch, "BLOCK", block)
     logits = smooth(classes, inputs)
     labels = torch.full(size, 255, dtype=torch.uint8)
     rows, columns = (labels_torch.axis(*ends, HOST) for ends in zip(inputs, size, strict=True))
@@ -365,13 +365,13 @@ def test_the_settings_of_others_come_back(host: CudaBackend, frames: list[UInt8A
         return cudnn.benchmark, cudnn.conv.fp32_precision if hasattr(cudnn, "conv") else cudnn.allow_tf32
 
     before, inside = state(), list[tuple[object, ...]]()
-    network = host._network
+    forward = FusedNetwork.forward
 
-    def watched(images: Tensor, pooling: Tensor) -> Tensor:
+    def watched(network: FusedNetwork, images: Tensor, pooling: Tensor) -> Tensor:
         inside.append(state())
-        return network(images, pooling)
+        return forward(network, images, pooling)
 
-    monkeypatch.setattr(host, "_network", watched)
+    monkeypatch.setattr(FusedNetwork, "forward", watched)
     host(frames[0][None])
     assert inside[0] in ((True, "ieee"), (True, False))
     assert state() == before
@@ -384,7 +384,7 @@ def test_too_little_memory_is_reported(host: CudaBackend, frames: list[UInt8Arra
     def full(*_: object) -> Tensor:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(host, "_network", full)
+    monkeypatch.setattr(FusedNetwork, "forward", full)
     with pytest.raises(FastSCNNError, match=r"too little free memory for images of shape \[1, 96, 128, 3\]; use a smaller"):
         host(frames[0][None])
 

@@ -152,6 +152,7 @@ def test_the_same_window_in_two_splits_is_a_leak(tmp_path: Path) -> None:
     assert "a.tif (rows 0 to 99, columns 0 to 109) of the split 'train'" in leaks[0].message
 
 
+@pytest.mark.slow
 def test_dataset_init_divides_large_images(tmp_path: Path) -> None:
     pytest.importorskip("rasterio")
     for folder in ("images", "masks"):

@@ -15,7 +15,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -30,6 +29,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
+from waiting import wait_until
 
 from fastscnn import cli
 from fastscnn.base.errors import FastSCNNError
@@ -564,9 +564,7 @@ def test_an_interruption_stops_all_at_one_step(tiny_dataset: Path, tmp_path: Pat
     out = tmp_path / "out"
     words = ["train", "debug", str(tiny_dataset), "--out", str(out), *FLAGS[:-1], "100000"]
     with started(2, *words, program=("-m", "fastscnn")) as process:
-        deadline = time.monotonic() + SECONDS
-        while not (out / "log.jsonl").exists() and process.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.02)
+        wait_until(lambda: (out / "log.jsonl").exists() or process.poll() is not None, SECONDS)
         process.terminate()
         _, errors = process.communicate(timeout=SECONDS)
     assert "fastscnn: interrupted; finished results are kept." in errors

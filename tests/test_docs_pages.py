@@ -132,6 +132,7 @@ def test_start(home: Path) -> None:
     assert install == lines(next(block for language, block in blocks(ROOT / "README.md") if language == "sh"))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not find_spec("av"), reason="the extra video is not installed")
 def test_video(home: Path) -> None:
     for number in range(3):

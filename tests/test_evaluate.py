@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torchmetrics.classification import MulticlassAccuracy, MulticlassJaccardIndex
 
 import fastscnn
 from fastscnn import Segmenter
@@ -98,6 +97,8 @@ def test_an_observer_sees_what_is_scored(tmp_path: Path, tiny: Segmenter, confid
 
 @pytest.mark.parametrize("size", [None, "native", (80, 40)])
 def test_scores_as_torchmetrics(tmp_path: Path, tiny_onnx: Path, size: Size) -> None:
+    from torchmetrics.classification import MulticlassAccuracy, MulticlassJaccardIndex
+
     spec, segmenter = dataset(tmp_path), Segmenter.load(tiny_onnx, size=size, threads=1)
     report = evaluate_pairs(segmenter, spec, spec.pairs("test")).to_dict()
     jaccard = MulticlassJaccardIndex(3, average=None, ignore_index=255)

@@ -23,6 +23,7 @@ from fastscnn.media import images
 
 DOCS = Path(__file__).parents[1] / "docs" / "datasets.md"
 SMALL = ["--iterations", "2", "--width-mult", "0.25", "--crop", "64x64", "--validation", "none", "--quiet"]
+QUICK = ("COCO instances JSON", "LabelMe JSON", "YOLO segmentation text", "Pascal VOC", "Colours", "Plain ids")  # not slow
 
 for name in ("pycocotools", "scipy"):
     pytest.importorskip(name, reason="needs the extra formats")
@@ -124,7 +125,7 @@ def from_folder_to_scores(root: Path, made: Made, capsys: Capture) -> Path:
     return toml
 
 
-@pytest.mark.parametrize("title", FORMATS)
+@pytest.mark.parametrize("title", [pytest.param(title, marks=() if title in QUICK else pytest.mark.slow) for title in FORMATS])
 def test_from_a_folder_to_scores(tmp_path: Path, title: str, capsys: Capture) -> None:
     toml = from_folder_to_scores(tmp_path / "set", FORMATS[title](tmp_path / "set"), capsys)
     stated = tomllib.loads("\n".join(re.findall(r"`([a-z_]+ = [^`]*)`", rows()[title][1])))

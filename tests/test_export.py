@@ -167,6 +167,7 @@ def test_at_the_command_line(
     assert (got.card.calibration.split, got.card.calibration.images) == ("val", 3)
 
 
+@pytest.mark.usefixtures("unmeasured")
 def test_the_limit_of_the_accuracy_loss(
     traced: Exported, tiny_dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -182,7 +183,6 @@ def test_the_limit_of_the_accuracy_loss(
 
     monkeypatch.setattr(pipeline, "evaluate_pairs", worse)
     monkeypatch.setattr(pipeline, "verify", lambda *_: ())
-    monkeypatch.setattr(pipeline, "_measure", lambda report, content, *_: (report, content))
     words = ["export", str(traced.weights), "--out", str(tmp_path / "model.onnx"), "--data", str(tiny_dataset)]
     assert cli.main([*words, "--max-iou-loss", "2.1"]) == 0
     assert cli.main([*words, "--max-iou-loss", "1.9"]) == 1
@@ -200,6 +200,7 @@ def test_without_a_dataset(traced: Exported, tmp_path: Path, capsys: pytest.Capt
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("unmeasured")
 def test_home_and_a_loaded_dataset(
     traced: Exported, tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -207,7 +208,6 @@ def test_home_and_a_loaded_dataset(
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "w.safetensors").write_bytes(traced.weights.read_bytes())
     (tmp_path / "tiny").symlink_to(tiny_dataset.parent)
-    monkeypatch.setattr(pipeline, "_measure", lambda report, content, *_: (report, content))
     stages: list[str] = []
 
     @contextmanager
@@ -315,7 +315,9 @@ def test_wrong_arguments_are_refused_before_the_network_is_loaded(
         export("weights.safetensors", tmp_path / "model.onnx", data=tiny_dataset, **arguments)
 
 
-@pytest.mark.parametrize(("trained_on", "kept"), [("tiny", ["test", "old"]), ("tiny+other", ["test"])])
+@pytest.mark.parametrize(("trained_on", "kept"), [
+    ("tiny", ["test", "old"]), pytest.param("tiny+other", ["test"], marks=pytest.mark.slow),
+])  # fmt: skip
 def test_scores_of_other_datasets_are_not_kept(
     traced: Exported, tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trained_on: str, kept: list[str]
 ) -> None:

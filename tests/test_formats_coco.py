@@ -217,7 +217,7 @@ def test_without_pycocotools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_a_large_file_is_parsed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(text, "_TICK", 0)
+    monkeypatch.setattr(text, "TICK", 0)
     path = write(tmp_path / "a.json")
     FORMAT.read(path, Path("a.png"), CLASSES)
     monkeypatch.setattr(json, "loads", None)

@@ -116,7 +116,7 @@ def test_a_wrong_list_is_an_error(names: list[str], message: str) -> None:
 
 
 def test_a_file_is_parsed_once_until_it_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(text, "_TICK", 0)
+    monkeypatch.setattr(text, "TICK", 0)
     parsed = []
 
     @text.once_per_file
@@ -156,8 +156,8 @@ def test_a_file_that_has_just_been_written_is_not_kept(tmp_path: Path) -> None:
 
 
 def test_kept_files_are_bounded_by_their_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(text, "_TICK", 0)
-    monkeypatch.setattr(text, "_BYTES", 100)
+    monkeypatch.setattr(text, "TICK", 0)
+    monkeypatch.setattr(text, "CACHE_BYTES", 100)
     parsed: list[str] = []
     parse = text.once_per_file(lambda path: parsed.append(path.name))
     for size, names in ((10, "abcdefghij"), (50, "klmnop")):

@@ -61,7 +61,7 @@ def labelled(by: native.Kernel | None, logits: Float32Array, size: tuple[int, in
     """What `upsample.labels` gives with a kernel, or without, where every image is worth several threads."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(native, "KERNEL", by)
-        patch.setattr(native, "_WORTH", 1)
+        patch.setattr(native, "PIXELS_PER_THREAD", 1)
         return upsample.labels(logits, size, threads)
 
 
@@ -124,7 +124,7 @@ def test_the_confidence_of_the_kernel(
     exact = upsample.confidence_in_numpy(logits, size)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(native, "KERNEL", compiled)
-        patch.setattr(native, "_WORTH", 1)
+        patch.setattr(native, "PIXELS_PER_THREAD", 1)
         given_ = upsample.confidence(logits, size, threads)
     assert given_.dtype == np.float32
     above = given_ - exact
@@ -199,7 +199,7 @@ def test_nan_and_infinity_anywhere_are_refused(
     logits[tuple(np.random.default_rng(seed).integers(0, shape))] = value
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(native, "KERNEL", compiled if compiled_form else None)
-        patch.setattr(native, "_WORTH", 1)
+        patch.setattr(native, "PIXELS_PER_THREAD", 1)
         for function in (upsample.labels, upsample.confidence):
             with pytest.raises(FastSCNNError, match="NaN or infinity"):
                 function(logits, size, threads)
@@ -237,28 +237,22 @@ def test_a_size_beyond_the_kernel_is_refused(compiled: native.Kernel) -> None:
         labelled(compiled, np.zeros((1, 1, 1), np.float32), (2**31, 1))
 
 
-class Pool(ThreadPoolExecutor):
-    """Counts what it is asked to do."""
-
-    asked = 0
-
-    def submit(self, fn: Callable[..., None], /, *args: object, **kwargs: object) -> Future[None]:  # type: ignore[override]
-        self.asked += 1
-        return super().submit(fn, *args, **kwargs)
-
-
 @pytest.mark.parametrize(
     ("size", "threads", "helpers"), [((1024, 2048), 1, 0), ((1024, 2048), 2, 1), ((1024, 2048), 3, 2), ((360, 480), 3, 0)]
 )
 def test_threads_work_where_that_pays(
     compiled: native.Kernel, monkeypatch: pytest.MonkeyPatch, size: tuple[int, int], threads: int, helpers: int
 ) -> None:
-    logits = smooth((5, size[0] // 8, size[1] // 8), 0)
-    with Pool(3) as pool:
-        monkeypatch.setattr(native, "_pool", pool)
-        monkeypatch.setattr(native, "KERNEL", compiled)
-        np.testing.assert_array_equal(upsample.labels(logits, size, threads), upsample.labels_in_numpy(logits, size))
-        assert pool.asked == helpers
+    logits, asked, submit = smooth((5, size[0] // 8, size[1] // 8), 0), list[Callable[[], None]](), ThreadPoolExecutor.submit
+
+    def counted(pool: ThreadPoolExecutor, work: Callable[[], None]) -> Future[None]:
+        asked.append(work)
+        return submit(pool, work)
+
+    monkeypatch.setattr(ThreadPoolExecutor, "submit", counted)
+    monkeypatch.setattr(native, "KERNEL", compiled)
+    np.testing.assert_array_equal(upsample.labels(logits, size, threads), upsample.labels_in_numpy(logits, size))
+    assert len(asked) == helpers
 
 
 def test_images_labelled_at_once(compiled: native.Kernel) -> None:
@@ -266,7 +260,7 @@ def test_images_labelled_at_once(compiled: native.Kernel) -> None:
     images = [made("random", (7, 20, 30), 1.0, seed) for seed in range(40)]
     with pytest.MonkeyPatch.context() as patch, ThreadPoolExecutor(8) as callers:
         patch.setattr(native, "KERNEL", compiled)
-        patch.setattr(native, "_WORTH", 1)
+        patch.setattr(native, "PIXELS_PER_THREAD", 1)
         results = list(callers.map(lambda logits: upsample.labels(logits, (160, 240), 50), images))
     for logits, result in zip(images, results, strict=True):
         np.testing.assert_array_equal(result, upsample.labels_in_numpy(logits, (160, 240)))
@@ -324,6 +318,7 @@ def test_a_wheel_holds_the_kernel_once_and_uses_it(unpacked: Path) -> None:
     assert (done.stdout, done.stderr) == ("1 False\n", "")
 
 
+@pytest.mark.slow
 def test_wheels_of_equal_sources_have_equal_bytes(unpacked: Path, tmp_path: Path) -> None:
     """Built in another folder, at another time, from files with other time stamps."""
     root = tmp_path / "another folder"
@@ -337,6 +332,7 @@ def test_wheels_of_equal_sources_have_equal_bytes(unpacked: Path, tmp_path: Path
     assert one.read_bytes() == other.read_bytes()
 
 
+@pytest.mark.slow
 def test_without_a_compiler_the_wheel_is_pure_and_labels_in_numpy(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

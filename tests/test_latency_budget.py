@@ -35,7 +35,7 @@ def test_none_fits(milliseconds: float) -> None:
 
 @pytest.fixture(autouse=True)
 def _few_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(latency_budget, "_RUNS", 4)
+    monkeypatch.setattr(latency_budget, "RUNS", 4)
 
 
 def test_sizes_and_progress(tiny: Segmenter) -> None:
@@ -49,7 +49,7 @@ def test_sizes_and_progress(tiny: Segmenter) -> None:
 
 
 def test_slow_sizes_take_fewer_runs(tiny: Segmenter, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(latency_budget, "_SECONDS", 0.0)
+    monkeypatch.setattr(latency_budget, "SECONDS", 0.0)
     calls: list[tuple[int, int]] = []
     measure_latency(tiny, [(96, 128)], progress=lambda done, total: calls.append((done, total)))
     assert len(calls) == 10
@@ -66,7 +66,7 @@ def test_frames_that_are_no_size_to_draw(tiny: Segmenter, monkeypatch: pytest.Mo
         return segment(self, image, confidence, unknown)
 
     monkeypatch.setattr(Segmenter, "segment", note)
-    monkeypatch.setattr(latency_budget, "_SECONDS", 0.0)
+    monkeypatch.setattr(latency_budget, "SECONDS", 0.0)
     measure_latency(tiny, [frame])
     assert set(seen) == {(*frame, 3)}
 
@@ -89,7 +89,7 @@ def test_measured_once(tiny_onnx: Path, tmp_path: Path, monkeypatch: pytest.Monk
         "fastscnn.base.machine.processor": lambda: "another",
         "fastscnn.backends.onnx.OnnxBackend.hardware": lambda _: "another",
         "fastscnn.benchmark.latency_budget.in_shape": lambda size, _: (size[0] + 32, size[1]),
-        "fastscnn.model.card._FRACTIONS": (1.0, 0.9, 0.5),
+        "fastscnn.model.card.FRACTIONS": (1.0, 0.9, 0.5),
         "fastscnn.model.card.congruent": lambda side, _: 8 * round(side / 8),
         "fastscnn.benchmark.latency_budget.version": lambda _: "9.9",
         "fastscnn.upsampling.native.KERNEL": None if native.KERNEL else True,
@@ -98,7 +98,7 @@ def test_measured_once(tiny_onnx: Path, tmp_path: Path, monkeypatch: pytest.Monk
         with monkeypatch.context() as patch:
             patch.setattr(name, other)
             measure_latency(segmenter, [(96, 128)], tmp_path)
-        same_sizes = name.endswith("_FRACTIONS")  # 0.9 becomes the card's size too
+        same_sizes = name.endswith("FRACTIONS")  # 0.9 becomes the card's size too
         assert (set(tmp_path.iterdir()) == before) == same_sizes, name
     assert measure_latency(segmenter, [(96, 128)], tmp_path) == first
 
@@ -115,7 +115,7 @@ def test_the_network_gets_the_shape_of_the_frame(
         return call(self, images)
 
     monkeypatch.setattr(type(tiny.backend), "__call__", note)
-    monkeypatch.setattr(latency_budget, "_SECONDS", 0.0)
+    monkeypatch.setattr(latency_budget, "SECONDS", 0.0)
     measured = measure_latency(tiny, [frame])
     assert list(dict.fromkeys(seen)) == [in_shape(choice.size, frame) for choice in measured.choices]
 

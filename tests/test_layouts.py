@@ -428,10 +428,10 @@ def test_a_folder_may_be_called_with_a_question_mark(tmp_path: Path) -> None:
     ("recipe", "name", "tree", "train_on", "score_on"),
     [
         ("paper", "cityscapes", "city", "train", "val"),
-        ("mmseg", "cityscapes", "city", "train", "val"),
-        ("cityscapes-coarse", "cityscapes-coarse", "city", "train+train_extra", "val"),
-        ("eventscape", "eventscape", "scape", "train", "val"),
-        ("pst900", "pst900", "pst", "train", "test"),
+        pytest.param("mmseg", "cityscapes", "city", "train", "val", marks=pytest.mark.slow),
+        pytest.param("cityscapes-coarse", "cityscapes-coarse", "city", "train+train_extra", "val", marks=pytest.mark.slow),
+        pytest.param("eventscape", "eventscape", "scape", "train", "val", marks=pytest.mark.slow),
+        pytest.param("pst900", "pst900", "pst", "train", "test", marks=pytest.mark.slow),
         ("pst900-rgbt", "pst900-rgbt", "pst", "train", "test"),
     ],
 )
@@ -457,6 +457,7 @@ def test_training_and_scoring(
     assert report.confusion.matrix.sum() > 0
 
 
+@pytest.mark.slow
 def test_coarse_labels_first_then_fine_ones(city: Path, tmp_path: Path) -> None:
     pytest.importorskip("torch")
     import dataclasses

@@ -22,6 +22,7 @@ from typing import Any
 
 import pytest
 from streams import SIZE, Camera, Web, free_port, number_of, picture, rtsp_server, whole
+from waiting import wait_until
 
 import fastscnn
 from fastscnn import cli
@@ -40,8 +41,8 @@ Run = Callable[..., tuple[int, str, str]]
 def _quick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Short waits, in an empty folder."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(live, "_FIRST_DELAY", 0.05)
-    monkeypatch.setattr(live, "_LONGEST_DELAY", 0.2)
+    monkeypatch.setattr(live, "FIRST_DELAY", 0.05)
+    monkeypatch.setattr(live, "LONGEST_DELAY", 0.2)
 
 
 @pytest.fixture
@@ -217,16 +218,16 @@ def test_a_cut_is_connected_again_and_times_go_on(web: Callable[..., Web]) -> No
 
 
 def test_a_stall_is_noticed(web: Callable[..., Web], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(live, "_SILENCE", 1)
+    monkeypatch.setattr(live, "SILENCE", 1)
     camera, said = Camera(rate=50), list[str]()
 
     def say(text: str) -> None:
         said.append(text)
-        camera.stall.clear()
+        camera.flows.set()
 
     source = live.read(f"{web({'/live': camera}).url}/live", on_message=say)
     assert len(first(source, 5)) == 5
-    camera.stall.set()
+    camera.flows.clear()
     until(source, said, "connected again")
     assert "the server sends no data; connecting again in" in said[0]
     assert len(first(source, 5)) == 5
@@ -317,7 +318,7 @@ def test_hls_plays_the_newest_segment_at_its_speed(web: Callable[..., Web], segm
 
 
 def test_a_list_cannot_read_files(web: Callable[..., Web], segments: list[bytes], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(live, "_SILENCE", 2)  # FFmpeg asks for a list with no usable segment until then
+    monkeypatch.setattr(live, "SILENCE", 2)  # FFmpeg asks for a list with no usable segment until then
     secret = Path("secret.ts").absolute()
     secret.write_bytes(segments[0])
     server = web({"/0.ts": whole(segments[0])})
@@ -391,7 +392,7 @@ class Sender:
 
 @pytest.mark.slow
 def test_udp_survives_noise_and_a_pause(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(live, "_SILENCE", 2)
+    monkeypatch.setattr(live, "SILENCE", 2)
     port, closed, later = free_port(SOCK_DGRAM), threading.Event(), list[Sender]()
     sender = Sender(port)
 
@@ -449,7 +450,7 @@ def test_rtsp_with_a_password_and_a_restart() -> None:
 
 @pytest.mark.slow
 def test_rtsp_that_stalls(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(live, "_SILENCE", 1)
+    monkeypatch.setattr(live, "SILENCE", 1)
     port, said = free_port(), list[str]()
     with rtsp_server(port) as process:
 
@@ -500,19 +501,21 @@ def test_the_video_goes_on_after_a_cut(web: Callable[..., Web], run: Run, monkey
 @pytest.mark.slow
 @pytest.mark.parametrize("stalled", [True, False])
 def test_ctrl_c_ends_at_once_while_nothing_comes(web: Callable[..., Web], tiny_onnx: Path, stalled: bool) -> None:
-    camera = Camera(rate=50)
+    camera = Camera(rate=50) if stalled else Camera(rate=50, cut_at=50)
     server = web({"/live": camera})
     words = [f"{server.url}/live", "--weights", str(tiny_onnx), "--backend", "onnx", "--threads", "1", "--json"]
     source = os.pathsep.join((str(Path(fastscnn.__file__).parents[1]), os.environ.get("PYTHONPATH", "")))
     process = subprocess.Popen([sys.executable, "-m", "fastscnn", "segment", *words], stdout=subprocess.PIPE,
                                stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": source})
-    end = perf_counter() + 60
-    while camera.number < 50 and process.poll() is None and perf_counter() < end:
-        sleep(0.05)
-    camera.stall.set()
-    if not stalled:
-        camera.cut_at = 0
-    sleep(1)
+    said = process.stderr
+    assert said
+    wait_until(lambda: camera.number >= 50 or process.poll() is not None)
+    if stalled:
+        camera.flows.clear()
+        sleep(1)  # of silence
+    else:
+        server.close()
+        wait_until(lambda: "connecting" in said.readline())
     start = perf_counter()
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=30)

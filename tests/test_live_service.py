@@ -37,8 +37,8 @@ def camera() -> Camera:
 
 @pytest.fixture
 def web(camera: Camera, monkeypatch: pytest.MonkeyPatch) -> Iterator[Web]:
-    monkeypatch.setattr(live, "_FIRST_DELAY", 0.05)
-    monkeypatch.setattr(service, "_PAUSE", 0.05)
+    monkeypatch.setattr(live, "FIRST_DELAY", 0.05)
+    monkeypatch.setattr(service, "PAUSE", 0.05)
     server = Web({"/live": camera})
     yield server
     server.close()

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import itertools
-import time
-from collections import Counter
+import threading
+from collections import Counter, defaultdict
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -86,13 +86,16 @@ def test_steps_epochs_and_seeds_differ(tiny_dataset: Path) -> None:
 
 
 def test_threads_keep_the_order(tiny_dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    batch = Loader.batch
+    batch, made = Loader.batch, defaultdict[int, threading.Event](threading.Event)
 
-    def slow(loader: Loader, step: int) -> Batch:
-        time.sleep(0.05 if step % 3 == 0 else 0)
-        return batch(loader, step)
+    def overtaken(loader: Loader, step: int) -> Batch:
+        """Each third batch is ready after the next one."""
+        assert step % 3 or made[step + 1].wait(60)
+        found = batch(loader, step)
+        made[step].set()
+        return found
 
-    monkeypatch.setattr(Loader, "batch", slow)
+    monkeypatch.setattr(Loader, "batch", overtaken)
     loader = of(tiny_dataset)
     for step, got in enumerate(loader.batches(0, 12)):
         assert same(got, batch(loader, step))

@@ -12,7 +12,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from pathlib import Path
 import pytest
 import test_distributed as distributed
 from test_distributed import SECONDS, SIX_STEPS, assert_same_run, finished, six_steps
+from waiting import wait_until
 
 __all__ = ["six_steps"]  # a fixture
 pytestmark = pytest.mark.slow
@@ -148,9 +148,7 @@ def test_a_machine_fails(
     call = ["stopped", str(marker), "1", "3", *words(shared)]
     with ExitStack() as stack:
         first, second = (stack.enter_context(machine.start(*call, options=options)) for machine in machines)
-        deadline = time.monotonic() + SECONDS
-        while not marker.exists() and first.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.1)
+        wait_until(lambda: marker.exists() or first.poll() is not None, SECONDS)
         for machine in reversed(machines):
             machine.kill()
         assert finished(first).returncode == finished(second).returncode == -signal.SIGKILL

@@ -9,7 +9,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torchmetrics.classification import MulticlassAccuracy, MulticlassJaccardIndex
 
 from fastscnn.base.errors import FastSCNNError
 from fastscnn.evaluation.metrics import Confusion, RunningMIoU
@@ -44,6 +43,8 @@ def test_by_hand(predicted: Any, truth: Any, matrix: Any, iou: Any, miou: float,
 @settings(deadline=None, derandomize=True, max_examples=60)
 @given(classes=st.integers(2, 20), used=st.integers(1, 20), right=st.floats(0, 1), seed=st.integers(0, 2**32 - 1))
 def test_as_torchmetrics(classes: int, used: int, right: float, seed: int) -> None:
+    from torchmetrics.classification import MulticlassAccuracy, MulticlassJaccardIndex
+
     rng = np.random.default_rng(seed)
     truth = rng.integers(0, min(used, classes), (3, 17, 23)).astype(np.uint8)
     predicted = np.where(rng.random(truth.shape) < right, truth, rng.integers(0, classes, truth.shape)).astype(np.uint8)

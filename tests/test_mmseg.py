@@ -42,7 +42,7 @@ def test_the_worker_imports_mmsegmentation_and_not_our_module(tmp_path: Path) ->
 
 
 def test_turns_and_ratios(tiny: Segmenter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mmseg, "_PAUSE", 0.0)
+    monkeypatch.setattr(mmseg, "PAUSE", 0.0)
     calls: list[tuple[int, int]] = []
     environment = interpreter(tmp_path / "e", ANSWERS)
     found = mmseg.compare_with_mmseg([tiny], (64, 96), environment, 2, lambda *call: calls.append(call))

@@ -100,9 +100,9 @@ def hook() -> ModuleType:
     ("host", "tag", "suffix"),
     [
         ("linux-x86_64", "linux_x86_64", ".so"),
-        ("linux-aarch64", "linux_aarch64", ".so"),
-        ("macosx-11.0-arm64", "macosx_11_0_arm64", ".dylib"),
-        ("win-amd64", "win_amd64", ".dll"),
+        pytest.param("linux-aarch64", "linux_aarch64", ".so", marks=pytest.mark.slow),
+        pytest.param("macosx-11.0-arm64", "macosx_11_0_arm64", ".dylib", marks=pytest.mark.slow),
+        pytest.param("win-amd64", "win_amd64", ".dll", marks=pytest.mark.slow),
     ],
 )
 def test_every_platform_has_its_tag_and_names(tmp_path: Path, host: str, tag: str, suffix: str) -> None:
@@ -128,6 +128,7 @@ def test_what_an_sdist_holds(source: Path) -> None:
     assert not (source / ".git").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which(shlex.split(os.environ.get("CC", "cc"))[0]) is None, reason="needs a C compiler")
 def test_an_sdist_without_git_gives_the_wheel_of_the_checkout(source: Path, tmp_path: Path) -> None:
     one, other = build(WheelBuilder, tmp_path / "one"), build(WheelBuilder, tmp_path / "other", source)
@@ -137,6 +138,7 @@ def test_an_sdist_without_git_gives_the_wheel_of_the_checkout(source: Path, tmp_
     assert one.read_bytes() == other.read_bytes()
 
 
+@pytest.mark.slow
 def test_two_sdists_have_equal_bytes(sdist: Path, tmp_path: Path) -> None:
     assert build(SdistBuilder, tmp_path).read_bytes() == sdist.read_bytes()
 
@@ -149,6 +151,7 @@ def test_without_a_compiler_the_version_names_each_slow_part_and_the_fix(install
     assert done.stdout.count(fix) == len(LIBRARIES)
 
 
+@pytest.mark.slow
 def test_without_a_compiler_the_summary_says_so(installed: Path, tmp_path: Path) -> None:
     """In its title, and in a note with the fix; the results are there all the same."""
     done = run("-m", "fastscnn", "demo", "--threads", 1, "--out", tmp_path, package=installed)
@@ -195,6 +198,7 @@ def target(folder: Path, **options: str) -> list[object]:
     return ["download", "--no-index", "--no-deps", "--only-binary=:all:", "--dest", folder / "got", *chosen]
 
 
+@pytest.mark.slow
 def test_an_old_python_is_refused(pure: Path, metadata: Message, tmp_path: Path) -> None:
     assert metadata["Requires-Python"] == ">=3.11"
     done = pip(*target(tmp_path, python_version="3.10"), pure)
@@ -204,6 +208,7 @@ def test_an_old_python_is_refused(pure: Path, metadata: Message, tmp_path: Path)
     assert pip(*target(tmp_path, python_version="3.11"), pure).returncode == 0
 
 
+@pytest.mark.slow
 def test_a_wheel_of_another_platform_is_refused(tmp_path: Path) -> None:
     wheel = build(WheelBuilder, tmp_path, CC=python(FAKE), _PYTHON_HOST_PLATFORM="win-amd64")
     done = pip(*target(tmp_path, platform="manylinux2014_x86_64"), wheel)

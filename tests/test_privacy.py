@@ -40,7 +40,7 @@ def run(home: Path, code: str, *before: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("backend", ["onnx", "openvino"])
+@pytest.mark.parametrize("backend", ["onnx", pytest.param("openvino", marks=pytest.mark.slow)])
 def test_the_home_folder_has_our_cache_only(home: Path, backend: str) -> None:
     pytest.importorskip({"onnx": "onnxruntime", "openvino": "openvino"}[backend])
     run(home, WORK.format(backend=backend, seconds=1))

@@ -336,7 +336,7 @@ def openvino_on_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """The OpenVINO provider of ONNX Runtime, on the CPU in place of a GPU."""
     if NAMES["openvino-gpu"] not in onnxruntime.get_available_providers():
         pytest.skip("onnxruntime-openvino is not installed")
-    monkeypatch.setitem(providers._PROVIDERS["openvino-gpu"].options, "device_type", "CPU")
+    monkeypatch.setitem(providers.PROVIDERS["openvino-gpu"].options, "device_type", "CPU")
 
 
 def compare(device: Any, size: str) -> Segmenter:

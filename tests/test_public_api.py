@@ -76,7 +76,8 @@ def dataset_here(tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.usefixtures("dataset_here")
-@pytest.mark.parametrize("name", ["fastscnn", *AVAILABLE])
+@pytest.mark.parametrize("name", ["fastscnn", *(
+    pytest.param(name, marks=pytest.mark.slow) if name in ("export", "train", "tune") else name for name in AVAILABLE)])
 def test_examples(name: str) -> None:
     value = fastscnn if name == "fastscnn" else getattr(fastscnn, name)
     finder = doctest.DocTestFinder(recurse=isinstance(value, type))

@@ -34,6 +34,7 @@ def test_python(street: Path) -> None:
     subprocess.run([sys.executable, "-c", block("python", "import fastscnn")], cwd=street, check=True, timeout=120)
 
 
+@pytest.mark.slow
 def test_own_data(street: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("torch")
     """The commands of "Your own data", with a recipe of two steps."""

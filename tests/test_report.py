@@ -330,7 +330,7 @@ def test_a_dataset_of_many_sizes_and_findings(tmp_path: Path, monkeypatch: pytes
     for index in range(15):
         images.write(tmp_path / f"train/images/odd{index}.png", np.zeros((32, 40 + index, 3), np.uint8))
     report = check(spec)
-    monkeypatch.setattr(data, "_MOST_FILES", 4)
+    monkeypatch.setattr(data, "MAX_FILES", 4)
     text = read(data.render(spec, report, "fastscnn check ...")).text
     assert "4 others" in text
     largest = max(len(group.findings) for group in grouped(report.findings))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 
@@ -11,8 +14,11 @@ from fastscnn.data.builtin import camvid
 
 
 @pytest.fixture(scope="module", autouse=True)
-def drawn_once() -> None:
-    """Replace the fixture that keeps scenes: here, each one is drawn anew."""
+def drawn_anew() -> Iterator[None]:
+    """Draw each scene: other tests keep them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(synthetic, "draw", inspect.unwrap(synthetic.draw))
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -436,8 +436,7 @@ def test_wrong_arguments(
     tiny_onnx: Path, arguments: dict[str, Any], message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """They are refused before the network is loaded."""
-    monkeypatch.setattr("onnxruntime.InferenceSession", lambda *_, **__: pytest.fail("loaded"))
-    monkeypatch.setattr("fastscnn.backends.select._load_onnx", lambda *_: pytest.fail("loaded"))
+    monkeypatch.setattr("fastscnn.model.onnx_file.load", lambda *_: pytest.fail("loaded"))
     with pytest.raises(ArgumentError, match=message):
         Segmenter.load(**{"weights": tiny_onnx, **arguments})
 
@@ -511,13 +510,13 @@ def test_what_is_no_image(tiny: Segmenter, given: Any, message: str) -> None:
 
 def test_an_image_is_checked_once(tiny: Segmenter, stripes: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[object] = []
-    original = sources._array
+    original = sources.pixels
 
-    def counted(source: sources.ImageSource, *more: Any) -> tuple[UInt8Array, tuple[int, int]]:
+    def counted(source: sources.ImageSource, *more: Any) -> sources.Pixels:
         calls.append(source)
         return original(source, *more)
 
-    monkeypatch.setattr(sources, "_array", counted)
+    monkeypatch.setattr(sources, "pixels", counted)
     tiny.segment(stripes.image, confidence=True)
     assert len(calls) == 1
     list(tiny.stream([stripes.image] * 3, smoothing=True))

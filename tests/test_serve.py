@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from time import perf_counter, sleep
+from time import perf_counter
 from typing import Any
 
 import httpx2 as httpx
@@ -27,6 +27,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from pycocotools import mask as coco
+from waiting import wait_until
 
 from fastscnn.base.errors import FastSCNNError
 from fastscnn.base.types import Float32Array, UInt8Array
@@ -274,8 +275,7 @@ def test_a_full_queue_is_said_and_recovers(tiny: Segmenter, image: bytes) -> Non
     with TestClient(create_app(Segmenter(backend), Limits(queue=2))) as client, ThreadPoolExecutor(3) as pool:
         taken = [pool.submit(client.post, SEGMENT, content=image, headers=PNG) for _ in range(3)]
         assert backend.begun.acquire(timeout=20)
-        while "fastscnn_images 3.0" not in client.get("/metrics").text:
-            sleep(0.01)
+        wait_until(lambda: "fastscnn_images 3.0" in client.get("/metrics").text)
         refused = client.post(SEGMENT, content=image, headers=PNG)
         assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
         assert client.post(SEGMENT, headers=PNG).status_code == 503  # before the body is read
@@ -300,6 +300,14 @@ def _follow(lines: Iterable[str], log: Callable[[str], None]) -> None:
         log(line)
 
 
+def _listens(address: str) -> bool:
+    try:
+        httpx.get(f"{address}/health/ready")
+    except httpx.TransportError:
+        return False
+    return True
+
+
 @contextmanager
 def serving(*options: str, log: Callable[[str], None] = lambda _: None, **variables: str) -> Iterator[tuple[str, Any]]:
     """Run `fastscnn serve` on a free port; yield its address and process."""
@@ -310,13 +318,8 @@ def serving(*options: str, log: Callable[[str], None] = lambda _: None, **variab
         address = next(line for line in process.stderr if "http://" in line).split()[0]
         reader = threading.Thread(target=_follow, args=(process.stderr, log), daemon=True)
         reader.start()
-        while True:
-            try:
-                httpx.get(f"{address}/health/ready")
-                break
-            except httpx.TransportError:
-                assert process.poll() is None
-                sleep(0.05)
+        wait_until(lambda: _listens(address) or process.poll() is not None)
+        assert process.poll() is None
         yield address, process
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)
@@ -348,8 +351,7 @@ def test_the_end_answers_what_was_accepted(tiny_onnx: Path, image: bytes) -> Non
         with ThreadPoolExecutor(8) as pool:
             for _ in range(8):
                 pool.submit(send)
-            while len(found) < 50:
-                sleep(0.02)
+            wait_until(lambda: len(found) >= 50)
             process.send_signal(signal.SIGTERM)
             assert process.wait(30) == 0
             stop.set()

@@ -196,10 +196,10 @@ def test_boxes_in_place_of_shapes(tmp_path: Path, others: list[Any], found: bool
 
 @pytest.mark.parametrize("kind", FORMATS)
 def test_boxes_of_each_format(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
-    monkeypatch.setattr(outlines, "_LEAST_BOXES", 4)
+    monkeypatch.setattr(outlines, "LEAST_BOXES", 4)
     root = made(tmp_path, kind)
     assert [finding.kind for finding in check(datasets.load(root)).findings].count("boxes-as-shapes") == 1
-    monkeypatch.setattr(outlines, "_LEAST_BOXES", 5)
+    monkeypatch.setattr(outlines, "LEAST_BOXES", 5)
     assert "boxes-as-shapes" not in {finding.kind for finding in check(datasets.load(root)).findings}
 
 
@@ -235,7 +235,7 @@ def crosses(outline: list[tuple[int, int]]) -> bool:
 def test_crossings_are_exact(outline: list[tuple[int, int]]) -> None:
     with pytest.MonkeyPatch.context() as patch:
         for block in (2, 256):
-            patch.setattr(outlines, "_BLOCK", block)
+            patch.setattr(outlines, "BLOCK", block)
             assert outlines._crosses(np.array(outline, np.float64)) == crosses(outline)
 
 

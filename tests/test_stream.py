@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from waiting import wait_until
 
 from fastscnn import Segmenter
 from fastscnn.base.errors import FastSCNNError
@@ -22,8 +23,13 @@ def test_every_item_once_and_in_order(items: list[int], workers: int) -> None:
 
 
 def test_order_does_not_follow_speed() -> None:
-    waits = [0.05, 0.0, 0.02, 0.0, 0.01, 0.0]
-    assert [wait for wait, _ in ordered(time.sleep, waits, 3)] == waits
+    done = [threading.Event() for _ in range(6)]
+
+    def work(item: int) -> None:
+        assert item % 2 or done[item + 1].wait(20)
+        done[item].set()
+
+    assert [item for item, _ in ordered(work, range(6), 3)] == list(range(6))
 
 
 def test_workers_work_at_the_same_time() -> None:
@@ -49,17 +55,18 @@ def test_reading_overlaps_with_working() -> None:
 
 def test_the_source_waits_for_a_consumer_that_does_not_take() -> None:
     drawn: list[int] = []
+    taken: list[int] = []
 
     def items() -> Iterator[int]:
-        for item in range(1000):
+        for item in range(60):
             drawn.append(item)
             yield item
 
-    stream = ordered(lambda item: item, items(), 2)
-    next(stream)
-    time.sleep(0.2)
-    assert len(drawn) <= 6  # two for each worker, the one that was taken, and the one that waits for room
-    assert [item for item, _ in stream] == list(range(1, 1000))
+    for item, _ in ordered(lambda item: item, items(), 2):
+        taken.append(item)
+        wait_until(lambda: len(drawn) >= min(len(taken) + 4, 60))  # all that there is room for: two for each worker
+        assert len(drawn) <= len(taken) + 4
+    assert taken == list(range(60))
 
 
 def test_realtime_takes_the_latest_of_those_that_come_while_all_are_busy() -> None:
@@ -80,7 +87,18 @@ def test_realtime_takes_the_latest_of_those_that_come_while_all_are_busy() -> No
 
 
 def test_nothing_is_dropped_unless_asked() -> None:
-    assert [item for item, _ in ordered(lambda _: time.sleep(0.002), range(60), 1)] == list(range(60))
+    drawn: list[int] = []
+
+    def items() -> Iterator[int]:
+        for item in range(60):
+            drawn.append(item)
+            yield item
+
+    def work(item: int) -> None:
+        """Be slower than the source."""
+        wait_until(lambda: len(drawn) >= min(item + 2, 60))
+
+    assert [item for item, _ in ordered(work, items(), 1)] == list(range(60))
 
 
 def take(stream: Iterator[tuple[int, int]], taken: list[int]) -> None:
@@ -124,11 +142,7 @@ def test_leaving_early_stops_the_source() -> None:
     stream = ordered(lambda item: item, items(), 2)
     next(stream)
     stream.close()  # type: ignore[attr-defined]
-    for _ in range(200):
-        if threading.active_count() <= before:
-            break
-        time.sleep(0.01)
-    assert threading.active_count() <= before
+    wait_until(lambda: threading.active_count() <= before)
     assert len(drawn) < 20
 
 

@@ -29,6 +29,7 @@ from fastscnn.exporting.float16 import to_float16
 from fastscnn.exporting.form import Form
 from fastscnn.exporting.metadata import card_of
 from fastscnn.exporting.pipeline import export
+from fastscnn.exporting.quantize import Quantized
 from fastscnn.exporting.report import AccuracyLossError
 from fastscnn.exporting.targets import TARGETS, Exported, Target, opencv, target, tensorrt, triton
 from fastscnn.exporting.trace import trace
@@ -309,6 +310,7 @@ def test_a_folder_is_not_written_over_a_file(tmp_path: Path) -> None:
         export("weights.safetensors", tmp_path / "streets", target="triton")
 
 
+@pytest.mark.slow
 def test_at_the_command_line(
     traced: Traced, tiny_dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -379,13 +381,13 @@ def test_a_converter_that_fails(step: str, traced: Traced, tmp_path: Path, monke
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.usefixtures("unmeasured")
 def test_int8_of_a_target_is_held_to_the_limit(
     traced: Traced, tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The file itself passes the limit before; its labels in the runtime do not."""
     monkeypatch.setitem(TARGETS, "wrong", wrong(1.0))
-    monkeypatch.setattr(pipeline, "_to_int8", lambda report, plain, *_: (report, plain))
-    monkeypatch.setattr(pipeline, "_measure", lambda report, content, *_: (report, content))
+    monkeypatch.setattr(pipeline, "quantize", lambda plain, *_: Quantized(plain, (), 58))
     arguments: dict[str, Any] = {"target": "wrong", "output": "labels", "precision": "int8", "data": tiny_dataset}
     with pytest.raises(AccuracyLossError, match=r"because \w+ loses .* of IoU with the target wrong in int8; the") as raised:
         export(traced.weights, tmp_path / "model.onnx", **arguments, max_iou_loss=0.5)
@@ -403,6 +405,7 @@ def test_a_target_without_a_runtime(
     assert "chip: converted, not run" in " ".join(capsys.readouterr().out.split())
 
 
+@pytest.mark.usefixtures("unmeasured")
 def test_calibration_images_are_for_targets_that_quantise(
     traced: Traced, tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -415,7 +418,6 @@ def test_calibration_images_are_for_targets_that_quantise(
 
     chip = dataclasses.replace(TARGETS["onnx"], name="chip", own_precisions=("int8",), load=None, write=write)
     monkeypatch.setitem(TARGETS, "chip", chip)
-    monkeypatch.setattr(pipeline, "_measure", lambda report, content, *_: (report, content))
     export(traced.weights, tmp_path / "a.onnx", target="chip", precision="int8", static="64x96", data=tiny_dataset)
     (one,) = seen
     assert [image.shape for image in one.calibration] == [(64, 96, 3)] * 6

@@ -61,12 +61,10 @@ def save(path: Path, pixels: np.ndarray[Any, Any], orientation: int = 1) -> None
 
 @dataclass(frozen=True)
 class Made:
-    """A small PST900, the files made of a network that was trained on it, and that network."""
+    """A small PST900, the weights of a network that was trained on it, and that network."""
 
     data: Path
     weights: Path
-    float32: Path
-    int8: Path
     network: TorchBackend
 
     def expected(self, seed: int, grey: UInt8Array) -> UInt8Array:
@@ -76,7 +74,7 @@ class Made:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
-    """Trained, exported and quantised by the commands that a user gives."""
+    """Trained by the command that a user gives."""
     root = tmp_path_factory.mktemp("thermal")
     data = root / "pst900"
     for seed in range(4):
@@ -85,17 +83,31 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
         save(data / split / "thermal" / name, thermal(seed))
         save(data / split / "thermal_raw" / name, raw(seed))
         save(data / split / "labels" / name, thermal(seed) // 52)
-    weights, float32, int8 = root / "run" / "last.safetensors", root / "float32.onnx", root / "int8.onnx"
     # Long enough to find out that the thermal channel tells the classes: without that, int8 would say nothing.
     words = ["--iterations", "40", "--validate-every", "40", "--ema", "0.9", "--validation", "none", "--crop", "64x96"]
     assert cli.main(["train", "debug", f"pst900-rgbt:{data}", "--out", str(root / "run"), *words, *PLAIN]) == 0
-    assert cli.main(["export", str(weights), "--out", str(float32)]) == 0
-    with pytest.MonkeyPatch.context() as patch:  # tracing takes long, and gives the same again
+    weights = root / "run" / "last.safetensors"
+    return Made(data, weights, TorchBackend(*checkpoint.load(weights)))
+
+
+@pytest.fixture(scope="module")
+def float32(made: Made, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The exported weights. Tracing takes long."""
+    file = tmp_path_factory.mktemp("thermal") / "float32.onnx"
+    assert cli.main(["export", str(made.weights), "--out", str(file)]) == 0
+    return file
+
+
+@pytest.fixture(scope="module")
+def int8(made: Made, float32: Path) -> Path:
+    """The quantised weights."""
+    file = float32.with_name("int8.onnx")
+    with pytest.MonkeyPatch.context() as patch:  # tracing gives the same again
         traced = float32.read_bytes()
         patch.setattr(pipeline, "trace", lambda *_: traced)
-        words = ["--data", f"pst900-rgbt:{data}", "--split", "test", "--precision", "int8", "--max-iou-loss", "5"]
-        assert cli.main(["export", str(weights), *words, "--out", str(int8)]) == 0
-    return Made(data, weights, float32, int8, TorchBackend(*checkpoint.load(weights)))
+        words = ["--data", f"pst900-rgbt:{made.data}", "--split", "test", "--precision", "int8", "--max-iou-loss", "5"]
+        assert cli.main(["export", str(made.weights), *words, "--out", str(file)]) == 0
+    return file
 
 
 @pytest.fixture
@@ -122,25 +134,28 @@ def share(labels: UInt8Array, others: UInt8Array) -> float:
 
 ENGINES = [
     ("weights", "torch", "float32", "thermal", 1.0),
-    ("float32", "onnx", "float32", "thermal", 0.9999),
-    ("float32", "onnx", "float32", "thermal_raw", 0.9999),
-    ("float32", "openvino", "float32", "thermal", 0.9999),
-    ("float32", "openvino", "bfloat16", "thermal", 0.97),
-    ("int8", "onnx", "int8", "thermal", 0.93),
-    ("int8", "openvino", "int8", "thermal_raw", 0.93),
-]
+    *(pytest.param(*case, marks=pytest.mark.slow) for case in (
+        ("float32", "onnx", "float32", "thermal", 0.9999),
+        ("float32", "onnx", "float32", "thermal_raw", 0.9999),
+        ("float32", "openvino", "float32", "thermal", 0.9999),
+        ("float32", "openvino", "bfloat16", "thermal", 0.97),
+        ("int8", "onnx", "int8", "thermal", 0.93),
+        ("int8", "openvino", "int8", "thermal_raw", 0.93),
+    )),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("file", "backend", "precision", "kind", "least"), ENGINES)
 def test_every_engine_labels_what_pytorch_does(
-    made: Made, run: Run, file: str, backend: str, precision: str, kind: str, least: float
+    made: Made, run: Run, file: str, backend: str, precision: str, kind: str, least: float, request: pytest.FixtureRequest
 ) -> None:
     if backend == "openvino":
         openvino = pytest.importorskip("openvino")
         if precision == "bfloat16" and "BF16" not in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
             pytest.skip("this processor does not compute in bfloat16")
     split = made.data / "test"
-    words = ["--weights", getattr(made, file), "--backend", backend, "--precision", precision]
+    weights = made.weights if file == "weights" else request.getfixturevalue(file)
+    words = ["--weights", weights, "--backend", backend, "--precision", precision]
     code, lines, err = run(split / "rgb", "--thermal", split / kind, *words)
     assert (code, err) == (0, "")
     for seed, line in zip((2, 3), lines, strict=True):
@@ -163,9 +178,9 @@ def test_the_code_of_the_cuda_engine(made: Made) -> None:
 def test_the_overlay_shows_the_rgb(made: Made, run: Run) -> None:
     """It is that of the same labels over the image without its thermal channel."""
     split = made.data / "test"
-    _, (line, _), _ = run(split / "rgb", "--thermal", split / "thermal", "--weights", made.float32)
+    _, (line, _), _ = run(split / "rgb", "--thermal", split / "thermal", "--weights", made.weights, "--backend", "torch")
     image = images.read(line["image"])
-    loaded = Segmenter.load(made.float32, "onnx", threads=1)
+    loaded = Segmenter.load(made.weights, "torch", threads=1)
     images.write("drawn.jpg", loaded.segment(images.stack(image, "", [line["thermal"]])).overlay(image))
     np.testing.assert_array_equal(images.read(line["overlay"]), images.read("drawn.jpg"))
 
@@ -193,7 +208,7 @@ def test_bad_thermal_files_do_not_stop_the_others(made: Made, run: Run) -> None:
     save(bad / "large.png", thermal(2).repeat(2, axis=0))
     save(bad / "turned.png", thermal(2), orientation=6)
     save(bad / "twice.tif", raw(2))
-    code, lines, err = run("drive", "--thermal", bad, "--weights", made.float32)
+    code, lines, err = run("drive", "--thermal", bad, "--weights", made.weights, "--backend", "torch")
     assert code == 1
     assert [line["image"] for line in lines if "error" not in line] == ["drive/fine.png"]
     assert files_in(Path("segmented")) == ["fine.labels.png", "fine.overlay.jpg"]
@@ -227,7 +242,7 @@ def test_wrong_calls(made: Made, run: Run, words: list[str], message: str) -> No
     for path in ("a.png", "b.png", "t/a.png"):
         save(Path(path), thermal(0))
     before = files_in(Path())
-    code, lines, err = run(*words, "--weights", made.float32)
+    code, lines, err = run(*words, "--weights", made.weights, "--backend", "torch")
     assert (code, lines, files_in(Path())) == (1, [], before)
     assert message in err
     assert len(err.splitlines()) == 1
@@ -254,7 +269,7 @@ def test_weights_of_other_channels(made: Made, run: Run, tiny_onnx: Path, tmp_pa
     ],
 )
 def test_images_of_other_channels(made: Made, channels: int, message: str) -> None:
-    loaded = Segmenter.load(made.float32, "onnx", threads=1)
+    loaded = Segmenter.load(made.weights, "torch", threads=1)
     with pytest.raises(FastSCNNError, match=message):
         loaded.segment(np.zeros((*SIZE, channels), np.uint8))
 
@@ -264,17 +279,19 @@ def test_weights_of_rgb_say_what_to_do_with_more(tiny: Segmenter) -> None:
         tiny.segment(np.zeros((*SIZE, 4), np.uint8))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(33, 47), (64, 97), (70, 66)])
-def test_the_bytes_are_read_at_any_size(made: Made, size: tuple[int, int]) -> None:
+def test_the_bytes_are_read_at_any_size(float32: Path, int8: Path, size: tuple[int, int]) -> None:
     """In int8 the first convolution reads pixels in fours; the logits follow those in float32 wherever the image ends."""
     picture = images.resize(np.dstack([synthetic.draw(*SIZE, 3).image, thermal(3)]), size)[None]
-    expected, got = OnnxBackend(made.float32, 1)(picture), OnnxBackend(made.int8, 1)(picture)
+    expected, got = OnnxBackend(float32, 1)(picture), OnnxBackend(int8, 1)(picture)
     assert got.shape == expected.shape
     assert np.corrcoef(got.ravel(), expected.ravel())[0, 1] > 0.97
 
 
-def test_a_budget(made: Made, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fastscnn.benchmark.latency_budget._RUNS", 3)
+@pytest.mark.slow
+def test_a_budget(made: Made, int8: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fastscnn.benchmark.latency_budget.RUNS", 3)
     seen: set[tuple[int, ...]] = set()
     segment = Segmenter.segment
 
@@ -284,32 +301,37 @@ def test_a_budget(made: Made, run: Run, monkeypatch: pytest.MonkeyPatch) -> None
 
     monkeypatch.setattr(Segmenter, "segment", note)
     split = made.data / "test"
-    words = ["--weights", made.int8, "--backend", "onnx", "--latency-budget", "60000"]
+    words = ["--weights", int8, "--backend", "onnx", "--latency-budget", "60000"]
     code, lines, err = run(split / "rgb", "--thermal", split / "thermal", *words)
     assert (code, len(lines), seen) == (0, 2, {(*SIZE, 4)})
     assert "Input 64x96" in err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("protocol", ["files", "paper"])
-def test_benchmark(made: Made, protocol: str) -> None:
-    report = benchmark.benchmark(Segmenter.load(made.int8, "onnx", threads=1), SIZE, protocol, runs=2, warmup=0)
+def test_benchmark(int8: Path, protocol: str) -> None:
+    report = benchmark.benchmark(Segmenter.load(int8, "onnx", threads=1), SIZE, protocol, runs=2, warmup=0)
     assert (report.channels, report.size, report.precision) == (4, SIZE, "int8")
     assert ("decode" in report.stages) == (protocol == "files")
     assert report.cold_start_s > 0
 
 
-def test_mmsegmentation_is_no_peer(made: Made, capsys: pytest.CaptureFixture[str]) -> None:
-    peer = made.data / "python"
+@pytest.mark.slow
+def test_mmsegmentation_is_no_peer(float32: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    peer = tmp_path / "python"
     peer.touch()
-    assert cli.main(["benchmark", "--weights", str(made.float32), "--sizes", "64x96", "--mmseg", str(peer)]) == 1
+    assert cli.main(["benchmark", "--weights", str(float32), "--sizes", "64x96", "--mmseg", str(peer)]) == 1
     assert "mmseg: its network takes RGB" in capsys.readouterr().err
 
 
-def test_scores_of_every_file_are_of_four_channels(made: Made, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.slow
+def test_scores_of_every_file_are_of_four_channels(
+    made: Made, float32: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """And what the camera's gain made of the 16 bits scores apart from what `read_grey` makes of them."""
     scores = {}
     for option in ("agc", "raw"):
-        words = ["--weights", str(made.float32), f"pst900-rgbt:{made.data}?thermal={option}", "--split", "test", "--json"]
+        words = ["--weights", str(float32), f"pst900-rgbt:{made.data}?thermal={option}", "--split", "test", "--json"]
         assert cli.main(["evaluate", *words, "--threads", "1"]) == 0
         scores[option] = json.loads(capsys.readouterr().out)["confusion"]
     truth = np.concatenate([thermal(seed) // 52 for seed in (2, 3)])

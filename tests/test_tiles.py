@@ -174,7 +174,7 @@ def test_bands_of_rows_do_not_change_what_is_read(mode: str, tmp_path: Path, mon
     drawn = drawn if mode == "I;16" else drawn.convert(mode)
     drawn.save(tmp_path / "a.tif")
     whole = images.read(tmp_path / "a.tif")
-    monkeypatch.setattr(images, "_BAND", 1000)  # pixels: 11 rows
+    monkeypatch.setattr(images, "BAND", 1000)  # pixels: 11 rows
     np.testing.assert_array_equal(images.read(tmp_path / "a.tif"), whole)
 
 

@@ -234,6 +234,7 @@ def logged(out: Path) -> list[tuple[int, float]]:
     return [(line["step"], line["loss"]) for line in lines]
 
 
+@pytest.mark.slow
 def test_mlflow_has_the_log_of_a_paused_and_resumed_training(store: str, tiny_dataset: Path, tmp_path: Path) -> None:
     out = tmp_path / "mlflow paused"
     words = ["train", "debug", str(tiny_dataset), "--out", str(out), "--track", "mlflow"]
@@ -320,6 +321,7 @@ def test_mlflow_that_fails_does_not_end_the_training(
     assert (status, metrics["training/loss"]) == ("FINISHED", logged(out))
 
 
+@pytest.mark.slow
 def test_mlflow_without_a_server(tiny_dataset: Path, tmp_path: Path) -> None:
     pytest.importorskip("mlflow", reason="needs the extra fastscnn[mlflow]")
     words = ["train", "debug", str(tiny_dataset), "--out", str(tmp_path / "run"), "--track", "mlflow"]
@@ -340,7 +342,7 @@ def test_wandb_whose_process_ends_does_not_end_the_training(offline: Path, tmp_p
     one.on_begin([])
     one.on_validation(LOG[:1])
     os.kill(wandb_process(), signal.SIGKILL)
-    time.sleep(2)  # the connection is closed
+    time.sleep(2)  # until W&B has noticed that its connection is closed, of which it gives no sign
     one.on_validation(LOG[:2])
     assert len(said) == 1
     one.on_validation(LOG)

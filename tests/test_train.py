@@ -13,7 +13,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +23,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from waiting import wait_until
 
 from fastscnn.base.errors import FastSCNNError
 from fastscnn.data import datasets, synthetic
@@ -102,10 +102,11 @@ def assert_same_run(one: Path, other: Path) -> None:
 
 @pytest.fixture
 def scored(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the validation after each third step score 10, 20, 15, 20, 30, 30, 30 and so on."""
+    """Let the validation after each third step score 10, 20, 15, 20, 30, 30, 30 and so on. The steps learn nothing."""
     scores = dict(zip(range(3, 31, 3), [10.0, 20.0, 15.0, 20.0, *[30.0] * 6], strict=True))
     steps: list[int] = []
     monkeypatch.setattr(Loader, "batches", _noting(Loader.batches, steps))
+    monkeypatch.setattr(loop, "step", _counted)
     monkeypatch.setattr(SegmentationTask, "validate", lambda task, average: {
         "miou": scores[steps[-1]], "pixel_accuracy": 50.0, "iou": {}})
 
@@ -119,6 +120,12 @@ def _noting(batches: Callable[..., Any], steps: list[int]) -> Callable[..., Any]
             yield batch
 
     return noted
+
+
+def _counted(state: State, *_: object) -> float:
+    """Take the place of `loop.step`: only the number of the step changes."""
+    state.step += 1
+    return 1.0
 
 
 LONG = replace(DEBUG, iterations=30, validate_every=1)
@@ -255,9 +262,7 @@ def test_control_c_in_a_terminal(run: Run, tiny_dataset: Path, tmp_path: Path) -
     out = tmp_path / "terminal"
     command = [sys.executable, "-m", "fastscnn", "train", "debug", str(tiny_dataset), "--out", str(out), *changes]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        deadline = time.monotonic() + 300
-        while not (out / "log.jsonl").exists() and process.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.02)
+        wait_until(lambda: (out / "log.jsonl").exists() or process.poll() is not None, 300)
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=300)
     assert process.returncode == 130, errors
@@ -742,9 +747,10 @@ def test_the_precision_is_the_recipes(run: Run, monkeypatch: pytest.MonkeyPatch,
     assert kinds == [getattr(torch, precision)] * 3
 
 
-OPTIONS: list[dict[str, Any]] = [
-    {"optimiser": "adamw", "lr": 0.003, "warmup": 2},
-    {"ohem_threshold": 0.3, "class_weights": (1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0, 11.0)},
+OPTIONS: list[Any] = [
+    pytest.param({"optimiser": "adamw", "lr": 0.003, "warmup": 2}, marks=pytest.mark.slow),
+    pytest.param({"ohem_threshold": 0.3, "class_weights": (1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0, 11.0)},
+                 marks=pytest.mark.slow),
     {"reparam_branches": True, "classmix": 0.5, "distillation": 1.0, "optimiser": "adamw", "lr": 0.003},
     {"reparam_branches": True, "balanced_crops": 0.5, "paste": 0.5, "lovasz": 0.5, "ohem_ratio": 0.5, "label_smoothing": 0.1},
 ]
@@ -925,10 +931,11 @@ def test_the_target_is_the_mean_of_the_teachers(monkeypatch: pytest.MonkeyPatch)
     assert all(parameter.grad is None for teacher in teaching for parameter in teacher.parameters())
 
 
-OF_ABSENT: list[dict[str, Any]] = [
-    {"class_weights": "log", "label_smoothing": 0.1}, {"class_weights": "log", "loss": "sigmoid"},
-    {"balanced_crops": 1.0, "paste": 1.0}, {"lovasz": 1.0, "classmix": 1.0, "ohem_ratio": 0.5},
-]
+OF_ABSENT: list[Any] = [
+    {"class_weights": "log", "label_smoothing": 0.1}, {"balanced_crops": 1.0, "paste": 1.0},
+    *(pytest.param(changes, marks=pytest.mark.slow) for changes in (
+        {"class_weights": "log", "loss": "sigmoid"}, {"lovasz": 1.0, "classmix": 1.0, "ohem_ratio": 0.5})),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("changes", OF_ABSENT)
@@ -969,8 +976,9 @@ FULL = [
 ]
 
 
-@pytest.mark.parametrize("error", FULL)
-@pytest.mark.parametrize(("batch", "crop", "hint"), [(8, (64, 96), "--batch 4 or --crop 32x64"), (3, (99, 48), "--crop 64x32")])
+@pytest.mark.parametrize(("error", "batch", "crop", "hint"), [
+    *((error, 8, (64, 96), "--batch 4 or --crop 32x64") for error in FULL), (FULL[0], 3, (99, 48), "--crop 64x32"),
+])  # fmt: skip
 def test_running_out_of_memory_says_what_to_try(
     run: Run, monkeypatch: pytest.MonkeyPatch, error: Exception, batch: int, crop: tuple[int, int], hint: str
 ) -> None:
@@ -1009,21 +1017,22 @@ def test_other_errors_are_not_changed(run: Run, monkeypatch: pytest.MonkeyPatch,
 
 
 HOLDER = """
-import signal, sys, time
+import signal, sys
 from pathlib import Path
 from fastscnn.training.distributed import ALONE
 from fastscnn.training.run_lock import held
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 with held(Path(sys.argv[1]), ALONE):
     print("held", flush=True)
-    time.sleep(60)
+    sys.stdin.read()
 """
 
 
-@pytest.mark.parametrize("end", ["kill", "interrupt"])
+@pytest.mark.parametrize("end", ["kill", pytest.param("interrupt", marks=pytest.mark.slow)])
 def test_one_training_at_a_time_in_a_folder(tmp_path: Path, tiny_dataset: Path, end: str) -> None:
     out = tmp_path / "run"
-    with subprocess.Popen([sys.executable, "-c", HOLDER, str(out)], stdout=subprocess.PIPE, text=True) as other:
+    with subprocess.Popen([sys.executable, "-c", HOLDER, str(out)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                          text=True) as other:
         assert other.stdout is not None
         assert other.stdout.readline() == "held\n"
         with pytest.raises(FastSCNNError, match=rf"run: process {other.pid} on .* trains there; wait for it, or use another"):
@@ -1038,7 +1047,8 @@ def test_one_training_at_a_time_in_a_folder(tmp_path: Path, tiny_dataset: Path, 
 @pytest.fixture
 def other_machine(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     """A process that holds the lock of the folder `run`, as one of another machine does on a file server."""
-    with subprocess.Popen([sys.executable, "-c", HOLDER, str(tmp_path / "run")], stdout=subprocess.PIPE, text=True) as other:
+    with subprocess.Popen([sys.executable, "-c", HOLDER, str(tmp_path / "run")], stdin=subprocess.PIPE,
+                          stdout=subprocess.PIPE, text=True) as other:
         assert other.stdout is not None
         assert other.stdout.readline() == "held\n"
         (tmp_path / "run" / ".lock").write_text("process 7 on machine-b")
@@ -1064,7 +1074,7 @@ def test_the_lock_of_a_machine_that_has_failed_is_waited_for(
 def test_the_lock_of_a_machine_that_trains_is_refused(
     tmp_path: Path, tiny_dataset: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run_lock, "_LEASE", 0.1)
+    monkeypatch.setattr(run_lock, "LEASE", 0.1)
     with pytest.raises(FastSCNNError, match="run: process 7 on machine-b trains there; wait for it, or use another --out"):
         train(replace(DEBUG, iterations=1), tiny_dataset, tmp_path / "run", validation=None)
 
@@ -1115,13 +1125,13 @@ def test_a_variance_that_overflows_is_found_and_the_last_weights_are_kept(
     out = tmp_path / "run"
     train(replace(DEBUG, iterations=2), tiny_dataset, out, validation=None, pause_after=1)
     before = {path.name: path.read_bytes() for path in out.iterdir()}
-    average = loop._average
 
-    def spoil(state: State, decay: float) -> None:
-        average(state, decay)
+    def spoil(state: State, *more: Any) -> float:
+        loss = step(state, *more)
         getattr(state, where).state_dict()["downsample.0.1.running_var"][0] = value
+        return loss
 
-    monkeypatch.setattr(loop, "_average", spoil)
+    monkeypatch.setattr(loop, "step", spoil)
     message = r"not finite at step 2 \(downsample\.0\.1\.running_var\).*; what was saved before is kept"
     with pytest.raises(FastSCNNError, match=message):
         train(replace(DEBUG, iterations=2), tiny_dataset, out, validation=None, resume=True)

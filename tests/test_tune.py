@@ -7,17 +7,19 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from waiting import wait_until
 
 from fastscnn import cli
 from fastscnn.base.errors import ArgumentError, FastSCNNError
+from fastscnn.training import loop
 from fastscnn.training.recipes import DEFAULTS, Recipe, from_run, named
+from fastscnn.training.run import State
 from fastscnn.training.segmentation import SegmentationTask
 from fastscnn.tuning.space import Range, Space, checked_space, decoded, default_space, encoded
 from fastscnn.tuning.study import Study, Trial
@@ -97,7 +99,7 @@ class StopError(Exception):
     """Stands for a kill: nothing is saved after it."""
 
 
-@pytest.mark.parametrize("steps", [1, 3, 7, 9])
+@pytest.mark.parametrize("steps", [*(pytest.param(steps, marks=pytest.mark.slow) for steps in (1, 3, 9)), 7])
 def test_a_stopped_search_makes_the_same_trials(
     searched: Path, tiny_dataset: Path, tmp_path: Path, steps: int
 ) -> None:
@@ -116,6 +118,7 @@ def test_a_stopped_search_makes_the_same_trials(
     assert outcome(tmp_path / "out") == outcome(searched)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
 @pytest.mark.parametrize("number", ["SIGKILL", "SIGTERM"])
 def test_a_killed_search_continues(tiny_dataset: Path, tmp_path: Path, number: str) -> None:
@@ -124,11 +127,8 @@ def test_a_killed_search_continues(tiny_dataset: Path, tmp_path: Path, number: s
     assert cli.main([*words, "--out", str(whole)]) == 0
     command = [sys.executable, "-m", "fastscnn", *words, "--out", str(out)]
     with subprocess.Popen(command, stderr=subprocess.PIPE) as process:
-        until = time.monotonic() + 120
-        while not (out / "trials/1/log.jsonl").is_file():
-            assert time.monotonic() < until
-            assert process.poll() is None
-            time.sleep(0.01)
+        wait_until(lambda: (out / "trials/1/log.jsonl").is_file() or process.poll() is not None, 120)
+        assert process.poll() is None
         os.kill(process.pid, getattr(signal, number))
         _, err = process.communicate()
     assert json.loads((out / "study.json").read_text())["trials"][1]["state"] == "running"
@@ -139,7 +139,10 @@ def test_a_killed_search_continues(tiny_dataset: Path, tmp_path: Path, number: s
 
 @pytest.fixture
 def scored(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Return a function that replaces validation by a function of the recipe and the number of the validation, from 0."""
+    """Return a function that replaces validation by a function of the recipe and the number of the validation, from 0.
+
+    The steps learn nothing.
+    """
 
     def by(score: Callable[[Mapping[str, Any], int], float]) -> None:
         calls: dict[int, int] = {}
@@ -149,7 +152,12 @@ def scored(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
             calls[id(task.card)] += 1
             return {"miou": score(task.card.recipe, count), "pixel_accuracy": 50.0, "iou": {}}
 
+        def step(state: State, *_: object) -> float:
+            state.step += 1
+            return 1.0
+
         monkeypatch.setattr(SegmentationTask, "validate", validate)
+        monkeypatch.setattr(loop, "step", step)
 
     return by
 
@@ -176,6 +184,7 @@ def test_poor_trials_are_pruned(scored: Callable[..., None], tiny_dataset: Path,
     assert "pruned" in (tmp_path / "out/report.html").read_text()
 
 
+@pytest.mark.slow
 def test_a_trial_killed_after_it_was_pruned(scored: Callable[..., None], tiny_dataset: Path, tmp_path: Path) -> None:
     """The run is there, and study.json does not know of its end."""
     scored(lambda recipe, _: 50 * recipe["lr"])

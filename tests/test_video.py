@@ -28,6 +28,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from waiting import wait_until
 
 import fastscnn
 from fastscnn import Segmenter, cli
@@ -520,7 +521,7 @@ def video_sound(path: Path) -> list[Any]:
 
 
 def test_sound_out_of_order_costs_neither_the_video_nor_the_next(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(video, "_JUMP", 1000)
+    monkeypatch.setattr(video, "JUMP", 1000)
     appended(Path("in.ts"))
     make(Path("next.mp4"), 3)
     code, out, err = run("in.ts", "next.mp4", "--json", "--out", "seen")
@@ -745,15 +746,12 @@ def test_whatever_ends_it_the_frames_written_play(error: type[BaseException]) ->
     assert files_here() == ["in.mp4", "out.mp4"]
 
 
-@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("ending", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_ctrl_c_and_sigterm_close_the_file(ending: signal.Signals, tiny_onnx: Path) -> None:
     make(Path("in.mp4"), 400)
     words = f"segment in.mp4 --out out.mp4 --realtime --weights {tiny_onnx} --backend onnx --threads 1"
     process = subprocess.Popen([sys.executable, "-m", "fastscnn", *words.split()], stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 60
-    while not any(part.stat().st_size > 0 for part in Path().glob(".out.mp4.*.part")) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    time.sleep(0.6)
+    wait_until(lambda: any(part.stat().st_size > 0 for part in Path().glob(".out.mp4.*.part")))
     assert not Path("out.mp4").exists()
     process.send_signal(ending)
     err = " ".join(process.communicate(timeout=60)[1].split())
@@ -1001,8 +999,14 @@ def test_without_pyav_it_says_what_to_install(run: Run, monkeypatch: pytest.Monk
 def fake(monkeypatch: pytest.MonkeyPatch) -> str:
     """The name of a camera that FFmpeg draws, for 0.4 seconds."""
     Path("video9").touch()
-    monkeypatch.setattr(video, "_open_camera",
-                        lambda system, device: av.open("testsrc=size=96x64:rate=25:duration=0.4", format="lavfi"))
+    opened = av.open
+
+    def drawn(file: str, *more: Any, **options: Any) -> Any:
+        if options.get("format") == "v4l2":
+            return opened("testsrc=size=96x64:rate=25:duration=0.4", format="lavfi")
+        return opened(file, *more, **options)
+
+    monkeypatch.setattr(av, "open", drawn)
     monkeypatch.setattr(sys, "platform", "linux")
     return "video9"
 
@@ -1039,10 +1043,11 @@ def test_a_latency_budget_keeps_the_shape_of_videos_and_cameras(
 
 @pytest.mark.skipif(sys.platform != "linux", reason="names of cameras are those of Linux")
 def test_a_camera_that_is_not_there_or_no_camera(monkeypatch: pytest.MonkeyPatch, run: Run) -> None:
-    monkeypatch.setattr(video, "_cameras", lambda system: ["/dev/video7", "/dev/video8"])
+    there, glob = [Path("/dev/video8"), Path("/dev/video7")], Path.glob
+    monkeypatch.setattr(Path, "glob", lambda folder, pattern: there if folder == Path("/dev") else glob(folder, pattern))
     code, _, err = run("--camera", "93")
     assert (code, err) == (1, "fastscnn: camera 93: not found; available: /dev/video7, /dev/video8.")
-    monkeypatch.setattr(video, "_cameras", lambda system: [])
+    there.clear()
     with pytest.raises(FastSCNNError, match=r"^camera /dev/gone: not found; this machine has none"):
         video.camera("/dev/gone")
     Path("video3").touch()

@@ -13,7 +13,6 @@ import struct
 import subprocess
 import tarfile
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from functools import partial
@@ -29,6 +28,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from waiting import wait_until
 
 from fastscnn import Segmenter, cli, web
 from fastscnn.base import files
@@ -543,17 +543,14 @@ def refused(port: int) -> bool:
 
 def until_answered(port: int) -> None:
     """Wait until the server has noticed that connections were closed."""
-    deadline = time.monotonic() + 20
-    while refused(port):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_until(lambda: not refused(port))
 
 
 def test_clients_that_hang(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
     """Half a request is given up, a client that hangs up is no news, and the number of connections is limited."""
     (tmp_path / "large.wasm").write_bytes(bytes(1 << 24))
-    monkeypatch.setattr(web_server._Handler, "timeout", 0.5)
-    monkeypatch.setattr(web_server, "_CONNECTIONS", 3)
+    monkeypatch.setattr(web_server.Handler, "timeout", 0.5)
+    monkeypatch.setattr(web_server, "CONNECTIONS", 3)
     with running(server(tmp_path, 0)) as port:
         for _ in range(5):
             client = socket.create_connection(("127.0.0.1", port), timeout=10)
@@ -576,7 +573,7 @@ def test_clients_that_hang(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capf
 
 
 def test_a_client_that_sends_byte_by_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(web_server._Handler, "timeout", 0.5)
+    monkeypatch.setattr(web_server.Handler, "timeout", 0.5)
     with running(server(tmp_path, 0)) as port, socket.create_connection(("127.0.0.1", port), timeout=0.1) as client:
         client.sendall(b"GET / HTTP/1.0\r\nX: ")
         for _ in range(30):

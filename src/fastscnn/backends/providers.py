@@ -41,7 +41,7 @@ class _Provider:
     then: str = ""
 
 
-_PROVIDERS: Mapping[str, _Provider] = {
+PROVIDERS: Mapping[str, _Provider] = {
     "cuda": _Provider(
         "CUDAExecutionProvider", "onnxruntime-gpu",
         "an NVIDIA GPU with its driver, CUDA and cuDNN (`pip install 'onnxruntime-gpu[cuda,cudnn]'`)", {"use_tf32": "0"},
@@ -70,7 +70,7 @@ def request(options: onnxruntime.SessionOptions, device: str) -> list[tuple[str,
     Raises:
         FastSCNNError: the installed ONNX Runtime lacks the provider, or is too old to say what runs where.
     """
-    wanted, installed = _PROVIDERS[device], onnxruntime.get_available_providers()
+    wanted, installed = PROVIDERS[device], onnxruntime.get_available_providers()
     if wanted.name not in installed:
         raise FastSCNNError(f"device: {device} needs {wanted.name}, but the installed ONNX Runtime {onnxruntime.__version__} "
                             f"has only {' and '.join(installed)}; install {wanted.package} in its place.")
@@ -81,13 +81,13 @@ def request(options: onnxruntime.SessionOptions, device: str) -> list[tuple[str,
     if "CUDA" in wanted.name + wanted.then:
         with redirect_stdout(io.StringIO()):  # it prints what it does not find; `check_started` says it, too
             onnxruntime.preload_dlls()  # of CUDA and cuDNN from pip; the system's are found without it
-    others = [(wanted.then, dict(_PROVIDERS["cuda"].options))] if wanted.then in installed else []
+    others = [(wanted.then, dict(PROVIDERS["cuda"].options))] if wanted.then in installed else []
     return [(wanted.name, dict(wanted.options)), *others]
 
 
 def check_started(session: onnxruntime.InferenceSession, device: str) -> None:
     """Raise FastSCNNError if ONNX Runtime could not start the provider, and took the CPU in its place."""
-    wanted = _PROVIDERS[device]
+    wanted = PROVIDERS[device]
     if wanted.name not in session.get_providers():
         raise FastSCNNError(f"device: ONNX Runtime could not start {wanted.name} for {device}, which needs {wanted.needs}; "
                             "see its message above, or omit the device to run on the CPU.")
@@ -108,10 +108,10 @@ def elsewhere(session: onnxruntime.InferenceSession, path: Path, device: str) ->
     for part in session.get_provider_graph_assignment_info():
         operators[part.ep_name].update(node.op_type for node in part.get_nodes())
     total = sum(count.total() for count in operators.values())
-    operators.pop(_PROVIDERS[device].name, None)
+    operators.pop(PROVIDERS[device].name, None)
     for name, counts in operators.items():
         if lost := sum(count for operator, count in counts.items() if "Conv" in operator):
-            raise FastSCNNError(f"{path}: {_PROVIDERS[device].name} leaves {lost} of its convolutions to {name}; for {device}, "
+            raise FastSCNNError(f"{path}: {PROVIDERS[device].name} leaves {lost} of its convolutions to {name}; for {device}, "
                                 "use a float32 file, or omit the device to run on the CPU.")
     return tuple(f"{path}: {counts.total()} of {total} operators run in {name}, not on {device}: {', '.join(sorted(counts))}."
                  for name, counts in operators.items())
@@ -121,5 +121,5 @@ def failed(path: Path, device: str, error: Exception) -> FastSCNNError:
     """Return the error for a provider that started and cannot run the network."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     reason = lines[-1][:_LONGEST] if lines else type(error).__name__
-    return FastSCNNError(f"{path}: {_PROVIDERS[device].name} cannot run it ({reason}); for {device}, use a float32 file, or "
+    return FastSCNNError(f"{path}: {PROVIDERS[device].name} cannot run it ({reason}); for {device}, use a float32 file, or "
                          "omit the device to run on the CPU.")

@@ -26,8 +26,8 @@ from fastscnn.media import images
 from fastscnn.upsampling import native
 from fastscnn.version import __version__
 
-_WARMUP, _RUNS = 10, 60
-_SECONDS = 6.0  # limit for one size, once there are `_LEAST` runs
+_WARMUP, RUNS = 10, 60
+SECONDS = 6.0  # limit for one size, once there are `_LEAST` runs
 _LEAST = 5
 _LIBRARIES = (
     "numpy", "pillow", "onnxruntime", "onnxruntime-gpu", "onnxruntime-directml", "onnxruntime-openvino", "openvino", "torch",
@@ -117,12 +117,12 @@ def measure_latency(
         sized = Segmenter(backend, size, segmenter.path)
         times: list[float] = []
         began = perf_counter()
-        while len(times) < _WARMUP + _RUNS and (perf_counter() - began < _SECONDS or len(times) < _LEAST):
+        while len(times) < _WARMUP + RUNS and (perf_counter() - began < SECONDS or len(times) < _LEAST):
             start = perf_counter()
             sized.segment(drawn[frame])
             times.append(1e3 * (perf_counter() - start))
             if progress:
-                progress(index * (_WARMUP + _RUNS) + len(times), len(runs) * (_WARMUP + _RUNS))
+                progress(index * (_WARMUP + RUNS) + len(times), len(runs) * (_WARMUP + RUNS))
         found = LatencyChoice(size, float(np.percentile(times[min(_WARMUP, len(times) // 2) :], 95)), frame)
         slowest[size] = max(slowest.get(size, found), found, key=lambda choice: choice.milliseconds)
     measured = tuple(slowest.values())

@@ -31,7 +31,7 @@ _CONFIGURATIONS: Mapping[str, tuple[str, Mapping[str, str]]] = {
     "channels_last, bfloat16, kept memory": ("tuned", _KEEP_MEMORY),
 }
 _FRAMES = 4  # per configuration and turn
-_PAUSE = 0.3  # seconds, until the threads of the previous configuration stop spinning
+PAUSE = 0.3  # seconds, until the threads of the previous configuration stop spinning
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def compare_with_mmseg(
             segmenter.segment(image)  # warm-up: the backend allocates its buffers
         for turn in range(rounds):
             for index, name in enumerate(times):
-                sleep(_PAUSE)
+                sleep(PAUSE)
                 if name in sized:
                     times[name] += [_milliseconds(sized[name], image) for _ in range(_FRAMES)]
                 else:

@@ -19,7 +19,7 @@ from typing import Any
 from fastscnn.base.errors import FastSCNNError
 
 _DEEPEST = 100  # values inside one another
-_MOST_INSTRUCTIONS = 5_000_000  # of a pickle: a checkpoint with a long log has some 100,000
+MAX_INSTRUCTIONS = 5_000_000  # of a pickle: a checkpoint with a long log has some 100,000
 _EXPANSION = 20  # times its own size that an archive may become; PyTorch does not compress
 _GET, _PUT = ("GET", "BINGET", "LONG_BINGET"), ("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE")
 _INTO = ("APPEND", "APPENDS", "SETITEM", "SETITEMS", "ADDITEMS", "BUILD")  # they fill the value below the others
@@ -115,8 +115,8 @@ class _Depths:
     def follow(self, instruction: pickletools.OpcodeInfo, argument: Any) -> None:
         """Follow the next instruction. Raises FastSCNNError where a limit is passed."""
         self._count += 1
-        if self._count > _MOST_INSTRUCTIONS:
-            raise FastSCNNError(f"{self._path}: has over {_MOST_INSTRUCTIONS:,} instructions, which is no checkpoint.")
+        if self._count > MAX_INSTRUCTIONS:
+            raise FastSCNNError(f"{self._path}: has over {MAX_INSTRUCTIONS:,} instructions, which is no checkpoint.")
         if instruction.name in _GET:
             self._memo[argument].used = True
             self._stack.append(self._memo[argument])
@@ -145,8 +145,8 @@ class _Depths:
         made.size += sum(value.size for value in inside)
         if made.depth > _DEEPEST:
             raise FastSCNNError(f"{self._path}: holds values nested more than {_DEEPEST} deep, which is no checkpoint.")
-        if made.size > _MOST_INSTRUCTIONS:
-            raise FastSCNNError(f"{self._path}: holds over {_MOST_INSTRUCTIONS:,} values in one, which is no checkpoint.")
+        if made.size > MAX_INSTRUCTIONS:
+            raise FastSCNNError(f"{self._path}: holds over {MAX_INSTRUCTIONS:,} values in one, which is no checkpoint.")
         self._stack += [made] * len(instruction.stack_after)
 
     def _take(self, kind: object) -> list[_Value]:

@@ -44,7 +44,7 @@ __all__ = [
 
 _T = TypeVar("_T", bound=np.generic)
 _JPEG_SIDE = 65_500  # pixels, libjpeg's limit
-_BAND = 4_000_000  # pixels that are converted at a time
+BAND = 4_000_000  # pixels that are converted at a time
 _ORIENTATION = 0x0112
 _ONE_BYTE = ("L", "P", "1")
 _PNG, _PNG_METADATA = b"\x89PNG\r\n\x1a\n", (b"eXIf", b"tEXt", b"zTXt", b"iTXt")
@@ -306,7 +306,7 @@ def _rgb(image: Image.Image) -> UInt8Array:
 
     A large image is converted in bands of rows. At once, the copies that Pillow makes would need 14 bytes per pixel.
     """
-    rows = max(1, _BAND // image.width)
+    rows = max(1, BAND // image.width)
     if rows >= image.height:
         return _converted(image)
     result = np.empty((image.height, image.width, 3), np.uint8)

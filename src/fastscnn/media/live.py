@@ -24,9 +24,9 @@ from fastscnn.media.addresses import Address
 from fastscnn.media.video import UNDECODABLE, Frame, Source, paced, source_of
 
 PATIENCE = 300.0  # seconds
-_SILENCE = 10  # seconds without data until a stream counts as lost
+SILENCE = 10  # seconds without data until a stream counts as lost
 _HLS_SILENCE = 60  # seconds without a frame: a segment may last 10 seconds, and arrives as a whole
-_FIRST_DELAY, _LONGEST_DELAY = 0.5, 30.0  # seconds between attempts
+FIRST_DELAY, LONGEST_DELAY = 0.5, 30.0  # seconds between attempts
 _TIME_BASE = Fraction(1, 90_000)
 _TIMEOUTS = (av.error.ExitError, av.error.TimeoutError)  # of PyAV and of the operating system
 _SILENT = "the server sends no data"
@@ -112,7 +112,7 @@ def _going_on(address: Address, source: Source, patience: float, say: Callable[[
 
 def _again(address: Address, reason: str, patience: float, say: Callable[[str], None]) -> Source:
     """Return the next connection that works."""
-    delay, lost = _FIRST_DELAY, perf_counter()
+    delay, lost = FIRST_DELAY, perf_counter()
     while perf_counter() - lost < patience:
         wait = min(delay, max(0.0, patience - (perf_counter() - lost)))
         say(f"{address.name}: {reason}; connecting again in {wait:.1f} seconds.")
@@ -121,7 +121,7 @@ def _again(address: Address, reason: str, patience: float, say: Callable[[str], 
             return _connected(address)
         except FastSCNNError as error:
             reason = _sentence(address, error)
-        delay = min(2 * delay, _LONGEST_DELAY)
+        delay = min(2 * delay, LONGEST_DELAY)
     given_up = f"; given up after {patience:g} seconds" if patience else ""
     raise FastSCNNError(f"{address.name}: {reason}{given_up}.")
 
@@ -151,7 +151,7 @@ def _connected(address: Address) -> Source:
     except FastSCNNError as error:
         raise FastSCNNError(str(error)) from None
     if kind == "hls":  # a segment of several seconds arrives at once
-        return paced(source, _SILENCE)
+        return paced(source, SILENCE)
     if kind == "mpjpeg":  # its frames have no times
         return replace(source, frames=_timed(source.frames), time_base=_TIME_BASE)
     return source
@@ -161,7 +161,7 @@ def _opened(address: Address) -> InputContainer:
     rules = _RULES[address.scheme]
     options = {"protocol_whitelist": rules.protocols, "format_whitelist": rules.formats,
                "analyzeduration": "1000000",  # a second is enough to find the size, and more is delay
-               "timeout": str(_SILENCE * 1_000_000)}
+               "timeout": str(SILENCE * 1_000_000)}
     if address.scheme == "rtsp":
         options |= {"rtsp_transport": "tcp", "allowed_media_types": "video"}
     elif address.scheme == "udp":
@@ -170,8 +170,8 @@ def _opened(address: Address) -> InputContainer:
         options |= {"max_redirects": "0", "seekable": "0", "live_start_index": "-1"}
     if address.scheme == "https":
         options |= {"tls_verify": "1", "ca_file": ssl.get_default_verify_paths().cafile or ""}
-    silence = _SILENCE if address.scheme in ("rtsp", "udp") else _HLS_SILENCE
-    container: InputContainer = av.open(address.url, options=options, timeout=(_SILENCE, silence), **UNDECODABLE)
+    silence = SILENCE if address.scheme in ("rtsp", "udp") else _HLS_SILENCE
+    container: InputContainer = av.open(address.url, options=options, timeout=(SILENCE, silence), **UNDECODABLE)
     return container
 
 

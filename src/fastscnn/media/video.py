@@ -42,7 +42,7 @@ UNDECODABLE: dict[str, Any] = {"metadata_errors": "replace"} if av.__version__.s
 _UNTAGGED = 2  # FFmpeg's AVCOL_SPC_UNSPECIFIED
 _STATED = ("mov", "matroska", "avi")  # formats whose header states the length; for others FFmpeg estimates it
 _SLACK = Fraction(1, 2)  # seconds by which a video may be shorter than its header states
-_JUMP = Fraction(1, 10)  # seconds back in time that start a new part of a recording; less is jitter
+JUMP = Fraction(1, 10)  # seconds back in time that start a new part of a recording; less is jitter
 _CAMERAS = {"linux": "v4l2", "darwin": "avfoundation", "win32": "dshow"}
 
 
@@ -337,7 +337,7 @@ class _Clock:
         part, last, end = self._streams.get(packet.stream_index, (0, None, Fraction(0)))
         if packet.dts is not None:
             time = packet.dts * base
-            if last is not None and time < last - _JUMP:
+            if last is not None and time < last - JUMP:
                 if part == len(offsets) - 1:  # this stream is the first in the new part
                     offsets.append(max(end for _, _, end in self._streams.values()) - time)
                 part = len(offsets) - 1

@@ -33,7 +33,7 @@ OUTPUTS = ("logits", "labels", "confidence")
 MAX_MIOU_LOSS = 0.5  # points of mIoU that a faster backend may lose and still be chosen by default
 MAX_WIDTH_MULT = 8
 MAX_CHANNELS = 1024
-_FRACTIONS = (1.0, 0.75, 0.5, 0.25)  # of the height and width of `Card.size`
+FRACTIONS = (1.0, 0.75, 0.5, 0.25)  # of the height and width of `Card.size`
 _AT = " at "  # in a key of `Card.metrics`: scores at another input size than the card's
 _EXTENSION = "fastscnn"  # key inside `recipe` of what 0.1 does not have
 RENAMED_RECIPE_FIELDS = {  # name in 0.1 -> name since 0.2
@@ -242,7 +242,7 @@ class Card:
         if self.fixed_size:
             return [self.fixed_size]
         height, width = self.size
-        heights = [congruent(fraction * height, height) for fraction in _FRACTIONS if fraction * min(self.size) >= MIN_SIDE]
+        heights = [congruent(fraction * height, height) for fraction in FRACTIONS if fraction * min(self.size) >= MIN_SIDE]
         return [(side, congruent(side * width / height, width)) for side in dict.fromkeys(heights)]
 
     def metric(self, split: str, size: tuple[int, int]) -> str:

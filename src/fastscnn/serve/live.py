@@ -24,7 +24,7 @@ CONTENT_TYPE = f"multipart/x-mixed-replace; boundary={_BOUNDARY}"
 MOST_VIEWERS = 32
 _QUALITY = 85  # of a JPEG
 _POLL = 0.5  # seconds until a viewer notices that the service stops
-_PAUSE = 1.0  # seconds before a stream whose frames have changed their size is opened again
+PAUSE = 1.0  # seconds before a stream whose frames have changed their size is opened again
 
 
 class LiveOverlays:
@@ -82,7 +82,7 @@ class LiveOverlays:
         while not self._stop.is_set():
             try:
                 self._segment(self._source)
-                if not self._stop.wait(_PAUSE):
+                if not self._stop.wait(PAUSE):
                     self._source = self._opened()
             except FastSCNNError as error:
                 LOG.info("%s", error)

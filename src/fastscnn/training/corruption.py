@@ -12,7 +12,7 @@ import numpy as np
 from fastscnn.base.types import Float32Array, UInt8Array
 
 _SECOND = 0.25  # probability of a second kind
-_GRAINS = (1, 1, 2, 3)  # pixels across a grain of the noise, equally likely
+GRAINS = (1, 1, 2, 3)  # pixels across a grain of the noise, equally likely
 # Standard normal quantiles of 256 equal steps. Random bytes and this table are faster than normal random numbers.
 _NORMAL = np.array([NormalDist().inv_cdf((step + 0.5) / 256) for step in range(256)], np.float32)
 
@@ -118,7 +118,7 @@ def _between(low: float, high: float, strength: float) -> float:
 def _grains(shape: tuple[int, ...], deviation: float, rng: np.random.Generator) -> Float32Array:
     """Return normal noise, float32 [H, W, 3], of a random grain. Grains of several pixels are interpolated, thus weaker."""
     height, width, channels = shape
-    grain = _GRAINS[rng.integers(len(_GRAINS))]
+    grain = GRAINS[rng.integers(len(GRAINS))]
     drawn = rng.integers(0, 256, (ceil(height / grain), ceil(width / grain), channels), np.uint8)
     noise = cv2.LUT(drawn, np.float32(deviation) * _NORMAL)
     return np.asarray(noise if grain == 1 else cv2.resize(noise, (width, height), interpolation=cv2.INTER_LINEAR), np.float32)

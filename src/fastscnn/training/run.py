@@ -119,7 +119,7 @@ class Run:
         files.write(self._log, "".join(json.dumps(entry) + "\n" for entry in self.log).encode())
         write(self.last)
         if better:
-            write(self.best)
+            files.write(self.best, self.last.read_bytes())
         self.save_state()
 
     def save_state(self) -> None:

@@ -15,7 +15,7 @@ from fastscnn.base.errors import FastSCNNError
 from fastscnn.training.distributed import World
 
 _LOCK = ".lock"  # the operating system frees it when its process ends, however that is
-_LEASE = 120.0  # seconds in which a file server frees the locks of a machine that has failed; NFSv4's default is 90
+LEASE = 120.0  # seconds in which a file server frees the locks of a machine that has failed; NFSv4's default is 90
 _UNKNOWN = "another process"
 # Files of a killed process.
 _LEFT = re.compile(r"\.((run|tracking|study|best)\.json|log\.jsonl|report\.html|[a-z]+\.safetensors)\.[0-9a-f]{16}\.part")
@@ -73,8 +73,8 @@ def _acquire(lock: BaseFileLock, path: Path, on_message: Callable[[str], None] |
         if holder == _UNKNOWN or holder.endswith(f" on {socket.gethostname()}"):
             raise
         if on_message:
-            on_message(f"{path.parent}: {holder} trains there; waiting up to {_LEASE:.0f} s, in case that machine failed.")
-        lock.acquire(timeout=_LEASE, poll_interval=1)
+            on_message(f"{path.parent}: {holder} trains there; waiting up to {LEASE:.0f} s, in case that machine failed.")
+        lock.acquire(timeout=LEASE, poll_interval=1)
 
 
 def _holder(path: Path) -> str:

@@ -17,7 +17,7 @@ from fastscnn.base.types import Float32Array, UInt8Array
 
 LIBRARY = Path(__file__).with_name(f"lazy{kernels.SUFFIX}")
 _STRIPS = 4  # parts of an image per thread: some have many more borders between classes than others
-_WORTH = 1 << 19  # pixels per thread: with fewer, waking a thread costs about what it saves
+PIXELS_PER_THREAD = 1 << 19  # pixels per thread: with fewer, waking a thread costs about what it saves
 _NOT_FINITE, _NO_MEMORY, _WRONG_ARGUMENT = 1, 2, 3  # enum fastscnn_status
 
 
@@ -79,7 +79,7 @@ class Kernel:
 def _shared(function: Any, logits: Float32Array, result: UInt8Array | Float32Array, threads: int) -> bool:
     """Fill `result` with a function of lazy.c, its parts shared among threads; return whether all logits are finite."""
     logits = np.require(logits, requirements=["C", "ALIGNED"])
-    threads = max(1, min(threads, result.size // _WORTH))
+    threads = max(1, min(threads, result.size // PIXELS_PER_THREAD))
     parts = threads * _STRIPS if threads > 1 else 1
     left = deque(range(parts))
     outcomes = []

@@ -25,10 +25,10 @@ _HOSTS = ("localhost", "127.0.0.1")  # it listens by IPv4 only
 # Not taken from the system's table: with other types, browsers refuse modules and compile wasm slowly.
 _TYPES = {".js": "text/javascript", ".mjs": "text/javascript", ".wasm": "application/wasm"}
 _SECONDS = 10  # that a client may take for a request, or for the next part of an answer
-_CONNECTIONS = 64  # at a time; a browser opens six
+CONNECTIONS = 64  # at a time; a browser opens six
 
 
-class _Handler(SimpleHTTPRequestHandler):
+class Handler(SimpleHTTPRequestHandler):
     timeout = _SECONDS
 
     def handle(self) -> None:
@@ -82,7 +82,7 @@ class _Handler(SimpleHTTPRequestHandler):
 
 class _Server(ThreadingHTTPServer):
     def __init__(self, *arguments: Any) -> None:
-        self._places = BoundedSemaphore(_CONNECTIONS)
+        self._places = BoundedSemaphore(CONNECTIONS)
         super().__init__(*arguments)
 
     def process_request(self, request: socket | tuple[bytes, socket], client_address: Any) -> None:
@@ -113,6 +113,6 @@ def server(folder: Path, port: int) -> ThreadingHTTPServer:
         FastSCNNError: the port is in use or not allowed.
     """
     try:
-        return _Server(("127.0.0.1", port), partial(_Handler, directory=str(folder)))
+        return _Server(("127.0.0.1", port), partial(Handler, directory=str(folder)))
     except (OSError, OverflowError) as error:
         raise FastSCNNError(f"port: {port} cannot be used ({error}); give another --port.") from error

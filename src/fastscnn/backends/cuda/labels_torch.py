@@ -13,7 +13,7 @@ from torch import Tensor
 
 from fastscnn.upsampling import upsample
 
-_BLOCK = 1 << 24  # interpolated logits per step, 64 MB
+BLOCK = 1 << 24  # interpolated logits per step, 64 MB
 
 
 class Axis(NamedTuple):
@@ -49,7 +49,7 @@ def fill(logits: Tensor, rows: Axis, columns: Axis, labels: Tensor) -> None:
     planes = logits.float()
     begin = planes[:, :, left]
     wide = begin + (planes[:, :, right] - begin) * columns.weight  # [C, h, width]
-    step = max(1, _BLOCK // (len(planes) * columns.pixels))
+    step = max(1, BLOCK // (len(planes) * columns.pixels))
     for start in range(0, rows.pixels, step):
         block = slice(start, start + step)
         upper = wide[:, top[block]]

@@ -15,12 +15,12 @@ from fastscnn.media.drawing import Canvas
 
 OUTSIDE, CROSSING = "outside-shapes", "crossing-outlines"
 BOXES, _OTHERS = "boxes-as-shapes", "other-shapes"  # rectangles; shapes that are none
-_LEAST_BOXES = 10  # of a dataset; a few rectangles may well be the shapes
+LEAST_BOXES = 10  # of a dataset; a few rectangles may well be the shapes
 _ROUNDED = 0.02  # of the longest side of a rectangle, but at least a pixel
 _BEYOND = 0.01  # of a side of the image, but at least a pixel: annotators often draw over the border
 _LOST = 0.05  # of the area; crossings of hand-drawn outlines are often smaller than a pixel
 _MOST_EDGES = 5000  # of an outline whose crossings are looked for: the time grows with their square
-_BLOCK = 256  # edges that are compared with others at a time
+BLOCK = 256  # edges that are compared with others at a time
 _DRAWN = 500  # pixels: the longer side of an outline when its area is measured
 _TEXTS = {
     OUTSIDE: ("leaves its image", "leave their image", " by more than 1 % of its side",
@@ -69,7 +69,7 @@ def only_boxes(spec: DatasetSpec, found: Found) -> Iterator[Finding]:
     shapes = [(split, pair, kind, count) for split, pairs in found.items() for pair, facts in pairs
               for kind, count, _ in facts.outlines if kind in (BOXES, _OTHERS)]
     total = sum(count for *_, count in shapes)
-    if total >= _LEAST_BOXES and all(kind == BOXES for *_, kind, _ in shapes):
+    if total >= LEAST_BOXES and all(kind == BOXES for *_, kind, _ in shapes):
         split, pair, _, _ = shapes[0]
         message = (f"{pair.labels}: all {total} shapes of {spec.name} are rectangles, as boxes of a dataset for object "
                    "detection; a box contains pixels of other classes.")
@@ -106,9 +106,9 @@ def _crosses(corners: Float64Array) -> bool:
     edges = np.hstack([corners, np.roll(corners, -1, axis=0)])  # x and y of the start, and of the end
     edges = edges[np.minimum(edges[:, 0], edges[:, 2]).argsort()]
     left, right = np.minimum(edges[:, 0], edges[:, 2]), np.maximum(edges[:, 0], edges[:, 2])
-    for first in range(0, len(edges), _BLOCK):
-        last = int(np.searchsorted(left, right[first : first + _BLOCK].max(), "right"))  # others begin further right
-        some, others = edges[first : first + _BLOCK].T[:, :, None], edges[first:last].T[:, None]
+    for first in range(0, len(edges), BLOCK):
+        last = int(np.searchsorted(left, right[first : first + BLOCK].max(), "right"))  # others begin further right
+        some, others = edges[first : first + BLOCK].T[:, :, None], edges[first:last].T[:, None]
         if (_divides(some, others) & _divides(others, some)).any():
             return True
     return False

@@ -17,8 +17,8 @@ from fastscnn.base.errors import FastSCNNError
 Parsed = TypeVar("Parsed")
 
 _FILES = 4  # label files of each format that stay in memory, however large: the splits of a dataset
-_BYTES = 256 << 20  # of further ones; parsed, they need about 5 times as much memory
-_TICK = 2_000_000_000  # nanoseconds: the coarsest time stamps of file systems
+CACHE_BYTES = 256 << 20  # of further ones; parsed, they need about 5 times as much memory
+TICK = 2_000_000_000  # nanoseconds: the coarsest time stamps of file systems
 
 
 def read(path: Path, encoding: Callable[[bytes], str] = lambda _: "utf-8") -> str:
@@ -95,7 +95,7 @@ def once_per_file(parse: Callable[[Path], Parsed]) -> Callable[[Path], Parsed]:
         if before and before[0] == stamp:
             kept[path] = before
             return before[1]
-        fresh = 0 <= time.time_ns() - max(status.st_mtime_ns, status.st_ctime_ns) < _TICK
+        fresh = 0 <= time.time_ns() - max(status.st_mtime_ns, status.st_ctime_ns) < TICK
         try:
             found: Parsed | FastSCNNError = parse(path)
         except FastSCNNError as error:
@@ -103,7 +103,7 @@ def once_per_file(parse: Callable[[Path], Parsed]) -> Callable[[Path], Parsed]:
         if fresh:
             return found
         kept[path] = stamp, found
-        while len(kept) > _FILES and sum(size for (size, *_), _ in kept.values()) > _BYTES:
+        while len(kept) > _FILES and sum(size for (size, *_), _ in kept.values()) > CACHE_BYTES:
             kept.popitem(last=False)
         return found
 

@@ -18,7 +18,7 @@ _SHOWN = 8  # pairs of each split, evenly spaced
 _WIDTH = 320  # maximum width of their images, in pixels
 _MOST_SIZES = 12
 _FILES = 3  # of each group of findings, always visible
-_MOST_FILES = 200  # of each group, in all; the others are counted, to keep the page small
+MAX_FILES = 200  # of each group, in all; the others are counted, to keep the page small
 
 
 def render(spec: DatasetSpec, report: CheckReport, command: str) -> str:
@@ -56,13 +56,13 @@ def _findings(groups: Sequence[FindingGroup]) -> list[Markup]:
     for group in groups:
         severity = element("span", group.severity, **({"class": "error"} if group.severity == "error" else {}))
         title = element("h3", severity, f" {group.kind}: {len(group.findings):,}")
-        first, rest = group.findings[:_FILES], group.findings[_FILES:_MOST_FILES]
+        first, rest = group.findings[:_FILES], group.findings[_FILES:MAX_FILES]
         parts = [title, element("p", group.fix), _messages([finding.message for finding in first])]
         if rest:
             summary = element("summary", f"{len(rest):,} more")
             parts.append(element("details", summary, _messages([finding.message for finding in rest])))
-        if len(group.findings) > _MOST_FILES:
-            left = len(group.findings) - _MOST_FILES
+        if len(group.findings) > MAX_FILES:
+            left = len(group.findings) - MAX_FILES
             parts.append(element("p", f"And {left:,} more; `fastscnn check --all` lists them.", class_="note"))
         shown.append(element("article", *parts, class_="finding"))
     return shown

@@ -31,7 +31,7 @@ def runner(path: Path) -> Runner:
     block = _program(path)
     (source,), outputs = block.inputs.values(), block.outputs
     for operator in block.operations:
-        if operator.op_type not in (*_OPERATORS, "const"):
+        if operator.op_type not in (*OPERATORS, "const"):
             raise FastSCNNError(f"{path}: the conversion made the operator {operator.op_type}, which is not checked; "
                                 "export for another target.")
 
@@ -42,7 +42,7 @@ def runner(path: Path) -> Runner:
             if operator.op_type != "const":
                 (output,) = operator.outputs
                 given = {name: _value(variable, values) for name, variable in operator.inputs.items() if variable is not None}
-                found = _OPERATORS[operator.op_type](given)
+                found = OPERATORS[operator.op_type](given)
                 values[output.name] = found.half().float() if "fp16" in str(output.dtype) else found
         named = {output.name: values[output.name].numpy() for output in outputs}
         return {name: array.astype(np.uint8) if name == "labels" else array for name, array in named.items()}
@@ -101,7 +101,7 @@ def _pad(given: Mapping[str, Any]) -> Tensor:
     return F.pad(given["x"], [side for pair in reversed(pairs) for side in pair], given["mode"], float(given["constant_val"]))
 
 
-_OPERATORS: dict[str, Callable[[Mapping[str, Any]], Tensor]] = {
+OPERATORS: dict[str, Callable[[Mapping[str, Any]], Tensor]] = {
     "add": lambda given: given["x"] + given["y"],
     "sub": lambda given: given["x"] - given["y"],
     "relu": lambda given: F.relu(given["x"]),

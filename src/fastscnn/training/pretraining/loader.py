@@ -22,7 +22,7 @@ from fastscnn.training.recipes import Recipe
 
 _LONGEST = 16  # times the shorter side: a longer image would take gigabytes once resized
 _AHEAD = 4  # batches prepared at a time
-_VALIDATION_BATCH = 64  # enough for a GPU, and little memory on a CPU
+VALIDATION_BATCH = 64  # enough for a GPU, and little memory on a CPU
 
 _Sample = tuple[UInt8Array, int, str]  # a crop, its class and the image file
 
@@ -110,7 +110,7 @@ def centres(
     for picture, patch in ordered(read, pictures, threads):
         patches.append(patch)
         classes.append(picture.class_)
-        if len(patches) == _VALIDATION_BATCH:
+        if len(patches) == VALIDATION_BATCH:
             yield np.stack(patches), np.array(classes, np.int64)
             patches, classes = [], []
     if patches:
