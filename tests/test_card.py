@@ -267,6 +267,24 @@ def test_the_reader_of_0_1_takes_a_card_of_today(made: Card) -> None:
     assert (old.label_set, old.size, old.width, old.precision) == (made.label_set, made.size, made.width_mult, made.precision)
 
 
+@pytest.mark.parametrize(
+    ("backend", "precision", "kept"),
+    [("onnx", "float32", True), ("onnx", "int8", True), ("openvino", "int8", False), ("openvino", "bfloat16", False),
+     ("onnx", "float16", False)],
+)
+def test_a_backend_may_lose_half_a_point(backend: str, precision: str, kept: bool) -> None:
+    losses = {"onnx int8": {"miou": 0.5}, "openvino int8": {"miou": 0.501}}  # bfloat16 and float16 are not measured
+    made = dataclasses.replace(SMALL, losses=losses)
+    assert made.keeps_accuracy(backend, precision) == kept
+
+
+@pytest.mark.parametrize(("stored", "precision", "kept"), [
+    ("float16", "float16", True), ("float16", "int8", False), ("int8", "int8", False), ("int8", "float32", True),
+])
+def test_a_float16_file_keeps_its_accuracy(stored: str, precision: str, kept: bool) -> None:
+    assert dataclasses.replace(SMALL, precision=stored).keeps_accuracy("onnx", precision) == kept
+
+
 def test_missing() -> None:
     assert str(card.missing(SOURCE)).startswith("weights/a.onnx: carries no fastscnn card")
 
