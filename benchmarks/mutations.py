@@ -109,7 +109,7 @@ def copied(folder: Path) -> None:
     """Copy what the tests need into a folder."""
     for name in ("src", "tests"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", ".*"))
-    for file in ("pyproject.toml", "hatch_build.py", "README.md", "LICENSE"):
+    for file in (".gitignore", "pyproject.toml", "hatch_build.py", "README.md", "LICENSE"):
         shutil.copy(ROOT / file, folder)
 
 
