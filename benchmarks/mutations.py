@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -82,27 +83,28 @@ def main() -> int:
     parser.add_argument("numbers", nargs="*", type=int, help="Mutations to try, from 1 (default: all).")
     numbers = parser.parse_args().numbers or range(1, len(MUTATIONS) + 1)
     missed = 0
-    for number in numbers:
-        mutation = MUTATIONS[number - 1]
-        verdict = _verdict(mutation)
-        missed += verdict != "caught"
-        print(f"{number:2} {verdict:10} {mutation.file}: {mutation.old.strip()} -> {mutation.new or 'nothing'}", flush=True)
+    with tempfile.TemporaryDirectory() as name:
+        copied(Path(name))
+        for number in numbers:
+            mutation = MUTATIONS[number - 1]
+            verdict = _verdict(Path(name), mutation)
+            missed += verdict != "caught"
+            print(f"{number:2} {verdict:13} {mutation.file}: {mutation.old.strip()} -> {mutation.new or 'nothing'}", flush=True)
     print(f"{len(numbers) - missed} of {len(numbers)} caught.")
     return int(missed > 0)
 
 
-def _verdict(mutation: Mutation) -> str:
-    with tempfile.TemporaryDirectory() as name:
-        copy = Path(name)
-        copied(copy)
-        path = copy / "src" / "fastscnn" / mutation.file
-        before = path.read_text("utf-8")
-        if before.count(mutation.old) != 1:
-            return "not there"
-        if not _pass(copy, mutation.tests):
-            return "fails already"
-        path.write_text(before.replace(mutation.old, mutation.new), "utf-8")
-        return "MISSED" if _pass(copy, mutation.tests) else "caught"
+def _verdict(project: Path, mutation: Mutation) -> str:
+    path = project / "src" / "fastscnn" / mutation.file
+    before = path.read_text("utf-8")
+    if before.count(mutation.old) != 1:
+        return "not there"
+    if not _sound(project, mutation.tests):
+        return "fails already"
+    path.write_text(before.replace(mutation.old, mutation.new), "utf-8")
+    caught = not _pass(project, mutation.tests)
+    path.write_text(before, "utf-8")
+    return "caught" if caught else "MISSED"
 
 
 def copied(folder: Path) -> None:
@@ -113,9 +115,15 @@ def copied(folder: Path) -> None:
         shutil.copy(ROOT / file, folder)
 
 
+@cache
+def _sound(project: Path, tests: str) -> bool:
+    """Return whether the tests pass without a change."""
+    return _pass(project, tests)
+
+
 def _pass(project: Path, tests: str) -> bool:
     """Return whether the tests pass; a crash of the interpreter is a failure."""
-    command = f"{sys.executable} -m pytest -q -x -m '' -p no:cacheprovider {tests}"
+    command = f"{sys.executable} -m pytest -q -x -n 0 -m '' -p no:cacheprovider {tests}"
     environment = {**os.environ, "PYTHONPATH": str(project / "src"), "PYTHONDONTWRITEBYTECODE": "1"}
     return subprocess.run(command, shell=True, cwd=project, env=environment, capture_output=True, check=False).returncode == 0
 
