@@ -112,7 +112,7 @@ def test_measured_once(tiny_onnx: Path, tmp_path: Path, monkeypatch: pytest.Monk
 CARD = Card(LabelSet(("a", "b")), (64, 96))
 
 
-@dataclass(frozen=True)
+@dataclass
 class Instant:
     """A backend that computes nothing."""
 
