@@ -1,4 +1,6 @@
-"""Small wrong changes of what protects a user from hostile files, and the tests that must fail for each.
+"""Small wrong changes that matter, and the tests that must fail for each.
+
+Some are of what protects a user from hostile files, others of numbers and conditions that a result depends on.
 
     python benchmarks/mutations.py
 
@@ -14,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -52,6 +55,25 @@ MUTATIONS = (
              "tests/test_web.py -k what_the_server_refuses"),
     Mutation("training/run_lock.py", "        _acquire(lock, path, on_message)\n", "",
              "tests/test_train.py -k one_training_at_a_time"),
+    Mutation("convert/pickles.py", '"__builtin__.bytes": _no_bytes,',
+             '"__builtin__.bytes": _no_bytes, "__builtin__.getattr": getattr, "builtins.getattr": getattr,',
+             f"{_CONVERT} gets_no_attributes"),
+    Mutation("convert/pickles.py", "if torch.__version__ < _SAFE:", "if torch.__version__ <= _SAFE:",
+             f"{_CONVERT} unsafe_pytorch"),
+    Mutation("convert/pickles.py", "if torch.__version__ < _SAFE:", "if False:", f"{_CONVERT} unsafe_pytorch"),
+    Mutation("backends/select.py", "count = machine.threads() if", "count = 2 * machine.threads() if",
+             "tests/test_onnx_backend.py -k all_threads"),
+    Mutation("base/machine.py", "return max(1, min([affinity,", "return 2 * max(1, min([affinity,",
+             "tests/test_machine.py -k threads"),
+    Mutation("model/card.py", '["miou"] <= MAX_MIOU_LOSS', '["miou"] < MAX_MIOU_LOSS', "tests/test_card.py -k half_a_point"),
+    Mutation("backends/openvino.py", "_OFTEN = 8 ", "_OFTEN = 9 ", "tests/test_openvino_backend.py -k what_is_compiled"),
+    Mutation("backends/openvino.py", "_OFTEN = 8 ", "_OFTEN = 7 ", "tests/test_openvino_backend.py -k what_is_compiled"),
+    *(Mutation("benchmark/latency_budget.py", f"{fact},", "", "tests/test_latency_budget.py -k measured_again")
+      for fact in ("files.digest(weights)", "backend.name", "backend.precision", "backend.threads", "backend.streams",
+                   "backend.device", "backend.hardware()", "machine.processor()", "machine.threads()", "__version__")),
+    Mutation("evaluation/calibrate.py", "_KNOWN = 0.05 ", "_KNOWN = 0.06 ", "tests/test_calibrate.py -k one_pixel_in_twenty"),
+    *(Mutation("backends/cuda/streams.py", wait, "pass", "tests/test_cuda.py -k each_stream_waits")
+      for wait in ("self.wait()", "stream.wait_event(done)", "self.done.synchronize()")),
 )
 
 
@@ -61,35 +83,47 @@ def main() -> int:
     parser.add_argument("numbers", nargs="*", type=int, help="Mutations to try, from 1 (default: all).")
     numbers = parser.parse_args().numbers or range(1, len(MUTATIONS) + 1)
     missed = 0
-    for number in numbers:
-        mutation = MUTATIONS[number - 1]
-        verdict = _verdict(mutation)
-        missed += verdict != "caught"
-        print(f"{number:2} {verdict:10} {mutation.file}: {mutation.old.strip()} -> {mutation.new or 'nothing'}", flush=True)
+    with tempfile.TemporaryDirectory() as name:
+        copied(Path(name))
+        for number in numbers:
+            mutation = MUTATIONS[number - 1]
+            verdict = _verdict(Path(name), mutation)
+            missed += verdict != "caught"
+            print(f"{number:2} {verdict:13} {mutation.file}: {mutation.old.strip()} -> {mutation.new or 'nothing'}", flush=True)
     print(f"{len(numbers) - missed} of {len(numbers)} caught.")
     return int(missed > 0)
 
 
-def _verdict(mutation: Mutation) -> str:
-    with tempfile.TemporaryDirectory() as name:
-        copy = Path(name, "project")
-        shutil.copytree(ROOT / "src", copy / "src")
-        shutil.copytree(ROOT / "tests", copy / "tests")
-        for file in ("pyproject.toml", "hatch_build.py", "README.md", "LICENSE"):
-            shutil.copy(ROOT / file, copy)
-        path = copy / "src" / "fastscnn" / mutation.file
-        before = path.read_text("utf-8")
-        if before.count(mutation.old) != 1:
-            return "not there"
-        if not _pass(copy, mutation.tests):
-            return "fails already"
-        path.write_text(before.replace(mutation.old, mutation.new), "utf-8")
-        return "MISSED" if _pass(copy, mutation.tests) else "caught"
+def _verdict(project: Path, mutation: Mutation) -> str:
+    path = project / "src" / "fastscnn" / mutation.file
+    before = path.read_text("utf-8")
+    if before.count(mutation.old) != 1:
+        return "not there"
+    if not _sound(project, mutation.tests):
+        return "fails already"
+    path.write_text(before.replace(mutation.old, mutation.new), "utf-8")
+    caught = not _pass(project, mutation.tests)
+    path.write_text(before, "utf-8")
+    return "caught" if caught else "MISSED"
+
+
+def copied(folder: Path) -> None:
+    """Copy what the tests need into a folder."""
+    for name in ("src", "tests"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", ".*"))
+    for file in (".gitignore", "pyproject.toml", "hatch_build.py", "README.md", "LICENSE"):
+        shutil.copy(ROOT / file, folder)
+
+
+@cache
+def _sound(project: Path, tests: str) -> bool:
+    """Return whether the tests pass without a change."""
+    return _pass(project, tests)
 
 
 def _pass(project: Path, tests: str) -> bool:
     """Return whether the tests pass; a crash of the interpreter is a failure."""
-    command = f"{sys.executable} -m pytest -q -x -m '' -p no:cacheprovider {tests}"
+    command = f"{sys.executable} -m pytest -q -x -n 0 -m '' -p no:cacheprovider {tests}"
     environment = {**os.environ, "PYTHONPATH": str(project / "src"), "PYTHONDONTWRITEBYTECODE": "1"}
     return subprocess.run(command, shell=True, cwd=project, env=environment, capture_output=True, check=False).returncode == 0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from statistics import fmean
@@ -215,6 +216,20 @@ def reliability() -> str:
     return table(["promise", "cases", "failed tests", "skipped tests", "figures", "s"], rows)
 
 
+def wrong_changes() -> str:
+    """What the tests did to random wrong changes of each group of modules."""
+    groups: dict[str, list[dict[str, str]]] = {}
+    for mutant in read("random_mutants.json"):
+        groups.setdefault(mutant["group"], []).append(mutant)
+    rows = []
+    for group, mutants in groups.items():
+        found = Counter(mutant["outcome"] for mutant in mutants)
+        files = {mutant["module"] for mutant in mutants}
+        killed = found["killed"] + found["timeout"]
+        rows.append([group, str(len(files)), *map(str, (len(mutants), killed, found["equivalent"], found["survived"]))])
+    return table(["group", "modules", "changes", "caught", "equivalent", "missed"], rows)
+
+
 def targets() -> str:
     """Labels of every export target, in its runtime, compared with ours on both splits; the details are those of test."""
     found: dict[tuple[str, str], dict[str, Any]] = {}
@@ -268,7 +283,7 @@ def labels_in_graph() -> str:
 TABLES: Mapping[str, tuple[Callable[[], str], ...]] = {
     "speed.md": (mmseg, agreement, engines, from_file_to_file, folders, shares, labels),
     "accuracy.md": (accuracy, corruptions, ablation, knowledge, cityscapes19, training),
-    "reliability.md": (reliability,),
+    "reliability.md": (reliability, wrong_changes),
     "deploy.md": (targets, target_times, labels_in_graph),
 }
 

@@ -73,6 +73,21 @@ def test_a_dataset(tiny: Segmenter, tmp_path: Path) -> None:
     assert np.mean(flagged) == pytest.approx(0.05, abs=0.02)
 
 
+def test_one_pixel_in_twenty_of_known_classes_is_below_the_threshold(tiny: Segmenter, tmp_path: Path) -> None:
+    """The images are grey, each of another level, so the best logit is the same in a whole image."""
+    levels = range(0, 200, 2)
+    for level in levels:
+        images.write(tmp_path / f"images/{level:03}.png", np.full((64, 96, 3), level, np.uint8))
+        images.write(tmp_path / f"labels/{level:03}.png", np.zeros((64, 96), np.uint8))
+    (tmp_path / "dataset.toml").write_text('name = "grey"\nclasses = ["red", "green", "blue"]\n[splits.val]\n'
+                                           'images = "images/*.png"\nlabels = "labels/{stem}.png"\n')
+    spec = datasets.load(str(tmp_path / "dataset.toml"))
+    found = calibrate.calibrate(tiny, spec, spec.pairs("val"), "val")
+    best = sorted(float(tiny.logits(spec.read(pair)[0]).max()) for pair in spec.pairs("val"))
+    assert best[4] - 0.001 <= found.ood_threshold <= best[5] + 0.001
+    assert len(set(best)) == len(best)
+
+
 def test_a_split_without_labels(tiny: Segmenter, tmp_path: Path) -> None:
     images.write(tmp_path / "images/a.png", np.zeros((64, 96, 3), np.uint8))
     images.write(tmp_path / "labels/a.png", np.full((64, 96), 255, np.uint8))

@@ -174,6 +174,48 @@ def test_a_broken_card_names_file_and_field(text: str, where: str) -> None:
     message.encode()
 
 
+def loss(**fields: Any) -> str:
+    return changed(losses={"onnx int8": {"miou": 0.5, **fields}})
+
+
+def score(**fields: Any) -> str:
+    return changed(metrics={"val": {"miou": 50, **fields}})
+
+
+LIMITS = {  # the last text that is read, and the first that is not
+    "characters": (WHOLE.to_json().ljust(4 << 20), WHOLE.to_json().ljust((4 << 20) + 1)),
+    "channels": (changed(channels=1024), changed(channels=1025)),
+    "one channel": (changed(channels=1), changed(channels=0)),
+    "images": (data(images=0), data(images=-1)),
+    "width": (changed(width_mult=8), changed(width_mult=8.01)),
+    "loss": (loss(miou=100), loss(miou=100.01)),
+    "gain": (loss(miou=-100), loss(miou=-100.01)),
+    "loss of a class": (loss(worst=100), loss(worst=100.01)),
+    "gain of a class": (loss(worst=-100), loss(worst=-100.01)),
+    "equal labels": (loss(labels=100), loss(labels=100.01)),
+    "no equal label": (loss(labels=0), loss(labels=-0.01)),
+    "mIoU": (score(miou=100), score(miou=100.01)),
+    "mIoU of 0": (score(miou=0), score(miou=-0.01)),
+    "pixel accuracy": (score(pixel_accuracy=100), score(pixel_accuracy=100.01)),
+    "IoU": (score(iou={"road": 100}), score(iou={"road": 100.01})),
+    "IoU of 0": (score(iou={"road": 0}), score(iou={"road": -0.01})),
+    "error": (calibration(ece=100, ece_before=100), calibration(ece=100.01)),
+}
+
+
+@pytest.mark.parametrize(("last", "beyond"), LIMITS.values(), ids=LIMITS.keys())
+def test_limits(last: str, beyond: str) -> None:
+    Card.from_json(last, SOURCE)
+    with pytest.raises(FastSCNNError, match="its card is broken"):
+        Card.from_json(beyond, SOURCE)
+
+
+def test_a_loss_and_a_score_need_the_miou_only() -> None:
+    losses, metrics = {"onnx int8": {"miou": 0.5}}, {"val": {"miou": 50}}
+    read = Card.from_json(changed(losses=losses, metrics=metrics), SOURCE)
+    assert (read.losses, read.metrics) == (losses, metrics)
+
+
 def test_a_card_from_before_int8_is_of_float32() -> None:
     assert Card.from_json(without("precision"), SOURCE).precision == "float32"
 
@@ -265,6 +307,24 @@ def test_the_reader_of_0_1_takes_a_card_of_today(made: Card) -> None:
         **saved,
     )
     assert (old.label_set, old.size, old.width, old.precision) == (made.label_set, made.size, made.width_mult, made.precision)
+
+
+@pytest.mark.parametrize(
+    ("backend", "precision", "kept"),
+    [("onnx", "float32", True), ("onnx", "int8", True), ("openvino", "int8", False), ("openvino", "bfloat16", False),
+     ("onnx", "float16", False)],
+)
+def test_a_backend_may_lose_half_a_point(backend: str, precision: str, kept: bool) -> None:
+    losses = {"onnx int8": {"miou": 0.5}, "openvino int8": {"miou": 0.501}}  # bfloat16 and float16 are not measured
+    made = dataclasses.replace(SMALL, losses=losses)
+    assert made.keeps_accuracy(backend, precision) == kept
+
+
+@pytest.mark.parametrize(("stored", "precision", "kept"), [
+    ("float16", "float16", True), ("float16", "int8", False), ("int8", "int8", False), ("int8", "float32", True),
+])
+def test_a_float16_file_keeps_its_accuracy(stored: str, precision: str, kept: bool) -> None:
+    assert dataclasses.replace(SMALL, precision=stored).keeps_accuracy("onnx", precision) == kept
 
 
 def test_missing() -> None:

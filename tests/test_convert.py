@@ -533,6 +533,13 @@ class Runs:
         return self.call
 
 
+@pytest.mark.parametrize("protocol", [2, 4])
+def test_a_plain_pickle_gets_no_attributes(tmp_path: Path, protocol: int) -> None:
+    """With getattr, a file reaches every object from the replacements; PyTorch's reader has a harmless one."""
+    (tmp_path / "a.pdparams").write_bytes(pickle.dumps({"x": Runs(getattr, "text", "upper")}, protocol=protocol))
+    assert "getattr, which is code, not data" in refusal(tmp_path / "a.pdparams")
+
+
 @pytest.mark.reliability("pickles")
 @pytest.mark.parametrize(
     ("function", "name"),
@@ -573,6 +580,8 @@ def test_an_unsafe_pytorch_reads_no_pickle(tmp_path: Path, monkeypatch: pytest.M
     torch.save({"weight": torch.zeros(3)}, tmp_path / "a.pth")
     monkeypatch.setattr(torch, "__version__", torch.torch_version.TorchVersion("2.9.1"))
     assert "only PyTorch 2.10 or newer reads safely; upgrade PyTorch 2.9.1" in refusal(tmp_path / "a.pth")
+    monkeypatch.setattr(torch, "__version__", torch.torch_version.TorchVersion("2.10.0"))
+    assert set(pickles.read(tmp_path / "a.pth")) == {"weight"}
 
 
 def test_the_classes_of_a_training_log_are_never_called(tmp_path: Path) -> None:

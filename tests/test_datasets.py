@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import FrozenInstanceError, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +18,7 @@ from fastscnn.data import toml as folder
 from fastscnn.data.check.dataset import check
 from fastscnn.data.datasets import DatasetSpec, Split
 from fastscnn.data.formats.colours import ColourLabels
-from fastscnn.data.formats.ids import IdLabels
+from fastscnn.data.formats.ids import BinaryLabels, IdLabels
 from fastscnn.media import images
 from fastscnn.model.label_set import LabelSet
 
@@ -307,6 +309,7 @@ def test_read_labels_decodes_colours(tmp_path: Path, alpha: bool) -> None:
     pixels: UInt8Array = np.array(colours, np.uint8)[known]
     strange = random.random((20, 30)) < 0.2
     pixels[strange] = random.integers(1, 199, (strange.sum(), 3))
+    strange[0, 0], pixels[0, 0] = True, 255  # above all colours
     path = tmp_path / "a.png"
     if alpha:
         Image.fromarray(np.dstack([pixels, random.integers(0, 256, (20, 30), np.uint8)])).save(path)
@@ -317,6 +320,17 @@ def test_read_labels_decodes_colours(tmp_path: Path, alpha: bool) -> None:
     decoded = spec.decode(path, path)
     np.testing.assert_array_equal(decoded.stored, expected)
     assert sum(decoded.unknown.values()) == strange.sum() > 0
+
+
+@pytest.mark.parametrize("made", [
+    DatasetSpec("d", Path("d"), LabelSet(("a",)), {}), Split(("*.png",), "{stem}.png"), LabelSet(("a",)),
+    IdLabels(), BinaryLabels(), ColourLabels(),
+], ids=lambda made: type(made).__name__)  # fmt: skip
+def test_descriptions_cannot_be_changed(made: Any) -> None:
+    """Several threads share them, and some are keys of caches."""
+    for field in fields(made):
+        with pytest.raises(FrozenInstanceError):
+            setattr(made, field.name, None)
 
 
 def test_colour_masks_are_no_ids(tmp_path: Path) -> None:

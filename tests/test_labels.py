@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import colorsys
+
 import numpy as np
 import pytest
 
@@ -65,3 +67,11 @@ def test_made_colours_differ(count: int) -> None:
     colours = LabelSet(tuple(map(str, range(count)))).colours
     assert len(set(colours)) == count
     assert (0, 0, 0) not in colours
+
+
+def test_made_colours_of_neighbouring_classes_differ_most() -> None:
+    """Their hues are a golden angle apart, and they are light and dark in turn."""
+    colours = LabelSet(tuple(map(str, range(30)))).colours
+    hues, _, values = np.array([colorsys.rgb_to_hsv(*(value / 255 for value in colour)) for colour in colours]).T
+    np.testing.assert_allclose(np.diff(hues) % 1, (5**0.5 - 1) / 2, atol=0.01)
+    np.testing.assert_allclose(values, [0.95, 0.65] * 15, atol=0.01)

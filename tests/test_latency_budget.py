@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from fastscnn import Segmenter
+from fastscnn.base import machine
 from fastscnn.base.errors import FastSCNNError
-from fastscnn.base.types import UInt8Array
+from fastscnn.base.types import Float32Array, UInt8Array
 from fastscnn.benchmark import latency_budget
 from fastscnn.benchmark.latency_budget import LatencyBudget, LatencyChoice, measure_latency
 from fastscnn.inference.size import BaseSize, in_shape
+from fastscnn.model.card import Card
+from fastscnn.model.label_set import LabelSet
 from fastscnn.upsampling import native
 
 CHOICES = tuple(LatencyChoice(BaseSize(*size), milliseconds, (720, 960))
@@ -101,6 +107,61 @@ def test_measured_once(tiny_onnx: Path, tmp_path: Path, monkeypatch: pytest.Monk
         same_sizes = name.endswith("FRACTIONS")  # 0.9 becomes the card's size too
         assert (set(tmp_path.iterdir()) == before) == same_sizes, name
     assert measure_latency(segmenter, [(96, 128)], tmp_path) == first
+
+
+CARD = Card(LabelSet(("a", "b")), (64, 96))
+
+
+@dataclass
+class Instant:
+    """A backend that computes nothing."""
+
+    name: str = "instant"
+    precision: str = "float32"
+    device: str = "cpu"
+    threads: int = 1
+    streams: int = 1
+    processor: str = "a"
+    notes: tuple[str, ...] = ()
+    card: Card = CARD
+
+    def __call__(self, images: UInt8Array) -> Float32Array:
+        return np.zeros((1, 2, images.shape[1] // 8, images.shape[2] // 8), np.float32)
+
+    def hardware(self) -> str:
+        return self.processor
+
+    def matmul_peak(self) -> float:
+        return 1.0
+
+    bandwidth = matmul_peak
+
+
+def cached(folder: Path, weights: bytes = b"a", **facts: Any) -> Path | None:
+    """Measure the latency of a backend with these facts, and return the cache file."""
+    (folder / "weights.onnx").write_bytes(weights)
+    return measure_latency(Segmenter(Instant(**facts), path=folder / "weights.onnx"), [(64, 96)], folder / "cache").file
+
+
+@pytest.mark.parametrize("other", [
+    {"name": "other"}, {"precision": "int8"}, {"device": "cuda"}, {"threads": 2}, {"streams": 2}, {"processor": "b"},
+    {"weights": b"b"},
+], ids=str)  # fmt: skip
+def test_another_backend_or_file_is_measured_again(tmp_path: Path, other: Mapping[str, Any]) -> None:
+    assert cached(tmp_path) == cached(tmp_path) != cached(tmp_path, **other)
+
+
+@pytest.mark.parametrize(("name", "value"), [("threads", 99), ("processor", "another")])
+def test_another_machine_is_measured_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: object) -> None:
+    before = cached(tmp_path)
+    monkeypatch.setattr(machine, name, lambda: value)
+    assert cached(tmp_path) != before
+
+
+def test_another_version_is_measured_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = cached(tmp_path)
+    monkeypatch.setattr(latency_budget, "__version__", "0.0.1")
+    assert cached(tmp_path) != before
 
 
 @pytest.mark.parametrize("frame", [(96, 144), (96, 96), (60, 240), (240, 60)])

@@ -108,6 +108,8 @@ def test_one_column_of_paths(voc: Path) -> None:
         ("2007_01 1\n", "line 1 names the label file 1, which does not exist"),
         ("2007_01\n2007_02 SegmentationClass/2007_02.png\n", "has lines with a label file and lines without"),
         ("2007_01\nimage\n", "line 2 names image, which is no image"),
+        ("2007_02 /other/data/masks/none.png\n", "line 1 names the label file /other/data/masks/none.png, which does not"),
+        ("2007_02 /other/data/masks/of/x.png\n", "line 1 names the label file /other/data/masks/of/x.png, which does not"),
         ("2007_02,2007_02x\n", "line 1 names the label file 2007_02x, which does not exist"),
         ("SegmentationClass/2007_02.png,JPEGImages/2007_02.jpg\n", "line 1 has the label file in the first column; write the"),
         ("2007_02 1 -1\n", "line 1 names 2007_02 1 -1, which is no image"),
@@ -165,6 +167,9 @@ def test_fractions(voc: Path) -> None:
     assert (len(train), len(val), train & val) == (18, 6, set())
     assert load(voc, part) == spec
     assert load(voc, part + "seed = 1\n").pairs("val") != spec.pairs("val")
+    assert load(voc, part + "seed = 2147483647\n").pairs("val") != spec.pairs("val")
+    with pytest.raises(FastSCNNError, match=r"seed is 2147483648; it must be a whole number from 0 to 2147483647"):
+        load(voc, part + "seed = 2147483648\n")
     assert not [finding for finding in check(spec).findings if finding.kind == "extra-labels"]
 
 

@@ -337,10 +337,20 @@ def test_the_network_is_the_one_described(variant: str, channels: int, classes: 
     assert network_layers(model) == described
 
 
+def test_the_stages_are_those_of_table_1_of_the_paper() -> None:
+    stages = (*architecture.DOWNSAMPLE, *architecture.BOTTLENECKS, architecture.FUSION, architecture.CLASSIFIER)
+    assert [(stage.expansion, stage.channels, stage.repeats, stage.stride) for stage in stages] == [
+        (1, 32, 1, 2), (1, 48, 1, 2), (1, 64, 1, 2),
+        (6, 64, 3, 2), (6, 96, 3, 2), (6, 128, 3, 1),
+        (1, 128, 1, 1), (1, 128, 2, 1),
+    ]  # fmt: skip
+
+
 def test_the_constants_are_those_of_the_paper() -> None:
     assert (OUTPUT_STRIDE, DEEP_STRIDE, MIN_SIDE) == (8, 32, 32)
     assert PPM == "global_features.9"
     assert architecture.layers()[-1].name == "classifier.3"
+    assert architecture.layers() == architecture.layers(19, 3, "paper", 1.0)
 
 
 def test_an_unknown_variant_is_named() -> None:

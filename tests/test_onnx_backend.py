@@ -13,6 +13,7 @@ from conftest import WriteOnnx
 
 from fastscnn import backends
 from fastscnn.backends.onnx import OnnxBackend, session
+from fastscnn.base import machine
 from fastscnn.base.errors import ArgumentError, FastSCNNError
 from fastscnn.model import card
 from fastscnn.model.card import Card
@@ -31,8 +32,13 @@ def test_facts(tiny_onnx: Path) -> None:
     assert backend.card == Card(LabelSet(("red", "green", "blue")), (64, 96), content_sha256=hashed)
     assert (backend.name, backend.precision, backend.threads, backend.streams) == ("onnx", "float32", 2, 1)
     assert (backend.device, backend.notes) == ("cpu", ())
-    assert backends.load(tiny_onnx).threads >= 1
     assert isinstance(backends.load(tiny_onnx, "onnx"), OnnxBackend)
+
+
+@engines
+def test_all_threads_of_this_process_are_used(tiny_onnx: Path, monkeypatch: pytest.MonkeyPatch, engine: str) -> None:
+    monkeypatch.setattr(machine, "threads", lambda: 3)
+    assert backends.load(tiny_onnx, engine).threads == 3
 
 
 @pytest.mark.parametrize(("batch", "height", "width"), [(1, 32, 32), (2, 33, 47), (3, 40, 41)])
