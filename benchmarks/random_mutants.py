@@ -74,7 +74,7 @@ EQUIVALENT = {  # module and changed line -> why no test can see the change
         "the same hues: the factors differ by 1",
     "upsampling/native.py parts = threads * _STRIPS if threads > 0 else 1":
         "one thread computes four parts instead of one; the labels are the same",
-    "upsampling/upsample.py _WIDE_BLOCK = 1 ^ 18": "other blocks of rows, each of which is computed by itself; it is only slower",
+    "upsampling/upsample.py _WIDE_BLOCK = 1 ^ 18": "other blocks of rows, each of which is computed alone; it is only slower",
 }
 
 

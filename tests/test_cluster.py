@@ -155,9 +155,11 @@ def test_killed_workers_lose_nothing_and_double_nothing(tiny_onnx: Path, tmp_pat
         stdout=subprocess.PIPE, text=True, env={**os.environ, "FASTSCNN_TEST": str(tmp_path)},
     ) as process:  # fmt: skip
         for killed in range(1, 4):
-            least = 60 * killed
-            wait_until(lambda least=least: sum(name.endswith(".labels.png") for name in out.names()) >= least
-                       or process.poll() is not None, 600)
+
+            def far(least: int = 60 * killed) -> bool:
+                return process.poll() is not None or sum(name.endswith(".labels.png") for name in out.names()) >= least
+
+            wait_until(far, 600)
             (worker,) = _workers(str(tmp_path))
             os.kill(worker, signal.SIGKILL)
         printed, _ = process.communicate(timeout=600)
