@@ -528,6 +528,7 @@ def test_what_the_server_refuses(tmp_path: Path, capfd: pytest.CaptureFixture[st
         for path in ("/%00", *folders, "/out", "/circle", "/folder/secret", "/..%2fsecret", "/../secret", "//etc/passwd"):
             for method in ("GET", "HEAD"):
                 assert b" 404 " in get(path, method=method)[:20], path
+        assert b" 414 " in get("/a" * 30_000)[:20]  # resolving it would take seconds
         for host in ("Host: evil.example\r\n", "Host: localhost.evil.example\r\n", "Host: 192.168.0.1\r\n", ""):
             assert b" 421 " in get("/names.json", host)[:20]
     assert capfd.readouterr() == ("", "")

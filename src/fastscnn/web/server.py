@@ -25,6 +25,7 @@ _HOSTS = ("localhost", "127.0.0.1")  # it listens by IPv4 only
 # Not taken from the system's table: with other types, browsers refuse modules and compile wasm slowly.
 _TYPES = {".js": "text/javascript", ".mjs": "text/javascript", ".wasm": "application/wasm"}
 _SECONDS = 10  # that a client may take for a request, or for the next part of an answer
+_LONGEST = 1024  # characters of a path; Python follows the links of one with 30,000 folders for seconds
 CONNECTIONS = 64  # at a time; a browser opens six
 
 
@@ -50,6 +51,9 @@ class Handler(SimpleHTTPRequestHandler):
         self._late.cancel()
         if host(self.headers.get("Host", "")) not in _HOSTS:
             self.send_error(HTTPStatus.MISDIRECTED_REQUEST, "This server is for localhost")
+            return None
+        if len(self.path) > _LONGEST:
+            self.send_error(HTTPStatus.REQUEST_URI_TOO_LONG)
             return None
         try:
             path, root = Path(self.translate_path(self.path)), Path(self.directory).resolve()
