@@ -13,7 +13,6 @@ import numpy.typing as npt
 import pytest
 
 from fastscnn.base.types import Float32Array, UInt8Array
-from fastscnn.training import augment as module
 from fastscnn.training.augment import Crop, _distorted, _largest_share, _tone, augment, paste
 from fastscnn.training.recipes import Recipe, named
 

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -121,6 +122,11 @@ def _workers(token: str) -> list[int]:
     return found
 
 
+def _has_labels(out: Store, least: int, process: subprocess.Popen[str]) -> bool:
+    """Whether there are so many label files, or will be no more."""
+    return sum(name.endswith(".labels.png") for name in out.names()) >= least or process.poll() is not None
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="needs /proc")
 def test_killed_workers_lose_nothing_and_double_nothing(tiny_onnx: Path, tmp_path: Path) -> None:
@@ -137,9 +143,7 @@ def test_killed_workers_lose_nothing_and_double_nothing(tiny_onnx: Path, tmp_pat
         stdout=subprocess.PIPE, text=True, env={**os.environ, "FASTSCNN_TEST": str(tmp_path)},
     ) as process:  # fmt: skip
         for killed in range(1, 4):
-            least = 60 * killed
-            wait_until(lambda least=least: sum(name.endswith(".labels.png") for name in out.names()) >= least
-                       or process.poll() is not None, 600)
+            wait_until(partial(_has_labels, out, 60 * killed, process), 600)
             (worker,) = _workers(str(tmp_path))
             os.kill(worker, signal.SIGKILL)
         printed, _ = process.communicate(timeout=600)
