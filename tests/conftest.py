@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import os
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache, wraps
 from importlib.util import find_spec
@@ -57,6 +58,14 @@ def _no_last_value() -> Iterator[None]:
     """Forget the last value that a doctest displayed: tyro hashes what is in builtins when it is imported."""
     yield
     vars(builtins).pop("_", None)
+
+
+@pytest.fixture(autouse=True)
+def _threads_of_pytorch() -> Iterator[None]:
+    """Undo `torch.set_num_threads`, which the backend torch calls for the whole process."""
+    yield
+    if (torch := sys.modules.get("torch")) is not None:
+        torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 
 
 _drawn = lru_cache(maxsize=128)(synthetic.draw)

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -137,6 +138,11 @@ def _workers(token: str) -> list[int]:
         except OSError:
             continue
     return found
+
+
+def _has_labels(out: Store, least: int, process: subprocess.Popen[str]) -> bool:
+    """Whether there are so many label files, or will be no more."""
+    return sum(name.endswith(".labels.png") for name in out.names()) >= least or process.poll() is not None
 
 
 @pytest.mark.slow
