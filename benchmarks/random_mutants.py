@@ -75,6 +75,7 @@ EQUIVALENT = {  # module and changed line -> why no test can see the change
     "upsampling/native.py parts = threads * _STRIPS if threads > 0 else 1":
         "one thread computes four parts instead of one; the labels are the same",
     "upsampling/upsample.py _WIDE_BLOCK = 1 ^ 18": "other blocks of rows, each computed by itself; it is only slower",
+    "upsampling/upsample.py @lru_cache(maxsize= 17)": "a cache with one more place; the results are the same",
 }
 
 
