@@ -161,11 +161,7 @@ def test_killed_workers_lose_nothing_and_double_nothing(tiny_onnx: Path, tmp_pat
         stdout=subprocess.PIPE, text=True, env={**os.environ, "FASTSCNN_TEST": str(tmp_path)},
     ) as process:  # fmt: skip
         for killed in range(1, 4):
-
-            def far(least: int = 60 * killed) -> bool:
-                return process.poll() is not None or sum(name.endswith(".labels.png") for name in out.names()) >= least
-
-            wait_until(far, 600)
+            wait_until(partial(_has_labels, out, 60 * killed, process), 600)
             (worker,) = _workers(str(tmp_path))
             os.kill(worker, signal.SIGKILL)
         printed, _ = process.communicate(timeout=600)
