@@ -124,6 +124,15 @@ def test_wrong_lists(voc: Path, text: str, message: str) -> None:
     assert str(voc / "train.txt") in str(caught.value)
 
 
+@pytest.mark.parametrize("folder", ["/other", "/other/data", "/other/data/masks"])
+def test_the_name_alone_finds_no_label_file(voc: Path, folder: str) -> None:
+    """A label file of another machine is found by its last folder and its name."""
+    images.write(voc / "none.png", np.zeros((40, 40), np.uint8))
+    (voc / "train.txt").write_text(f"2007_02 {folder}/none.png\n")
+    with pytest.raises(FastSCNNError, match=rf"line 1 names the label file {folder}/none\.png, which does not exist"):
+        load(voc, VOC + 'list = "train.txt"\n')
+
+
 def test_a_missing_list(voc: Path) -> None:
     with pytest.raises(FastSCNNError, match=r"train\.txt: no such file"):
         load(voc, VOC + 'list = "train.txt"\n')
