@@ -121,6 +121,7 @@ def test_the_package_looks_for_the_names_that_the_hook_writes(hook: ModuleType) 
     assert hook.suffix(hook.platform_tag()) == kernels.SUFFIX
 
 
+@pytest.mark.slow
 def test_what_an_sdist_holds(source: Path) -> None:
     for name in ("hatch_build.py", "src/fastscnn/base/kernel.h", *(f"src/fastscnn/{name}.c" for name in LIBRARIES)):
         assert (source / name).is_file(), name
@@ -143,6 +144,7 @@ def test_two_sdists_have_equal_bytes(sdist: Path, tmp_path: Path) -> None:
     assert build(SdistBuilder, tmp_path).read_bytes() == sdist.read_bytes()
 
 
+@pytest.mark.slow
 def test_without_a_compiler_the_version_names_each_slow_part_and_the_fix(installed: Path) -> None:
     done = run("-m", "fastscnn", "-V", package=installed)
     assert (done.returncode, done.stderr) == (0, "")
@@ -175,6 +177,7 @@ def snapshot(folder: Path) -> dict[Path, tuple[int, int]]:
     return {path: (path.stat().st_mtime_ns, path.stat().st_size) for path in folder.rglob("*")}
 
 
+@pytest.mark.slow
 def test_a_run_needs_no_home_and_writes_nothing_into_the_installation(installed: Path, tmp_path: Path) -> None:
     """In a terminal of Windows that shows Western European letters only, too."""
     before = snapshot(installed)
@@ -217,6 +220,7 @@ def test_a_wheel_of_another_platform_is_refused(tmp_path: Path) -> None:
     assert pip(*target(tmp_path, platform="win_amd64"), wheel).returncode == 0
 
 
+@pytest.mark.slow
 def test_the_same_pythons_are_announced_built_and_tested(metadata: Message) -> None:
     known = [value.rpartition(" ")[2] for value in metadata.get_all("Classifier", []) if " :: Python :: 3." in value]
     assert known == ["3.11", "3.12", "3.13", "3.14"]
