@@ -31,6 +31,7 @@ _NUMBER_OF_POINTS = {  # shape type -> least and largest number
 }  # fmt: skip
 _OUTLINED = ("polygon", "rectangle", "oriented_rectangle")
 _LINE_WIDTH, _POINT_RADIUS = 10, 5  # pixels, as in labelme
+_LARGEST_RADIUS = 46_000  # pixels: from 46,341 on the square exceeds 31 bits, and Pillow 12 draws the circle for half a minute
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,9 @@ def _geometry(path: Path, place: str, thing: dict[str, Any], extent: Size) -> _G
         raise FastSCNNError(f"{path}: {place} has the type {kind!r}, which has no area; draw a polygon in its place, or delete "
                             f"it. Known types: {', '.join(sorted(_NUMBER_OF_POINTS))}.")
     corners = points(path, place, thing.get("points"), *_NUMBER_OF_POINTS[kind])
+    if kind == "circle" and math.dist(*corners) > _LARGEST_RADIUS:
+        raise FastSCNNError(f"{path}: {place} is a circle with a radius of over {_LARGEST_RADIUS:,} pixels; correct or "
+                            "delete it.")
     return kind, corners, _mask(path, place, thing.get("mask"), corners, extent) if kind == "mask" else None
 
 
