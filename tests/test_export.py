@@ -223,7 +223,8 @@ def test_home_and_a_loaded_dataset(
         assert [(attempt.float32_layers, attempt.accepted) for attempt in report.attempts] == [((), True)]
         assert set(report.iou_before) == {*synthetic.CLASSES, "mIoU"}
         report.out.unlink()
-    assert stages == 3 * ["trace", "verify", "evaluate PyTorch", "evaluate ONNX Runtime", "write for onnx"]
+    assert stages == 3 * ["trace", "verify", "evaluate PyTorch", "evaluate ONNX Runtime", "compare backends", "compare input sizes",
+                          "calibrate confidence", "write for onnx"]
 
 
 def convolutions_of_openvino(file: Path) -> set[str]:
