@@ -133,6 +133,7 @@ def test_the_learning_rate_is_kept_and_said(
     assert said[2] == sentence
 
 
+@pytest.mark.slow
 def test_a_resumed_training_keeps_its_number(tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pretend(monkeypatch, memory_of(lambda n: 200 * n))
     whole, parts = tmp_path / "whole", tmp_path / "parts"

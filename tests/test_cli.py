@@ -710,6 +710,7 @@ def test_a_split_spelled_wrongly(run: Run, tiny_onnx: Path, data: Path) -> None:
     assert "Did you mean 'test'?" in err
 
 
+@pytest.mark.slow
 def test_benchmark(run: Run, tiny_onnx: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fastscnn.benchmark.benchmark.cold_start", lambda *_: (1.0, 50.0))  # another process
     words = ["--weights", tiny_onnx, "--backend", "onnx", "--runs", 2, "--warmup", 0, "--threads", 1]

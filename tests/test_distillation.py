@@ -393,6 +393,7 @@ def test_a_run_learns_from_soft_labels_and_drops_their_layer(softened: Path, tmp
     assert plain.parameters_sha256 != card.parameters_sha256
 
 
+@pytest.mark.slow
 def test_a_resumed_run_is_the_same(softened: Path, tmp_path: Path) -> None:
     recipe = replace(DEBUG, **SMALL)
     whole = train(recipe, softened, tmp_path / "whole")

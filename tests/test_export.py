@@ -223,8 +223,8 @@ def test_home_and_a_loaded_dataset(
         assert [(attempt.float32_layers, attempt.accepted) for attempt in report.attempts] == [((), True)]
         assert set(report.iou_before) == {*synthetic.CLASSES, "mIoU"}
         report.out.unlink()
-    assert stages == 3 * ["trace", "verify", "evaluate PyTorch", "evaluate ONNX Runtime", "compare backends", "compare input sizes",
-                          "calibrate confidence", "write for onnx"]
+    assert stages == 3 * ["trace", "verify", "evaluate PyTorch", "evaluate ONNX Runtime", "compare backends",
+                          "compare input sizes", "calibrate confidence", "write for onnx"]
 
 
 def convolutions_of_openvino(file: Path) -> set[str]:
@@ -316,8 +316,9 @@ def test_wrong_arguments_are_refused_before_the_network_is_loaded(
         export("weights.safetensors", tmp_path / "model.onnx", data=tiny_dataset, **arguments)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("trained_on", "kept"), [
-    ("tiny", ["test", "old"]), pytest.param("tiny+other", ["test"], marks=pytest.mark.slow),
+    ("tiny", ["test", "old"]), ("tiny+other", ["test"]),
 ])  # fmt: skip
 def test_scores_of_other_datasets_are_not_kept(
     traced: Exported, tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trained_on: str, kept: list[str]

@@ -154,6 +154,7 @@ def test_symmetric_int8_reads_the_normalised_image(quantised: dict[str, bytes]) 
     assert reader.op_type == "QuantizeLinear"
 
 
+@pytest.mark.slow
 def test_float16(plain: bytes, reference: Backend) -> None:
     data = to_float16(plain)
     assert len(data) < 0.55 * len(plain)

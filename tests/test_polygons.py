@@ -25,6 +25,7 @@ shapes = st.fixed_dictionaries(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(height=st.integers(1, 50), width=st.integers(1, 50), objects=st.lists(shapes, max_size=12))
 def test_random_polygons_equal_json2label(

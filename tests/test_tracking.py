@@ -288,6 +288,7 @@ def test_after_a_kill_the_same_run_continues(
         assert [(run_id, losses) for run_id, _, losses, _ in in_wandb(place)][-1] == (kept, logged(out))
 
 
+@pytest.mark.slow
 def test_mlflow_after_an_earlier_state_is_put_back(store: str, tmp_path: Path) -> None:
     """Each step once, also of a class whose name MLflow does not accept."""
     from fastscnn.training.tracking.mlflow import MLflow
@@ -333,6 +334,7 @@ def test_mlflow_without_a_server(tiny_dataset: Path, tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_wandb_whose_process_ends_does_not_end_the_training(offline: Path, tmp_path: Path) -> None:
     """The part that W&B starts again has all lines."""
     from fastscnn.training.tracking.wandb import WandB

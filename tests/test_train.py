@@ -142,6 +142,7 @@ def test_patience(run: Run, tmp_path: Path) -> None:
     assert lines(tmp_path / "three")[-1]["step"] == 24  # 30 at 15, and three times 30 after it
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("scored")
 def test_patience_of_a_resumed_run(run: Run, tmp_path: Path) -> None:
     run(LONG, tmp_path / "whole", patience=2)
@@ -751,7 +752,8 @@ OPTIONS: list[Any] = [
     pytest.param({"optimiser": "adamw", "lr": 0.003, "warmup": 2}, marks=pytest.mark.slow),
     pytest.param({"ohem_threshold": 0.3, "class_weights": (1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0, 11.0)},
                  marks=pytest.mark.slow),
-    {"reparam_branches": True, "classmix": 0.5, "distillation": 1.0, "optimiser": "adamw", "lr": 0.003},
+    pytest.param({"reparam_branches": True, "classmix": 0.5, "distillation": 1.0, "optimiser": "adamw", "lr": 0.003},
+                 marks=pytest.mark.slow),
     {"reparam_branches": True, "balanced_crops": 0.5, "paste": 0.5, "lovasz": 0.5, "ohem_ratio": 0.5, "label_smoothing": 0.1},
 ]
 

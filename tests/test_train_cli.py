@@ -51,6 +51,7 @@ def test_flags_of_the_recipe(tiny_dataset: Path, tmp_path: Path, capsys: pytest.
     assert "already contains a run" in said(capsys)
 
 
+@pytest.mark.slow
 def test_going_on_from_weights_and_learning_from_teachers(
     tiny_dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -86,6 +86,7 @@ def test_the_best_recipe_trains(searched: Path, tiny_dataset: Path, tmp_path: Pa
     assert (tmp_path / "run/log.jsonl").read_text() == (searched / f"trials/{number}/log.jsonl").read_text()
 
 
+@pytest.mark.slow
 def test_more_trials(searched: Path, tiny_dataset: Path, tmp_path: Path) -> None:
     """Two trials and then one more are the three trials of one search."""
     tune(DEBUG, str(tiny_dataset), tmp_path / "out", trials=2, search=SPACE)
@@ -99,7 +100,8 @@ class StopError(Exception):
     """Stands for a kill: nothing is saved after it."""
 
 
-@pytest.mark.parametrize("steps", [*(pytest.param(steps, marks=pytest.mark.slow) for steps in (1, 3, 9)), 7])
+@pytest.mark.slow
+@pytest.mark.parametrize("steps", [1, 3, 7, 9])
 def test_a_stopped_search_makes_the_same_trials(
     searched: Path, tiny_dataset: Path, tmp_path: Path, steps: int
 ) -> None:
@@ -165,6 +167,7 @@ def scored(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 LONG = replace(DEBUG, iterations=18, validate_every=1)  # 6 validations, the first two before pruning starts
 
 
+@pytest.mark.slow
 def test_poor_trials_are_pruned(scored: Callable[..., None], tiny_dataset: Path, tmp_path: Path) -> None:
     """The score is the learning rate: after five trials, one below the median ends at the first validation that may end it."""
     scored(lambda recipe, _: 50 * recipe["lr"])
@@ -200,6 +203,7 @@ def test_a_trial_killed_after_it_was_pruned(scored: Callable[..., None], tiny_da
     assert study.trials[last].state == "pruned"
 
 
+@pytest.mark.slow
 def test_a_trial_that_fails(tiny_dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["tune", "debug", str(tiny_dataset), "--out", str(tmp_path / "out"), "--trials", "5", "--json"]
     assert cli.main([*words, "--search", "lr=0.01,1e12"]) == 0
@@ -215,6 +219,7 @@ def test_a_trial_that_fails(tiny_dataset: Path, tmp_path: Path, capsys: pytest.C
     assert "none of 5 trials has finished; change --search. The" in said(capsys)
 
 
+@pytest.mark.slow
 def test_values_that_exclude_each_other_fail(tiny_dataset: Path, tmp_path: Path) -> None:
     space = {"ohem_ratio": [1.0, 0.5], "ohem_threshold": [1.0, 0.7]}
     study = tune(DEBUG, str(tiny_dataset), tmp_path / "out", trials=8, search=space)
