@@ -31,7 +31,7 @@ _NUMBER_OF_POINTS = {  # shape type -> least and largest number
 }  # fmt: skip
 _OUTLINED = ("polygon", "rectangle", "oriented_rectangle")
 _LINE_WIDTH, _POINT_RADIUS = 10, 5  # pixels, as in labelme
-_LARGEST_RADIUS = 46_000  # pixels: from 46,341 on the square exceeds 31 bits, and Pillow 12 draws the circle for half a minute
+_LARGEST_RADIUS = 32_000  # pixels; Pillow 12 draws circles of more than some 40,000 for half a minute
 
 
 @dataclass(frozen=True)
