@@ -34,7 +34,7 @@ WriteOnnx = Callable[..., Path]
 # Each process of `-n auto` has one processor; threads of PyTorch that wait for others would take time from the other processes.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-collect_ignore = [] if find_spec("fastapi") else ["test_serve.py"]  # the extra `serve`
+collect_ignore = [] if find_spec("fastapi") else ["test_serve.py", "test_live_service.py"]  # the extra `serve`
 collect_ignore += [] if find_spec("huggingface_hub") else ["test_hub.py"]  # the extra `hub`
 if find_spec("torch") is None:  # the core is also tested without the extra `train`
     _LEARN = (
