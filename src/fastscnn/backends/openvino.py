@@ -103,7 +103,6 @@ class OpenVinoBackend:
 
     def _precision(self, path: Path, wanted: str) -> str:
         """Return the precision to compute in, and set the hint for OpenVINO."""
-        native = _computes_in_bfloat16(self._core)
         if self.card.precision == "int8":
             # The rest, mostly resizing, is in floating point. In bfloat16 it is no faster, and a network for any shape gives
             # other logits than that of one shape: then labels would depend on the images before.
@@ -116,6 +115,7 @@ class OpenVinoBackend:
             if wanted not in ("auto", "float16"):
                 raise FastSCNNError(f"{path}: is a float16 file; for {wanted}, use the float32 file of the same weights.")
             return "float16"
+        native = _computes_in_bfloat16(self._core)
         if wanted == "auto":
             wanted = "bfloat16" if native and self.card.keeps_accuracy(self.name, "bfloat16") else "float32"
         if wanted not in _HINTS:
