@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastscnn.base.arguments import whole
+from fastscnn.base.arguments import is_number, whole
 from fastscnn.base.errors import ArgumentError, FastSCNNError, missing_extra, unknown
 
 
@@ -49,3 +49,13 @@ def test_argument_errors_are_value_errors() -> None:
 def test_a_missing_extra_is_named_with_both_ways_to_install_it() -> None:
     message = "Training needs the extra 'train': install fastscnn[train], or from a checkout: pip install '.[train]'."
     assert str(missing_extra("Training", "train")) == message
+
+
+@pytest.mark.parametrize("value", [0, -1.5, 1e308, 10**308, np.float32(2), np.int64(-3)])
+def test_finite_numbers(value: Any) -> None:
+    assert is_number(value)
+
+
+@pytest.mark.parametrize("value", [True, np.True_, "1", None, 1j, np.nan, np.inf, -np.inf, np.float32("nan"), 10**309])
+def test_no_finite_numbers(value: Any) -> None:
+    assert not is_number(value)

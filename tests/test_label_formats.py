@@ -259,6 +259,7 @@ def test_ids_from_one(tmp_path: Path) -> None:
     stored = np.where(IDS == 0, 0, IDS + 1)
     labels = read(made(tmp_path, {"a": encoded(stored)}, "ignore = 0"))
     np.testing.assert_array_equal(labels, np.where(stored == 0, 255, stored - np.uint8(1)))
+    np.testing.assert_array_equal(read(made(tmp_path, {"a": encoded(stored)}, "ignore = [0, 0]")), labels)
     both = made(tmp_path, {"a": encoded(np.where(IDS == 2, 255, stored).astype(np.uint8))}, "ignore = [0, 255]")
     np.testing.assert_array_equal(read(both), np.where(IDS == 2, 255, np.where(stored == 0, 255, stored - 1)))
     spec = made(tmp_path, {"a": encoded(np.where(IDS == 2, 255, stored).astype(np.uint8))}, "ignore = 0")

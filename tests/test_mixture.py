@@ -144,6 +144,7 @@ def test_wrong_maps(tiny_dataset: Path, partial_dataset: Path, class_map: dict[s
         (f"wieght = 1\n{FILE_MAP}", "There is no key of datasets.2 'wieght'. Did you mean 'weight'?"),
         (f"weight = 0\n{FILE_MAP}", "partial: weight is 0; it must be a number above 0."),
         (f"weight = true\n{FILE_MAP}", "partial: weight is True; it must be a number above 0."),
+        (f"weight = inf\n{FILE_MAP}", "partial: weight is inf; it must be a number above 0."),
         (f"weight = nan\n{FILE_MAP}", "partial: weight is nan; it must be a number above 0."),
         (f"weight = 2\n{FILE_MAP}", "tiny: has no weight, but other datasets have one; give weights to all or to none."),
         (f"split = 1\n{FILE_MAP}", "datasets.2.split is 1; it must be a text in quotes."),

@@ -39,7 +39,7 @@ class Polygon:
 
 def check(tolerance: float, min_area: int) -> None:
     """Raise ArgumentError unless the tolerance is a finite number, at least 0, and the area a whole number, at least 1."""
-    if not is_number(tolerance) or not 0 <= tolerance < np.inf:
+    if not is_number(tolerance) or tolerance < 0:
         raise ArgumentError(f"tolerance: must be a number of pixels, at least 0, not {tolerance!r}.")
     whole("min_area", min_area)
 

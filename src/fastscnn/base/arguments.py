@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 import re
 from collections.abc import Sequence
+from math import isfinite
 from numbers import Real
 from typing import SupportsIndex, TypeGuard
 
@@ -15,8 +16,13 @@ MAX_PIXELS = 40_000_000  # of an image that is read, and of the network's input
 
 
 def is_number(value: object) -> TypeGuard[float]:
-    """Return whether `value` is a real number: an int, a float or a NumPy scalar, but no bool."""
-    return isinstance(value, Real) and not isinstance(value, bool)
+    """Return whether `value` is a finite real number: an int that fits into a float, a float or a NumPy scalar, but no bool."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        return False
+    try:
+        return isfinite(value)
+    except OverflowError:  # an int of more than 308 digits
+        return False
 
 
 def whole(name: str, value: SupportsIndex, least: int = 1, most: int | None = None) -> int:

@@ -24,7 +24,6 @@ count it as absent from those images.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from os import PathLike, fspath
@@ -284,6 +283,6 @@ def _weight(spec: DatasetSpec, source: Source) -> float | None:
     weight = source.weight
     if weight is None:
         return None
-    if not is_number(weight) or not 0 < weight < math.inf:
+    if not is_number(weight) or weight <= 0:
         raise FastSCNNError(f"{spec.name}: weight is {weight!r}; it must be a number above 0.")
     return float(weight)

@@ -67,7 +67,7 @@ def _ids(table: Table, label_set: LabelSet) -> IdLabels:
         first = 1 if 0 in ignored else 0  # ids from 1, and 0 for what is not labelled
         ids = {index + first: index for index in range(len(label_set))}
         for value in ignored:
-            if value in ids and (value < IGNORE_INDEX or "ignore" in table):
+            if ids.get(value, IGNORE_INDEX) != IGNORE_INDEX and (value < IGNORE_INDEX or "ignore" in table):
                 raise table.error("ignore", f"is {value}, the id of the class {label_set.names[ids[value]]!r}; "
                                             "use an id of no class, such as 255.")
             ids[value] = IGNORE_INDEX

@@ -29,9 +29,11 @@ class Table:
     def load(cls, path: Path) -> Table:
         """Return the content of a file."""
         try:
-            return cls(path, tomllib.loads(text.read(path)))
+            values = tomllib.loads(text.read(path))
+            _check_whole_numbers(values)
         except (ValueError, RecursionError) as error:  # invalid TOML, or lists nested too deeply
             raise FastSCNNError(f"{path}: is not TOML ({error}); correct it.") from error
+        return cls(path, values)
 
     def __contains__(self, key: str) -> bool:
         return key in self._values
@@ -115,6 +117,14 @@ class Table:
         if any("**" in part and part != "**" for part in PurePath(pattern).parts):
             raise self.error(key, f"is {pattern!r}; `**` must be a whole part of the path, as in images/**/*.png.")
         return pattern
+
+
+def _check_whole_numbers(value: object) -> None:
+    """Raise ValueError for a whole number of more than 64 bits, which TOML excludes and Python cannot always print."""
+    if isinstance(value, int) and not -1 << 63 <= value < 1 << 63:
+        raise ValueError("a whole number of more than 64 bits")
+    for one in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        _check_whole_numbers(one)
 
 
 def is_byte(value: object) -> bool:

@@ -19,7 +19,6 @@ terms = "..."                      # terms of use of the weights; the default is
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import isfinite
 from pathlib import Path
 
 from fastscnn.base.arguments import is_number
@@ -117,7 +116,7 @@ def _size(table: Table) -> NetworkSize:
 def _channels(table: Table, key: str, default: float) -> tuple[float, ...]:
     """Return a number for each of the three channels; for `std`, above 0."""
     values = table.value(key, [default] * 3)
-    valid = isinstance(values, list) and len(values) == 3 and all(is_number(value) and isfinite(value) for value in values)
+    valid = isinstance(values, list) and len(values) == 3 and all(map(is_number, values))
     if not valid or (key == "std" and min(values) <= 0):
         wanted = "three numbers above 0" if key == "std" else "three numbers"
         raise table.error(key, f"is {values!r}; it must be {wanted}, one for each channel, for values from 0 to 255.")

@@ -6,7 +6,6 @@ import contextlib
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import isnan
 from pathlib import Path
 
 from fastscnn import backends
@@ -151,7 +150,7 @@ def _check_arguments(path: Path, target: Target, form: Form, labelled: bool, max
     for argument, given in {form.precision: form.int8, "max-iou-loss": max_iou_loss is not None}.items():
         if given and not labelled:
             raise ArgumentError(f"{argument}: needs labelled images; give a dataset as data, too.")
-    if max_iou_loss is not None and (not is_number(max_iou_loss) or isnan(max_iou_loss)):
+    if max_iou_loss is not None and not is_number(max_iou_loss):
         raise ArgumentError(f"max_iou_loss: must be a number of points, not {max_iou_loss!r}.")
     target.check()
 

@@ -84,7 +84,7 @@ def network_scales(scales: object, size: NetworkSize | None, max_pixels: int) ->
     if not several:
         raise ArgumentError("scales: at least one is needed; 1 is the input size itself.")
     for scale in several:
-        if not is_number(scale) or not 0 < float(scale) <= _MAX_SCALE:  # NaN fails this comparison too
+        if not is_number(scale) or not 0 < scale <= _MAX_SCALE:
             raise ArgumentError(f"scales: each must be above 0 and at most {_MAX_SCALE}, not {scale!r}.")
         if size is not None and size != "native":
             height, width = scaled(size, float(scale))

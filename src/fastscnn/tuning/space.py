@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import isfinite
 from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
 
 from fastscnn.base.arguments import is_number
@@ -83,7 +82,7 @@ def _refuse_auto(value: object) -> None:
 def _range(name: str, values: Range) -> Range:
     """Return a range with bounds of the type of its field."""
     low, high = values.low, values.high
-    if not (is_number(low) and is_number(high) and isfinite(low) and isfinite(high)):
+    if not (is_number(low) and is_number(high)):
         raise ArgumentError(f"search: {name}: a range needs two numbers, not {low!r} and {high!r}.")
     if low >= high:
         raise ArgumentError(f"search: {name}: the range {low:g}:{high:g} is empty; give the smaller number first.")
