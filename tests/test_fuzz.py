@@ -8,7 +8,7 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from fuzz.mutations import mutated
+from fuzz.mutations import mutated, retyped
 from fuzz.targets import CORPUS, TARGETS
 
 INCOMPLETE = {"onnx-metadata", "onnx-hash", "weights"}  # their seeds have a card of another network
@@ -29,6 +29,20 @@ def test_any_bytes(tmp_path: Path, name: str) -> None:
         except Exception as error:
             pytest.fail(f"{data[:2000]!r}: {error!r}")
         assert time.process_time() - start < SECONDS, data[:2000]
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_values_of_another_type(tmp_path: Path, name: str) -> None:
+    target = TARGETS[name]
+    if target.needs:
+        pytest.importorskip(target.needs)
+    check = target.prepared(tmp_path)
+    for seed in target.seeds():
+        for data in retyped(seed):
+            try:
+                check(data)
+            except Exception as error:
+                pytest.fail(f"{data[:2000]!r}: {error!r}")
 
 
 @pytest.mark.parametrize("name", sorted(TARGETS.keys() - INCOMPLETE))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from random import Random
 from typing import Any
 
@@ -14,6 +14,8 @@ _TEXTS = ("", " ", "\0", "..", "/", "*", "**", "{stem}", "{9}", "ignore", "é", 
           "\ufeff", "\u2028", "1", "-1", "٣", "²")  # fmt: skip
 _BYTES = (b"\0", b"\xff", b"\x80", b"\xff\xff\xff\xff", b"\x7f\xff\xff\xff", b"\xff" * 8, b"\n", b"\r\n", b"\xef\xbb\xbf",
           b"\xff\xfe", b'"', b"'", b"[", b"{", b"[" * 200, b"(", b"\\", b":", b",", b" " * 50, b"#", b"=")  # fmt: skip
+_TYPES: tuple[Any, ...] = (None, True, -1, 10**400, 0.5, "", "a", [], [[]], [0, "a"], {}, {"a": []})
+_LONGEST = 100_000  # bytes that are changed again
 _NUMBER = re.compile(rb"-?\d+(?:\.\d+)?")
 _QUOTED = re.compile(rb'"[^"\n]*"')
 
@@ -21,9 +23,25 @@ _QUOTED = re.compile(rb'"[^"\n]*"')
 def mutated(data: bytes, random: Random) -> bytes:
     """Return `data` with one to four changes, of JSON where it is JSON."""
     for _ in range(random.choice((1, 1, 1, 2, 4))):
+        if len(data) > _LONGEST:  # repeated repetitions would take all memory
+            break
         change = random.choice((_of_json, _of_json, _of_tokens, _of_lines, _of_bytes))
         data = change(data, random)
     return data
+
+
+def retyped(data: bytes) -> Iterator[bytes]:
+    """Yield JSON with one value after the other replaced by values of other types; nothing if `data` is no JSON."""
+    try:
+        table = json.loads(data)
+    except ValueError:
+        return
+    for holder, key in list(_places(table)):
+        value = holder[key]
+        for other in _TYPES:
+            holder[key] = other
+            yield json.dumps(table).encode()
+        holder[key] = value
 
 
 def _of_json(data: bytes, random: Random) -> bytes:

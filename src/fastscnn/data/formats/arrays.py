@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from fastscnn.base import archives
 from fastscnn.base.arguments import MAX_PIXELS, hxw
-from fastscnn.base.errors import FastSCNNError, missing_extra, unknown
+from fastscnn.base.errors import FastSCNNError, unknown
+from fastscnn.data.formats import matlab, text
+from fastscnn.data.formats.matlab import Matrix
 from fastscnn.media.integers import integers
 from fastscnn.media.windows import Box, cropped
 
@@ -53,33 +55,21 @@ def mat(path: Path, variable: str = "") -> npt.NDArray[np.integer[Any]]:
     Raises:
         FastSCNNError: missing, truncated, of Matlab 7.3, no such variable, several matrices, or numbers that are not whole.
     """
+    data = text.read_bytes(path)
+    if data.startswith(_HDF5) or b"MATLAB 7.3" in data[:128]:
+        raise FastSCNNError(f"{path}: is a file of Matlab 7.3; save it with the option -v7.")
     try:
-        from scipy.io import loadmat
-    except ImportError as error:
-        raise missing_extra(f"{path}: reading .mat files", "formats") from error
-    try:
-        with archives.opened(path) as file:
-            if file.read(8) == _HDF5 or b"MATLAB 7.3" in file.read(120):
-                raise FastSCNNError(f"{path}: is a file of Matlab 7.3; save it with the option -v7.")
-            file.seek(0)
-            content = loadmat(file, mat_dtype=False)
-    except FastSCNNError:
-        raise
-    except FileNotFoundError:
-        raise FastSCNNError(f"{path}: no such file.") from None
-    except Exception as error:  # SciPy raises errors of a dozen kinds on broken files
+        found, fields = matlab.matrices(data)
+    except ValueError as error:
         raise FastSCNNError(f"{path}: is no .mat file, or is truncated ({error}); save it again.") from error
-    array = _chosen(path, content, variable)
+    array = _chosen(path, found, fields, variable)
     _check_shape(path, array.shape)
     return integers(path, array)
 
 
-def _chosen(path: Path, content: Mapping[str, Any], variable: str) -> npt.NDArray[Any]:
+def _chosen(path: Path, found: Mapping[str, Matrix], fields: Mapping[str, Matrix], variable: str) -> Matrix:
     """Return the matrix of a variable; of a struct, only a field that is named."""
-    matrices = {name: value for name, value in content.items() if _is_matrix(value)}
-    fields = {f"{name}.{field}": value[field].flat[0] for name, value in content.items()
-              if isinstance(value, np.ndarray) and value.dtype.names and value.size for field in value.dtype.names}
-    inner = {name: value for name, value in fields.items() if _is_matrix(value)}
+    matrices, inner = ({name: value for name, value in table.items() if min(value.shape) > 1} for table in (found, fields))
     if variable:
         if variable not in (known := matrices | inner):
             raise FastSCNNError(f"{path}: {unknown('matrix', variable, known or ['none'])}")
@@ -91,10 +81,6 @@ def _chosen(path: Path, content: Mapping[str, Any], variable: str) -> npt.NDArra
     what = f"{len(matrices)} matrices" if matrices else "no matrix but in a struct"
     listed = ", ".join(sorted(matrices or inner))
     raise FastSCNNError(f"{path}: has {what} ({listed}); name one with variable in dataset.toml.")
-
-
-def _is_matrix(value: object) -> TypeGuard[npt.NDArray[Any]]:
-    return isinstance(value, np.ndarray) and value.ndim == 2 and value.dtype.kind in "buif" and min(value.shape) > 1
 
 
 def _check_shape(path: Path, shape: tuple[int, ...], limited: bool = True) -> None:

@@ -58,7 +58,7 @@ class LabelMeLabels(Shapes):
     def outlines(self, labels: Path, image: Path, size: tuple[int, int]) -> Iterator[tuple[str, Float64Array]]:
         """Yield the polygons of an image; see `Shapes.outlines`."""
         for place, _, thing in _things(labels, text.read_json(labels, dict)):
-            kind = thing.get("shape_type") or "polygon"
+            kind = _kind(labels, place, thing)
             corners = np.array(thing["points"] if kind in _OUTLINED else [], np.float64).reshape(-1, 2)
             yield place, corners[BOX, (0, 1)] if kind == "rectangle" else corners
 
@@ -94,15 +94,20 @@ def _things(path: Path, table: dict[str, Any]) -> list[tuple[str, str, dict[str,
 
 
 def _geometry(path: Path, place: str, thing: dict[str, Any], extent: Size) -> _Geometry:
-    kind = thing.get("shape_type") or "polygon"
-    if kind not in _NUMBER_OF_POINTS:
-        raise FastSCNNError(f"{path}: {place} has the type {kind!r}, which has no area; draw a polygon in its place, or delete "
-                            f"it. Known types: {', '.join(sorted(_NUMBER_OF_POINTS))}.")
+    kind = _kind(path, place, thing)
     corners = points(path, place, thing.get("points"), *_NUMBER_OF_POINTS[kind])
     if kind == "circle" and math.dist(*corners) > _LARGEST_RADIUS:
         raise FastSCNNError(f"{path}: {place} is a circle with a radius of over {_LARGEST_RADIUS:,} pixels; correct or "
                             "delete it.")
     return kind, corners, _mask(path, place, thing.get("mask"), corners, extent) if kind == "mask" else None
+
+
+def _kind(path: Path, place: str, thing: dict[str, Any]) -> str:
+    kind = thing.get("shape_type") or "polygon"
+    if not isinstance(kind, str) or kind not in _NUMBER_OF_POINTS:
+        raise FastSCNNError(f"{path}: {place} has the type {kind!r}, which has no area; draw a polygon in its place, or delete "
+                            f"it. Known types: {', '.join(sorted(_NUMBER_OF_POINTS))}.")
+    return kind
 
 
 def _mask(path: Path, place: str, encoded: object, corners: list[Point], extent: Size) -> BoolArray:
