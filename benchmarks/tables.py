@@ -280,8 +280,27 @@ def labels_in_graph() -> str:
     return table(["run by", "size", *columns], rows)
 
 
+def gpu() -> str:
+    """Our backend on an NVIDIA device, and the same network in plain PyTorch."""
+    rows = []
+    for row in read("speed/gpu.json")["rows"]:
+        for name, found in row["systems"].items():
+            rates = [f"{found[what]['fps']:.0f}" if what in found else "" for what in ("device", "host", "stream")]
+            equal = f"{found['labels_of_cpu_float32']['percent']:.3f}" if name.startswith("ours") else ""
+            rows.append([f"{row['size'][0]}x{row['size'][1]}", row["precision"], name, *rates, equal])
+    return table(["size", "precision", "system", "on the device", "from and to the host", "two frames in progress",
+                  "labels of the CPU in float32, %"], rows)
+
+
+def devices() -> str:
+    """Scores of the bundled weights on each device, and labels that differ from the CPU's."""
+    rows = [[row["system"], row["hardware"], f"{row['miou']:.2f}", f"{row['differ']:,}"]
+            for row in read("speed/devices.json")["systems"]]
+    return table(["system", "hardware", "mIoU", "labels that differ"], rows)
+
+
 TABLES: Mapping[str, tuple[Callable[[], str], ...]] = {
-    "speed.md": (mmseg, agreement, engines, from_file_to_file, folders, shares, labels),
+    "speed.md": (mmseg, agreement, engines, from_file_to_file, folders, shares, labels, gpu, devices),
     "accuracy.md": (accuracy, corruptions, ablation, knowledge, cityscapes19, training),
     "reliability.md": (reliability, wrong_changes),
     "deploy.md": (targets, target_times, labels_in_graph),

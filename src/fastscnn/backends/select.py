@@ -26,7 +26,7 @@ def load(
     Args:
         path: an .onnx or .safetensors file with a model card; `~` is expanded.
         backend: a `BackendName`. "auto" takes the fastest installed CPU backend whose accuracy loss, by the card, is at
-            most `card.MAX_MIOU_LOSS`; it never takes "cuda", which has not run on a GPU yet.
+            most `card.MAX_MIOU_LOSS`; it never takes "cuda": a GPU is used only if it is named.
         threads: number of CPU threads; None: all that this process may use.
         precision: a `PrecisionName`. "auto" takes the fastest by the same rule.
         streams: number of calls that can run concurrently, each from its own thread; they share `threads`.
@@ -109,7 +109,7 @@ def _load_onnx(
 
 def _load_safetensors(path: Path, backend: str, threads: int, precision: str) -> Backend:
     try:
-        if backend == "cuda":  # only on request: it has not been tested on a GPU yet
+        if backend == "cuda":  # only on request
             from fastscnn.backends.cuda.backend import CudaBackend
 
             return CudaBackend.load(path, precision)
