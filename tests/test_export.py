@@ -81,7 +81,10 @@ def test_the_example_of_the_docstring_runs(traced: Exported, monkeypatch: pytest
     assert doctest.DocTestRunner().run(example).failed == 0
 
 
-@pytest.mark.parametrize(("batch", "height", "width"), [(1, 32, 32), (3, 65, 131), (1, 200, 333), (2, 96, 160), (5, 47, 64)])
+@pytest.mark.parametrize(("batch", "height", "width"), [
+    (1, 32, 32), (3, 65, 131), (5, 47, 64), pytest.param(1, 200, 333, marks=pytest.mark.slow),
+    pytest.param(2, 96, 160, marks=pytest.mark.slow),
+])  # fmt: skip
 def test_agrees_with_torch(exported: Exported, batch: int, height: int, width: int) -> None:
     model, card = checkpoint.load(exported.weights)
     pictures = scenes(batch, height, width)

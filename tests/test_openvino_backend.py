@@ -78,8 +78,10 @@ def test_what_is_compiled(tiny_onnx: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert shapes[2:] == [[1, 72, 33, 3]]
 
 
-@pytest.mark.parametrize("precision", ["int8", "float32"])
-@pytest.mark.parametrize("size", [(360, 480), (251, 333)])
+@pytest.mark.parametrize(("precision", "size"), [
+    ("int8", (251, 333)), pytest.param("int8", (360, 480), marks=pytest.mark.slow),
+    pytest.param("float32", (251, 333), marks=pytest.mark.slow), pytest.param("float32", (360, 480), marks=pytest.mark.slow),
+])  # fmt: skip
 def test_labels_do_not_depend_on_the_images_before(precision: str, size: tuple[int, int]) -> None:
     image = synthetic.draw(*size).image[None]
     alone, after_others = (OpenVinoBackend(bundled("openvino", precision), 2, precision) for _ in range(2))

@@ -28,17 +28,22 @@ class Canvas:
         self.sunny = int(rng.choice((-1, 1)))  # side whose house fronts are in the sun
         self.focal, self.horizon, self.centre = float(np.sqrt(height * width)), _HORIZON * height, width / 2
         self.noise, self.speckle = _noise(rng, 0.9), _noise(rng, 0.25)
+        self._repeated = np.tile(self.noise, (2, 2))
 
     def project(self, points: Points) -> Points:
         """Project world points [N, 3] to pixels (column, row) [N, 2]; every z must be positive."""
         scale = self.focal / points[:, 2]
-        return np.stack([self.centre + points[:, 0] * scale, self.horizon + (EYE - points[:, 1]) * scale], axis=1)
+        pixels = np.empty((len(points), 2))
+        pixels[:, 0], pixels[:, 1] = self.centre + points[:, 0] * scale, self.horizon + (EYE - points[:, 1]) * scale
+        return pixels
 
     def grain(self, height: int, width: int, scale: float = 1.0) -> Float32Array:
         """Return fractal noise [height, width], mean 0, standard deviation 1; `scale`: tile pixels per pixel."""
         row, column = self.grains.integers(TILE, size=2)
         rows, columns = int(height * scale) + 2, int(width * scale) + 2
-        crop = self.noise[np.ix_((row + np.arange(rows)) % TILE, (column + np.arange(columns)) % TILE)]
+        crop = self._repeated[row : row + rows, column : column + columns]
+        if crop.shape != (rows, columns):  # larger than the tile
+            crop = self.noise[np.ix_((row + np.arange(rows)) % TILE, (column + np.arange(columns)) % TILE)]
         return crop if (rows, columns) == (height, width) else _stretch(crop, height, width)
 
     def fill(self, *contours: Points, label: int | None, colour: Rgb, light: tuple[float, float] = (1, 1), grain: float = 0.08,
@@ -85,8 +90,8 @@ class Canvas:
         """Return the visible bounding box of a shape; None if it is outside the image."""
         height, width = self.labels.shape
         low, high = np.floor(shape.min(0)), np.ceil(shape.max(0)) + 1
-        left, right = (int(np.clip(value, 0, width)) for value in (low[0], high[0]))
-        top, bottom = (int(np.clip(value, 0, height)) for value in (low[1], high[1]))
+        left, right = (int(min(max(value, 0), width)) for value in (low[0], high[0]))
+        top, bottom = (int(min(max(value, 0), height)) for value in (low[1], high[1]))
         return (top, left, bottom, right) if left < right and top < bottom else None
 
 
@@ -94,9 +99,14 @@ def _inside(shapes: list[Points], box: Box) -> Mask:
     """Return the pixels of the box inside the shapes (even-odd rule), including the outline of each shape."""
     top, left, bottom, right = box
     size = (right - left, bottom - top)
-    inside, outline = np.zeros(size[::-1], np.uint8), Image.new("L", size)
-    for shape in shapes:
-        ring = np.rint(np.clip(shape, -9999, 19999) - (left, top)).astype(np.int32).ravel().tolist()
+    rings = [np.rint(np.clip(shape, -9999, 19999) - (left, top)).astype(np.int32).ravel().tolist() for shape in shapes]
+    outline = Image.new("L", size)
+    if len(rings) == 1:
+        ImageDraw.Draw(outline).polygon(rings[0], fill=1)
+        ImageDraw.Draw(outline).polygon(rings[0], outline=1)
+        return np.asarray(outline, np.bool_)
+    inside = np.zeros(size[::-1], np.uint8)
+    for ring in rings:
         filled = Image.new("L", size)
         ImageDraw.Draw(filled).polygon(ring, fill=1)
         ImageDraw.Draw(outline).polygon(ring, outline=1)
