@@ -392,6 +392,7 @@ def test_a_label_file_of_many_images_is_read_once(clean: DatasetSpec, tmp_path: 
     assert sorted(seen) == ["a.png", "a.png", "b.png"], "two images, one label file"
 
 
+@pytest.mark.slow
 def test_time_grows_with_the_number_of_equal_images(tmp_path: Path) -> None:
     facts, took = Facts((), "image", "labels", (1, 1), 0, 0, (32, 32), (0, 1), ()), []
     for count in (1000, 8000):

@@ -246,6 +246,7 @@ def convolutions_of_openvino(file: Path) -> set[str]:
 INT8 = ["--precision", "int8", "--calibration", "train", "--split", "val"]
 
 
+@pytest.mark.slow
 def test_int8_at_the_command_line(
     traced: Exported, tiny_dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

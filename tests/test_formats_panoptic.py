@@ -128,6 +128,7 @@ def test_datumaro_reads_the_same(tmp_path: Path) -> None:
     assert count == 6
 
 
+@pytest.mark.slow
 def test_pngs_are_neither_images_nor_colours(tmp_path: Path) -> None:
     """A file is missing: its colours must not become classes."""
     shapes.coco_panoptic(tmp_path)

@@ -58,7 +58,7 @@ def test_a_seed_is_one_street_at_every_size(street: synthetic.Scene) -> None:
     assert np.mean(synthetic.draw(360, 480).labels == street.labels[1::2, 1::2]) > 0.97
 
 
-@pytest.mark.parametrize("size", [(64, 64), (65, 131), (97, 301), (333, 64), (256, 512)])
+@pytest.mark.parametrize("size", [(64, 64), (65, 131), pytest.param((97, 301), marks=pytest.mark.slow), (333, 64)])
 def test_any_size_can_be_drawn(size: tuple[int, int]) -> None:
     drawn = synthetic.draw(*size, seed=2)
     assert drawn.image.shape == (*size, 3)

@@ -302,6 +302,7 @@ def test_mlflow_after_an_earlier_state_is_put_back(store: str, tmp_path: Path) -
     assert metrics["iou/_b_"] == [(1, 3), (2, 6), (3, 9)]
 
 
+@pytest.mark.slow
 def test_mlflow_that_fails_does_not_end_the_training(
     store: str, tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -131,6 +131,7 @@ def _counted(state: State, *_: object) -> float:
 LONG = replace(DEBUG, iterations=30, validate_every=1)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("scored")
 def test_patience(run: Run, tmp_path: Path) -> None:
     said: list[str] = []
