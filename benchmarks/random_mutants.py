@@ -51,7 +51,8 @@ class Group:
 
 GROUPS = {
     "model": Group(
-        ("model/architecture.py", "network/fast_scnn.py", "network/fuse.py"), ("test_network.py", "test_checkpoint.py")
+        ("model/architecture.py", "network/fast_scnn.py", "network/fuse.py"),
+        ("test_network.py", "test_checkpoint.py", "test_convert.py", "test_cuda.py"),
     ),
     "upsampling": Group(("upsampling/upsample.py", "upsampling/native.py"), ("test_upsample.py", "test_kernel.py")),
     "card": Group(
@@ -72,6 +73,8 @@ EQUIVALENT = {  # module and changed line -> why no test can see the change
         "no number is below -inf",
     "model/label_set.py rgb = colorsys.hsv_to_rgb(index * -0.381966 % 1, 0.75, (0.95, 0.65)[index % 2])":
         "the same hues: the factors differ by 1",
+    "network/fast_scnn.py def _dsconv(inputs: int, outputs: int, /, stride: int = 1, relu: bool = False) -> nn.Sequential:":
+        "all calls give the first two by position and the others by name",
     "upsampling/native.py parts = threads * _STRIPS if threads > 0 else 1":
         "one thread computes four parts instead of one; the labels are the same",
     "upsampling/upsample.py _WIDE_BLOCK = 1 ^ 18": "other blocks of rows, each computed by itself; it is only slower",

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from fastscnn.base.errors import ArgumentError
 from fastscnn.model import architecture
 from fastscnn.model.architecture import DEEP_STRIDE, MIN_SIDE, OUTPUT_STRIDE, PPM, PPM_BINS, VARIANTS
-from fastscnn.network.fast_scnn import DepthwiseConv, FastSCNN, TrainingLogits, fused, pooling_matrix
+from fastscnn.network.fast_scnn import DepthwiseConv, FastSCNN, Stem, TrainingLogits, fused, pooling_matrix
 
 
 def on_meta(classes: int, channels: int = 3, variant: str = "paper", **more: Any) -> FastSCNN:
@@ -226,6 +226,16 @@ def depthwise_results(model: FastSCNN, images: Tensor) -> tuple[list[Tensor], Te
     for hook in hooks:
         hook.remove()
     return results, logits
+
+
+@pytest.mark.parametrize("size", [(32, 32), (32, 33), (33, 32), (33, 33)])
+def test_the_padding_same(size: tuple[int, int]) -> None:
+    """As in Paddle and TensorFlow: half of what is missing before, the larger half behind."""
+    torch.manual_seed(0)
+    stem, x = Stem(3, 4, 2, "same"), torch.rand(1, 3, *size)
+    missing = [max((-(-side // 2) - 1) * 2 + 3 - side, 0) for side in size]
+    (top, left), (bottom, right) = [one // 2 for one in missing], [one - one // 2 for one in missing]
+    torch.testing.assert_close(stem(x), F.conv2d(F.pad(x, (left, right, top, bottom)), stem.weight, stride=2))
 
 
 def test_fused_branches_compute_the_same() -> None:

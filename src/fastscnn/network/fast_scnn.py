@@ -150,7 +150,7 @@ class PyramidPooling(nn.Module):
         align_corners: of the upsampling.
     """
 
-    def __init__(self, channels: int, kernel: int, align_corners: bool = False) -> None:
+    def __init__(self, channels: int, kernel: int, align_corners: bool) -> None:
         super().__init__()
         self.align_corners = align_corners
         self.levels = nn.ModuleList(_conv(channels, channels // len(PPM_BINS)) for _ in PPM_BINS)
@@ -170,7 +170,7 @@ class PyramidPooling(nn.Module):
 class FeatureFusion(nn.Module):
     """Feature fusion module (FFM) of Table 3: upsample the deep features by 4, refine them and add the skip connection."""
 
-    def __init__(self, skip: int, deep: int, outputs: int, dilation: int, align_corners: bool = False) -> None:
+    def __init__(self, skip: int, deep: int, outputs: int, dilation: int, align_corners: bool) -> None:
         super().__init__()
         self.align_corners = align_corners
         self.depthwise = _depthwise(deep, dilation=dilation)
