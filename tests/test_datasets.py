@@ -116,6 +116,7 @@ def test_a_fourth_channel(tmp_path: Path) -> None:
         (BASE + "ignore = 1\n" + TRAIN, "ignore is 1, the id of the class 'car'"),
         (BASE + "ignore = -2\n" + TRAIN, "ignore is -2; it must be one id"),
         (BASE + f"ignore = [255, {1 << 63}]\n" + TRAIN, "is not TOML .a whole number of more than 64 bits.; correct it"),
+        (BASE + f"ignore = {5000 * '9'}\n" + TRAIN, "is not TOML .a whole number of more than 64 bits.; correct it"),
         (BASE + f"ignore = 0x1{4000 * '0'}\n" + TRAIN, "is not TOML .a whole number of more than 64 bits.; correct it"),
         (BASE + "ignore = [255, 0.5]\n" + TRAIN, r"ignore is \[255, 0.5\]; it must be one id"),
         (BASE + TRAIN + "[map]\n7 = \"lorry\"\n", r"map.7: There is no class 'lorry'"),

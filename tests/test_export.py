@@ -308,8 +308,8 @@ def test_the_error_has_the_report(traced: Exported, tiny_dataset: Path, tmp_path
 
 
 @pytest.mark.parametrize(("arguments", "message"), [
-    ({"max_iou_loss": float("nan")}, "max_iou_loss: must be a number of points, not nan"),
-    ({"max_iou_loss": "1"}, "max_iou_loss: must be a number of points, not '1'"),
+    ({"max_iou_loss": float("nan")}, "max_iou_loss: must be a finite number of points, not nan"),
+    ({"max_iou_loss": "1"}, "max_iou_loss: must be a finite number of points, not '1'"),
     ({"precision": "int8", "calibration": "trian"}, "There is no split of tiny 'trian'"),
 ])
 def test_wrong_arguments_are_refused_before_the_network_is_loaded(

@@ -11,6 +11,7 @@ from fastscnn.base.errors import FastSCNNError, unknown
 from fastscnn.data.formats import text
 
 _REQUIRED: Any = object()
+_LARGE = "a whole number of more than 64 bits"
 MIXTURE_KEY = "datasets"  # of a mixture file, which is no description of one dataset
 
 
@@ -32,7 +33,8 @@ class Table:
             values = tomllib.loads(text.read(path))
             _check_whole_numbers(values)
         except (ValueError, RecursionError) as error:  # invalid TOML, or lists nested too deeply
-            raise FastSCNNError(f"{path}: is not TOML ({error}); correct it.") from error
+            reason = _LARGE if "integer string conversion" in str(error) else error  # over 4,300 digits, in Python's words
+            raise FastSCNNError(f"{path}: is not TOML ({reason}); correct it.") from error
         return cls(path, values)
 
     def __contains__(self, key: str) -> bool:
@@ -122,7 +124,7 @@ class Table:
 def _check_whole_numbers(value: object) -> None:
     """Raise ValueError for a whole number of more than 64 bits, which TOML excludes and Python cannot always print."""
     if isinstance(value, int) and not -1 << 63 <= value < 1 << 63:
-        raise ValueError("a whole number of more than 64 bits")
+        raise ValueError(_LARGE)
     for one in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
         _check_whole_numbers(one)
 

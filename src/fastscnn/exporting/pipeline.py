@@ -151,7 +151,7 @@ def _check_arguments(path: Path, target: Target, form: Form, labelled: bool, max
         if given and not labelled:
             raise ArgumentError(f"{argument}: needs labelled images; give a dataset as data, too.")
     if max_iou_loss is not None and not is_number(max_iou_loss):
-        raise ArgumentError(f"max_iou_loss: must be a number of points, not {max_iou_loss!r}.")
+        raise ArgumentError(f"max_iou_loss: must be a finite number of points, not {max_iou_loss!r}.")
     target.check()
 
 

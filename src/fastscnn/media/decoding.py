@@ -176,8 +176,8 @@ def check_one_page(path: Source, image: Image.Image) -> None:
             count = sum(not _subfile(image, page) & (_OVERVIEW | _MASK) for page in range(count))
             image.seek(0)
     except (*_DECODING, TypeError, KeyError) as error:  # TypeError: of a second page of a TIFF without size
-        raise FastSCNNError(f"{name(path)}: has a second page or frame that is truncated or broken ({error}); save the first "
-                            "one as an image of its own.") from error
+        raise FastSCNNError(f"{name(path)}: what follows its first page or frame is truncated or broken ({error!r}); save the "
+                            "first one as an image of its own.") from error
     if count > 1:
         raise FastSCNNError(f"{name(path)}: has {count} pages or frames, but labels are one image; combine the pages into one "
                             "image with a class id for each pixel.")

@@ -17,6 +17,7 @@ from fastscnn.data.formats.matlab import Matrix
 from fastscnn.media.integers import integers
 from fastscnn.media.windows import Box, cropped
 
+_LISTED = 20  # names in an error
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 
 
@@ -59,27 +60,29 @@ def mat(path: Path, variable: str = "") -> npt.NDArray[np.integer[Any]]:
     if data.startswith(_HDF5) or b"MATLAB 7.3" in data[:128]:
         raise FastSCNNError(f"{path}: is a file of Matlab 7.3; save it with the option -v7.")
     try:
-        found, fields = matlab.matrices(data)
+        matrices, fields = matlab.matrices(data)
+    except matlab.TooLargeError:
+        raise FastSCNNError(f"{path}: its matrices take over 400 MB; save the labels in a file of their own.") from None
     except ValueError as error:
         raise FastSCNNError(f"{path}: is no .mat file, or is truncated ({error}); save it again.") from error
-    array = _chosen(path, found, fields, variable)
+    array = _chosen(path, matrices, fields, variable)
     _check_shape(path, array.shape)
     return integers(path, array)
 
 
-def _chosen(path: Path, found: Mapping[str, Matrix], fields: Mapping[str, Matrix], variable: str) -> Matrix:
+def _chosen(path: Path, matrices: Mapping[str, Matrix], inner: Mapping[str, Matrix], variable: str) -> Matrix:
     """Return the matrix of a variable; of a struct, only a field that is named."""
-    matrices, inner = ({name: value for name, value in table.items() if min(value.shape) > 1} for table in (found, fields))
     if variable:
-        if variable not in (known := matrices | inner):
-            raise FastSCNNError(f"{path}: {unknown('matrix', variable, known or ['none'])}")
+        if variable not in (known := {**inner, **matrices}):
+            raise FastSCNNError(f"{path}: {unknown('matrix', variable, list(known)[:_LISTED] or ['none'])}")
         return known[variable]
     if len(matrices) == 1:
         return next(iter(matrices.values()))
     if not matrices and not inner:
         raise FastSCNNError(f"{path}: has no matrix of numbers; save the labels as a matrix.")
     what = f"{len(matrices)} matrices" if matrices else "no matrix but in a struct"
-    listed = ", ".join(sorted(matrices or inner))
+    names = sorted(matrices or inner)
+    listed = ", ".join(names[:_LISTED]) + (", ..." if len(names) > _LISTED else "")
     raise FastSCNNError(f"{path}: has {what} ({listed}); name one with variable in dataset.toml.")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import math
+import reprlib
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -105,8 +106,8 @@ def _geometry(path: Path, place: str, thing: dict[str, Any], extent: Size) -> _G
 def _kind(path: Path, place: str, thing: dict[str, Any]) -> str:
     kind = thing.get("shape_type") or "polygon"
     if not isinstance(kind, str) or kind not in _NUMBER_OF_POINTS:
-        raise FastSCNNError(f"{path}: {place} has the type {kind!r}, which has no area; draw a polygon in its place, or delete "
-                            f"it. Known types: {', '.join(sorted(_NUMBER_OF_POINTS))}.")
+        raise FastSCNNError(f"{path}: {place} has the type {reprlib.repr(kind)}, which has no area; draw a polygon in its "
+                            f"place, or delete it. Known types: {', '.join(sorted(_NUMBER_OF_POINTS))}.")
     return kind
 
 

@@ -29,6 +29,7 @@ class Canvas:
         self.focal, self.horizon, self.centre = float(np.sqrt(height * width)), _HORIZON * height, width / 2
         self.noise, self.speckle = _noise(rng, 0.9), _noise(rng, 0.25)
         self._repeated = np.tile(self.noise, (2, 2))
+        self._repeated.flags.writeable = False  # `grain` returns views of it
 
     def project(self, points: Points) -> Points:
         """Project world points [N, 3] to pixels (column, row) [N, 2]; every z must be positive."""
