@@ -73,6 +73,7 @@ EQUIVALENT = {  # module and changed line -> why no test can see the change
         "no number is below -inf",
     "model/label_set.py rgb = colorsys.hsv_to_rgb(index * -0.381966 % 1, 0.75, (0.95, 0.65)[index % 2])":
         "the same hues: the factors differ by 1",
+    "network/fast_scnn.py padding = dilation * (KERNEL // 3)": "1, as with 2: the kernel has three rows and columns",
     "network/fast_scnn.py def _dsconv(inputs: int, outputs: int, /, stride: int = 1, relu: bool = False) -> nn.Sequential:":
         "all calls give the first two by position and the others by name",
     "upsampling/native.py parts = threads * _STRIPS if threads > 0 else 1":

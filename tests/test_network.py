@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import FrozenInstanceError
 from itertools import pairwise
 from typing import Any
 
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from fastscnn.base.errors import ArgumentError
 from fastscnn.model import architecture
 from fastscnn.model.architecture import DEEP_STRIDE, MIN_SIDE, OUTPUT_STRIDE, PPM, PPM_BINS, VARIANTS
-from fastscnn.network.fast_scnn import DepthwiseConv, FastSCNN, Stem, TrainingLogits, fused, pooling_matrix
+from fastscnn.network.fast_scnn import Classifier, DepthwiseConv, FastSCNN, Stem, TrainingLogits, fused, pooling_matrix
 
 
 def on_meta(classes: int, channels: int = 3, variant: str = "paper", **more: Any) -> FastSCNN:
@@ -236,6 +237,29 @@ def test_the_padding_same(size: tuple[int, int]) -> None:
     missing = [max((-(-side // 2) - 1) * 2 + 3 - side, 0) for side in size]
     (top, left), (bottom, right) = [one // 2 for one in missing], [one - one // 2 for one in missing]
     torch.testing.assert_close(stem(x), F.conv2d(F.pad(x, (left, right, top, bottom)), stem.weight, stride=2))
+
+
+def test_the_side_of_an_input() -> None:
+    """The nearest side from 32 on that differs from the trained one by a multiple of 32; halves go up."""
+    for trained in (32, 360, 480, 1000):
+        for side in range(1, 1500, 7):
+            fitting = range(MIN_SIDE + trained % DEEP_STRIDE, 2000, DEEP_STRIDE)
+            assert architecture.congruent(side, trained) == min(fitting, key=lambda one: (abs(one - side), -one))
+
+
+def test_a_variant_cannot_be_changed() -> None:
+    with pytest.raises(FrozenInstanceError):
+        architecture.variant("paper").ppm_kernel = 5  # type: ignore[misc]
+
+
+def test_classes_come_from_the_mean_over_the_image() -> None:
+    torch.manual_seed(0)
+    model = Classifier(3).eval()
+    with torch.no_grad():
+        images = torch.randint(0, 256, (2, 64, 96, 3), dtype=torch.uint8)
+        deep = model.features(images)[1]
+        means = torch.stack([one.flatten(1).mean(1) for one in deep])
+        torch.testing.assert_close(model(images), means @ model.linear.weight.T + model.linear.bias)
 
 
 def test_fused_branches_compute_the_same() -> None:

@@ -50,7 +50,7 @@ class DepthwiseConv(nn.Conv2d):
         branch: batch norm of the input whose output is added (re-parameterised branch); None in the network that runs.
     """
 
-    def __init__(self, channels: int, stride: int = 1, dilation: int = 1) -> None:
+    def __init__(self, channels: int, stride: int, dilation: int) -> None:
         padding = dilation * (KERNEL // 2)
         super().__init__(channels, channels, KERNEL, stride, padding, dilation, groups=channels, bias=False)
         self.branch: nn.BatchNorm2d | None = None
