@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 THROUGH = ".tar/"  # in a path or a pattern: what follows is in an archive
 _BLOCK = 512  # bytes of a header, and of the zeros at the end
 _PADDING = 1 << 16  # bytes behind the end that are looked at
+_COMPRESSED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd"}  # first bytes
 
 
 @dataclass(frozen=True)
@@ -184,7 +185,8 @@ def _scanned(archive: Path, size: int, changed: int) -> _Index:
         except OSError:
             raise
         except Exception:  # tarfile raises errors of half a dozen kinds on damaged headers
-            wrong = wrong or _truncated(last)
+            file.seek(0)
+            wrong = wrong or _compressed(file.read(6)) or _truncated(last)
     return _Index(found, wrong)
 
 
@@ -203,6 +205,13 @@ def _entries(file: BinaryIO) -> Iterator[tarfile.TarInfo]:
     padding = file.read(_PADDING)
     if len(padding) < _BLOCK or any(padding):  # tarfile takes any broken header for the end
         raise tarfile.ReadError
+
+
+def _compressed(start: bytes) -> str:
+    for magic, kind in _COMPRESSED.items():
+        if start.startswith(magic):
+            return f"is compressed ({kind}), so that no file in it can be read by itself; decompress it"
+    return ""
 
 
 def _truncated(last: str) -> str:

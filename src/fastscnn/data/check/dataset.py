@@ -131,6 +131,8 @@ def _findings(spec: DatasetSpec, found: compare.Found) -> Iterator[Finding]:
     for split in found:
         for archive, problem in spec.broken_archives(split).items():
             fix = "Copy the archive again from its source, or pack it again."
+            if "is compressed" in problem:
+                fix = "Decompress the archive."
             yield Finding("error", split, archive, "unreadable-archive", problem, fix)
         yield from _of_split(spec, split, found[split], fix_of_ids)
         yield from unknown_names(spec, split, found[split])
