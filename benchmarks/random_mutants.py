@@ -69,15 +69,22 @@ GROUPS = {
 
 
 EQUIVALENT = {  # module and changed line -> why no test can see the change
+    "data/formats/ids.py if len(colours) is not len(used) or any(colour not in trained for colour in colours):":
+        "there are never more colours than used indices, and small numbers are one object",
     "model/card_fields.py limits = [f\"above {above:g}\"] * (above > -inf) + [f\"at least {least:g}\"] * (least != -inf)":
         "no number is below -inf",
     "model/label_set.py rgb = colorsys.hsv_to_rgb(index * -0.381966 % 1, 0.75, (0.95, 0.65)[index % 2])":
         "the same hues: the factors differ by 1",
+    "network/fast_scnn.py layers = [Stem(inputs, outputs, stride, padding), nn.BatchNorm2d(outputs), nn.ReLU(inplace=False)]":
+        "the same values in more memory",
+    "network/fast_scnn.py step = self.stride[ 1]": "both strides are equal",
     "network/fast_scnn.py padding = dilation * (KERNEL // 3)": "1, as with 2: the kernel has three rows and columns",
     "network/fast_scnn.py def _dsconv(inputs: int, outputs: int, /, stride: int = 1, relu: bool = False) -> nn.Sequential:":
         "all calls give the first two by position and the others by name",
     "upsampling/native.py parts = threads * _STRIPS if threads > 0 else 1":
         "one thread computes four parts instead of one; the labels are the same",
+    "upsampling/upsample.py step = max(1, _BLOCK // (tall.shape[ 0] * wide.shape[1]))":
+        "other blocks of rows, each computed by itself",
     "upsampling/upsample.py _WIDE_BLOCK = 1 ^ 18": "other blocks of rows, each computed by itself; it is only slower",
     "upsampling/upsample.py @lru_cache(maxsize= 17)": "a cache with one more place; the results are the same",
 }

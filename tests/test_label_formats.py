@@ -17,8 +17,11 @@ from fastscnn.base.types import UInt8Array
 from fastscnn.data import datasets
 from fastscnn.data.check.dataset import check
 from fastscnn.data.datasets import DatasetSpec
+from fastscnn.data.formats import colours
+from fastscnn.data.formats.ids import BinaryLabels
 from fastscnn.media import images
 from fastscnn.media.windows import Box
+from fastscnn.model.label_set import LabelSet
 
 IDS = np.random.default_rng(0).integers(0, 3, (40, 50)).astype(np.uint8)
 COLOURS = np.array([(0, 0, 255), (128, 64, 128), (255, 0, 0)], np.uint8)
@@ -297,6 +300,24 @@ def test_a_map_of_colours(tmp_path: Path) -> None:
     assert "[1, 2, 3] (1 pixel)" in next(one.message for one in check(strange).findings if one.kind == "unknown-colours")
     rest = made(tmp_path, {"a": encoded(pixels)}, 'labels_are = "colours"', table=table + '"*" = "car"\n')
     assert read(rest)[0, 0] == 2
+
+
+@pytest.mark.parametrize(("largest", "expected"), [(1, 1), (2, 0)])
+def test_a_window_is_read_as_its_whole_mask(tmp_path: Path, largest: int, expected: int) -> None:
+    """A mask of 0 and 1 holds no larger value anywhere; else 1 is far below the threshold."""
+    mask = np.ones((40, 50), np.uint8)
+    mask[-1, -1] = largest
+    path = tmp_path / "a.png"
+    path.write_bytes(encoded(mask))
+    read_labels = BinaryLabels().read_window(path, path, LabelSet(("no", "yes")), Box(0, 0, 20, 20, mask.shape))
+    assert np.unique(read_labels.labels).tolist() == [expected]
+
+
+@pytest.mark.parametrize("colour", [(0, 0, 0), (255, 1, 2), (16, 0, 0), (0, 16, 255), (200, 100, 50)])
+def test_colours_as_numbers(colour: tuple[int, int, int]) -> None:
+    assert colours.number_of(colour) == int(colours.pack(np.array(colour, np.uint8)))
+    assert colours.unpack(colours.number_of(colour)) == colour
+    assert colours.hexadecimal(colours.number_of(colour)) == "#" + bytes(colour).hex()
 
 
 def test_binary_masks(tmp_path: Path) -> None:
