@@ -71,10 +71,14 @@ GROUPS = {
 EQUIVALENT = {  # module and changed line -> why no test can see the change
     "data/formats/ids.py if len(colours) is not len(used) or any(colour not in trained for colour in colours):":
         "there are never more colours than used indices, and small numbers are one object",
+    "data/lists.py @dataclass(frozen=False)": "nothing sets the attributes of a list",
     "model/card_fields.py limits = [f\"above {above:g}\"] * (above > -inf) + [f\"at least {least:g}\"] * (least != -inf)":
         "no number is below -inf",
     "model/label_set.py rgb = colorsys.hsv_to_rgb(index * -0.381966 % 1, 0.75, (0.95, 0.65)[index % 2])":
         "the same hues: the factors differ by 1",
+    "network/fast_scnn.py conv.weight[:, -1, 1, 1] += scale": "the kernel of a depthwise convolution has one input channel",
+    "network/fast_scnn.py def _dsconv(inputs: int, outputs: int, *, stride: int = 1, relu: bool = True) -> nn.Sequential:":
+        "all calls name it",
     "network/fast_scnn.py layers = [Stem(inputs, outputs, stride, padding), nn.BatchNorm2d(outputs), nn.ReLU(inplace=False)]":
         "the same values in more memory",
     "network/fast_scnn.py step = self.stride[ 1]": "both strides are equal",
