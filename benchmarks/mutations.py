@@ -35,7 +35,8 @@ class Mutation:
 _CONVERT = "tests/test_convert.py -k"
 MUTATIONS = (
     Mutation("data/formats/matlab.py", "if size > most:", "if size > 10 * most:", "tests/test_matlab.py"),
-    Mutation("data/formats/matlab.py", "if kind not in _TYPES:", "if kind not in _TYPES and kind < 20:", "tests/test_matlab.py"),
+    Mutation("data/formats/matlab.py", "if kind not in _TYPES:", "if kind not in _TYPES and kind < 20:",
+             "tests/test_matlab.py"),
     Mutation("data/toml_table.py", "-1 << 63 <= value < 1 << 63", "-1 << 63 <= value", "tests/test_datasets.py"),
     Mutation("convert/pickles.py", 'raise _RefusedError(f"{module}.{name}")', "return super().find_class(module, name)",
              f"{_CONVERT} code_is_refused"),
