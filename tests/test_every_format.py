@@ -25,8 +25,8 @@ DOCS = Path(__file__).parents[1] / "docs" / "datasets.md"
 SMALL = ["--iterations", "2", "--width-mult", "0.25", "--crop", "64x64", "--validation", "none", "--quiet"]
 QUICK = ("COCO instances JSON", "LabelMe JSON", "YOLO segmentation text", "Pascal VOC", "Colours", "Plain ids")  # not slow
 
-for name in ("pycocotools", "scipy"):
-    pytest.importorskip(name, reason="needs the extra formats")
+pytest.importorskip("pycocotools", reason="needs the extra formats")
+pytest.importorskip("scipy", reason="SciPy, which writes .mat files, is not installed")
 pytestmark = pytest.mark.usefixtures("one_thread")
 Capture = pytest.CaptureFixture[str]
 

@@ -24,8 +24,7 @@ from fastscnn.data.spec import DatasetSpec
 from fastscnn.media import images
 from fastscnn.model.label_set import LabelSet
 
-for name in ("pycocotools", "scipy"):
-    pytest.importorskip(name, reason="needs the extra formats")
+pytest.importorskip("pycocotools", reason="needs the extra formats")
 pytestmark = [pytest.mark.usefixtures("one_thread"),
               pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")]  # of pycocotools with NumPy 2
 
