@@ -67,7 +67,7 @@ def _ids(table: Table, label_set: LabelSet) -> IdLabels:
         first = 1 if 0 in ignored else 0  # ids from 1, and 0 for what is not labelled
         ids = {index + first: index for index in range(len(label_set))}
         for value in ignored:
-            if ids.get(value, IGNORE_INDEX) != IGNORE_INDEX and (value < IGNORE_INDEX or "ignore" in table):
+            if value in ids and (value < IGNORE_INDEX or "ignore" in table):
                 raise table.error("ignore", f"is {value}, the id of the class {label_set.names[ids[value]]!r}; "
                                             "use an id of no class, such as 255.")
             ids[value] = IGNORE_INDEX
@@ -165,13 +165,13 @@ def _map(table: Table, label_set: LabelSet) -> tuple[dict[str, int], int | None]
 
 
 def _ignored(table: Table) -> list[int]:
-    """Return the ignored ids."""
+    """Return the ignored ids, each once."""
     value = table.value("ignore", IGNORE_INDEX)
     values = value if isinstance(value, list) else [value]
     for one in values:
         if type(one) is not int or not -1 <= one <= _MAX_ID:
             raise table.error("ignore", f"is {value!r}; it must be one id, such as 255, or a list of ids.")
-    return values
+    return list(dict.fromkeys(values))
 
 
 def _id(table: Table, key: str) -> int:

@@ -103,8 +103,9 @@ def _inside(shapes: list[Points], box: Box) -> Mask:
     rings = [np.rint(np.clip(shape, -9999, 19999) - (left, top)).astype(np.int32).ravel().tolist() for shape in shapes]
     outline = Image.new("L", size)
     if len(rings) == 1:
-        ImageDraw.Draw(outline).polygon(rings[0], fill=1)
-        ImageDraw.Draw(outline).polygon(rings[0], outline=1)
+        draw = ImageDraw.Draw(outline)
+        draw.polygon(rings[0], fill=1)
+        draw.polygon(rings[0], outline=1)
         return np.asarray(outline, np.bool_)
     inside = np.zeros(size[::-1], np.uint8)
     for ring in rings:
