@@ -8,6 +8,7 @@ classes, and often in others.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -24,6 +25,7 @@ from fastscnn.upsampling import upsample
 _POINTS = 400_000  # pixels sampled from all images
 _KNOWN = 0.05  # fraction of the pixels of known classes below the threshold
 _LOWEST, _HIGHEST = 0.1, 10.0  # range of temperatures
+_GOLDEN = (math.sqrt(5) - 1) / 2
 
 
 def calibrate(
@@ -85,20 +87,31 @@ def _at(planes: Float32Array, size: tuple[int, ...], row: Int64Array, column: In
 
 
 def _temperature(logits: Float32Array, truth: UInt8Array) -> float:
-    """Return the temperature with the lowest mean negative log-likelihood, to 0.1 %. The function has a single minimum."""
+    """Return the temperature with the lowest mean negative log-likelihood, to 0.1 %.
 
-    def loss(temperature: float) -> float:
-        values = logits / np.float32(temperature)
-        values -= values.max(axis=0)
-        right = np.take_along_axis(values, truth[None].astype(np.int64), axis=0)[0]
-        return float((np.log(np.exp(values).sum(axis=0)) - right).mean())
+    The function has a single minimum, found by golden-section search.
+    """
+    below = logits - logits.max(axis=0)
+    right = float(np.take_along_axis(below, truth[None].astype(np.int64), axis=0).mean(dtype=np.float64))
 
-    low, high = _LOWEST, _HIGHEST
-    while high / low > 1.001:
-        tried = np.geomspace(low, high, 9)
-        least = int(np.argmin([loss(temperature) for temperature in tried]))
-        low, high = tried[max(least - 1, 0)], tried[min(least + 1, 8)]
-    return float(np.sqrt(low * high))
+    def loss(power: float) -> float:
+        temperature = math.exp(power)
+        total = np.exp(below / np.float32(temperature)).sum(axis=0)
+        return float(np.log(total).mean(dtype=np.float64)) - right / temperature
+
+    low, high = math.log(_LOWEST), math.log(_HIGHEST)
+    left, far = high - _GOLDEN * (high - low), low + _GOLDEN * (high - low)
+    of_left, of_far = loss(left), loss(far)
+    while high - low > 0.001:
+        if of_left < of_far:
+            high, far, of_far = far, left, of_left
+            left = high - _GOLDEN * (high - low)
+            of_left = loss(left)
+        else:
+            low, left, of_left = left, far, of_far
+            far = low + _GOLDEN * (high - low)
+            of_far = loss(far)
+    return math.exp((low + high) / 2)
 
 
 def _error(logits: Float32Array, truth: UInt8Array) -> float:
