@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shlex
 import sys
 from copy import deepcopy
@@ -251,6 +252,10 @@ def test_small_pictures() -> None:
 
 
 @settings(deadline=None, max_examples=25)
+@example("smallest number", [(0, 5e-324)])
+@example("zero and the smallest number", [(0, 0.0), (1, 5e-324)])
+@example("neighbours", [(0, 1e6), (1, math.nextafter(1e6, 2e6))])
+@example("negative neighbours", [(0, -1e6), (1, math.nextafter(-1e6, 0))])
 @given(st.text(max_size=20).filter("b".__ne__),
        st.lists(st.tuples(st.integers(0, 10**6), st.floats(-1e6, 1e6)), min_size=1, max_size=70))
 def test_curves(name: str, points: list[tuple[float, float]]) -> None:

@@ -14,6 +14,7 @@ from fastscnn.evaluation.report.page import Markup, element, join
 Points = Sequence[tuple[float, float]]  # x and y
 _INK_TURNS = 0.82  # opacity of a cell above which white text is easier to read than black
 _MOST_DOTS = 60  # curves with more points have no dots
+_TINY = 1e-300  # numbers below it are drawn as zero: their powers of 10 cannot be computed
 
 
 @dataclass(frozen=True)
@@ -206,8 +207,13 @@ def _drawing(caption: str, title: str, size: tuple[int, int], parts: Sequence[Ma
 
 
 def _ticks(low: float, high: float, wished: int) -> list[float]:
-    """Return round numbers from below `low` to above `high`, in about `wished` steps of 1, 2 or 5 times a power of 10."""
-    span = (high - low) or abs(high) or 1.0
+    """Return round numbers from below `low` to above `high`, in about `wished` steps of 1, 2 or 5 times a power of 10.
+
+    Values that are equal to nine digits are drawn as one.
+    """
+    largest = max(abs(low), abs(high))
+    span = high - low if high - low > 1e-9 * largest else largest
+    span = span if span > _TINY else 1.0
     power = 10.0 ** math.floor(math.log10(span / wished))
     step = next(factor * power for factor in (1, 2, 5, 10) if factor * power * wished >= span * 0.999)
     first, last = math.floor(low / step), math.ceil(high / step)
