@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import builtins
+import gc
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import lru_cache, wraps
+from functools import wraps
 from importlib.util import find_spec
+from io import BytesIO
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import pytest
 from made.dataset import write_scenes
 
-from fastscnn.base import machine
+from fastscnn.base import files, machine
 from fastscnn.data import synthetic
 from fastscnn.data.synthetic import Scene
 from fastscnn.inference.segmenter import Segmenter
@@ -68,20 +71,46 @@ def _threads_of_pytorch() -> Iterator[None]:
         torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 
 
-_drawn = lru_cache(maxsize=128)(synthetic.draw)
+_drawn = synthetic.draw
 
 
 @wraps(synthetic.draw)
 def _draw(height: int = synthetic.SIZE[0], width: int = synthetic.SIZE[1], seed: int = 0) -> Scene:
-    scene = _drawn(height, width, seed)
-    return Scene(scene.image.copy(), scene.labels.copy())
+    path = Path(os.environ["TEST_SCENES"], f"{height}x{width}.{seed}.npy")
+    if not path.exists():
+        scene, content = _drawn(height, width, seed), BytesIO()
+        np.save(content, np.dstack([scene.image, scene.labels]))
+        files.write(path, content.getvalue())
+    kept = np.load(path)
+    return Scene(kept[:, :, :3].copy(), kept[:, :, 3].copy())
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Draw each generated scene once: it takes long, and many tests, and code that they call, draw the same ones."""
+    """Draw each generated scene once: it takes long, and many tests, and code that they call, draw the same ones.
+
+    All processes of pytest-xdist share the folder of the first.
+    """
     patch = pytest.MonkeyPatch()
     config.add_cleanup(patch.undo)
     patch.setattr(synthetic, "draw", _draw)
+    if "TEST_SCENES" not in os.environ:
+        folder = TemporaryDirectory()
+        config.add_cleanup(folder.cleanup)
+        patch.setenv("TEST_SCENES", folder.name)
+
+
+def pytest_collection_finish() -> None:
+    """Collect garbage less often, and not among the imported modules and the tests: walking through them takes long."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*gc.get_threshold()[:2], 100)
+
+
+@pytest.fixture
+def one_round(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Measure the limits of the machine once instead of the best of several rounds, which takes long."""
+    fastest = machine.fastest
+    monkeypatch.setattr(machine, "fastest", lambda work, _rounds: fastest(work, 1))
 
 
 @pytest.fixture(scope="module")

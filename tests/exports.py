@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from made.street import street
 
 from fastscnn.base.types import UInt8Array
 from fastscnn.data import synthetic
@@ -95,5 +96,4 @@ def unmeasured(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def scenes(batch: int, height: int, width: int) -> UInt8Array:
-    drawn = [synthetic.draw(max(64, height), max(64, width), seed).image[:height, :width] for seed in range(batch)]
-    return np.stack(drawn)
+    return np.stack([street(height, width, seed).image for seed in range(batch)])

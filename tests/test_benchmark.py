@@ -17,6 +17,7 @@ from fastscnn.upsampling import native
 from fastscnn.version import __version__
 
 
+@pytest.mark.usefixtures("one_round")
 def test_report(tiny: Segmenter, tiny_onnx: Path) -> None:
     calls: list[tuple[int, int]] = []
     report = benchmark(tiny, (96, 128), runs=5, warmup=2, progress=lambda done, total: calls.append((done, total)))
@@ -84,6 +85,7 @@ def test_protocols_in_memory(tiny: Segmenter, protocol: str, frames: int) -> Non
     assert report.stream_fps is None
 
 
+@pytest.mark.usefixtures("one_round")
 def test_probabilities(tiny: Segmenter, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Segmenter, "segment", None)  # must not be called
     monkeypatch.setattr("fastscnn.benchmark.benchmark.cold_start", lambda *_: (1.0, 50.0))  # another process

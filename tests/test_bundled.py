@@ -78,7 +78,7 @@ def test_the_default_backend_keeps_the_accuracy() -> None:
     assert backend.card.losses["onnx int8"]["worst"] <= 0.5
 
 
-@pytest.mark.parametrize("seed", [0, 1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (2, 3))])
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2, 3))])
 def test_labels_of_the_generated_scene(segmenter: Segmenter, seed: int) -> None:
     drawn = synthetic.draw(seed=seed)
     confusion = Confusion(len(synthetic.CLASSES))

@@ -267,7 +267,7 @@ def test_the_card_of_a_classifier(learned: Path, tree: Path) -> None:
     assert (ran["classes"], ran["validation"], ran["recipe"]["lr"]) == (list(NAMES), "val", 0.05)
 
 
-@pytest.mark.parametrize("pause", [1, 2])
+@pytest.mark.parametrize("pause", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_paused_and_resumed_equals_uninterrupted(tree: Path, tmp_path: Path, pause: int) -> None:
     whole, out = tmp_path / "whole", tmp_path / "out"
     card = train(SMALL, load(tree), whole)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from made.street import street
 from waiting import wait_until
 
 from fastscnn import cli
@@ -26,7 +27,7 @@ from fastscnn.media import images
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
     for name in ("a/0.png", "a/1.jpg", "b/0.png", "b/0.jpg"):
-        images.write(tmp_path / "photos" / name, synthetic.draw(64, 96, len(name)).image)
+        images.write(tmp_path / "photos" / name, street(64, 96, len(name)).image)
     return tmp_path / "photos"
 
 

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+from made.street import street
 from PIL import Image
 
 from fastscnn.base.errors import FastSCNNError
@@ -22,7 +23,7 @@ from fastscnn.data import synthetic
 from fastscnn.media import images, jpeg, png
 
 FAST_JPEG = pytest.mark.skipif(find_spec("simplejpeg") is None, reason="needs simplejpeg")
-SCENE = synthetic.draw(120, 200).image
+SCENE = street(120, 200).image
 
 
 def saved(pixels: UInt8Array = SCENE, **options: Any) -> bytes:
@@ -188,13 +189,13 @@ def test_png_round_trip(values: UInt8Array, indexed: bool, isal: bool) -> None:
 
 def test_opencv_reads_the_ids(tmp_path: Path) -> None:
     cv2 = pytest.importorskip("cv2")
-    labels = synthetic.draw(64, 96).labels
+    labels = street(64, 96).labels
     (tmp_path / "a.png").write_bytes(png.encoded(labels))
     assert np.array_equal(cv2.imread(str(tmp_path / "a.png"), cv2.IMREAD_UNCHANGED), labels)
 
 
 def test_equal_labels_give_equal_bytes() -> None:
-    labels = synthetic.draw().labels
+    labels = street(360, 480).labels
     assert png.encoded(labels) == png.encoded(np.asfortranarray(labels))
 
 

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from made.modules import loaded
+from made.street import street
 
 from fastscnn.base.types import UInt8Array
-from fastscnn.data import synthetic
 
 benchmark = loaded(Path(__file__).parents[1] / "benchmarks" / "corruptions.py")
-IMAGE = synthetic.draw(180, 240).image
+IMAGE = street(180, 240).image
 
 
 def changed(image: UInt8Array) -> float:

@@ -225,6 +225,7 @@ def test_the_kernel_compiles_for_gpus(tmp_path: Path) -> None:
 # The backend, on the CPU
 
 
+@pytest.mark.usefixtures("one_round")
 def test_facts(host: CudaBackend, street: tuple[FastSCNN, Card]) -> None:
     backend: Backend = host
     assert backend.card is street[1]

@@ -409,6 +409,7 @@ def test_a_resumed_run_is_the_same(softened: Path, tmp_path: Path) -> None:
         train(recipe, softened, tmp_path / "parts", resume=True)
 
 
+@pytest.mark.slow
 def test_the_soft_head_learns(softened: Path, tmp_path: Path) -> None:
     """The soft labels are the true classes of two groups; after some steps the layer separates them."""
     road = synthetic.CLASSES.index("Road")

@@ -432,6 +432,7 @@ def test_on_cuda_batch_norms_are_synchronised(monkeypatch: pytest.MonkeyPatch) -
     assert all(isinstance(norm, nn.SyncBatchNorm) for norm in norms)
 
 
+@pytest.mark.slow
 def test_the_arithmetic_of_two_processes(tiny_dataset: Path) -> None:
     """Run all the checks above in two processes; a failed assertion is in the error stream."""
     done = torchrun(2, "arithmetic", str(tiny_dataset))

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from made.street import street
 from PIL import Image
 
 from fastscnn import Segmenter
 from fastscnn.base.types import UInt8Array
-from fastscnn.data import synthetic
 from fastscnn.model import weights
 
 ROOT = Path(__file__).parents[1]
@@ -29,7 +29,7 @@ def run(command: Sequence[str | Path]) -> subprocess.CompletedProcess[str]:
 
 
 def scene(path: Path, size: tuple[int, int]) -> Path:
-    Image.fromarray(synthetic.draw(*size, seed=3).image).save(path)
+    Image.fromarray(street(*size).image).save(path)
     return path
 
 

@@ -61,7 +61,7 @@ def test_slow_sizes_take_fewer_runs(tiny: Segmenter, monkeypatch: pytest.MonkeyP
     assert len(calls) == 10
 
 
-@pytest.mark.parametrize("frame", [(40, 50), (3000, 70), (2500, 3000)])
+@pytest.mark.parametrize("frame", [(40, 50), (3000, 70), pytest.param((2500, 3000), marks=pytest.mark.slow)])
 def test_frames_that_are_no_size_to_draw(tiny: Segmenter, monkeypatch: pytest.MonkeyPatch, frame: tuple[int, int]) -> None:
     """Frames smaller than a scene can be, and frames that would take minutes to draw."""
     seen = []

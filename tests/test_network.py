@@ -74,7 +74,7 @@ def test_no_convolution_before_a_batch_norm_has_a_bias() -> None:
 @pytest.mark.parametrize(("channels", "classes", "sizes"), [
     pytest.param(3, 19, [(32, 32), (33, 47), (63, 64), (65, 63), (100, 333), (255, 257), (360, 480), (721, 33)],
                  marks=pytest.mark.slow),
-    (3, 19, [(33, 47), (100, 333)]), (1, 1, [(33, 47)]), (4, 30, [(33, 47)]),
+    (3, 19, [(33, 47), (100, 333)]), (1, 1, [(33, 47)]), pytest.param(4, 30, [(33, 47)], marks=pytest.mark.slow),
 ])  # fmt: skip
 @pytest.mark.parametrize("variant", ["paper", "mmseg", "tramac", "paddleseg"])
 def test_logits_stand_at_an_eighth_rounded_up(
@@ -178,7 +178,7 @@ def test_depthwise_convolution_computes_in_float32_only_where_that_is_faster(
     assert conv.weight.grad.dtype == torch.float32
 
 
-@pytest.mark.parametrize("width", [0.25, 0.5, 1.5, 2.0])
+@pytest.mark.parametrize("width", [0.25, 1.5, *(pytest.param(width, marks=pytest.mark.slow) for width in (0.5, 2.0))])
 def test_width_is_a_factor_of_all_channels(width: float) -> None:
     model, paper = on_meta(19, width_mult=width, auxiliary=True), on_meta(19, auxiliary=True)
     inner = "auxiliary.0.0.0", "auxiliary.1.0.0"  # what is 32 channels wide at any width

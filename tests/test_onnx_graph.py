@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import WriteOnnx
+from made.street import street
 
 from fastscnn import backends
 from fastscnn.backends.foreign_onnx import ForeignOnnx
 from fastscnn.base.errors import FastSCNNError
-from fastscnn.data import synthetic
 from fastscnn.inference.segmenter import Segmenter
 from fastscnn.model import onnx_graph
 from fastscnn.model.card import Card
@@ -252,7 +252,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory, write_onnx: WriteOnnx) -> by
 
 def labels(path: Path) -> tuple[bool, bytes]:
     segmenter = Segmenter.load(path, "onnx", "64x96", threads=1)
-    return segmenter.verified, segmenter(synthetic.draw(64, 96).image).labels.tobytes()
+    return segmenter.verified, segmenter(street(64, 96).image).labels.tobytes()
 
 
 @pytest.mark.slow

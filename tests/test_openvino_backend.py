@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import sys
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import WriteOnnx
+from made.street import street
 
 from fastscnn import Segmenter, backends
 from fastscnn.backends.onnx import OnnxBackend
@@ -78,14 +80,12 @@ def test_what_is_compiled(tiny_onnx: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert shapes[2:] == [[1, 72, 33, 3]]
 
 
-@pytest.mark.parametrize(("precision", "size"), [
-    ("int8", (251, 333)), pytest.param("int8", (360, 480), marks=pytest.mark.slow),
-    pytest.param("float32", (251, 333), marks=pytest.mark.slow), pytest.param("float32", (360, 480), marks=pytest.mark.slow),
-])  # fmt: skip
+@pytest.mark.slow
+@pytest.mark.parametrize(("precision", "size"), [*itertools.product(("int8", "float32"), ((251, 333), (360, 480)))])
 def test_labels_do_not_depend_on_the_images_before(precision: str, size: tuple[int, int]) -> None:
-    image = synthetic.draw(*size).image[None]
+    image = street(*size).image[None]
     alone, after_others = (OpenVinoBackend(bundled("openvino", precision), 2, precision) for _ in range(2))
-    after_others(synthetic.draw(64, 96).image[None])
+    after_others(street(64, 96).image[None])
     equal = after_others(image).argmax(1) == alone(image).argmax(1)
     assert equal.mean() > 0.9995  # 0.996 in bfloat16
 
@@ -209,6 +209,7 @@ def test_an_image_that_the_network_cannot_take(tiny_onnx: Path) -> None:
         OpenVinoBackend(tiny_onnx, 1)(np.zeros((1, 40, 40, 7), np.uint8))
 
 
+@pytest.mark.usefixtures("one_round")
 def test_matmul_peak(tiny_onnx: Path) -> None:
     assert 1e9 < OpenVinoBackend(tiny_onnx, 2, "float32").matmul_peak() < 1e15
 

@@ -10,8 +10,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from made.street import street
 
-from fastscnn.data import synthetic
 from fastscnn.media import images
 
 WORK = """
@@ -29,7 +29,7 @@ assert cli.main(["segment", "street.jpg", "--out", "results", "--backend", {back
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
     """A home folder with an image."""
-    images.write(tmp_path / "street.jpg", synthetic.draw(64, 96).image)
+    images.write(tmp_path / "street.jpg", street(64, 96).image)
     return tmp_path
 
 

@@ -12,12 +12,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from made.street import street
 from made.tools import package
 
 from fastscnn import cli
 from fastscnn.annotations.writer import AnnotationFormat, AnnotationWriter
 from fastscnn.base.types import UInt8Array
-from fastscnn.data import datasets, synthetic
+from fastscnn.data import datasets
 from fastscnn.data.check.dataset import check
 from fastscnn.data.init.folder import init_dataset
 from fastscnn.data.spec import DatasetSpec
@@ -39,7 +40,7 @@ LEAST = 0.95  # share of equal pixels after the simplification of polygons
 
 @cache
 def _labels(height: int, width: int, number: int) -> UInt8Array:
-    return synthetic.draw(height, width, number).labels % np.uint8(3)
+    return street(height, width, number).labels % np.uint8(3)
 
 
 def picture(number: int) -> UInt8Array:

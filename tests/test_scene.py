@@ -41,7 +41,7 @@ def test_the_default_scene_shows_every_class(street: synthetic.Scene) -> None:
     assert counts.min() > 300  # 0.04 % of the image
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("seed", [1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (2, 3))])
 def test_other_seeds_show_every_class_too(seed: int) -> None:
     assert set(np.unique(synthetic.draw(360, 480, seed).labels)) == set(range(11))
 
@@ -58,7 +58,7 @@ def test_a_seed_is_one_street_at_every_size(street: synthetic.Scene) -> None:
     assert np.mean(synthetic.draw(360, 480).labels == street.labels[1::2, 1::2]) > 0.97
 
 
-@pytest.mark.parametrize("size", [(64, 64), (65, 131), pytest.param((97, 301), marks=pytest.mark.slow), (333, 64)])
+@pytest.mark.parametrize("size", [(64, 64), pytest.param((97, 301), marks=pytest.mark.slow), (333, 65)])
 def test_any_size_can_be_drawn(size: tuple[int, int]) -> None:
     drawn = synthetic.draw(*size, seed=2)
     assert drawn.image.shape == (*size, 3)

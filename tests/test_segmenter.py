@@ -15,12 +15,12 @@ import pytest
 from conftest import WriteOnnx
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from made.street import street
 from PIL import Image
 
 from fastscnn import Card, LabelSet, Segmenter
 from fastscnn.base.errors import ArgumentError, FastSCNNError
 from fastscnn.base.types import UInt8Array
-from fastscnn.data import synthetic
 from fastscnn.data.synthetic import Scene
 from fastscnn.inference import sources
 from fastscnn.inference.segmenter import Size
@@ -247,9 +247,9 @@ def test_probabilities_take_what_segment_takes(tiny: Segmenter) -> None:
 
 def drawn(shape: tuple[int, int]) -> UInt8Array:
     """Part of the drawn street, noisy enough that no two passes over it agree."""
-    street = synthetic.draw(192, 256).image[60 : 60 + shape[0], 80 : 80 + shape[1]]
-    noise = np.random.default_rng(0).integers(-30, 30, street.shape)
-    return (street + noise).clip(0, 255).astype(np.uint8)
+    part = street(*shape).image
+    noise = np.random.default_rng(0).integers(-30, 30, part.shape)
+    return (part + noise).clip(0, 255).astype(np.uint8)
 
 
 @pytest.mark.parametrize("size", [None, "native"])

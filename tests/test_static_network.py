@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 from made import mobile
+from made.street import street
 
-from fastscnn.data import synthetic
 from fastscnn.network.static import StaticNetwork
 from fastscnn.upsampling import upsample
 
@@ -25,7 +25,7 @@ def test_it_computes_the_same(variant: str, size: tuple[int, int], channels: int
 
 def test_labels_are_those_of_its_logits() -> None:
     exported = mobile.bundled_export((96, 160))
-    scene = synthetic.draw(96, 160, seed=3).image
+    scene = street(96, 160).image
     network = StaticNetwork(exported.network, (96, 160), labels=(192, 320), channels_last=True)
     labels = network(torch.from_numpy(scene[None]))
     with torch.no_grad():

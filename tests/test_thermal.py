@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from made.street import street
 from PIL import Image
 
 from fastscnn import Segmenter, cli
@@ -19,7 +20,6 @@ from fastscnn.backends.torch import TorchBackend
 from fastscnn.base.errors import FastSCNNError
 from fastscnn.base.types import UInt8Array
 from fastscnn.benchmark import benchmark
-from fastscnn.data import synthetic
 from fastscnn.data.builtin import pst900
 from fastscnn.exporting import pipeline
 from fastscnn.media import images
@@ -69,7 +69,7 @@ class Made:
 
     def expected(self, seed: int, grey: UInt8Array) -> UInt8Array:
         """The labels of PyTorch for a scene and its thermal channel, put together here."""
-        return upsample.labels(self.network(np.dstack([synthetic.draw(*SIZE, seed).image, grey])[None])[0], SIZE)
+        return upsample.labels(self.network(np.dstack([street(*SIZE, seed).image, grey])[None])[0], SIZE)
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +79,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     data = root / "pst900"
     for seed in range(4):
         split, name = ("train", "test")[seed // 2], f"{seed}_bag1_rect_rgb_frame0000000007.png"
-        save(data / split / "rgb" / name, synthetic.draw(*SIZE, seed).image)
+        save(data / split / "rgb" / name, street(*SIZE, seed).image)
         save(data / split / "thermal" / name, thermal(seed))
         save(data / split / "thermal_raw" / name, raw(seed))
         save(data / split / "labels" / name, thermal(seed) // 52)
@@ -171,7 +171,7 @@ def test_every_engine_labels_what_pytorch_does(
 def test_the_code_of_the_cuda_engine(made: Made) -> None:
     """On the CPU, where it runs without a card."""
     backend = CudaBackend(*checkpoint.load(made.weights), "float32", device="cpu")
-    picture = np.dstack([synthetic.draw(*SIZE, 3).image, thermal(3)])
+    picture = np.dstack([street(*SIZE, 3).image, thermal(3)])
     assert share(backend.labels(picture, SIZE), made.expected(3, thermal(3))) >= 0.9999
 
 
@@ -189,7 +189,7 @@ def test_the_overlay_shows_the_rgb(made: Made, run: Run) -> None:
 def test_image_and_thermal_are_upright(made: Made, run: Run, of_rgb: int, of_thermal: int) -> None:
     """Each by its own file, however the camera was held."""
     quarters = {1: 0, 6: 1, 3: 2, 8: 3}  # that an image is stored turned by
-    save(Path("a.png"), np.rot90(synthetic.draw(*SIZE, 5).image, quarters[of_rgb]), of_rgb)
+    save(Path("a.png"), np.rot90(street(*SIZE, 5).image, quarters[of_rgb]), of_rgb)
     save(Path("warm.png"), np.rot90(raw(5), quarters[of_thermal]), of_thermal)
     code, (line,), _ = run("a.png", "--thermal", "warm.png", "--weights", made.weights, "--backend", "torch")
     assert code == 0
@@ -198,7 +198,7 @@ def test_image_and_thermal_are_upright(made: Made, run: Run, of_rgb: int, of_the
 
 def test_bad_thermal_files_do_not_stop_the_others(made: Made, run: Run) -> None:
     """A folder with the thermal files below the images."""
-    fine, bad = synthetic.draw(*SIZE, 2).image, Path("drive/thermal")
+    fine, bad = street(*SIZE, 2).image, Path("drive/thermal")
     for name in ("broken", "colour", "fine", "gone", "large", "turned", "twice"):
         save(Path(f"drive/{name}.png"), fine)
         save(bad / f"{name}.png", thermal(2))
@@ -283,7 +283,7 @@ def test_weights_of_rgb_say_what_to_do_with_more(tiny: Segmenter) -> None:
 @pytest.mark.parametrize("size", [(33, 47), (64, 97), (70, 66)])
 def test_the_bytes_are_read_at_any_size(float32: Path, int8: Path, size: tuple[int, int]) -> None:
     """In int8 the first convolution reads pixels in fours; the logits follow those in float32 wherever the image ends."""
-    picture = images.resize(np.dstack([synthetic.draw(*SIZE, 3).image, thermal(3)]), size)[None]
+    picture = images.resize(np.dstack([street(*SIZE, 3).image, thermal(3)]), size)[None]
     expected, got = OnnxBackend(float32, 1)(picture), OnnxBackend(int8, 1)(picture)
     assert got.shape == expected.shape
     assert np.corrcoef(got.ravel(), expected.ravel())[0, 1] > 0.97

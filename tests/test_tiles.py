@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from made.street import street
 from PIL import Image
 
 from fastscnn import Segmentation, Segmenter
@@ -74,7 +75,7 @@ def test_tiles_equal_the_whole_image_for_a_network_without_context(h: int, w: in
 
 @pytest.mark.parametrize("shape", [(360, 480), (353, 472), (101, 479)])
 def test_one_tile_is_the_whole_image_to_the_bit(shape: tuple[int, int]) -> None:
-    image = synthetic.draw(*shape).image
+    image = street(*shape).image
     whole = Segmenter.load(backend="onnx", size="native", threads=1)
     tiles = Segmenter.load(backend="onnx", tile="auto", threads=1)
     np.testing.assert_array_equal(tiles.logits(image), whole.logits(image))
@@ -168,7 +169,7 @@ def test_a_large_file_from_the_command_line(
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "P", "1", "CMYK", "RGBA", "I;16"])
 def test_bands_of_rows_do_not_change_what_is_read(mode: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    drawn = Image.fromarray(synthetic.draw(70, 90).image)
+    drawn = Image.fromarray(street(70, 90).image)
     if mode == "I;16":
         drawn = Image.fromarray(np.array(drawn.convert("L"), np.uint16) * np.uint16(257))
     drawn = drawn if mode == "I;16" else drawn.convert(mode)
@@ -180,7 +181,7 @@ def test_bands_of_rows_do_not_change_what_is_read(mode: str, tmp_path: Path, mon
 
 @pytest.mark.parametrize("compression", [None, "tiff_lzw"])
 def test_a_tiff_over_the_limit_of_pillow(compression: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    image = synthetic.draw(64, 80).image
+    image = street(64, 80).image
     Image.fromarray(image).save(tmp_path / "a.tif", compression=compression)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 64 * 80 // 3)
     np.testing.assert_array_equal(images.read(tmp_path / "a.tif"), image)

@@ -201,7 +201,7 @@ def test_what_ran_is_written_down(uninterrupted: Path) -> None:
     assert "git" in ran
 
 
-@pytest.mark.parametrize("pause", [1, 2, 3])
+@pytest.mark.parametrize("pause", [pytest.param(1, marks=pytest.mark.slow), 2, pytest.param(3, marks=pytest.mark.slow)])
 def test_paused_and_resumed_equals_uninterrupted(run: Run, uninterrupted: Path, tmp_path: Path, pause: int) -> None:
     run(pause_after=pause)
     assert (tmp_path / "out" / "last.safetensors").exists() == (pause == 3)
@@ -211,7 +211,7 @@ def test_paused_and_resumed_equals_uninterrupted(run: Run, uninterrupted: Path, 
     assert card == checkpoint.load(uninterrupted / "last.safetensors")[1]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_interrupted_and_resumed_equals_uninterrupted(
     run: Run, uninterrupted: Path, tmp_path: Path, number: signal.Signals
 ) -> None:
@@ -298,9 +298,9 @@ def test_names_and_paths(tiny_dataset: Path, uninterrupted: Path, tmp_path: Path
 
 
 def test_the_loss_falls(run: Run, tmp_path: Path) -> None:
-    run(replace(DEBUG, iterations=30, validate_every=5, batch=6), validation=None)
+    run(replace(DEBUG, iterations=20, validate_every=5, batch=6), validation=None)
     losses = [line["loss"] for line in lines(tmp_path / "out")]
-    assert len(losses) == 6
+    assert len(losses) == 4
     assert losses[-1] < 0.8 * losses[0]
 
 
@@ -312,6 +312,7 @@ def test_without_validation_the_last_weights_are_the_best(run: Run, tmp_path: Pa
     assert [line["validation"] for line in lines(tmp_path / "out")] == [None, None]
 
 
+@pytest.mark.slow
 def test_a_stop_during_a_validation_repeats_only_the_validation(
     run: Run, uninterrupted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -1073,6 +1074,7 @@ def test_the_lock_of_a_machine_that_has_failed_is_waited_for(
     assert (out / "best.safetensors").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("other_machine")
 def test_the_lock_of_a_machine_that_trains_is_refused(
     tmp_path: Path, tiny_dataset: Path, monkeypatch: pytest.MonkeyPatch

@@ -141,7 +141,7 @@ ALL: dict[str, Any] = {"paste": 0.5, "classmix": 0.3, "balanced_crops": 0.3, "lo
                        "ohem_ratio": 0.7, "batch": 4}
 
 
-@pytest.mark.parametrize("changes", [{}, ALL])
+@pytest.mark.parametrize("changes", [pytest.param({}, marks=pytest.mark.slow), ALL])
 def test_resumed_equals_uninterrupted(weighted: Mixture, tmp_path: Path, changes: dict[str, Any]) -> None:
     run(weighted, tmp_path / "whole", changes)
     run(weighted, tmp_path / "parts", changes, pause_after=2)

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from fastscnn.base.types import BoolArray, UInt8Array
-from fastscnn.data import synthetic
+from made.street import street
 
 COUNT = 6
 NAMES = ("background", "road", "car", "tree")
@@ -92,7 +92,7 @@ def truth(number: int) -> UInt8Array:
 @cache
 def photo(number: int) -> UInt8Array:
     """The picture: a scene with the colours of its labels laid over it."""
-    scene = synthetic.draw(*size(number), number).image
+    scene = street(*size(number), number).image
     colours = np.array(COLOURS, np.uint16)[truth(number)]
     return ((scene.astype(np.uint16) + colours) // 2).astype(np.uint8)
 
