@@ -383,16 +383,19 @@ def test_torch_takes_any_layout_of_an_array(exported: Exported) -> None:
 
 @pytest.mark.slow
 def test_the_bundled_weights_export_to_the_bundled_file() -> None:
-    """The same nodes, and the same tensors but for their rounding."""
+    """The same nodes, and the same tensors but for their names and their rounding."""
     made = onnx.load_from_string(trace(*checkpoint.load(bundled("torch")))).graph
     expected = onnx.load(bundled("onnx", "float32")).graph
-    shipped = {tensor.name: numpy_helper.to_array(tensor) for tensor in expected.initializer}
-    assert {tensor.name for tensor in made.initializer} == shipped.keys()
+    names: dict[str, str] = {}
+    for ours, theirs in zip(made.node, expected.node, strict=True):
+        assert (ours.op_type, list(ours.attribute)) == (theirs.op_type, list(theirs.attribute))
+        for own, shipped in zip((*ours.input, *ours.output), (*theirs.input, *theirs.output), strict=True):
+            assert names.setdefault(own, shipped) == shipped
+    assert len(set(names.values())) == len(names)
+    tensors = {tensor.name: numpy_helper.to_array(tensor) for tensor in expected.initializer}
+    assert {names[tensor.name] for tensor in made.initializer} == tensors.keys()
     for tensor in made.initializer:  # weights are rounded to 10 bits in the bundled file
-        np.testing.assert_allclose(shipped[tensor.name], numpy_helper.to_array(tensor), rtol=2**-10)
-    assert [(node.op_type, list(node.input)) for node in made.node] == [
-        (node.op_type, list(node.input)) for node in expected.node
-    ]
+        np.testing.assert_allclose(tensors[names[tensor.name]], numpy_helper.to_array(tensor), rtol=2**-10)
 
 
 @pytest.mark.parametrize("words", [["--split", "val"], ["--calibration", "train"]])
