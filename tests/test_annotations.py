@@ -490,7 +490,10 @@ def test_unknown_format() -> None:
         AnnotationWriter("cocoo", "out", NAMES)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(("kind", "tolerance", "least"), [("coco", 0.5, 98.5), ("coco", 0.75, 97), ("labelme", 0.75, 97)])
+@pytest.mark.parametrize(("kind", "tolerance", "least"), [
+    ("coco", 0.5, 98.5), pytest.param("coco", 0.75, 97, marks=pytest.mark.slow),
+    pytest.param("labelme", 0.75, 97, marks=pytest.mark.slow),
+])  # fmt: skip
 def test_accuracy_of_simplified_polygons(camvid_root: Path, kind: str, tolerance: float, least: float) -> None:
     """The figures of docs/datasets.md: mIoU of label files of CamVid after the way through simplified polygons."""
     confusion = np.zeros((12, 256), np.int64)

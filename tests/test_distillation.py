@@ -276,6 +276,7 @@ def loader_of(data: Any, **changes: Any) -> Loader:
     return Loader(mixed, [member.spec.pairs("train") for member in mixed.members], replace(DEBUG, **fields))
 
 
+@pytest.mark.slow
 def test_a_dataset_without_soft_labels_has_empty_cells(softened: Path, partial_dataset: Path) -> None:
     loader = loader_of([softened, Source(partial_dataset, map={"construction": "Building", "void": "ignore"})])
     batch = loader.batch(0)

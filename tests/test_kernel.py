@@ -29,7 +29,7 @@ from fastscnn.data import synthetic
 from fastscnn.upsampling import native, upsample
 
 ROOT = Path(__file__).parent.parent
-EXAMPLES = settings(deadline=None, derandomize=True, max_examples=150)
+EXAMPLES = settings(deadline=None, derandomize=True, max_examples=300)
 SIZES = st.tuples(st.integers(1, 60), st.integers(1, 60))
 
 

@@ -92,11 +92,8 @@ def untraced(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("spoil", [lambda y: 1.01 * y, lambda y: y * float("nan"), lambda y: y[:, :, 1:]],
                          ids=["wrong", "not a number", "another shape"])  # fmt: skip
-@pytest.mark.parametrize("place", [
-    "downsample.0", "classifier.3", pytest.param("downsample.2", marks=pytest.mark.slow),
-    pytest.param("global_features.4", marks=pytest.mark.slow), pytest.param("global_features.9", marks=pytest.mark.slow),
-    pytest.param("fusion", marks=pytest.mark.slow),
-])  # fmt: skip
+@pytest.mark.parametrize("place", ["downsample.0", *(pytest.param(place, marks=pytest.mark.slow) for place in (
+    "downsample.2", "global_features.4", "global_features.9", "fusion", "classifier.3"))])  # fmt: skip
 @pytest.mark.usefixtures("untraced")
 def test_the_first_wrong_stage_is_named(place: str, spoil: Callable[[torch.Tensor], torch.Tensor]) -> None:
     target, converted = faulty(place, spoil)

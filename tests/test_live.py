@@ -217,6 +217,7 @@ def test_a_cut_is_connected_again_and_times_go_on(web: Callable[..., Web]) -> No
     assert re.fullmatch(name + r"connected again after \d\.\d seconds\.", said[1])
 
 
+@pytest.mark.slow
 def test_a_stall_is_noticed(web: Callable[..., Web], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(live, "SILENCE", 1)
     camera, said = Camera(rate=50), list[str]()
@@ -306,6 +307,7 @@ def playlist(*names: str, end: bool = False) -> bytes:
     return f"#EXTM3U\n#EXT-X-VERSION:3\n#EXT-X-TARGETDURATION:1\n{lines}{'#EXT-X-ENDLIST' if end else ''}\n".encode()
 
 
+@pytest.mark.slow
 def test_hls_plays_the_newest_segment_at_its_speed(web: Callable[..., Web], segments: list[bytes]) -> None:
     pages = {"/list": whole(playlist("0.ts", "1.ts", "2.ts"), "application/vnd.apple.mpegurl")}
     source = live.read(f"{web(pages | {f'/{n}.ts': whole(data) for n, data in enumerate(segments)}).url}/list")
@@ -414,6 +416,7 @@ def test_udp_survives_noise_and_a_pause(monkeypatch: pytest.MonkeyPatch) -> None
     later[0].close()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/net/udp").exists(), reason="needs /proc/net/udp")
 def test_udp_listens_on_the_given_address_only() -> None:
     port = free_port(SOCK_DGRAM)

@@ -17,6 +17,7 @@ def test_facts() -> None:
     assert machine.threads() >= 1
 
 
+@pytest.mark.usefixtures("one_round")
 def test_bandwidth() -> None:
     assert 1e8 < machine.bandwidth(1) < 1e13
 

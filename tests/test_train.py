@@ -228,6 +228,7 @@ def test_interrupted_and_resumed_equals_uninterrupted(
     assert_same_run(tmp_path / "out", uninterrupted)
 
 
+@pytest.mark.slow
 def test_killed_while_saving_and_resumed_equals_uninterrupted(
     run: Run, uninterrupted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -336,6 +337,7 @@ def test_a_stop_during_a_validation_repeats_only_the_validation(
         assert_same_run(tmp_path / str(steps), uninterrupted)
 
 
+@pytest.mark.slow
 def test_a_report_without_run_json(run: Run, uninterrupted: Path, tmp_path: Path) -> None:
     run(pause_after=1)
     (tmp_path / "out" / "run.json").write_text("{")
@@ -710,6 +712,7 @@ def test_class_weights() -> None:
     assert _class_weights(replace(DEBUG, class_weights="none"), pixels, CPU) is None
 
 
+@pytest.mark.slow
 def test_the_pixels_of_the_loss_change_with_the_step(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     phases: list[tuple[int, int]] = []
     def record(*arguments: Any) -> Tensor:
@@ -750,17 +753,13 @@ def test_the_precision_is_the_recipes(run: Run, monkeypatch: pytest.MonkeyPatch,
     assert kinds == [getattr(torch, precision)] * 3
 
 
-OPTIONS: list[Any] = [
-    pytest.param({"optimiser": "adamw", "lr": 0.003, "warmup": 2}, marks=pytest.mark.slow),
-    pytest.param({"ohem_threshold": 0.3, "class_weights": (1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0, 11.0)},
-                 marks=pytest.mark.slow),
-    pytest.param({"reparam_branches": True, "classmix": 0.5, "distillation": 1.0, "optimiser": "adamw", "lr": 0.003},
-                 marks=pytest.mark.slow),
+@pytest.mark.slow
+@pytest.mark.parametrize("changes", [
+    {"optimiser": "adamw", "lr": 0.003, "warmup": 2},
+    {"ohem_threshold": 0.3, "class_weights": (1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0, 11.0)},
+    {"reparam_branches": True, "classmix": 0.5, "distillation": 1.0, "optimiser": "adamw", "lr": 0.003},
     {"reparam_branches": True, "balanced_crops": 0.5, "paste": 0.5, "lovasz": 0.5, "ohem_ratio": 0.5, "label_smoothing": 0.1},
-]
-
-
-@pytest.mark.parametrize("changes", OPTIONS)
+])
 def test_with_all_options_resumed_equals_uninterrupted(
     run: Run, uninterrupted: Path, tmp_path: Path, changes: dict[str, Any]
 ) -> None:
@@ -838,6 +837,7 @@ def test_init_with_other_classes_replaces_the_last_layer(uninterrupted: Path, na
     assert not torch.equal(state.model.state_dict()["fusion.deep.0.weight"], fresh["fusion.deep.0.weight"])
 
 
+@pytest.mark.slow
 def test_the_message_about_init_comes_once(run: Run, own_dataset: Path, uninterrupted: Path, tmp_path: Path) -> None:
     path, messages, later = uninterrupted / "last.safetensors", list[str](), list[str]()
     run(replace(DEBUG, iterations=1), tmp_path / "same", validation=None, init=path, on_message=messages.append)
@@ -1060,6 +1060,7 @@ def other_machine(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
         other.kill()
 
 
+@pytest.mark.slow
 def test_the_lock_of_a_machine_that_has_failed_is_waited_for(
     tmp_path: Path, tiny_dataset: Path, other_machine: subprocess.Popen[str]
 ) -> None:
