@@ -392,6 +392,7 @@ def test_the_bundled_weights_export_to_the_bundled_file() -> None:
         for own, shipped in zip((*ours.input, *ours.output), (*theirs.input, *theirs.output), strict=True):
             assert names.setdefault(own, shipped) == shipped
     assert len(set(names.values())) == len(names)
+    assert (names["images"], names["logits"]) == ("images", "logits")
     tensors = {tensor.name: numpy_helper.to_array(tensor) for tensor in expected.initializer}
     assert {names[tensor.name] for tensor in made.initializer} == tensors.keys()
     for tensor in made.initializer:  # weights are rounded to 10 bits in the bundled file

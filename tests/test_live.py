@@ -416,7 +416,6 @@ def test_udp_survives_noise_and_a_pause(monkeypatch: pytest.MonkeyPatch) -> None
     later[0].close()
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/net/udp").exists(), reason="needs /proc/net/udp")
 def test_udp_listens_on_the_given_address_only() -> None:
     port = free_port(SOCK_DGRAM)

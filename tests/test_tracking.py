@@ -253,7 +253,6 @@ def test_mlflow_has_the_log_of_a_paused_and_resumed_training(store: str, tiny_da
     assert metrics["iou/Sky"][-1] == (4, last["iou"]["Sky"])
 
 
-@pytest.mark.slow
 def test_wandb_has_the_log_of_a_paused_and_resumed_training(offline: Path, tiny_dataset: Path, tmp_path: Path) -> None:
     """Each part has the whole log so far, since `wandb sync` replaces a run by the last one."""
     out = tmp_path / "run"

@@ -16,8 +16,8 @@ from fastscnn.exporting.metadata import with_card
 from fastscnn.exporting.quiet import quiet
 from fastscnn.media import images
 from fastscnn.model.card import Card
-from fastscnn.network.fast_scnn import FastSCNN, fused
-from fastscnn.network.fuse import fuse_batch_norms
+from fastscnn.network.fast_scnn import FastSCNN
+from fastscnn.network.fuse import folded
 from fastscnn.upsampling import upsample
 
 _TRACED = (2, 96, 160)  # batch, height and width of the example; all three are dynamic in the file
@@ -59,8 +59,7 @@ def trace(model: FastSCNN, described: Card) -> bytes:
         described: its card.
     """
     batch, height, width = _TRACED
-    plain = fused(model)
-    fuse_batch_norms(plain)  # the exporter would do it, too, but takes half as long again to trace them first
+    plain = folded(model)  # the exporter would fold the batch norms, too, but takes half as long again to trace them first
     example = torch.zeros(batch, height, width, described.channels, dtype=torch.uint8)
     with quiet("torch.onnx"):
         program = torch.onnx.export(

@@ -109,7 +109,7 @@ def _depthwise(channels: int, *, stride: int = 1, dilation: int = 1, relu: bool 
     return nn.Sequential(conv, nn.BatchNorm2d(channels), *([nn.ReLU(inplace=True)] if relu else []))
 
 
-def _dsconv(inputs: int, outputs: int, *, stride: int = 1, relu: bool) -> nn.Sequential:
+def _dsconv(inputs: int, outputs: int, *, stride: int = 1, relu: bool = False) -> nn.Sequential:
     """Depthwise separable convolution; the paper has no non-linearity between its two halves (section 3.2.1)."""
     return nn.Sequential(_depthwise(inputs, stride=stride, relu=relu), _conv(inputs, outputs))
 

@@ -78,7 +78,7 @@ def folded(model: FastSCNN) -> FastSCNN:
     Its `std` is 1. The mean is still subtracted from the image: the first convolution pads the normalised image with zeros.
     """
     plain = fused(model)
-    fuse_batch_norms(plain)
+    _fuse_batch_norms(plain)
     first = plain.downsample[0][0]  # type: ignore[index]
     with torch.no_grad():
         first.weight /= plain.std[:, None, None]
@@ -113,8 +113,8 @@ def bins_matrix(size: tuple[int, int], like: Tensor) -> Tensor:
     return torch.cat(levels)
 
 
-def fuse_batch_norms(model: FastSCNN) -> None:
-    """Fuse each batch norm of a network without branches into the convolution before it, in place."""
+def _fuse_batch_norms(model: FastSCNN) -> None:
+    """Fuse each batch norm into the convolution before it, in place."""
     for block in list(model.modules()):
         if isinstance(block, nn.Sequential) and len(block) > 1 and isinstance(norm := block[1], nn.BatchNorm2d):
             conv = block[0]
