@@ -22,6 +22,7 @@ from fastscnn.model import weights
 ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "examples"
 WEIGHTS = weights.bundled("onnx", "float32")
+COARSE = 0.97  # equal labels, if those of the program are enlarged from a smaller grid: borders are coarser
 
 
 def run(command: Sequence[str | Path]) -> subprocess.CompletedProcess[str]:
@@ -100,7 +101,7 @@ def test_python_with_labels_in_the_graph(tmp_path: Path, labels_file: Path, stat
     assert (in_python(labels_file, path) == expected(path)).mean() >= 0.9999
     coarse = in_python(static_file, path)
     assert coarse.shape == (360, 480)
-    assert (coarse == expected(path, "256x384")).mean() >= 0.98  # of another size than the image, so borders are coarser
+    assert (coarse == expected(path, "256x384")).mean() >= COARSE
 
 
 @pytest.mark.parametrize("words", [[], ["a.onnx", "b.png"]])
@@ -179,7 +180,7 @@ def test_node_with_labels_in_the_graph(
     ours = labels_of(run([*in_node, labels_file, path, target]), target)
     assert (ours == expected(path)).mean() >= 0.9999
     ours = labels_of(run([*in_node, static_file, path, target]), target)
-    assert (ours == expected(path, "256x384")).mean() >= 0.98
+    assert (ours == expected(path, "256x384")).mean() >= COARSE
 
 
 def test_ci_installs_the_versions_of_the_example() -> None:
