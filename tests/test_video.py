@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import io
 import json
 import os
@@ -156,6 +157,24 @@ def files_here() -> list[str]:
 
 
 # times, sizes, colours, sound
+
+
+@pytest.mark.parametrize("turned", [0, 90])
+def test_frames_that_were_passed_are_freed(turned: int) -> None:
+    """At once, not when garbage is collected: hundreds of them are too many."""
+    source = video.read(make(Path("in.mp4"), 30, turned=turned))
+
+    def alive() -> int:
+        return sum(isinstance(found, av.VideoFrame) for found in gc.get_objects())
+
+    gc.collect()
+    before = alive()
+    gc.disable()
+    try:
+        assert sum(1 for _ in source.frames) == 30
+        assert alive() <= before + 2
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ from av.audio.stream import AudioStream
 from av.codec.context import ThreadType
 from av.container import InputContainer
 from av.packet import Packet
+from av.sidedata.sidedata import SideDataContainer
 from av.video.frame import VideoFrame
 from av.video.reformatter import Colorspace
 from av.video.stream import VideoStream
@@ -353,7 +354,8 @@ def _upright(frame: VideoFrame) -> UInt8Array:
     # Without a tag, large frames count as BT.709, as in players, and others as BT.601, as in FFmpeg.
     matrix = Colorspace.ITU709 if frame.colorspace == _UNTAGGED and frame.height >= 720 else None
     pixels = np.asarray(frame.to_ndarray(format="rgb24", src_colorspace=matrix), np.uint8)
-    found: Any = frame.side_data.get("DISPLAYMATRIX")
+    # PyAV 18 keeps `frame.side_data` in the frame, to which it refers: the frame would live until garbage is collected.
+    found: Any = SideDataContainer(frame).get("DISPLAYMATRIX")  # type: ignore[call-arg]
     return np.ascontiguousarray(_shown(pixels, bytes(found or b"")))
 
 
