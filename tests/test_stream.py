@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -159,6 +160,49 @@ def test_a_source_that_never_gives_does_not_hang_those_who_leave() -> None:
     stream.close()  # type: ignore[attr-defined]
     assert time.perf_counter() - start < 5
     blocked.set()
+
+
+@pytest.mark.parametrize("realtime", [False, True])
+def test_leaving_ends_the_threads_of_a_source_that_goes_on(realtime: bool) -> None:
+    goes_on = threading.Event()
+
+    def items() -> Iterator[int]:
+        yield 0
+        goes_on.wait(60)
+        yield from range(1, 10_000_000)  # far longer than the test
+
+    before = set(threading.enumerate())
+    stream = ordered(lambda _: time.sleep(0.05), items(), 2, realtime)  # meanwhile the next item is waited for
+    assert next(stream) == (0, None)
+    stream.close()  # type: ignore[attr-defined]
+    if realtime:
+        wait_until(lambda: {thread.name for thread in set(threading.enumerate()) - before} == {"fastscnn-source"})
+    goes_on.set()
+    wait_until(lambda: set(threading.enumerate()) <= before)
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs signal.setitimer")
+def test_a_signal_whose_handler_outlasts_a_wait() -> None:
+    """As Ctrl-C on a busy machine: the results end, although the source gives nothing."""
+    stop, given_up = threading.Event(), threading.Event()
+
+    def items() -> Iterator[int]:
+        given_up.wait(20)
+        yield 0
+
+    def handler(*_: object) -> None:
+        time.sleep(0.3)  # longer than `ordered` waits until it looks at `stop` again
+        stop.set()
+
+    before = signal.signal(signal.SIGALRM, handler)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.25)
+        start = time.perf_counter()
+        assert list(ordered(lambda item: item, items(), 1, realtime=True, stop=stop)) == []
+        assert time.perf_counter() - start < 10
+    finally:
+        signal.signal(signal.SIGALRM, before)
+        given_up.set()
 
 
 def test_segmenter(tiny: Segmenter) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from queue import Empty, SimpleQueue
+from queue import Empty, Queue
 from threading import Condition, Event, Semaphore, Thread
 from typing import TypeVar
 
@@ -38,12 +38,14 @@ def ordered(
         The errors of `items` and `work`, after the results of all earlier items.
     """
     places = Semaphore(workers if realtime else 2 * workers)
-    started: SimpleQueue[tuple[Item, Future[Result]] | BaseException | None] = SimpleQueue()
+    # No SimpleQueue: CPython's loses its timeout if a signal comes shortly before the end.
+    started: Queue[tuple[Item, Future[Result]] | BaseException | None] = Queue()
+    latest = _Latest(items) if realtime else None
     closed = Event()
 
     def read() -> None:
         try:
-            source = _Latest(items, closed) if realtime else iter(items)
+            source = iter(items) if latest is None else latest
             while places.acquire() and not closed.is_set():  # before the item is taken, which is the latest then
                 item = next(source)
                 started.put((item, pool.submit(work, item)))
@@ -71,33 +73,38 @@ def ordered(
                 yield item, result
         finally:
             closed.set()
+            if latest is not None:
+                latest.close()
             places.release()  # for a waiting reader
             pool.shutdown(wait=False, cancel_futures=True)  # drop items not started; the `with` waits for the rest
 
 
 class _Latest(Iterator[Item]):
-    """The latest item each time it is asked; a thread reads all of them until `closed` is set."""
+    """The latest item each time it is asked; a thread reads all of them until it is closed."""
 
-    def __init__(self, items: Iterable[Item], closed: Event) -> None:
-        self._items, self._closed = items, closed
+    def __init__(self, items: Iterable[Item]) -> None:
+        self._items = items
         self._changed = Condition()
         self._slot: list[Item] = []  # of one place
         self._end: BaseException | None = None
         Thread(target=self._read, name="fastscnn-source", daemon=True).start()
 
     def _read(self) -> None:
-        end: BaseException = StopIteration()
         try:
             for item in self._items:
-                if self._closed.is_set():
-                    break
                 with self._changed:
+                    if self._end is not None:
+                        return
                     self._slot[:] = [item]
                     self._changed.notify()
+            self.close()
         except BaseException as error:  # any error is raised where the items are taken
-            end = error
+            self.close(error)
+
+    def close(self, error: BaseException | None = None) -> None:
+        """End the items, after the one that waits."""
         with self._changed:
-            self._end = end
+            self._end = self._end or error or StopIteration()
             self._changed.notify()
 
     def __next__(self) -> Item:
