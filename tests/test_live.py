@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -319,8 +320,19 @@ def test_hls_plays_the_newest_segment_at_its_speed(web: Callable[..., Web], segm
     assert perf_counter() - start > 0.6, "a segment arrives at once, its frames at their times"
 
 
+@pytest.mark.slow
+def test_hls_without_new_segments_has_ended(web: Callable[..., Web], segments: list[bytes]) -> None:
+    """After 6 times the length of a segment."""
+    said, pages = list[str](), {"/list": whole(playlist("0.ts", "1.ts", "2.ts"), "application/vnd.apple.mpegurl")}
+    server = web(pages | {f"/{n}.ts": whole(data) for n, data in enumerate(segments)})
+    source, start = live.read(f"{server.url}/list", 0, said.append), perf_counter()
+    with pytest.raises(FastSCNNError, match="the server has ended the stream"):
+        first(source, 1000)
+    assert 5 < perf_counter() - start < 20
+
+
 def test_a_list_cannot_read_files(web: Callable[..., Web], segments: list[bytes], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(live, "SILENCE", 2)  # FFmpeg asks for a list with no usable segment until then
+    monkeypatch.setattr(live, "SILENCE", 1)  # FFmpeg asks for a list with no usable segment until then
     secret = Path("secret.ts").absolute()
     secret.write_bytes(segments[0])
     server = web({"/0.ts": whole(segments[0])})
@@ -361,6 +373,17 @@ def test_what_is_no_live_stream(web: Callable[..., Web], segments: list[bytes], 
     assert error.value.__context__ is None or error.value.__suppress_context__, "FFmpeg's error names the address"
 
 
+@pytest.mark.parametrize("scheme", ["rtsp", "http", "https", "udp"])
+def test_a_silent_server(scheme: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live, "SILENCE", 1)
+    with socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        port = server.getsockname()[1]
+        with pytest.raises(FastSCNNError, match=rf"^{scheme}://127.0.0.1:{port}: cannot be opened \(the server sends no data"):
+            live.read(f"{scheme}://me:{SECRET}@127.0.0.1:{port}/live")
+
+
 @pytest.mark.parametrize("scheme", ["rtsp", "http", "https"])
 def test_nobody_there(scheme: str) -> None:
     port = free_port()
@@ -399,7 +422,7 @@ def test_udp_survives_noise_and_a_pause(monkeypatch: pytest.MonkeyPatch) -> None
     sender = Sender(port)
 
     def heard(text: str) -> None:
-        if closed.is_set() and "connecting again" in text and not later:
+        if closed.is_set() and "the server sends no data; connecting again" in text and not later:
             later.append(Sender(port))
 
     source = live.read(f"udp://127.0.0.1:{port}", on_message=heard)
@@ -525,6 +548,27 @@ def test_ctrl_c_ends_at_once_while_nothing_comes(web: Callable[..., Web], tiny_o
     assert process.returncode == 0, err
     assert json.loads(out)["frames"] > 0
     assert Path("segmented/127.0.0.1.overlay.mp4").exists()
+
+
+def test_python_is_not_called_while_nothing_comes(web: Callable[..., Web], monkeypatch: pytest.MonkeyPatch) -> None:
+    """PyAV's own limit of time lets FFmpeg call Python every 0.1 seconds, which crashes a process that ends meanwhile."""
+    camera, calls, monotonic = Camera(rate=50), list[str](), time.monotonic
+
+    def note() -> float:
+        calls.append(threading.current_thread().name)
+        return monotonic()
+
+    source = live.read(f"{web({'/live': camera}).url}/live")
+    reader = threading.Thread(target=lambda: first(source, 40), name="reads", daemon=True)
+    reader.start()
+    wait_until(lambda: camera.number >= 20)
+    camera.flows.clear()
+    monkeypatch.setattr(time, "monotonic", note)
+    sleep(1)  # of silence
+    monkeypatch.undo()
+    assert calls.count("reads") < 4, "for a frame that was on its way"
+    camera.flows.set()
+    reader.join(60)
 
 
 @pytest.mark.slow

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import signal
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from fastapi.testclient import TestClient
 from PIL import Image
 from streams import SIZE, Camera, Web, free_port, number_of
 from test_serve import serving
+from waiting import wait_until
 
 from fastscnn import cli
 from fastscnn.base.errors import FastSCNNError
@@ -29,6 +31,8 @@ from fastscnn.serve.app import Limits, create_app
 from fastscnn.serve.live import LiveOverlays
 from fastscnn.serve.metrics import Metrics
 
+THREADS = {"fastscnn-live", "fastscnn-reader", "fastscnn-source"}
+
 
 @pytest.fixture
 def camera() -> Camera:
@@ -39,9 +43,11 @@ def camera() -> Camera:
 def web(camera: Camera, monkeypatch: pytest.MonkeyPatch) -> Iterator[Web]:
     monkeypatch.setattr(live, "FIRST_DELAY", 0.05)
     monkeypatch.setattr(service, "PAUSE", 0.05)
+    before = set(threading.enumerate())
     server = Web({"/live": camera})
     yield server
     server.close()
+    wait_until(lambda: not {thread.name for thread in set(threading.enumerate()) - before} & THREADS)  # the stream is closed
 
 
 def picture_in(part: bytes) -> UInt8Array:

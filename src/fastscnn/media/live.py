@@ -8,9 +8,11 @@ from __future__ import annotations
 import errno
 import ssl
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from ipaddress import ip_address
+from threading import Thread
 from time import perf_counter, sleep
 
 import av
@@ -25,10 +27,9 @@ from fastscnn.media.video import UNDECODABLE, Frame, Source, paced, source_of
 
 PATIENCE = 300.0  # seconds
 SILENCE = 10  # seconds without data until a stream counts as lost
-_HLS_SILENCE = 60  # seconds without a frame: a segment may last 10 seconds, and arrives as a whole
+_HELD = 12  # times that an HLS playlist is read without a new segment; FFmpeg waits half the length of a segment between them
 FIRST_DELAY, LONGEST_DELAY = 0.5, 30.0  # seconds between attempts
 _TIME_BASE = Fraction(1, 90_000)
-_TIMEOUTS = (av.error.ExitError, av.error.TimeoutError)  # of PyAV and of the operating system
 _SILENT = "the server sends no data"
 
 
@@ -60,7 +61,8 @@ def read(address: str | Address, patience: float = PATIENCE, on_message: Callabl
         address: rtsp://, http://, https:// (MJPEG or HLS) or udp:// (MPEG-TS). Results name it without user, password, path and
             query.
         patience: seconds without a frame after which it gives up; 0: at once.
-        on_message: called with a sentence when the stream is lost and when it is back, by the thread that takes the frames.
+        on_message: called with a sentence when the stream is lost and when it is back, by the thread that takes the frames. An
+            error that it raises ends them.
 
     Raises:
         ArgumentError: not such an address.
@@ -97,7 +99,7 @@ def _going_on(address: Address, source: Source, patience: float, say: Callable[[
                 number += 1
             reason = "the server has ended the stream"
         except FastSCNNError as error:
-            reason = _SILENT if isinstance(error.__cause__, _TIMEOUTS) else _sentence(address, error)
+            reason = _SILENT if _is_silence(address, error.__cause__) else _sentence(address, error)
         if source.count is not None:  # a file that a server plays
             return
         lost = perf_counter()
@@ -126,15 +128,44 @@ def _again(address: Address, reason: str, patience: float, say: Callable[[str], 
     raise FastSCNNError(f"{address.name}: {reason}{given_up}.")
 
 
+def _is_silence(address: Address, error: BaseException | None) -> bool:
+    """Whether an error means that nothing has come for too long; of UDP it is an input/output error."""
+    numbers = (errno.ETIMEDOUT, errno.EIO) if address.scheme == "udp" else (errno.ETIMEDOUT,)
+    return isinstance(error, OSError) and error.errno in numbers
+
+
 def _sentence(address: Address, error: FastSCNNError) -> str:
     return str(error).removeprefix(f"{address.name}: ").rstrip(".")
 
 
 def _connected(address: Address) -> Source:
-    """Return the frames of one connection. Errors name the address without its secrets, and have no cause, which names them."""
+    """Return the frames of one connection. Errors name the address without its secrets, and have no cause, which names them.
+
+    A thread waits for the server, so Ctrl-C has an effect. PyAV has a limit of time too, but with it a process that ends while
+    FFmpeg waits crashes: FFmpeg calls Python every 0.1 seconds.
+    """
+    connection: Future[Source] = Future()
+
+    def connect() -> None:
+        try:
+            connection.set_result(_source(address))
+        except BaseException as error:  # any error is raised where the connection is awaited
+            connection.set_exception(error)
+
+    Thread(target=connect, name="fastscnn-connect", daemon=True).start()
+    try:
+        return connection.result(2 * SILENCE)
+    except TimeoutError:
+        raise FastSCNNError(f"{address.name}: cannot be opened ({_SILENT}).") from None
+
+
+def _source(address: Address) -> Source:
+    start = perf_counter()
     try:
         container = _opened(address)
     except (av.FFmpegError, OSError) as error:
+        if perf_counter() - start >= SILENCE:  # FFmpeg has several errors for that
+            raise FastSCNNError(f"{address.name}: cannot be opened ({_SILENT}).") from None
         moved = "; if it is a redirect, give the address that it leads to" if error.errno == errno.EIO else ""
         raise FastSCNNError(f"{address.name}: cannot be opened ({_reason(error)}{moved}).") from None
     kind = container.format.name
@@ -161,17 +192,16 @@ def _opened(address: Address) -> InputContainer:
     rules = _RULES[address.scheme]
     options = {"protocol_whitelist": rules.protocols, "format_whitelist": rules.formats,
                "analyzeduration": "1000000",  # a second is enough to find the size, and more is delay
-               "timeout": str(SILENCE * 1_000_000)}
+               "timeout": str(SILENCE * 1_000_000), "rw_timeout": str(SILENCE * 1_000_000)}
     if address.scheme == "rtsp":
         options |= {"rtsp_transport": "tcp", "allowed_media_types": "video"}
     elif address.scheme == "udp":
         options |= {"overrun_nonfatal": "1", **_listening(address.host)}
     else:
-        options |= {"max_redirects": "0", "seekable": "0", "live_start_index": "-1"}
+        options |= {"max_redirects": "0", "seekable": "0", "live_start_index": "-1", "m3u8_hold_counters": str(_HELD)}
     if address.scheme == "https":
         options |= {"tls_verify": "1", "ca_file": ssl.get_default_verify_paths().cafile or ""}
-    silence = SILENCE if address.scheme in ("rtsp", "udp") else _HLS_SILENCE
-    container: InputContainer = av.open(address.url, options=options, timeout=(SILENCE, silence), **UNDECODABLE)
+    container: InputContainer = av.open(address.url, options=options, **UNDECODABLE)
     return container
 
 
@@ -186,8 +216,6 @@ def _listening(host: str) -> dict[str, str]:
 
 
 def _reason(error: av.FFmpegError | OSError) -> str:
-    if isinstance(error, _TIMEOUTS):
-        return _SILENT
     if isinstance(error, av.error.InvalidDataError | av.error.ArgumentError):
         return "the server sends no video of a kind that is accepted"
     return str(error.strerror or type(error).__name__)

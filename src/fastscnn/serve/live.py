@@ -6,6 +6,7 @@ import asyncio
 import math
 from collections.abc import AsyncGenerator, Callable
 from contextlib import suppress
+from itertools import takewhile
 from threading import Event, Thread
 from time import perf_counter
 
@@ -48,8 +49,8 @@ class LiveOverlays:
         self.viewers = 0  # changed in the event loop only
         self._address, self._segmenter, self._metrics, self._ready = address, segmenter, metrics, ready
         self._part = b""
-        self._source = self._opened()
         self._stop = Event()
+        self._source = self._opened()
 
     def start(self) -> None:
         """Start the thread that segments. Call it in the event loop of the viewers."""
@@ -76,7 +77,13 @@ class LiveOverlays:
             self.viewers -= 1
 
     def _opened(self) -> Source:
-        return live.read(self._address, math.inf, LOG.info)
+        return live.read(self._address, math.inf, self._say)
+
+    def _say(self, message: str) -> None:
+        """Log what happens to the stream, in the thread that reads it."""
+        if self._stop.is_set():
+            raise FastSCNNError("The service has stopped.")  # do not connect again
+        LOG.info("%s", message)
 
     def _run(self) -> None:
         while not self._stop.is_set():
@@ -86,6 +93,7 @@ class LiveOverlays:
                     self._source = self._opened()
             except FastSCNNError as error:
                 LOG.info("%s", error)
+        del self._source  # which closes it
 
     def _segment(self, source: Source) -> None:
         """Segment the frames of a source while somebody watches."""
@@ -95,7 +103,8 @@ class LiveOverlays:
             segmentation = self._segmenter.segment(frame.image, keep_image=False)
             return jpeg.encoded(overlays.draw(segmentation, frame.image), _QUALITY)
 
-        watched = (frame for frame in source.frames if self.viewers)
+        frames = takewhile(lambda _: not self._stop.is_set(), source.frames)
+        watched = (frame for frame in frames if self.viewers)
         for frame, image in ordered(encode, watched, 1, realtime=True, stop=self._stop):
             self._metrics.live(perf_counter() - frame.arrived)
             head = f"--{_BOUNDARY}\r\nContent-Type: image/jpeg\r\nContent-Length: {len(image)}\r\n\r\n"
