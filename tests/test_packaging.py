@@ -64,7 +64,8 @@ def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def source(sdist: Path) -> Path:
     """The sdist, unpacked: a source tree without git."""
     with tarfile.open(sdist) as archive:
-        archive.extractall(sdist.parent, filter="data")
+        archive.extraction_filter = getattr(tarfile, "data_filter", None)  # Python 3.11.4 and newer
+        archive.extractall(sdist.parent)
     return sdist.with_name(sdist.name.removesuffix(".tar.gz"))
 
 
