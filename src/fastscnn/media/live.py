@@ -5,17 +5,22 @@ PyAV (FFmpeg in a wheel) receives and decodes them. It is the extra `[video]`, a
 
 from __future__ import annotations
 
+import atexit
 import errno
+import math
 import ssl
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import cache
 from ipaddress import ip_address
-from threading import Thread
+from threading import Event, Thread
 from time import perf_counter, sleep
+from types import SimpleNamespace
 
 import av
+import av.container.core
 from av.codec.context import Flags, ThreadType
 from av.container import InputContainer
 
@@ -27,10 +32,12 @@ from fastscnn.media.video import UNDECODABLE, Frame, Source, paced, source_of
 
 PATIENCE = 300.0  # seconds
 SILENCE = 10  # seconds without data until a stream counts as lost
-_HELD = 12  # times that an HLS playlist is read without a new segment; FFmpeg waits half the length of a segment between them
+_HLS_SILENCE = 60  # seconds without a frame: a segment may last 10 seconds, and arrives as a whole
+_POLL = 0.1  # seconds between the looks of FFmpeg at PyAV's limits of time
 FIRST_DELAY, LONGEST_DELAY = 0.5, 30.0  # seconds between attempts
 _TIME_BASE = Fraction(1, 90_000)
 _SILENT = "the server sends no data"
+_ENDS = Event()  # set when the process ends
 
 
 @dataclass(frozen=True)
@@ -74,6 +81,7 @@ def read(address: str | Address, patience: float = PATIENCE, on_message: Callabl
             print(result)
     """
     given = address if isinstance(address, Address) else addresses.read(address)
+    _end_waits_at_exit()
     try:
         first = _connected(given)
     except FastSCNNError as error:
@@ -115,7 +123,7 @@ def _going_on(address: Address, source: Source, patience: float, say: Callable[[
 def _again(address: Address, reason: str, patience: float, say: Callable[[str], None]) -> Source:
     """Return the next connection that works."""
     delay, lost = FIRST_DELAY, perf_counter()
-    while perf_counter() - lost < patience:
+    while perf_counter() - lost < patience and not _ENDS.is_set():
         wait = min(delay, max(0.0, patience - (perf_counter() - lost)))
         say(f"{address.name}: {reason}; connecting again in {wait:.1f} seconds.")
         sleep(wait)
@@ -129,9 +137,10 @@ def _again(address: Address, reason: str, patience: float, say: Callable[[str], 
 
 
 def _is_silence(address: Address, error: BaseException | None) -> bool:
-    """Whether an error means that nothing has come for too long; of UDP it is an input/output error."""
-    numbers = (errno.ETIMEDOUT, errno.EIO) if address.scheme == "udp" else (errno.ETIMEDOUT,)
-    return isinstance(error, OSError) and error.errno in numbers
+    """Whether an error means that nothing has come for too long."""
+    if isinstance(error, av.error.ExitError | TimeoutError):  # by PyAV's limit and by FFmpeg's
+        return True
+    return address.scheme == "udp" and isinstance(error, OSError) and error.errno == errno.EIO
 
 
 def _sentence(address: Address, error: FastSCNNError) -> str:
@@ -141,8 +150,7 @@ def _sentence(address: Address, error: FastSCNNError) -> str:
 def _connected(address: Address) -> Source:
     """Return the frames of one connection. Errors name the address without its secrets, and have no cause, which names them.
 
-    A thread waits for the server, so Ctrl-C has an effect. PyAV has a limit of time too, but with it a process that ends while
-    FFmpeg waits crashes: FFmpeg calls Python every 0.1 seconds.
+    A thread waits for the server, so that Ctrl-C has an effect.
     """
     connection: Future[Source] = Future()
 
@@ -154,7 +162,7 @@ def _connected(address: Address) -> Source:
 
     Thread(target=connect, name="fastscnn-connect", daemon=True).start()
     try:
-        return connection.result(2 * SILENCE)
+        return connection.result(6 * SILENCE)  # FFmpeg's limits count from each byte
     except TimeoutError:
         raise FastSCNNError(f"{address.name}: cannot be opened ({_SILENT}).") from None
 
@@ -198,11 +206,27 @@ def _opened(address: Address) -> InputContainer:
     elif address.scheme == "udp":
         options |= {"overrun_nonfatal": "1", **_listening(address.host)}
     else:
-        options |= {"max_redirects": "0", "seekable": "0", "live_start_index": "-1", "m3u8_hold_counters": str(_HELD)}
+        options |= {"max_redirects": "0", "seekable": "0", "live_start_index": "-1"}
     if address.scheme == "https":
         options |= {"tls_verify": "1", "ca_file": ssl.get_default_verify_paths().cafile or ""}
-    container: InputContainer = av.open(address.url, options=options, **UNDECODABLE)
+    # FFmpeg has its own limits for one read. HLS goes on reading playlists without an end, so only PyAV's limit ends that.
+    container: InputContainer = av.open(address.url, options=options, timeout=(SILENCE, None), **UNDECODABLE)
+    if container.format.name == "hls":
+        container.close()
+        container = av.open(address.url, options=options, timeout=(SILENCE, _HLS_SILENCE), **UNDECODABLE)
     return container
+
+
+@cache
+def _end_waits_at_exit() -> None:
+    """PyAV's limits of time let FFmpeg call Python, which crashes a process whose interpreter has ended meanwhile."""
+    atexit.register(_end_waits)
+
+
+def _end_waits() -> None:
+    _ENDS.set()
+    vars(av.container.core)["time"] = SimpleNamespace(monotonic=lambda: math.inf)  # all limits are over
+    sleep(3 * _POLL)
 
 
 def _listening(host: str) -> dict[str, str]:
