@@ -7,15 +7,14 @@ from __future__ import annotations
 
 import atexit
 import errno
-import math
 import ssl
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from functools import cache
 from ipaddress import ip_address
-from threading import Event, Thread
+from itertools import count
+from threading import Event, get_ident
 from time import perf_counter, sleep
 from types import SimpleNamespace
 
@@ -33,11 +32,13 @@ from fastscnn.media.video import UNDECODABLE, Frame, Source, paced, source_of
 PATIENCE = 300.0  # seconds
 SILENCE = 10  # seconds without data until a stream counts as lost
 _HLS_SILENCE = 60  # seconds without a frame: a segment may last 10 seconds, and arrives as a whole
-_POLL = 0.1  # seconds between the looks of FFmpeg at PyAV's limits of time
 FIRST_DELAY, LONGEST_DELAY = 0.5, 30.0  # seconds between attempts
 _TIME_BASE = Fraction(1, 90_000)
+_TIMEOUTS = (av.error.ExitError, av.error.TimeoutError)  # of PyAV and of the operating system
 _SILENT = "the server sends no data"
-_ENDS = Event()  # set when the process ends
+_INSIDE: set[int] = set()  # threads that wait for FFmpeg
+_ENDS = Event()  # the process ends
+_LAST_WAIT = 3.0  # seconds that an ending process waits for them at most; FFmpeg notices within 0.1
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,12 @@ _RULES = {
 }
 
 
-def read(address: str | Address, patience: float = PATIENCE, on_message: Callable[[str], None] | None = None) -> Source:
+def read(
+    address: str | Address,
+    patience: float = PATIENCE,
+    on_message: Callable[[str], None] | None = None,
+    stop: Event | None = None,
+) -> Source:
     """Connect to a live stream and return its frames, as they arrive.
 
     A stream that ends, breaks or sends no data for 10 seconds is connected to again, after 0.5 seconds, 1, 2 and so on up to
@@ -68,8 +74,8 @@ def read(address: str | Address, patience: float = PATIENCE, on_message: Callabl
         address: rtsp://, http://, https:// (MJPEG or HLS) or udp:// (MPEG-TS). Results name it without user, password, path and
             query.
         patience: seconds without a frame after which it gives up; 0: at once.
-        on_message: called with a sentence when the stream is lost and when it is back, by the thread that takes the frames. An
-            error that it raises ends them.
+        on_message: called with a sentence when the stream is lost and when it is back, by the thread that takes the frames.
+        stop: once set, the frames end, instead of the next one or of another connection.
 
     Raises:
         ArgumentError: not such an address.
@@ -81,22 +87,25 @@ def read(address: str | Address, patience: float = PATIENCE, on_message: Callabl
             print(result)
     """
     given = address if isinstance(address, Address) else addresses.read(address)
-    _end_waits_at_exit()
     try:
         first = _connected(given)
     except FastSCNNError as error:
         raise FastSCNNError(f"{given.place}: {_sentence(given, error)}.") from None
-    return replace(first, frames=_going_on(given, first, patience, on_message or (lambda _: None)), count=None,
-                   time_base=_TIME_BASE)
+    frames = _going_on(given, first, patience, on_message or (lambda _: None), stop or Event())
+    return replace(first, frames=frames, count=None, time_base=_TIME_BASE)
 
 
-def _going_on(address: Address, source: Source, patience: float, say: Callable[[str], None]) -> Iterator[Frame]:
+def _going_on(
+    address: Address, source: Source, patience: float, say: Callable[[str], None], stop: Event
+) -> Iterator[Frame]:
     """Yield the frames of one connection after another."""
     start, size, number, last = perf_counter(), source.size, 0, -1
     while True:
         offset: int | None = None
         try:
             for frame in source.frames:
+                if stop.is_set():
+                    return
                 if frame.image.shape[:2] != size:
                     break
                 pts = round(frame.pts * source.time_base / _TIME_BASE)
@@ -107,11 +116,14 @@ def _going_on(address: Address, source: Source, patience: float, say: Callable[[
                 number += 1
             reason = "the server has ended the stream"
         except FastSCNNError as error:
-            reason = _SILENT if _is_silence(address, error.__cause__) else _sentence(address, error)
+            reason = _SILENT if isinstance(error.__cause__, _TIMEOUTS) else _sentence(address, error)
         if source.count is not None:  # a file that a server plays
             return
         lost = perf_counter()
-        source = _again(address, reason, patience, say)
+        found = _again(address, reason, patience, say, stop)
+        if found is None:
+            return
+        source = found
         if source.size != size:
             raise FastSCNNError(f"{address.name}: the frame size changes from {hxw(size)} to {hxw(source.size)} (HxW) at frame "
                                 f"{number}, and a video has one size; start again.")
@@ -120,13 +132,16 @@ def _going_on(address: Address, source: Source, patience: float, say: Callable[[
         say(f"{address.name}: connected again after {perf_counter() - lost:.1f} seconds.")
 
 
-def _again(address: Address, reason: str, patience: float, say: Callable[[str], None]) -> Source:
-    """Return the next connection that works."""
+def _again(address: Address, reason: str, patience: float, say: Callable[[str], None], stop: Event) -> Source | None:
+    """Return the next connection that works; None once it shall stop."""
     delay, lost = FIRST_DELAY, perf_counter()
-    while perf_counter() - lost < patience and not _ENDS.is_set():
+    while perf_counter() - lost < patience:
+        if stop.is_set() or _ENDS.is_set():
+            return None
         wait = min(delay, max(0.0, patience - (perf_counter() - lost)))
         say(f"{address.name}: {reason}; connecting again in {wait:.1f} seconds.")
-        sleep(wait)
+        if stop.wait(wait):
+            return None
         try:
             return _connected(address)
         except FastSCNNError as error:
@@ -136,43 +151,18 @@ def _again(address: Address, reason: str, patience: float, say: Callable[[str], 
     raise FastSCNNError(f"{address.name}: {reason}{given_up}.")
 
 
-def _is_silence(address: Address, error: BaseException | None) -> bool:
-    """Whether an error means that nothing has come for too long."""
-    if isinstance(error, av.error.ExitError | TimeoutError):  # by PyAV's limit and by FFmpeg's
-        return True
-    return address.scheme == "udp" and isinstance(error, OSError) and error.errno == errno.EIO
-
-
 def _sentence(address: Address, error: FastSCNNError) -> str:
     return str(error).removeprefix(f"{address.name}: ").rstrip(".")
 
 
 def _connected(address: Address) -> Source:
-    """Return the frames of one connection. Errors name the address without its secrets, and have no cause, which names them.
-
-    A thread waits for the server, so that Ctrl-C has an effect.
-    """
-    connection: Future[Source] = Future()
-
-    def connect() -> None:
-        try:
-            connection.set_result(_source(address))
-        except BaseException as error:  # any error is raised where the connection is awaited
-            connection.set_exception(error)
-
-    Thread(target=connect, name="fastscnn-connect", daemon=True).start()
-    try:
-        return connection.result(6 * SILENCE)  # FFmpeg's limits count from each byte
-    except TimeoutError:
-        raise FastSCNNError(f"{address.name}: cannot be opened ({_SILENT}).") from None
-
-
-def _source(address: Address) -> Source:
+    """Return the frames of one connection. Errors name the address without its secrets, and have no cause, which names them."""
     start = perf_counter()
     try:
-        container = _opened(address)
+        with _inside():
+            container = _opened(address)
     except (av.FFmpegError, OSError) as error:
-        if perf_counter() - start >= SILENCE:  # FFmpeg has several errors for that
+        if perf_counter() - start >= SILENCE:  # of RTSP it is invalid data, of TLS an input/output error
             raise FastSCNNError(f"{address.name}: cannot be opened ({_SILENT}).") from None
         moved = "; if it is a redirect, give the address that it leads to" if error.errno == errno.EIO else ""
         raise FastSCNNError(f"{address.name}: cannot be opened ({_reason(error)}{moved}).") from None
@@ -186,9 +176,11 @@ def _source(address: Address) -> Source:
             video.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
             video.codec_context.flags |= Flags.low_delay
     try:
-        source = source_of(address.name, container, sound=False, threads=ThreadType.SLICE, lossy=True)
+        with _inside():
+            source = source_of(address.name, container, sound=False, threads=ThreadType.SLICE, lossy=True)
     except FastSCNNError as error:
         raise FastSCNNError(str(error)) from None
+    source = replace(source, frames=_received(source.frames))
     if kind == "hls":  # a segment of several seconds arrives at once
         return paced(source, SILENCE)
     if kind == "mpjpeg":  # its frames have no times
@@ -200,7 +192,7 @@ def _opened(address: Address) -> InputContainer:
     rules = _RULES[address.scheme]
     options = {"protocol_whitelist": rules.protocols, "format_whitelist": rules.formats,
                "analyzeduration": "1000000",  # a second is enough to find the size, and more is delay
-               "timeout": str(SILENCE * 1_000_000), "rw_timeout": str(SILENCE * 1_000_000)}
+               "timeout": str(SILENCE * 1_000_000)}
     if address.scheme == "rtsp":
         options |= {"rtsp_transport": "tcp", "allowed_media_types": "video"}
     elif address.scheme == "udp":
@@ -209,24 +201,44 @@ def _opened(address: Address) -> InputContainer:
         options |= {"max_redirects": "0", "seekable": "0", "live_start_index": "-1"}
     if address.scheme == "https":
         options |= {"tls_verify": "1", "ca_file": ssl.get_default_verify_paths().cafile or ""}
-    # FFmpeg has its own limits for one read. HLS goes on reading playlists without an end, so only PyAV's limit ends that.
-    container: InputContainer = av.open(address.url, options=options, timeout=(SILENCE, None), **UNDECODABLE)
-    if container.format.name == "hls":
-        container.close()
-        container = av.open(address.url, options=options, timeout=(SILENCE, _HLS_SILENCE), **UNDECODABLE)
+    silence = SILENCE if address.scheme in ("rtsp", "udp") else _HLS_SILENCE
+    container: InputContainer = av.open(address.url, options=options, timeout=(SILENCE, silence), **UNDECODABLE)
     return container
 
 
-@cache
-def _end_waits_at_exit() -> None:
-    """PyAV's limits of time let FFmpeg call Python, which crashes a process whose interpreter has ended meanwhile."""
-    atexit.register(_end_waits)
+def _received(frames: Iterator[Frame]) -> Iterator[Frame]:
+    """Yield frames, and note while FFmpeg is waited for."""
+    while True:
+        with _inside():
+            frame = next(frames, None)
+        if frame is None:
+            return
+        yield frame
 
 
+@contextmanager
+def _inside() -> Iterator[None]:
+    """Note that this thread waits for FFmpeg; none begins to once the process ends."""
+    _INSIDE.add(get_ident())
+    try:
+        if _ENDS.is_set():
+            raise FastSCNNError("the process ends.")
+        yield
+    finally:
+        _INSIDE.discard(get_ident())
+
+
+@atexit.register
 def _end_waits() -> None:
+    """Let FFmpeg return in all threads. While it waits it calls PyAV, which calls Python: that crashes once Python has ended.
+
+    For PyAV, each look at its clock is an age after the one before, so all its limits of time are over.
+    """
     _ENDS.set()
-    vars(av.container.core)["time"] = SimpleNamespace(monotonic=lambda: math.inf)  # all limits are over
-    sleep(3 * _POLL)
+    vars(av.container.core)["time"] = SimpleNamespace(monotonic=count(1e12, 1e12).__next__)
+    end = perf_counter() + _LAST_WAIT
+    while _INSIDE and perf_counter() < end:
+        sleep(0.01)
 
 
 def _listening(host: str) -> dict[str, str]:

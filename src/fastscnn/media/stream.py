@@ -38,7 +38,7 @@ def ordered(
         The errors of `items` and `work`, after the results of all earlier items.
     """
     places = Semaphore(workers if realtime else 2 * workers)
-    # No SimpleQueue: CPython's loses its timeout if a signal comes shortly before the end.
+    # SimpleQueue.get of CPython 3.11 waits for ever if the handler of a signal outlasts its timeout.
     started: Queue[tuple[Item, Future[Result]] | BaseException | None] = Queue()
     latest = _Latest(items) if realtime else None
     closed = Event()

@@ -161,7 +161,7 @@ def _cameras(system: str) -> list[str]:
 
 def _open_camera(system: str, device: str) -> InputContainer:
     name = {"avfoundation": f"{device}:none", "dshow": f"video={device}"}.get(system, device)
-    return av.open(name, "r", format=system, timeout=(10, None))  # a limit of reading would call Python, also while it ends
+    return av.open(name, "r", format=system, timeout=(10, 10))
 
 
 def stills(paths: Sequence[Path], rate: Fraction) -> Source:

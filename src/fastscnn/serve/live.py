@@ -6,7 +6,6 @@ import asyncio
 import math
 from collections.abc import AsyncGenerator, Callable
 from contextlib import suppress
-from itertools import takewhile
 from threading import Event, Thread
 from time import perf_counter
 
@@ -77,13 +76,7 @@ class LiveOverlays:
             self.viewers -= 1
 
     def _opened(self) -> Source:
-        return live.read(self._address, math.inf, self._say)
-
-    def _say(self, message: str) -> None:
-        """Log what happens to the stream, in the thread that reads it."""
-        if self._stop.is_set():
-            raise FastSCNNError("The service has stopped.")  # do not connect again
-        LOG.info("%s", message)
+        return live.read(self._address, math.inf, LOG.info, self._stop)
 
     def _run(self) -> None:
         while not self._stop.is_set():
@@ -93,7 +86,7 @@ class LiveOverlays:
                     self._source = self._opened()
             except FastSCNNError as error:
                 LOG.info("%s", error)
-        del self._source  # which closes it
+        del self._source  # closed once its thread has ended
 
     def _segment(self, source: Source) -> None:
         """Segment the frames of a source while somebody watches."""
@@ -103,8 +96,7 @@ class LiveOverlays:
             segmentation = self._segmenter.segment(frame.image, keep_image=False)
             return jpeg.encoded(overlays.draw(segmentation, frame.image), _QUALITY)
 
-        frames = takewhile(lambda _: not self._stop.is_set(), source.frames)
-        watched = (frame for frame in frames if self.viewers)
+        watched = (frame for frame in source.frames if self.viewers)
         for frame, image in ordered(encode, watched, 1, realtime=True, stop=self._stop):
             self._metrics.live(perf_counter() - frame.arrived)
             head = f"--{_BOUNDARY}\r\nContent-Type: image/jpeg\r\nContent-Length: {len(image)}\r\n\r\n"
