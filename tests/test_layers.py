@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import multiprocessing
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -112,19 +114,32 @@ def test_no_stage_is_wrong(output: str, expected: str) -> None:
     assert layers.wrong_layer(target, mobile.bundled_export(SIZE, output=output), [scene()], _silent) == expected
 
 
+def exported_with_the_fault(weights: Path, path: Path) -> str:
+    """Export for OpenCV without the mend of its fault; return the error."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(opencv, "repeat_single_cells", lambda _: None)
+        try:
+            export(weights, path, target="opencv", static=SIZE, output="labels")
+        except FastSCNNError as error:
+            return str(error)
+    return ""
+
+
 @pytest.mark.slow
-def test_the_fault_of_opencv_5_is_found(traced: Traced, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_fault_of_opencv_5_is_found(traced: Traced, tmp_path: Path) -> None:
     """OpenCV 5.0 reads beyond a map of one cell, which the target avoids. All is converted through ONNX.
 
-    What it finds there depends on the process: the pyramid pooling may be right in a graph that ends with it.
+    What it finds there depends on the process, so it gets a new one: in that of many tests it was harmless at times.
     """
     cv2 = pytest.importorskip("cv2")
     if not cv2.__version__.startswith("5.0"):
         pytest.skip(f"a fault of OpenCV 5.0; this is {cv2.__version__}")
-    monkeypatch.setattr(opencv, "repeat_single_cells", lambda _: None)
-    with pytest.raises(FastSCNNError, match=r"model\.onnx: not written, because the target opencv in float32 differs from our "
-                       r"labels: .*\. The first layer that differs is (global_features\.9|fusion|classifier\.\d) \(.*\), by "):
-        export(traced.weights, tmp_path / "model.onnx", target="opencv", static=SIZE, output="labels")
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        found = pool.apply(exported_with_the_fault, (traced.weights, tmp_path / "model.onnx"))
+    if not found:
+        pytest.skip("what OpenCV finds beyond the map changes no label this time")
+    assert re.search(r"model\.onnx: not written, because the target opencv in float32 differs from our labels: .*\. "
+                     r"The first layer that differs is (global_features\.9|fusion|classifier\.\d) \(.*\), by ", found)
     assert list(tmp_path.iterdir()) == []
 
 
