@@ -52,7 +52,7 @@ def growth(way: str, count: int) -> float:
 @pytest.mark.reliability("soak")
 @pytest.mark.parametrize("way", WAYS)
 def test_memory_over_many_frames(way: str, some: Some, record_property: Record) -> None:
-    """In a process of its own: in that of the tests, new arrays slowly fill the gaps that other tests left."""
+    """In a process of its own: in that of the tests, memory that other tests use, or their threads, would count."""
     memory()  # skips systems without /proc
     count = len(some(range(20_000)))
     with multiprocessing.get_context("spawn").Pool(1) as pool:

@@ -75,7 +75,7 @@ def read(
             query.
         patience: seconds without a frame after which it gives up; 0: at once.
         on_message: called with a sentence when the stream is lost and when it is back, by the thread that takes the frames.
-        stop: once set, the frames end, instead of the next one or of another connection.
+        stop: once set, the frames end: when the next one arrives, or when the stream is lost.
 
     Raises:
         ArgumentError: not such an address.
